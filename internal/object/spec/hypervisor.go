@@ -1,0 +1,148 @@
+package spec
+
+// Kinds of objects that live on the hypervisor.
+const (
+	KindNetwork   = "network"   // network/vmbr0            provider network
+	KindDNS       = "dns"       // dns/vmbr0                provider dns
+	KindTemplate  = "template"  // template/900             provider template
+	KindVolume    = "volume"    // volume/101/ssl           provider dir, btrfs, zfs, pve
+	KindContainer = "container" // container/101            provider lxc, pve: root file system and configuration
+	KindRunning   = "running"   // running/101              provider lxc, pve: it runs, with its present configuration
+	KindPort      = "port"      // port/101/eth0            provider network: its interface is plugged into its bridge
+	KindBinary    = "binary"    // binary/101               provider lxc, pve: the phoenix binary inside
+	KindPin       = "pin"       // pin/103                  provider trust: the root's fingerprint, kept on the hypervisor
+	KindHostTrust = "hosttrust" // hosttrust/103            provider trust: the root in the hypervisor's own store (--trust-host)
+)
+
+// Network is a bridge on the hypervisor with an address of its own.
+type Network struct {
+	Bridge  string `json:"bridge"`
+	Address string `json:"address"` // the hypervisor's, CIDR: 10.0.0.13/24
+}
+
+// DNS is a resolver for the containers of one bridge. Zones are answered from here only, all else goes to Upstreams.
+type DNS struct {
+	Name      string   `json:"name"`   // of the bridge
+	Dir       string   `json:"dir"`    // where its files are kept
+	Listen    []string `json:"listen"` // addresses, without port; port 53
+	Upstreams []string `json:"upstreams,omitempty"`
+	Zones     []Zone   `json:"zones,omitempty"`
+}
+
+// Zone is one authoritative zone.
+type Zone struct {
+	Name    string   `json:"name"` // without a trailing dot
+	Records []Record `json:"records"`
+}
+
+// Record gives one full name its addresses.
+type Record struct {
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"`
+}
+
+// Template is a root file system that containers are cloned from.
+type Template struct {
+	ID       string   `json:"id"`
+	Dir      string   `json:"dir"`      // templates folder; the tree stands at Dir/ID/rootfs, owner-shifted by IDMap
+	Cache    string   `json:"cache"`    // folder shared by all roots where built trees are kept as archives, by content; may be empty
+	Archive  string   `json:"archive"`  // an existing archive to unpack instead of building; empty: build
+	Suite    string   `json:"suite"`    // Debian suite, such as bookworm
+	Mirror   string   `json:"mirror"`   // empty: what apt on the hypervisor uses
+	Packages []string `json:"packages"` // besides those every template has
+	IDMap    IDMap    `json:"id_map"`
+	Snapshot string   `json:"snapshot,omitempty"` // the name users gave the state to clone from
+}
+
+// Volume is storage of one container.
+type Volume struct {
+	Container  string `json:"container"`
+	Name       string `json:"name"`
+	Pool       string `json:"pool,omitempty"` // as the file names it; zfs and pve need it
+	Path       string `json:"path"`           // on the hypervisor
+	MountPoint string `json:"mount_point"`
+	SizeBytes  int64  `json:"size_bytes,omitempty"` // 0: no limit. A plain directory cannot keep it, and says so
+	UID        int    `json:"uid"`                  // inside
+	GID        int    `json:"gid"`                  // inside
+	Mode       Mode   `json:"mode"`
+	IDMap      IDMap  `json:"id_map"`
+}
+
+// Container is a system container's definition: its root file system and its configuration, not its running.
+type Container struct {
+	ID            string    `json:"id"`
+	Name          string    `json:"name"`
+	Path          string    `json:"path"`     // lxcpath: holds ID/config and ID/rootfs
+	Template      string    `json:"template"` // a template's tree (Template.Dir/ID/rootfs)
+	IsTemplate    bool      `json:"is_template,omitempty"`
+	MemoryBytes   int64     `json:"memory_bytes,omitempty"`
+	SwapBytes     int64     `json:"swap_bytes,omitempty"`
+	Cores         int       `json:"cores,omitempty"`
+	Interface     NIC       `json:"interface"`
+	IDMap         IDMap     `json:"id_map"` // zero: privileged
+	Mounts        []Mount   `json:"mounts,omitempty"`
+	Options       []Option  `json:"options,omitempty"` // raw lines of the user's, allowed ones only
+	StartAtBoot   bool      `json:"start_at_boot,omitempty"`
+	BootOrder     int       `json:"boot_order,omitempty"`
+	Programs      []Program `json:"programs,omitempty"` // put into a fresh clone before its first start; later they are objects of their own
+	SearchDomains []string  `json:"search_domains,omitempty"`
+	Nameservers   []string  `json:"nameservers,omitempty"`
+}
+
+// Program is a file of the hypervisor's that goes into a container.
+type Program struct {
+	Source string `json:"source"` // on the hypervisor
+	SHA256 string `json:"sha256"` // lower-case hex, of Source
+	Target string `json:"target"` // inside; 0755, root's
+}
+
+// NIC is a container's network interface.
+type NIC struct {
+	Name    string `json:"name"` // eth0
+	Bridge  string `json:"bridge"`
+	Address string `json:"address"` // CIDR
+	Gateway string `json:"gateway,omitempty"`
+	MAC     string `json:"mac,omitempty"` // lower case
+	// Port is the name of the other end, on the hypervisor; at most 15 bytes (IFNAMSIZ). Empty: the kernel chooses one.
+	Port string `json:"port,omitempty"`
+}
+
+// Port is the end of a running container's interface that is plugged into a bridge.
+type Port struct {
+	Name   string `json:"name"`
+	Bridge string `json:"bridge"`
+}
+
+// Mount shows a volume's Source (a path on the hypervisor) at Target inside.
+type Mount struct {
+	Source string `json:"source"`
+	Target string `json:"target"`
+}
+
+// Option is one raw lxc configuration line.
+type Option struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Running is a container that runs with its present definition.
+type Running struct {
+	ID   string `json:"id"`
+	Path string `json:"path"` // lxcpath
+}
+
+// Binary is the phoenix binary inside a container.
+type Binary struct {
+	ID     string `json:"id"`
+	Path   string `json:"path"`   // lxcpath
+	Source string `json:"source"` // on the hypervisor
+	SHA256 string `json:"sha256"` // of Source
+	Target string `json:"target"` // inside
+}
+
+// Pin is a root certificate's fingerprint, kept on the hypervisor.
+type Pin struct {
+	Path        string `json:"path"`
+	Fingerprint string `json:"fingerprint"` // lower-case hex SHA-256 of the DER; filled in from stepca
+	NewRoot     bool   `json:"new_root,omitempty"`
+}

@@ -1,0 +1,189 @@
+package spec
+
+import (
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+)
+
+// Kinds of objects that live inside a container.
+const (
+	KindFile        = "file"        // file/101/etc/resolv.conf         provider file
+	KindUser        = "user"        // user/103/step                    provider user
+	KindPackage     = "package"     // package/101/nginx                provider pkg
+	KindUnit        = "unit"        // unit/103/step-ca.service         provider unit
+	KindTrust       = "trust"       // trust/101                        provider trust
+	KindStepCA      = "stepca"      // stepca/103                       provider stepca
+	KindCertificate = "certificate" // certificate/101/NAME             provider certificate
+	KindNginx       = "nginx"       // nginx/101                        provider nginx
+	KindTraefik     = "traefik"     // traefik/102                      provider traefik
+	KindScript      = "script"      // script/201/hello.sh              provider script
+	KindAgent       = "agent"       // agent/101                        provider agent: the daemon and the objects it keeps
+)
+
+// File is one file or folder.
+type File struct {
+	Path    string `json:"path"`
+	Folder  bool   `json:"folder,omitempty"`
+	Content string `json:"content,omitempty"` // text of a small file
+	SHA256  string `json:"sha256,omitempty"`  // of a large one, fetched as a blob; then Content is empty
+	Mode    Mode   `json:"mode"`
+	Owner   string `json:"owner,omitempty"` // user name or id; empty: root
+	Group   string `json:"group,omitempty"` // empty: the owner's own
+}
+
+// User is a system user with a group of the same name, without a login.
+type User struct {
+	Name string `json:"name"`
+	// UID and GID it must have, the same number, so that its files on a volume stay its own when the container is made anew; 0: any.
+	UID  int    `json:"uid,omitempty"`
+	Home string `json:"home,omitempty"`
+}
+
+// Package is Debian packages that are installed.
+type Package struct {
+	Names []string `json:"names"`
+}
+
+// Unit is a systemd unit.
+type Unit struct {
+	Name    string `json:"name"`               // step-ca.service
+	Content string `json:"content,omitempty"`  // of /etc/systemd/system/NAME; empty: the package brings it
+	DropIn  string `json:"drop_in,omitempty"`  // of /etc/systemd/system/NAME.d/50-phoenix.conf
+	Inputs  string `json:"inputs,omitempty"`   // digest of all that the process reads at its start; a running instance with another one is restarted
+	Also    string `json:"also,omitempty"`     // a second digest, for what only another object's status knows
+	Ready   string `json:"ready,omitempty"`    // address (host:port) that accepts connections once it is up
+	Stopped bool   `json:"stopped,omitempty"`  // disabled and not running
+	Oneshot bool   `json:"one_shot,omitempty"` // no process stays behind
+}
+
+// Trust is a root certificate in the system's store, taken from the CA over the network and checked against Fingerprint.
+type Trust struct {
+	Name        string `json:"name"`        // file name in the store, without .crt
+	Server      string `json:"server"`      // base address of the CA: https://ca.example:9000
+	Fingerprint string `json:"fingerprint"` // lower-case hex SHA-256 of the DER
+}
+
+// StepCA is a certificate authority run by step-ca.
+type StepCA struct {
+	Dir              string   `json:"dir"` // its volume: /etc/step-ca/ssl
+	User             string   `json:"user"`
+	RootName         string   `json:"root_name"`
+	IntermediateName string   `json:"intermediate_name"`
+	DNSNames         []string `json:"dns_names"`           // every name and address that clients dial
+	Address          string   `json:"address"`             // listens on: ":9000"
+	Provisioner      string   `json:"provisioner"`         // name of the ACME provisioner
+	AllowedNames     []string `json:"allowed_names"`       // x509 policy: exactly these
+	Domains          []string `json:"domains"`             // name constraints of the intermediate: these and below
+	Addresses        []string `json:"addresses,omitempty"` // name constraints: the CA's own addresses
+	LeafLifetime     Duration `json:"leaf_lifetime"`
+	MaxLeafLifetime  Duration `json:"max_leaf_lifetime"`
+	RootLifetime     Duration `json:"root_lifetime"`
+	IntermediateLife Duration `json:"intermediate_lifetime"`
+	Database         string   `json:"database"` // bbolt or badgerv2
+	// Credentials is the folder in which the running step-ca finds what its unit loads with LoadCredential: ca.json, password,
+	// root_ca.crt, intermediate_ca.crt, intermediate_ca_key. Usually /run/credentials/step-ca.service.
+	Credentials string `json:"credentials"`
+	// Data is where the running step-ca sees Dir/db, bound there by its unit: /var/lib/step-ca.
+	Data string `json:"data"`
+	// Pinned is the root fingerprint that the hypervisor has pinned, empty where there is none. With it no other root is made.
+	Pinned string `json:"pinned,omitempty"`
+	// NewRoot is a person's consent to a new root where the old one is lost.
+	NewRoot bool `json:"new_root,omitempty"`
+}
+
+// ACME is what a client of the CA needs.
+type ACME struct {
+	Directory string `json:"directory"` // https://ca.example:9000/acme/acme/directory
+	RootFile  string `json:"root_file"` // PEM; the trust object writes it
+}
+
+// Challenge types (RFC 8555, section 8.3; RFC 8737).
+const (
+	HTTP01    = "http-01"
+	TLSALPN01 = "tls-alpn-01"
+)
+
+// Certificate is a certificate that the agent keeps issued, with a key that is made in place.
+type Certificate struct {
+	CommonName  string   `json:"common_name"`
+	DNSNames    []string `json:"dns_names"` // CommonName is one of them
+	KeyType     string   `json:"key_type"`  // ec-p256, ec-p384, rsa-2048, rsa-4096
+	ACME        ACME     `json:"acme"`
+	AccountDir  string   `json:"account_dir"` // the ACME account's key and address; 0700
+	Fingerprint string   `json:"fingerprint"` // of the root that the chain must end in
+	CertPath    string   `json:"cert_path"`   // leaf and intermediates
+	KeyPath     string   `json:"key_path"`
+	Owner       string   `json:"owner,omitempty"`
+	Group       string   `json:"group,omitempty"`
+	Mode        Mode     `json:"mode"`                   // of the key; the certificate is 0644
+	RenewBefore Duration `json:"renew_before,omitempty"` // 0: a third of the real lifetime
+	Lifetime    Duration `json:"lifetime,omitempty"`     // asked for; 0: the CA's default
+	Challenge   string   `json:"challenge"`
+	Webroot     string   `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
+	Reload      []string `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
+	Served      string   `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
+}
+
+// The parts of a proxy's configuration that are objects of their own.
+const (
+	NginxBase           = "base"         // challenges, redirects, and no TLS yet
+	NginxTLS            = "tls"          // the names, once there is a certificate; After it
+	TraefikConfig       = "config"       // its files
+	TraefikCertificates = "certificates" // what it serves; After its unit
+)
+
+// Nginx is the gateway's configuration.
+type Nginx struct {
+	Part        string      `json:"part"`        // NginxBase or NginxTLS
+	Dir         string      `json:"dir"`         // /etc/nginx
+	Webroot     string      `json:"webroot"`     // answers of the agent's own challenges
+	Certificate string      `json:"certificate"` // path; TLS names are served once it exists
+	Key         string      `json:"key"`
+	RootFile    string      `json:"root_file"` // upstreams are verified against it
+	Sites       []NginxSite `json:"sites"`
+}
+
+// NginxSite is one name that the gateway answers.
+type NginxSite struct {
+	Name     string `json:"name"`               // DNS name
+	Upstream string `json:"upstream,omitempty"` // host:port of the TLS upstream (Traefik); empty: no route, answered 404
+	// Challenge is host:port that http-01 challenges for Name go to when the gateway itself has no answer; empty: nowhere.
+	Challenge string `json:"challenge,omitempty"`
+}
+
+// Traefik is the internal proxy's configuration.
+type Traefik struct {
+	Part        string         `json:"part"`    // TraefikConfig or TraefikCertificates
+	Dir         string         `json:"dir"`     // /etc/traefik
+	Storage     string         `json:"storage"` // acme.json on its volume
+	User        string         `json:"user"`
+	ACME        ACME           `json:"acme"`
+	Fingerprint string         `json:"fingerprint"` // of the root
+	Lifetime    Duration       `json:"lifetime"`    // of the leaves, so that Traefik renews in time
+	Challenge   string         `json:"challenge"`
+	Routes      []TraefikRoute `json:"routes"`
+	OwnName     string         `json:"own_name,omitempty"` // name under which Traefik itself answers, with its ping and nothing more; empty: none
+	Binary      string         `json:"binary,omitempty"`   // looks at the static file before it is put in place; empty: /usr/local/bin/traefik, where there is one
+	Restart     []string       `json:"restart,omitempty"`  // command that restarts it, argv; empty: systemctl restart traefik.service
+}
+
+// TraefikRoute sends names to one backend.
+type TraefikRoute struct {
+	Name       string   `json:"name"`
+	Hosts      []string `json:"hosts"`
+	URL        string   `json:"url"`                   // http://10.0.0.141:8000
+	ServerName string   `json:"server_name,omitempty"` // verified for https backends
+}
+
+// Script is a user's own script, run once per content.
+type Script struct {
+	Name   string   `json:"name"`
+	SHA256 string   `json:"sha256"` // of the content, fetched as a blob
+	Args   []string `json:"args,omitempty"`
+}
+
+// Agent is phoenix's daemon inside the container and the objects it keeps true by itself.
+type Agent struct {
+	Binary  string          `json:"binary"` // path inside
+	SHA256  string          `json:"sha256"` // of the binary, so that an old daemon is restarted
+	Objects []object.Object `json:"objects"`
+}
