@@ -1,0 +1,101 @@
+package config
+
+import (
+	"regexp"
+	"strings"
+	"time"
+)
+
+// ownerName is user or user:group, by name or by number.
+var ownerName = regexp.MustCompile(`^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,5})(:([a-z_][a-z0-9_-]{0,31}|[0-9]{1,5}))?$`)
+
+// certificates checks what containers ask to have issued.
+func (c *checker) certificates() {
+	for _, x := range c.cfg.Containers {
+		commonNames, files := unique{}, unique{}
+		for _, cert := range x.Certificates {
+			c.certificate(x, cert)
+			c.once(commonNames, cert.CommonName, cert.At, "common_name", "the certificate", "put all names in dns_names of one certificate")
+			c.once(files, cert.CertPath, cert.At, "cert_path", "the file", "each certificate and each key has a file of its own")
+			c.once(files, cert.KeyPath, cert.At, "key_path", "the file", "each certificate and each key has a file of its own")
+		}
+	}
+}
+
+func (c *checker) certificate(x *Container, cert *Certificate) {
+	if cert.has("common_name") && !c.toldAt(cert.At, "common_name") && c.certificateName(cert.At, "common_name", cert.CommonName) {
+		c.commonName(cert.At, "common_name", cert.CommonName)
+	}
+	cert.CommonName = strings.ToLower(cert.CommonName)
+	c.certificateNames(cert.At, "dns_names", cert.DNSNames)
+	c.absolute(cert.At, "cert_path", cert.CertPath)
+	if c.absolute(cert.At, "key_path", cert.KeyPath) && !x.ownsVolumeFor(cert.KeyPath) {
+		c.warnf(cert.At, "key_path", "put it below a mount point of zfs_volumes", "the key is in none of the container's volumes: it is lost when the container is made again")
+	}
+	if cert.Owner != "" && !ownerName.MatchString(cert.Owner) {
+		c.errorf(cert.At, "owner", "user or user:group, such as root:www-data", "%q is not an owner", cert.Owner)
+	}
+	life := c.cfg.Hypervisor.StepCA.LeafLifetime
+	if life != 0 && cert.RenewBefore >= life {
+		c.errorf(cert.At, "renew_before", "leave it out: a third of the real lifetime", "%s is not shorter than leaf_lifetime (%s): it would be renewed without end",
+			time.Duration(cert.RenewBefore), time.Duration(life))
+	}
+}
+
+// ownsVolumeFor reports whether a path inside is on storage that stays when the container is made again.
+func (x *Container) ownsVolumeFor(p string) bool {
+	for _, v := range x.Volumes {
+		if v.MountPoint != "" && within(cleanPath(p), cleanPath(v.MountPoint)) {
+			return true
+		}
+	}
+	for _, m := range x.MountPoints {
+		if m.ContainerPath != "" && within(cleanPath(p), cleanPath(m.ContainerPath)) {
+			return true
+		}
+	}
+	return false
+}
+
+// traefikServices checks the names and ports of what stands behind Traefik.
+func (c *checker) traefikServices() {
+	names, hosts := unique{}, unique{}
+	proxy := false
+	for _, x := range c.cfg.Containers {
+		proxy = proxy || x.IsProxy()
+	}
+	for _, x := range c.cfg.Containers {
+		t := x.TraefikService
+		if t == nil {
+			continue
+		}
+		if problem := labelProblem(t.Name, false); problem != "" && t.has("name") && !c.toldAt(t.At, "name") {
+			c.errorf(t.At, "name", "one label of a DNS name, such as web; full names go into hosts", "%q cannot be a name: %s", t.Name, problem)
+		}
+		t.Name = strings.ToLower(t.Name)
+		c.once(names, t.Name, t.At, "name", "the route", "give each container a name of its own")
+		c.certificateNames(t.At, "hosts", t.Hosts)
+		for i, h := range t.Hosts {
+			c.once(hosts, h, t.At, element("hosts", i), "the host", "a name leads to one container")
+			c.otherRoute(x, i, h)
+		}
+		if t.ServerName != "" && c.certificateName(t.At, "server_name", t.ServerName) && t.Scheme == "http" {
+			c.errorf(t.At, "server_name", `add "scheme": "https", or remove it`, "nothing is verified over plain http")
+		}
+		if !proxy {
+			c.warnf(x.At, "traefik_service", "give one container the feature traefik", "no container runs Traefik: nothing leads to this one")
+		}
+	}
+}
+
+// otherRoute refuses a host that is derived from the name of another container's traefik_service.
+func (c *checker) otherRoute(x *Container, i int, host string) {
+	for _, z := range c.cfg.Hypervisor.DNS.Zones {
+		for _, other := range c.cfg.Containers {
+			if o := other.TraefikService; o != nil && other != x && o.Name != "" && fullName(o.Name, z.Name) == host {
+				c.errorf(x.TraefikService.At, element("hosts", i), "a name leads to one container", "the host %s is that of container %s, at %s", host, other.ID, o.Source)
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+)
+
+var (
+	featureName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`) // Debian policy, section 5.6.1
+	plainName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+	poolName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,255}$`)
+)
+
+// containers checks what each container says about itself alone, and that no two have one name.
+func (c *checker) containers() {
+	seen := unique{}
+	for _, x := range c.cfg.Containers {
+		if x.Name != "" || x.has("name") {
+			if problem := hostNameProblem(x.Name); problem != "" {
+				c.errorf(x.At, "name", "letters, digits and -; it becomes the container's host name", "%q cannot be a host name: %s", x.Name, problem)
+			}
+			c.once(seen, x.Name, x.At, "name", "the name", "give each container a name of its own")
+		}
+		c.origin(x)
+		c.lists(x)
+		c.script(x)
+		c.matches(x.At, "template_snapshot_name", x.SnapshotName, plainName, "the name of a snapshot")
+		c.matches(x.At, "apparmor_profile", x.AppArmorProfile, poolName, "the name of a profile")
+	}
+}
+
+func (c *checker) matches(a At, key, value string, pattern *regexp.Regexp, what string) {
+	if value != "" && !pattern.MatchString(value) {
+		c.errorf(a, key, "letters, digits and _ . -", "%q is not %s", value, what)
+	}
+}
+
+func (c *checker) origin(x *Container) {
+	switch {
+	case x.Template != "" && x.CloneFrom != "":
+		c.errorf(x.At, "clone_from_ctid", "keep one of them", "the container has a template and is a clone too")
+	case x.Template == "" && x.CloneFrom == "" && !x.has("template") && !x.has("clone_from_ctid"):
+		c.errorf(x.At, "", "add clone_from_ctid, or template for one that others are cloned from", "nothing says what the container is made from")
+	case x.Template != "":
+		c.absolute(x.At, "template", x.Template)
+	case x.CloneFrom == "":
+		key := "template"
+		if x.has("clone_from_ctid") {
+			key = "clone_from_ctid"
+		}
+		if !c.toldAt(x.At, key) {
+			c.errorf(x.At, key, "", "is empty")
+		}
+	}
+}
+
+// toldAt reports whether there is something wrong with the key already.
+func (c *checker) toldAt(a At, key string) bool {
+	path := join(a.path, key)
+	for _, d := range *c.list {
+		if d.Severity == diag.Error && d.Path == path && d.File == a.Source.File {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *checker) lists(x *Container) {
+	for i, f := range x.Features {
+		if !featureName.MatchString(f) {
+			c.errorf(x.At, element("features", i), "letters, digits, _ and -", "%q is not the name of a feature", f)
+		} else if slices.Index(x.Features, f) < i {
+			c.warnf(x.At, element("features", i), "remove it", "the feature %s stands twice", f)
+		}
+	}
+	for i, p := range x.Packages {
+		if !packageName.MatchString(p) {
+			c.errorf(x.At, element("packages", i), "the name of a Debian package, without a version", "%q is not the name of a package", p)
+		}
+	}
+}
+
+// script refuses paths that leave the folder of the users' scripts.
+func (c *checker) script(x *Container) {
+	s := x.ApplicationScript
+	if s != "" && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "-") || cleanPath("/"+s) != "/"+s) {
+		c.errorf(x.At, "application_script", "name a file in the folder of the scripts", "%q is not a path inside the folder of the scripts", s)
+	}
+}
+
+// roles checks that there is one container for each of the three roles.
+func (c *checker) roles() {
+	c.ca = c.role("certificate authority", "a client of the CA needs trusted_ca or step_cli, not step_ca", (*Container).IsCA)
+	gateway := c.role("gateway", "keep nginx_gateway in one container", (*Container).IsGateway)
+	proxy := c.role("internal proxy", "keep traefik in one container", (*Container).IsProxy)
+	if c.ca != nil {
+		return
+	}
+	for _, x := range []*Container{gateway, proxy} {
+		if x != nil {
+			c.errorf(x.At, "", "give one container the feature step_ca", "the container needs certificates, but no container is the certificate authority")
+		}
+	}
+	for _, x := range c.cfg.Containers {
+		if len(x.Certificates) > 0 && x != gateway && x != proxy {
+			c.errorf(x.At, "certificates", "give one container the feature step_ca", "no container is the certificate authority")
+		}
+	}
+}
+
+// role finds the container of a role. Of several it is the one that has no other role: who asks for two was probably mistyped.
+func (c *checker) role(what, hint string, is func(*Container) bool) *Container {
+	var all []*Container
+	for _, x := range c.cfg.Containers {
+		if is(x) {
+			all = append(all, x)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	first := all[0]
+	if i := slices.IndexFunc(all, func(x *Container) bool { return x.roleCount() == 1 }); i >= 0 {
+		first = all[i]
+	}
+	for _, x := range all {
+		if x != first {
+			c.errorf(x.At, "features", hint, "container %s is the %s too, besides %s at %s", x.ID, what, first.ID, first.Source)
+		}
+	}
+	return first
+}
+
+func (x *Container) roleCount() int {
+	n := 0
+	for _, is := range []bool{x.IsCA(), x.IsGateway(), x.IsProxy()} {
+		if is {
+			n++
+		}
+	}
+	return n
+}

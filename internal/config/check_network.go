@@ -1,0 +1,116 @@
+package config
+
+import (
+	"net/netip"
+	"regexp"
+)
+
+// linkName is what Linux takes for the name of an interface (15 bytes), without the odd ones.
+var linkName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,14}$`)
+
+// networks checks every container's interface, and that no two share an address or a MAC.
+func (c *checker) networks() {
+	addresses, macs := unique{}, unique{}
+	if bridge := c.cfg.Hypervisor.Network.Interface; bridge.Address.IsValid() {
+		addresses[bridge.Address.Addr().String()] = bridge.source("address")
+		if bridge.Gateway.IsValid() {
+			addresses[bridge.Gateway.String()] = bridge.source("gateway")
+		}
+	}
+	for _, x := range c.cfg.Containers {
+		n := x.Network
+		c.matches(n.At, "name", n.Name, linkName, "the name of an interface (at most 15 characters)")
+		c.matches(n.At, "bridge", n.Bridge, linkName, "the name of a bridge (at most 15 characters)")
+		if n.Address.IsValid() && c.hostAddress(n.At, "ip", n.Address) {
+			c.once(addresses, n.Address.Addr().String(), n.At, "ip", "the address", "give each container an address of its own")
+			c.gateway(n)
+			c.onBridge(n)
+		}
+		c.nameservers(n.At, "nameservers", n.Nameservers)
+		c.once(macs, string(x.MAC), x.At, "mac_address", "the MAC", "give each container a MAC of its own, or none: then one is made up")
+	}
+}
+
+// hostAddress reports whether the address can be that of one host in its subnet.
+func (c *checker) hostAddress(a At, key string, p netip.Prefix) bool {
+	ip := p.Addr()
+	problem := ""
+	switch {
+	case !ip.Is4():
+		problem = "only IPv4 is done here"
+	case ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		problem = "no host can have it"
+	case p.Bits() < 8 || p.Bits() > 30:
+		problem = "the prefix length is not from 8 to 30"
+	case ip == p.Masked().Addr():
+		problem = "it is the network itself"
+	case ip == broadcast(p):
+		problem = "it is the broadcast address of its subnet"
+	}
+	if problem != "" {
+		c.errorf(a, key, "an address of one host, such as 10.0.0.5/24", "%s cannot be used: %s", p, problem)
+	}
+	return problem == ""
+}
+
+// broadcast is the last address of an IPv4 subnet.
+func broadcast(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+func (c *checker) gateway(n Network) {
+	switch {
+	case !n.Gateway.IsValid():
+	case n.Gateway == n.Address.Addr():
+		c.errorf(n.At, "gw", "name the router of the subnet", "the container is its own gateway")
+	case !n.Address.Contains(n.Gateway):
+		c.errorf(n.At, "gw", "name the router of the subnet", "the gateway %s is outside of the container's subnet %s", n.Gateway, n.Address.Masked())
+	}
+}
+
+// onBridge checks that the container is on the bridge that the hypervisor's file describes: phoenix makes no other one, and the
+// containers could not reach the CA.
+func (c *checker) onBridge(n Network) {
+	bridge := c.cfg.Hypervisor.Network.Interface
+	if bridge.Name == "" || n.Bridge == "" {
+		return
+	}
+	if n.Bridge != bridge.Name {
+		c.errorf(n.At, "bridge", "write "+bridge.Name, "no bridge %s is known; network.interfaces at %s has %s", n.Bridge, bridge.Source, bridge.Name)
+	} else if bridge.Address.IsValid() && !bridge.Address.Contains(n.Address.Addr()) {
+		c.errorf(n.At, "ip", "", "%s is outside of the subnet %s of the bridge %s at %s", n.Address, bridge.Address.Masked(), bridge.Name, bridge.source("address"))
+	}
+}
+
+func (c *checker) nameservers(a At, key string, servers []string) {
+	for i, s := range servers {
+		if ip, err := netip.ParseAddr(s); err != nil || ip.Zone() != "" || ip.IsUnspecified() {
+			k := key
+			if a.has(element(key, i)) {
+				k = element(key, i)
+			}
+			c.errorf(a, k, "an address such as 10.0.0.13", "%q is not the address of a name server", s)
+		}
+	}
+}
+
+// bridge checks the hypervisor's own side.
+func (c *checker) bridge() {
+	n := c.cfg.Hypervisor.Network
+	b := n.Interface
+	c.matches(b.At, "name", b.Name, linkName, "the name of a bridge (at most 15 characters)")
+	c.nameservers(b.At, "dns_nameservers", b.Nameservers)
+	if !b.Address.IsValid() || !c.hostAddress(b.At, "address", b.Address) {
+		return
+	}
+	if b.Gateway.IsValid() && (!b.Address.Contains(b.Gateway) || b.Gateway == b.Address.Addr()) {
+		c.errorf(b.At, "gateway", "name the router of the subnet", "the gateway %s is not another host of the subnet %s", b.Gateway, b.Address.Masked())
+	}
+	if n.DefaultSubnet.IsValid() && n.DefaultSubnet.Masked() != b.Address.Masked() {
+		c.warnf(n.At, "default_subnet", "", "%s is not the subnet %s of the bridge %s, which counts", n.DefaultSubnet, b.Address.Masked(), b.Name)
+	}
+}

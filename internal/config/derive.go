@@ -1,0 +1,274 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+// Where things are inside containers.
+const (
+	AgentBinary = "/usr/local/lib/phoenix/phoenix"
+	rootFile    = "/usr/local/share/ca-certificates/" + trustName + ".crt"
+	trustName   = "phoenix-root"
+	agentUnit   = "phoenix-agent.service"
+	stateDir    = "/var/lib/phoenix"
+)
+
+// The id map of unprivileged containers, as Proxmox has it: 0 inside is 100000 outside.
+var unprivileged = spec.IDMap{Base: 100000, Count: 65536}
+
+// Wanted lists the paths whose existence Derive asks for in Machine.Present, each once.
+func Wanted(cfg *Config) []string {
+	var out []string
+	for _, c := range cfg.Containers {
+		if c.Template != "" {
+			out = append(out, c.Template)
+		}
+		for _, m := range c.MountPoints {
+			out = append(out, m.HostPath)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Derive turns a checked configuration into the objects that it asks for, in an order that reads well. The diagnostics tell
+// what stands in for what is not on this machine, and what cannot work. The same input gives the same output.
+func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
+	d := &derivation{cfg: cfg, machine: m, house: survey(cfg)}
+	d.pools()
+	d.networks()
+	for _, c := range cfg.Containers {
+		if _, origin := d.house.packages[c.ID]; origin {
+			d.template(c)
+		}
+	}
+	for _, c := range cfg.Containers {
+		if !d.house.templates[c.ID] {
+			d.container(c)
+			d.inside(c)
+		}
+	}
+	d.trustHost()
+	d.diags.Sort()
+	return d.objects, d.diags
+}
+
+type derivation struct {
+	cfg     *Config
+	machine Machine
+	house   house
+	objects []object.Object
+	diags   diag.List
+}
+
+// add appends an object and returns its address. Its dependencies are added with after.
+func (d *derivation) add(o object.Object, s any, after ...object.Address) object.Address {
+	raw, err := json.Marshal(s)
+	if err != nil { // specs are plain data
+		d.diags.Errorf("%s: %v", o.Address, err)
+	}
+	o.Spec = raw
+	for _, a := range after {
+		if a != "" && !slices.Contains(o.After, a) {
+			o.After = append(o.After, a)
+		}
+	}
+	d.objects = append(d.objects, o)
+	return o.Address
+}
+
+// on is an object of a container that lives on the hypervisor.
+func on(c *Container, kind, provider string, name ...string) object.Object {
+	return object.Object{
+		Address: object.NewAddress(kind, append([]string{c.ID}, name...)...), Provider: provider, Container: c.ID, Source: c.Source,
+	}
+}
+
+// in is an object that lives inside a container.
+func in(c *Container, kind, provider string, name ...string) object.Object {
+	o := on(c, kind, provider, name...)
+	o.Host = c.ID
+	return o
+}
+
+func (d *derivation) note(severity diag.Severity, src object.Source, summary, hint string) {
+	d.diags = append(d.diags, diag.Diagnostic{Severity: severity, File: src.File, Line: src.Line, Summary: summary, Hint: hint})
+}
+
+// pools tells once of each pool for root file systems that is not here.
+func (d *derivation) pools() {
+	where := map[string]int{} // by pool, the place in d.diags
+	for _, c := range d.cfg.Containers {
+		if _, here := d.machine.Pools[c.StoragePool]; here || c.StoragePool == "" {
+			continue
+		}
+		if i, told := where[c.StoragePool]; told {
+			d.diags[i].Detail += ", " + c.ID
+			continue
+		}
+		where[c.StoragePool] = len(d.diags)
+		d.note(diag.Note, c.Source, fmt.Sprintf("pool %s is not on this machine; root file systems are local folders below %s", c.StoragePool, d.machine.Root), "")
+		d.diags[len(d.diags)-1].Detail = "in " + c.ID
+	}
+}
+
+func (d *derivation) networks() {
+	iface := d.cfg.Hypervisor.Network.Interface
+	if iface.Name == "" {
+		return
+	}
+	network := d.add(object.Object{Address: object.NewAddress(spec.KindNetwork, iface.Name), Provider: "network", Source: iface.Source},
+		spec.Network{Bridge: iface.Name, Address: iface.Address.String()})
+	if !d.cfg.Hypervisor.DNS.Enabled {
+		return
+	}
+	s := spec.DNS{Name: iface.Name, Dir: path.Join(d.machine.Root, "dns"), Listen: []string{iface.Address.Addr().String()}, Zones: d.house.zones}
+	for _, u := range d.cfg.Hypervisor.DNS.Upstreams {
+		s.Upstreams = append(s.Upstreams, u.String())
+	}
+	d.add(object.Object{Address: object.NewAddress(spec.KindDNS, iface.Name), Provider: "dns", Source: d.cfg.Hypervisor.DNS.Source}, s, network)
+}
+
+func (d *derivation) template(c *Container) {
+	s := spec.Template{
+		ID: c.ID, Dir: path.Join(d.machine.Root, "templates"), Cache: d.machine.Cache, Suite: "bookworm",
+		Packages: d.house.packages[c.ID], IDMap: idMap(c), Snapshot: c.SnapshotName,
+	}
+	switch {
+	case c.Template == "":
+	case d.machine.Present[c.Template]:
+		s.Archive = c.Template
+	default:
+		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is built in its place", c.Template, s.Suite), "")
+	}
+	d.add(on(c, spec.KindTemplate, "template"), s)
+}
+
+func idMap(c *Container) spec.IDMap {
+	if c.Unprivileged {
+		return unprivileged
+	}
+	return spec.IDMap{}
+}
+
+// container adds a container's volumes, definition, running and binary.
+func (d *derivation) container(c *Container) {
+	template := d.house.origin[c.ID]
+	if template != c.CloneFrom && c.CloneFrom != "" {
+		d.note(diag.Note, c.Source, fmt.Sprintf("container %s is cloned from template %s, where %s comes from", c.ID, template, c.CloneFrom), "")
+	}
+	s := spec.Container{
+		ID: c.ID, Name: c.Name, Path: path.Join(d.machine.Root, "lxc"), Template: path.Join(d.machine.Root, "templates", template, "rootfs"),
+		MemoryBytes: int64(c.MemoryMB) << 20, SwapBytes: int64(c.SwapMB) << 20, Cores: c.Cores, IDMap: idMap(c), Options: c.Options,
+		StartAtBoot: c.StartAtBoot, BootOrder: c.BootOrder, Programs: d.programs(c),
+		Nameservers: d.nameservers(c), SearchDomains: d.searchDomains(),
+		Interface: spec.NIC{Name: c.Network.Name, Bridge: c.Network.Bridge, Address: c.Network.Address.String(), MAC: string(c.MAC)},
+	}
+	s.Interface.Port = portName(d.machine.Root, c.ID)
+	if c.Network.Gateway.IsValid() {
+		s.Interface.Gateway = c.Network.Gateway.String()
+	}
+	if s.Cores == 0 {
+		s.Cores = d.cfg.Hypervisor.Defaults.LXC.Cores
+	}
+	if s.MemoryBytes == 0 {
+		s.MemoryBytes = int64(d.cfg.Hypervisor.Defaults.LXC.MemoryMB) << 20
+	}
+	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
+	for _, v := range d.house.volumes[c.ID] {
+		address, volume := d.volume(c, v)
+		after = append(after, address)
+		s.Mounts = append(s.Mounts, spec.Mount{Source: volume.Path, Target: volume.MountPoint})
+	}
+	definition := d.add(on(c, spec.KindContainer, d.machine.Runtime), s, after...)
+	if own := d.cfg.Hypervisor.Network.Interface.Address.Addr().String(); d.cfg.Hypervisor.DNS.Enabled && !slices.Contains(s.Nameservers, own) {
+		d.note(diag.Warning, c.Network.Source, fmt.Sprintf("container %s asks %s for names, which does not know the zones of this house", c.ID, strings.Join(s.Nameservers, ", ")),
+			"leave nameservers out, or name "+own)
+	}
+	need := append([]object.Address{definition}, d.network(c)...)
+	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path}, need...)
+	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
+	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
+		ID: c.ID, Path: s.Path, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary,
+	}, running, port)
+}
+
+// programs are those that the container runs. They are there from the start, and later kept by objects of their own.
+func (d *derivation) programs(c *Container) []spec.Program {
+	out := []spec.Program{{Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary}}
+	add := func(name, target string) {
+		if a, ok := d.machine.Artifacts[name]; ok && a.Path != "" {
+			out = append(out, spec.Program{Source: a.Path, SHA256: a.SHA256, Target: target})
+		}
+	}
+	switch c {
+	case d.house.ca:
+		add("step-ca", stepProgram)
+	case d.house.proxy:
+		add("traefik", traefikProgram)
+	}
+	return out
+}
+
+// portName is the hypervisor's end of a container's interface: the same at each start, and another one for another root's
+// container of the same id. It fits IFNAMSIZ for ids of up to nine digits, Proxmox's longest.
+func portName(root, id string) string { return "v" + id + "p" + digest(root)[:4] }
+
+// network is what must be there before a container starts.
+func (d *derivation) network(c *Container) []object.Address {
+	if c.Network.Bridge != d.cfg.Hypervisor.Network.Interface.Name {
+		return nil
+	}
+	out := []object.Address{object.NewAddress(spec.KindNetwork, c.Network.Bridge)}
+	if d.cfg.Hypervisor.DNS.Enabled {
+		out = append(out, object.NewAddress(spec.KindDNS, c.Network.Bridge))
+	}
+	return out
+}
+
+func (d *derivation) nameservers(c *Container) []string {
+	own := d.cfg.Hypervisor.Network.Interface.Address.Addr().String()
+	if len(c.Network.Nameservers) == 0 && d.cfg.Hypervisor.DNS.Enabled {
+		return []string{own}
+	}
+	if len(c.Network.Nameservers) == 0 {
+		return d.cfg.Hypervisor.Network.Interface.Nameservers
+	}
+	return c.Network.Nameservers
+}
+
+func (d *derivation) searchDomains() []string {
+	if d.house.internal == "" {
+		return nil
+	}
+	return []string{d.house.internal}
+}
+
+// volume adds one of a container's volumes.
+func (d *derivation) volume(c *Container, v volume) (object.Address, spec.Volume) {
+	s := spec.Volume{
+		Container: c.ID, Name: v.name, Pool: v.pool, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name), MountPoint: v.target,
+		SizeBytes: int64(v.sizeGB) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: idMap(c),
+	}
+	o := on(c, spec.KindVolume, d.machine.Backend, v.name)
+	o.Source = v.source
+	switch provider, here := d.machine.Pools[v.pool]; {
+	case v.hostPath != "" && d.machine.Present[v.hostPath]:
+		o.Provider, s.Path = "dir", v.hostPath
+	case v.hostPath != "":
+		d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s of container %s is a local volume, %s", v.hostPath, v.target, c.ID, s.Path), "")
+	case here:
+		o.Provider = provider
+	case v.pool != "":
+		d.note(diag.Note, v.source, fmt.Sprintf("pool %s is not on this machine; %s of container %s is a local volume, %s", v.pool, v.target, c.ID, s.Path), "")
+	}
+	return d.add(o, s), s
+}

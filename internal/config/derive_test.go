@@ -1,0 +1,204 @@
+package config
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+)
+
+func homelab(t *testing.T) *Config {
+	t.Helper()
+	return loadFolder(t, "../../examples/homelab/phoenix_lxc_configs.json", "../../examples/homelab/phoenix_hypervisor_config.json")
+}
+
+func loadFolder(t *testing.T, names ...string) *Config {
+	t.Helper()
+	var files []File
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, File{Name: filepath.Base(name), Data: b})
+	}
+	cfg, diags := Load(files)
+	if diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	return cfg
+}
+
+var machine = Machine{
+	Runtime: "lxc", Root: "/r", Backend: "dir", Binary: Artifact{Path: "/b", SHA256: strings.Repeat("a", 64)},
+	Artifacts: map[string]Artifact{"step-ca": {SHA256: strings.Repeat("b", 64)}, "traefik": {SHA256: strings.Repeat("c", 64)}},
+	Scripts:   map[string]Artifact{"hello.sh": {SHA256: strings.Repeat("d", 64)}},
+}
+
+func derive(t *testing.T, cfg *Config) []object.Object {
+	t.Helper()
+	objects, diags := Derive(cfg, machine)
+	if diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	for _, d := range diags {
+		t.Log(d)
+	}
+	if _, diags = plan.Order(objects); diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	return objects
+}
+
+func get[Spec any](t *testing.T, objects []object.Object, a object.Address) Spec {
+	t.Helper()
+	var s Spec
+	o, ok := object.Find(objects, a)
+	if !ok {
+		t.Fatalf("%s is not there", a)
+	}
+	if err := json.Unmarshal(o.Spec, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestDeriveHomelab(t *testing.T) {
+	objects := derive(t, homelab(t))
+	ca := get[spec.StepCA](t, objects, "stepca/103")
+	for _, n := range []string{"hello.homelab.internal", "hello-backend.homelab.internal", "traefik.homelab.internal", "nginx.homelab.internal"} {
+		if !slices.Contains(ca.AllowedNames, n) {
+			t.Errorf("the CA does not sign %s: %v", n, ca.AllowedNames)
+		}
+	}
+	if !slices.Contains(ca.DNSNames, "10.86.17.103") || !slices.Contains(ca.DNSNames, "ca.homelab.internal") {
+		t.Errorf("clients dial names that the CA has not: %v", ca.DNSNames)
+	}
+	for _, s := range get[spec.Nginx](t, objects, "nginx/101/base").Sites {
+		routed := s.Name == "hello.homelab.internal" || s.Name == "traefik.homelab.internal"
+		if (s.Challenge == "10.86.17.102:80") != routed || (s.Upstream == "10.86.17.102:443") != routed {
+			t.Errorf("site %+v", s)
+		}
+	}
+	r := get[spec.Traefik](t, objects, "traefik/102/config").Routes
+	if len(r) != 1 || r[0].URL != "https://10.86.17.201:8443" || r[0].ServerName != "hello-backend.homelab.internal" {
+		t.Errorf("routes %+v", r)
+	}
+	if o, _ := object.Find(objects, "unit/102/traefik.service"); !slices.Contains(o.After, "unit/101/nginx.service") {
+		t.Errorf("Traefik's challenges come by way of the gateway, which it does not wait for: %v", o.After)
+	}
+	if v := get[spec.Volume](t, objects, "volume/103/ssl"); v.Mode != 0o700 || v.Path != "/r/volumes/103/ssl" || v.IDMap.Base != 100000 {
+		t.Errorf("volume %+v", v)
+	}
+}
+
+// Each container alone brings its own prerequisites, and no more.
+func TestDeriveClosures(t *testing.T) {
+	objects := derive(t, homelab(t))
+	for id, want := range map[string]string{"103": "103 900", "101": "101 103 900", "102": "101 102 103 900", "201": "103 201 900"} {
+		var got []string
+		for _, o := range plan.Select(objects, []string{id}) {
+			if o.Container != "" && !slices.Contains(got, o.Container) {
+				got = append(got, o.Container)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("create %s takes %v, want %s", id, got, want)
+		}
+	}
+}
+
+// What the daemon keeps must not depend on what was pinned or consented to when it was derived.
+func TestDeriveAgentIsStable(t *testing.T) {
+	cfg := homelab(t)
+	before, _ := Derive(cfg, machine)
+	m := machine
+	m.Pinned, m.NewRoot = strings.Repeat("e", 64), true
+	after, _ := Derive(cfg, m)
+	for _, a := range []object.Address{"agent/101", "agent/102", "agent/103", "unit/103/step-ca.service"} {
+		x, _ := object.Find(before, a)
+		y, _ := object.Find(after, a)
+		if string(x.Spec) != string(y.Spec) {
+			t.Errorf("%s changed:\n%s\n%s", a, x.Spec, y.Spec)
+		}
+	}
+	for _, o := range get[spec.Agent](t, before, "agent/101").Objects {
+		for _, n := range o.Needs {
+			if n.From.Scope() != "101" {
+				t.Errorf("the daemon of 101 cannot fill %s from %s", o.Address, n.From)
+			}
+		}
+	}
+}
+
+// The users' own files, where they are at hand.
+func TestDeriveUsersFiles(t *testing.T) {
+	dir := os.Getenv("PHOENIX_USER_FILES")
+	if dir == "" {
+		dir = "../../../shared/phoenix-configs"
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("the users' files are not here; PHOENIX_USER_FILES names their folder")
+	}
+	m := machine
+	cfg := loadFolder(t, dir+"/lxc-own-directories.json", dir+"/hypervisor.json")
+	objects, diags := Derive(cfg, m)
+	if diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	if _, diags := plan.Order(objects); diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	names := get[spec.Certificate](t, objects, "certificate/101/ollama.phoenix.thinkheads.ai").DNSNames
+	if !slices.Contains(names, "traefik.internal.thinkheads.ai") {
+		t.Errorf("the gateway's names %v", names)
+	}
+	hosts := get[spec.Traefik](t, objects, "traefik/102/config").Routes
+	if len(hosts) != 4 {
+		t.Errorf("routes %+v", hosts)
+	}
+	for id, want := range map[string]string{"103": "103 900", "101": "101 103 900", "102": "101 102 103 900"} {
+		var got []string
+		for _, o := range plan.Select(objects, []string{id}) {
+			if o.Container != "" && !slices.Contains(got, o.Container) {
+				got = append(got, o.Container)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("create %s takes %v, want %s", id, got, want)
+		}
+	}
+}
+
+// A pool for root file systems that is not on the machine is told once, with all containers that name it.
+func TestMissingPoolIsTold(t *testing.T) {
+	cfg := homelab(t)
+	count := func(m Machine) (told int) {
+		_, diags := Derive(cfg, m)
+		for _, d := range diags {
+			if strings.HasPrefix(d.Summary, "pool homelab is not on this machine; root file systems") {
+				told++
+				if want := "in 101, 102, 103, 201, 900"; d.Detail != want {
+					t.Errorf("detail %q, want %q", d.Detail, want)
+				}
+			}
+		}
+		return told
+	}
+	if n := count(machine); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	here := machine
+	here.Pools = map[string]string{"homelab": "dir"}
+	if n := count(here); n != 0 {
+		t.Errorf("the pool is here, yet told %d times", n)
+	}
+}

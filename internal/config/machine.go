@@ -1,0 +1,24 @@
+package config
+
+// Machine is what the configuration has to know of the machine it is for. It was observed before, so that this package
+// stays pure.
+type Machine struct {
+	Runtime   string              // lxc or pve
+	Root      string              // where phoenix keeps what it owns
+	Cache     string              // kept between roots; may be empty
+	Backend   string              // provider of volumes whose pool does not exist here: dir or btrfs
+	Pools     map[string]string   // pools that exist here, with their provider
+	Present   map[string]bool     // paths of Wanted that exist here
+	Binary    Artifact            // phoenix itself, as it goes into containers
+	Artifacts map[string]Artifact // by name: step-ca, traefik
+	Scripts   map[string]Artifact // by file name: the users' own application scripts that were found
+	Pinned    string              // fingerprint of the root that was pinned here; empty: none yet
+	TrustHost bool                // the root goes into the hypervisor's own store too
+	NewRoot   bool                // a root other than the pinned one is accepted
+}
+
+// Artifact is a file on the hypervisor that goes into a container.
+type Artifact struct {
+	Path   string
+	SHA256 string // lower-case hex
+}

@@ -1,0 +1,204 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+// Config is what the users' files say, decoded and checked, before any object is derived from it. The struct tags of this file
+// are the one table of known keys: json is the key; need, min, max, enum and default are its rules; kept is the reason why a
+// known key is not acted on; secret marks a value that is never shown.
+type Config struct {
+	Hypervisor Hypervisor
+	Containers []*Container // by id, smallest first
+	Global     ContainerFile
+}
+
+// Container returns the container with the id.
+func (c *Config) Container(id string) (*Container, bool) {
+	i := slices.IndexFunc(c.Containers, func(x *Container) bool { return x.ID == id })
+	if i < 0 {
+		return nil, false
+	}
+	return c.Containers[i], true
+}
+
+// At is the place a value comes from. Source.Line is that of the key, or of the element in a list.
+type At struct {
+	Source object.Source
+	path   string
+	lines  map[string]int // of each key, and of key[i] for elements of plain lists
+}
+
+// Kept is a value that phoenix knows and does not act on.
+type Kept struct {
+	Set bool // the key is in the file
+}
+
+// Words is a list of words. In the file it is a list of strings, or one string with blanks or commas between the words.
+type Words []string
+
+// Argv is a command. In the file it is a list of words, or one string: split at blanks, or given to /bin/sh -c if it has anything that
+// only a shell understands.
+type Argv []string
+
+// MAC is an Ethernet address in lower case with colons.
+type MAC string
+
+// ContainerFile is phoenix_lxc_configs.json.
+type ContainerFile struct {
+	At
+	Schema           Kept         `json:"$schema" kept:"the schema comes with phoenix"`
+	NvidiaVersion    Kept         `json:"nvidia_driver_version" kept:"GPUs are left to their feature scripts"`
+	NvidiaRepository Kept         `json:"nvidia_repo_url" kept:"GPUs are left to their feature scripts"`
+	NvidiaRunfile    Kept         `json:"nvidia_runfile_url" kept:"GPUs are left to their feature scripts"`
+	InFileOrder      []*Container `json:"lxc_configs" keyed:"ID" need:"true"` // as they stand in the file
+}
+
+// Container is one container of lxc_configs. Numbers that are not in the file are 0, unless a default is given here.
+type Container struct {
+	At
+	ID                string          `json:"-"`
+	Name              string          `json:"name" need:"true"`
+	StartAtBoot       bool            `json:"start_at_boot"`
+	BootOrder         int             `json:"boot_order" min:"0" max:"100000"`
+	BootDelay         Kept            `json:"boot_delay" kept:"phoenix waits for conditions, not for seconds"`
+	MemoryMB          int             `json:"memory_mb" min:"16" max:"16777216"`
+	SwapMB            int             `json:"swap_mb" min:"0" max:"16777216"`
+	Cores             int             `json:"cores" min:"1" max:"8192"`
+	Template          string          `json:"template"`        // archive, absolute; a container is made from this or CloneFrom
+	CloneFrom         string          `json:"clone_from_ctid"` // id of a container
+	SnapshotName      string          `json:"template_snapshot_name"`
+	StoragePool       string          `json:"storage_pool" kept:"root file systems are kept with all else that phoenix owns"`
+	StorageSizeGB     int             `json:"storage_size_gb" min:"1" max:"1048576" kept:"root file systems have no limit yet"`
+	Network           Network         `json:"network_config" need:"true"`
+	MAC               MAC             `json:"mac_address"`
+	Unprivileged      bool            `json:"unprivileged" default:"true"`
+	Features          []string        `json:"features"`
+	ApplicationScript string          `json:"application_script"` // relative to where the users keep their scripts
+	Packages          []string        `json:"packages"`
+	Dependencies      []string        `json:"dependencies"` // as in the file: virtual machines too
+	DependsOn         []string        `json:"-"`            // Dependencies that are containers, each once
+	Volumes           []*Volume       `json:"zfs_volumes"`  // storage that phoenix makes
+	MountPoints       []*MountPoint   `json:"mount_points"` // directories that the file names by their path
+	Certificates      []*Certificate  `json:"certificates"` // none: derived
+	TraefikService    *TraefikService `json:"traefik_service"`
+	LXCOptions        []string        `json:"lxc_options"` // key=value or key:value
+	Options           []spec.Option   `json:"-"`           // LXCOptions, split; allowed ones only
+	AppArmorProfile   string          `json:"apparmor_profile"`
+	AppArmorNesting   Kept            `json:"apparmor_manages_nesting" kept:"containers with systemd get what they need"`
+	PctOptions        []string        `json:"pct_options" kept:"for pct only; containers with systemd get what they need"`
+	Snapshots         Kept            `json:"enable_lifecycle_snapshots" kept:"phoenix needs no snapshots to go on after a failure"`
+	GPU               Kept            `json:"gpu_assignment" kept:"GPUs are left to their feature scripts"`
+	PortainerRole     Kept            `json:"portainer_role" kept:"Portainer is not set up by phoenix"`
+	Ports             Kept            `json:"ports" kept:"containers have addresses of their own"`
+	Engine            Kept            `json:"vllm_engine_config" kept:"read by the application's own script"`
+	TriggerSync       Kept            `json:"trigger_sync_on_completion" kept:"routes are derived, there is nothing to sync"`
+	Firewall          Kept            `json:"firewall" kept:"phoenix does not set the firewall yet"`
+	HealthCheck       Kept            `json:"health_check" kept:"health checks are derived"`
+	Tests             Kept            `json:"tests" kept:"health checks are derived"`
+	BootstrapCA       Kept            `json:"bootstrap_ca_url" kept:"the address of the CA is derived"`
+}
+
+// Scripts that built-in knowledge takes the place of.
+const (
+	ScriptGateway = "phoenix_hypervisor_lxc_101.sh"
+	ScriptProxy   = "phoenix_hypervisor_lxc_102.sh"
+	ScriptCA      = "phoenix_hypervisor_lxc_103.sh"
+)
+
+// Features that phoenix knows by itself. Others are the users' own feature scripts.
+const (
+	FeatureBase      = "base_setup"
+	FeatureStepCA    = "step_ca"
+	FeatureGateway   = "nginx_gateway"
+	FeatureTraefik   = "traefik"
+	FeatureTrustedCA = "trusted_ca"
+	FeatureStepCLI   = "step_cli"
+)
+
+// Has reports whether the container has the feature.
+func (c *Container) Has(feature string) bool { return slices.Contains(c.Features, feature) }
+
+// IsCA reports whether the container runs step-ca.
+func (c *Container) IsCA() bool { return c.Has(FeatureStepCA) || c.ApplicationScript == ScriptCA }
+
+// IsGateway reports whether the container runs the Nginx gateway.
+func (c *Container) IsGateway() bool {
+	return c.Has(FeatureGateway) || c.ApplicationScript == ScriptGateway
+}
+
+// IsProxy reports whether the container runs Traefik.
+func (c *Container) IsProxy() bool {
+	return c.Has(FeatureTraefik) || c.ApplicationScript == ScriptProxy
+}
+
+// OwnScript is the application script that has to be run, or empty where there is none or built-in knowledge takes its place.
+func (c *Container) OwnScript() string {
+	switch c.ApplicationScript {
+	case ScriptGateway, ScriptProxy, ScriptCA:
+		return ""
+	}
+	return c.ApplicationScript
+}
+
+// Network is a container's interface.
+type Network struct {
+	At
+	Name        string       `json:"name" default:"eth0"`
+	Bridge      string       `json:"bridge" need:"true"`
+	Address     netip.Prefix `json:"ip" need:"true"` // with the prefix length; the host bits are kept
+	Gateway     netip.Addr   `json:"gw"`             // zero: none
+	Nameservers Words        `json:"nameservers"`    // addresses
+}
+
+// Volume is storage that phoenix makes for one container. UID and GID are ids inside.
+type Volume struct {
+	At
+	Name       string     `json:"name" need:"true"`
+	Pool       string     `json:"pool"`
+	SizeGB     int        `json:"size_gb" min:"0" max:"1048576"` // 0: no limit
+	MountPoint string     `json:"mount_point" need:"true"`       // absolute and clean
+	UID        *int       `json:"owner_uid" min:"0" max:"65535"` // nil: whoever needs it
+	GID        *int       `json:"owner_gid" min:"0" max:"65535"`
+	Mode       *spec.Mode `json:"mode"`
+	Backup     bool       `json:"backup" kept:"phoenix makes no backups of volumes yet"`
+}
+
+// MountPoint is a directory of the hypervisor that one container sees. UID and GID are ids inside.
+type MountPoint struct {
+	At
+	HostPath      string     `json:"host_path" need:"true"`      // absolute and clean
+	ContainerPath string     `json:"container_path" need:"true"` // absolute and clean
+	UID           *int       `json:"owner_uid" min:"0" max:"65535"`
+	GID           *int       `json:"owner_gid" min:"0" max:"65535"`
+	Mode          *spec.Mode `json:"mode"`
+	Backup        bool       `json:"backup" kept:"phoenix makes no backups of volumes yet"`
+}
+
+// Certificate is one that a container keeps issued for itself.
+type Certificate struct {
+	At
+	CommonName  string        `json:"common_name" need:"true"`
+	DNSNames    []string      `json:"dns_names"` // CommonName need not be among them
+	KeyType     string        `json:"key_type" enum:"ec-p256,ec-p384,rsa-2048,rsa-4096" default:"ec-p256"`
+	RenewBefore spec.Duration `json:"renew_before"`
+	CertPath    string        `json:"cert_path" need:"true"`
+	KeyPath     string        `json:"key_path" need:"true"`
+	Owner       string        `json:"owner"` // user or user:group
+	Mode        *spec.Mode    `json:"mode"`  // of the key
+	Reload      Argv          `json:"reload"`
+}
+
+// TraefikService is a container's web server behind Traefik.
+type TraefikService struct {
+	At
+	Name       string   `json:"name" need:"true"` // one DNS label
+	Port       int      `json:"port" need:"true" min:"1" max:"65535"`
+	Scheme     string   `json:"scheme" enum:"http,https" default:"http"`
+	Hosts      []string `json:"hosts"`       // full names, besides those derived from Name
+	ServerName string   `json:"server_name"` // verified for https
+}
