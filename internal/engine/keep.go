@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// How long a failed object is left alone: twice as long after each further failure. A change of what it rests on shortens that
+// to heldLeast, so that what an apply itself changes is no reason to go on without a breath.
+const (
+	heldFirst     = 500 * time.Millisecond
+	heldMost      = 15 * time.Second
+	heldPermanent = time.Minute // trying again is of no use by itself; a person may have mended it
+	heldLeast     = time.Second
+)
+
+// also is the name of Keeper.Also among what is watched.
+const also object.Address = "also"
+
+// Keeper does rounds: it makes objects true, waits until something has changed or is due, and goes on.
+type Keeper struct {
+	Engine *Engine // the Keeper sets its Patience and Held
+	// Objects gives what to keep. A round that is not full may leave out what is costly to look at.
+	Objects func(full bool) ([]object.Object, error)
+	Full    time.Duration                   // how long until everything is looked at though nothing has changed
+	Begin   func(ctx context.Context) error // waits until a round may begin; nil: at once
+	Report  func(Round)                     // hears of each round; nil: nobody does
+	// Also is watched besides what objects rest on, such as the configuration; a change of it makes the next round full.
+	Also provider.Watch
+
+	inside map[object.Address]bool // objects in containers: their paths and processes are not this host's, and not watched from here
+	mu     sync.Mutex              // guards holds
+	holds  map[object.Address]*hold
+}
+
+// Round is what one round found and did.
+type Round struct {
+	Woken  []object.Address // what had changed; none for the first round and those that were due
+	Full   bool
+	Result Result
+	Next   time.Time
+	Blind  error // why some changes will be seen at the next full round only
+}
+
+type hold struct {
+	err      error
+	failures int
+	tried    time.Time
+	until    time.Time
+}
+
+// HeldError says why an object is left alone for now.
+type HeldError struct {
+	Until time.Time
+	Err   error
+}
+
+// Error implements error.
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("%v (again at %s)", e.Err, e.Until.Format(time.TimeOnly))
+}
+
+// Unwrap gives what went wrong.
+func (e *HeldError) Unwrap() error { return e.Err }
+
+// Run goes on until ctx ends, and then returns nil. It fails where the objects cannot be known or the system cannot be watched.
+func (k *Keeper) Run(ctx context.Context) error {
+	wake, err := NewWake()
+	if err != nil {
+		return err
+	}
+	defer wake.Close()
+	k.holds, k.inside = map[object.Address]*hold{}, map[object.Address]bool{}
+	k.Engine.Held, k.Engine.Patience = k.held, time.Nanosecond
+	watches := map[object.Address]provider.Watch{}
+	var woken []object.Address
+	var fullDue time.Time
+	for ctx.Err() == nil {
+		full := !time.Now().Before(fullDue)
+		r, err := k.round(ctx, full, woken)
+		if err != nil || ctx.Err() != nil {
+			return unlessEnded(ctx, err)
+		}
+		if full {
+			fullDue, watches = time.Now().Add(k.Full), map[object.Address]provider.Watch{}
+		}
+		for a, s := range r.Result.Statuses {
+			if !k.inside[a] {
+				watches[a] = s.Watch
+			}
+		}
+		watches[also] = k.Also
+		added, err := wake.Watch(watches)
+		r.Blind = err
+		if !full && len(r.Result.Plan.Changes) > 0 {
+			fullDue = time.Time{} // what rests on what was changed is looked at too
+		}
+		if r.Next = k.next(r.Result, fullDue); added {
+			r.Next = time.Now() // nobody saw what happened before it was watched
+		}
+		if k.Report != nil {
+			k.Report(r)
+		}
+		if woken, err = wake.Wait(ctx, time.Until(r.Next)); err != nil {
+			return unlessEnded(ctx, err)
+		}
+		k.release(woken)
+		if slices.Contains(woken, also) {
+			fullDue = time.Time{}
+		}
+	}
+	return nil
+}
+
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (k *Keeper) round(ctx context.Context, full bool, woken []object.Address) (Round, error) {
+	r := Round{Woken: woken, Full: full}
+	if k.Begin != nil {
+		if err := k.Begin(ctx); err != nil {
+			return r, err
+		}
+	}
+	objects, err := k.Objects(full)
+	if err != nil {
+		return r, err
+	}
+	for _, o := range objects {
+		k.inside[o.Address] = o.Host != ""
+	}
+	r.Result, err = k.Engine.Apply(ctx, objects)
+	k.remember(r.Result)
+	return r, err
+}
+
+func (k *Keeper) held(a object.Address) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if h := k.holds[a]; h != nil && time.Now().Before(h.until) {
+		return &HeldError{Until: h.until, Err: h.err}
+	}
+	return nil
+}
+
+// remember counts failures and forgets those of what is true again.
+func (k *Keeper) remember(res Result) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	failed := make(map[object.Address]bool, len(res.Failures))
+	for _, f := range res.Failures {
+		failed[f.Address] = true
+		var still *HeldError
+		if f.BlockedBy != "" || errors.As(f.Err, &still) {
+			continue
+		}
+		h := k.holds[f.Address]
+		if h == nil {
+			h = &hold{}
+			k.holds[f.Address] = h
+		}
+		h.err, h.tried = f.Err, time.Now()
+		wait := min(heldFirst<<min(h.failures, 10), heldMost)
+		if provider.IsPermanent(f.Err) {
+			wait = heldPermanent
+		}
+		h.until = h.tried.Add(wait)
+		h.failures++
+	}
+	for a := range res.Statuses {
+		if !failed[a] {
+			delete(k.holds, a)
+		}
+	}
+}
+
+// release lets what has changed be tried again soon.
+func (k *Keeper) release(woken []object.Address) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, a := range woken {
+		if h := k.holds[a]; h != nil && h.until.After(h.tried.Add(heldLeast)) {
+			h.until = h.tried.Add(heldLeast)
+		}
+	}
+}
+
+// next is when something is due.
+func (k *Keeper) next(res Result, fullDue time.Time) time.Time {
+	next := fullDue
+	sooner := func(t time.Time) {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	for _, s := range res.Statuses {
+		sooner(s.Next)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, h := range k.holds {
+		sooner(h.until)
+	}
+	// What was due and could not be done has a hold; without one it is looked at again soon, not at once.
+	if soon := time.Now().Add(heldLeast / 2); next.Before(soon) {
+		next = soon
+	}
+	return next
+}

@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// Power is what Remove does to an object.
+type Power func(ctx context.Context, d provider.Erased, h host.Host, o object.Object) error
+
+// Delete removes objects.
+func Delete(ctx context.Context, d provider.Erased, h host.Host, o object.Object) error {
+	return d.Delete(ctx, h, o)
+}
+
+// Stop stops objects.
+func Stop(ctx context.Context, d provider.Erased, h host.Host, o object.Object) error {
+	return d.Stop(ctx, h, o)
+}
+
+// Remove uses a power on objects of this host, dependents before what they depend on. Objects that lack it are passed over.
+// It goes on after a failure and returns all of them. mutations counts the changing calls.
+func (t *LocalTarget) Remove(ctx context.Context, objects []object.Object, power Power) (mutations int, err error) {
+	ordered, diags := plan.Order(Among(objects))
+	if err := diags.Err(); err != nil {
+		return 0, err
+	}
+	unlock, err := t.lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	counted := host.NewCounted(t.host, t.watch)
+	var errs []error
+	for i := len(ordered) - 1; i >= 0; i-- {
+		d, err := t.drivers.Find(ordered[i])
+		if err == nil {
+			err = power(ctx, d, counted, ordered[i])
+		}
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			errs = append(errs, err)
+		}
+	}
+	return counted.Mutations(), errors.Join(errs...)
+}
+
+// Among drops the dependencies that lead out of the list, for work on a part of the objects.
+func Among(objects []object.Object) []object.Object {
+	in := make(map[object.Address]bool, len(objects))
+	for _, o := range objects {
+		in[o.Address] = true
+	}
+	out := make([]object.Object, len(objects))
+	for i, o := range objects {
+		o.After = slices.DeleteFunc(slices.Clone(o.After), func(a object.Address) bool { return !in[a] })
+		o.Needs = slices.DeleteFunc(slices.Clone(o.Needs), func(n object.Need) bool { return !in[n.From] })
+		out[i] = o
+	}
+	return out
+}
+
+// Each calls do for 0 to n-1, at most limit at once, and returns when all are done.
+func Each(n, limit int, do func(i int)) {
+	var group sync.WaitGroup
+	places := make(chan struct{}, max(1, limit))
+	for i := range n {
+		places <- struct{}{}
+		group.Go(func() {
+			defer func() { <-places }()
+			do(i)
+		})
+	}
+	group.Wait()
+}

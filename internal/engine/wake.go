@@ -1,0 +1,291 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// What inotify(7) is asked for. Reading is no change.
+const fileChanges = unix.IN_ATTRIB | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_DELETE_SELF |
+	unix.IN_MODIFY | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_MOVE_SELF
+
+// settle is how long Wait stays after the last of several changes, and stay how long at most: an editor or a restart makes
+// many changes at once.
+const (
+	settle = 5 * time.Millisecond
+	stay   = 100 * time.Millisecond
+)
+
+// Wake tells when something that objects rest on has changed. Only one goroutine may use it.
+type Wake struct {
+	files     int                         // inotify
+	links     int                         // rtnetlink(7)
+	cancelled int                         // eventfd(2)
+	watched   map[string]int32            // folder or file -> watch descriptor
+	names     map[int32]map[string]owners // watch descriptor -> name in the folder ("" is the thing itself) -> who rests on it
+	processes map[int]process             // process id -> its pidfd
+	onLinks   owners
+}
+
+type owners []object.Address
+
+type process struct {
+	fd     int
+	owners owners
+}
+
+// NewWake opens what is needed; Close gives it back.
+func NewWake() (*Wake, error) {
+	w := &Wake{watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[int]process{}}
+	var err error
+	if w.files, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	if w.cancelled, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	if w.links, err = linkSocket(); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func linkSocket() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return -1, fmt.Errorf("netlink: %w", err)
+	}
+	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		return -1, errors.Join(fmt.Errorf("netlink: %w", err), unix.Close(fd))
+	}
+	return fd, nil
+}
+
+// Close gives everything back.
+func (w *Wake) Close() error {
+	errs := []error{unix.Close(w.files), unix.Close(w.links), unix.Close(w.cancelled)}
+	for _, p := range w.processes {
+		errs = append(errs, unix.Close(p.fd))
+	}
+	return errors.Join(errs...)
+}
+
+// Watch replaces what is watched. It reports whether anything is watched that was not before: what happened to it between the
+// last look and now is not told by Wait, so that one more look is due.
+func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err error) {
+	known := maps.Clone(w.watched)
+	w.names, w.onLinks = map[int32]map[string]owners{}, nil
+	used, alive := map[string]bool{}, map[int]owners{}
+	var errs []error
+	for a, watch := range watches {
+		for _, path := range watch.Paths {
+			errs = append(errs, w.watchPath(path, a, used))
+		}
+		for _, pid := range watch.Processes {
+			alive[pid] = append(alive[pid], a)
+		}
+		if watch.Links {
+			w.onLinks = append(w.onLinks, a)
+		}
+	}
+	for path, wd := range w.watched {
+		if !used[path] {
+			_, _ = unix.InotifyRmWatch(w.files, uint32(wd)) // gone with the folder, where that is gone
+			delete(w.watched, path)
+		}
+	}
+	fresh, err := w.watchProcesses(alive)
+	for path, wd := range w.watched {
+		old, was := known[path]
+		fresh = fresh || !was || old != wd
+	}
+	return fresh, errors.Join(append(errs, err)...)
+}
+
+// watchPath watches the folder of path for its name, so that a file that is replaced or comes into being is seen, and a
+// folder itself. Where folders are missing, the nearest one above is watched for the next.
+func (w *Wake) watchPath(path string, a object.Address, used map[string]bool) error {
+	if fi, err := os.Lstat(path); err == nil && fi.IsDir() {
+		if err := w.add(path, "", a, used); err != nil {
+			return err
+		}
+	}
+	for dir, name := filepath.Dir(path), filepath.Base(path); ; dir, name = filepath.Dir(dir), filepath.Base(dir) {
+		err := w.add(dir, name, a, used)
+		missing := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+		if !missing || dir == "/" {
+			return err
+		}
+	}
+}
+
+func (w *Wake) add(path, name string, a object.Address, used map[string]bool) error {
+	wd, err := unix.InotifyAddWatch(w.files, path, fileChanges|unix.IN_ONLYDIR)
+	if err != nil {
+		return &fs.PathError{Op: "watch", Path: path, Err: err}
+	}
+	used[path], w.watched[path] = true, int32(wd)
+	if w.names[int32(wd)] == nil {
+		w.names[int32(wd)] = map[string]owners{}
+	}
+	w.names[int32(wd)][name] = append(w.names[int32(wd)][name], a)
+	return nil
+}
+
+func (w *Wake) watchProcesses(alive map[int]owners) (added bool, err error) {
+	var errs []error
+	for pid, p := range w.processes {
+		if _, still := alive[pid]; !still {
+			errs = append(errs, unix.Close(p.fd))
+			delete(w.processes, pid)
+		}
+	}
+	for pid, who := range alive {
+		p, known := w.processes[pid]
+		if !known {
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				fd = -1 // ended since it was seen: Wait tells at once
+			}
+			p.fd, added = fd, true
+		}
+		p.owners = who
+		w.processes[pid] = p
+	}
+	return added, errors.Join(errs...)
+}
+
+// Wait returns the objects that rest on what has changed, each once, or none when limit is over or ctx has ended.
+func (w *Wake) Wait(ctx context.Context, limit time.Duration) ([]object.Address, error) {
+	stop := context.AfterFunc(ctx, func() {
+		one := make([]byte, 8)
+		binary.NativeEndian.PutUint64(one, 1)
+		_, _ = unix.Write(w.cancelled, one) // full means that Wait is woken already
+	})
+	defer stop()
+	var woken []object.Address
+	for end := time.Now().Add(limit); ctx.Err() == nil; {
+		more, err := w.poll(time.Until(end))
+		if err != nil {
+			return nil, err
+		}
+		if len(more) > 0 && len(woken) == 0 {
+			end = time.Now().Add(stay)
+		}
+		woken = append(woken, more...)
+		quiet := len(more) == 0 && len(woken) > 0
+		if quiet || !time.Now().Before(end) {
+			break
+		}
+	}
+	slices.Sort(woken)
+	return slices.Compact(woken), nil
+}
+
+// poll waits for one change that somebody rests on, or for wait; after a change it takes what comes within settle.
+func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
+	fds := []unix.PollFd{{Fd: int32(w.cancelled), Events: unix.POLLIN}, {Fd: int32(w.files), Events: unix.POLLIN}, {Fd: int32(w.links), Events: unix.POLLIN}}
+	var woken []object.Address
+	var pids []int
+	for pid, p := range w.processes {
+		if p.fd < 0 {
+			woken = append(woken, p.owners...)
+			delete(w.processes, pid)
+			continue
+		}
+		fds, pids = append(fds, unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}), append(pids, pid)
+	}
+	if len(woken) > 0 {
+		return woken, nil
+	}
+	ms := int(max(0, wait) / time.Millisecond)
+	if wait > stay { // not yet woken
+		ms = int(wait / time.Millisecond)
+	} else {
+		ms = min(ms, int(settle/time.Millisecond))
+	}
+	if _, err := unix.Poll(fds, ms); err != nil && !errors.Is(err, unix.EINTR) {
+		return nil, fmt.Errorf("poll: %w", err)
+	}
+	if fds[1].Revents != 0 {
+		woken = append(woken, w.readFiles()...)
+	}
+	if fds[2].Revents != 0 {
+		drain(w.links)
+		woken = append(woken, w.onLinks...)
+	}
+	for i, pid := range pids {
+		if fds[3+i].Revents != 0 {
+			p := w.processes[pid]
+			woken = append(woken, p.owners...)
+			_ = unix.Close(p.fd) // the process is gone
+			delete(w.processes, pid)
+		}
+	}
+	return woken, nil
+}
+
+// readFiles takes what inotify has. A queue that ran over, or a watch that was taken away, wakes everybody it may concern.
+func (w *Wake) readFiles() []object.Address {
+	var woken []object.Address
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Read(w.files, buf)
+		if err != nil || n <= 0 {
+			return woken
+		}
+		for b := buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
+			wd, mask := int32(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint32(b[4:])
+			size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))
+			name := strings.TrimRight(string(b[unix.SizeofInotifyEvent:size]), "\x00")
+			woken = append(woken, w.concerned(wd, mask, name)...)
+			b = b[size:]
+		}
+	}
+}
+
+func (w *Wake) concerned(wd int32, mask uint32, name string) []object.Address {
+	const everybody = unix.IN_Q_OVERFLOW | unix.IN_IGNORED | unix.IN_UNMOUNT | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
+	if mask&everybody == 0 {
+		return w.names[wd][name]
+	}
+	var woken []object.Address
+	for d, names := range w.names {
+		if d != wd && mask&unix.IN_Q_OVERFLOW == 0 {
+			continue
+		}
+		for _, who := range names {
+			woken = append(woken, who...)
+		}
+	}
+	for path, d := range w.watched {
+		if d == wd {
+			delete(w.watched, path)
+		}
+	}
+	return woken
+}
+
+func drain(fd int) {
+	buf := make([]byte, 16<<10)
+	for {
+		if n, err := unix.Read(fd, buf); err != nil || n <= 0 {
+			return
+		}
+	}
+}

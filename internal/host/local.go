@@ -1,0 +1,300 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/durable"
+)
+
+const (
+	outputLimit = 1 << 20 // bytes a stream
+	errorLimit  = 4 << 10 // bytes shown in a RunError
+	runLimit    = 2 * time.Minute
+	killDelay   = 5 * time.Second // Proxmox's pct rolls back on SIGTERM and leaves a lock on SIGKILL
+)
+
+// Local is the system phoenix itself runs on. The zero value is ready.
+type Local struct {
+	// Blob opens the blob with that SHA-256 (hex); nil, or an error that is fs.ErrNotExist: there is none.
+	Blob func(ctx context.Context, sha256 string) (io.ReadCloser, error)
+}
+
+var _ Host = (*Local)(nil)
+
+// Run implements Host.
+func (l *Local) Run(ctx context.Context, c Command) (Result, error) {
+	limit := c.Limit
+	if limit == 0 {
+		limit = runLimit
+	}
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
+	cmd.Env = append([]string{"PATH=" + searchPath(), "LC_ALL=C.UTF-8", "HOME=/root"}, c.Env...)
+	cmd.Dir = c.Dir
+	if cmd.Dir == "" {
+		cmd.Dir = "/"
+	}
+	if c.Stdin != nil {
+		cmd.Stdin = bytes.NewReader(c.Stdin)
+	}
+	out, errs := &capped{limit: outputLimit}, &capped{limit: outputLimit}
+	cmd.Stdout, cmd.Stderr = out, errs
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = killDelay
+	err := cmd.Run()
+	res := Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: cmd.ProcessState.ExitCode()}
+	if err == nil {
+		return res, nil
+	}
+	switch {
+	case whole.Err() != nil:
+		err = fmt.Errorf("stopped: %w", context.Cause(whole))
+	case ctx.Err() != nil:
+		err = fmt.Errorf("gave up after %s: %w", limit, ctx.Err())
+	}
+	return res, &RunError{Argv: c.Argv, Output: tail(res), Code: res.Code, Cause: err}
+}
+
+func searchPath() string {
+	if p := os.Getenv("PATH"); p != "" {
+		return p
+	}
+	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+}
+
+func tail(r Result) string {
+	b := r.Stderr
+	if len(bytes.TrimSpace(b)) == 0 {
+		b = r.Stdout
+	}
+	if len(b) > errorLimit {
+		b = b[len(b)-errorLimit:]
+	}
+	return string(b)
+}
+
+// capped keeps the first limit bytes and takes the rest without keeping it, so that a talkative child never blocks. The buffer is
+// not embedded: io.Copy would find its ReadFrom and go around Write.
+type capped struct {
+	kept  bytes.Buffer
+	limit int
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if room := c.limit - c.kept.Len(); room > 0 {
+		c.kept.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func (c *capped) Bytes() []byte { return c.kept.Bytes() }
+
+// ReadFile implements Host.
+func (l *Local) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
+
+// Digest implements Host.
+func (l *Local) Digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// Lstat implements Host.
+func (l *Local) Lstat(path string) (Meta, error) {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return Meta{}, err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return Meta{}, &fs.PathError{Op: "lstat", Path: path, Err: errors.New("no owner on this system")}
+	}
+	return Meta{
+		Mode: fi.Mode(), UID: int(st.Uid), GID: int(st.Gid), Size: fi.Size(), ModTime: fi.ModTime(),
+		Inode: st.Ino, Device: uint64(st.Dev), Links: uint64(st.Nlink),
+	}, nil
+}
+
+// ReadDir implements Host.
+func (l *Local) ReadDir(path string) ([]string, error) {
+	d, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	sort.Strings(names)
+	return names, err
+}
+
+// Readlink implements Host.
+func (l *Local) Readlink(path string) (string, error) { return os.Readlink(path) }
+
+// Lookup implements Host. It reads the system's user database anew each time.
+func (l *Local) Lookup(name, group string) (Owner, error) {
+	o := Owner{}
+	if name == "" {
+		name = "root"
+	}
+	if id, err := strconv.Atoi(name); err == nil {
+		o = Owner{UID: id, GID: id}
+	} else {
+		u, err := user.Lookup(name)
+		if err != nil {
+			return o, err
+		}
+		o.UID, _ = strconv.Atoi(u.Uid)
+		o.GID, _ = strconv.Atoi(u.Gid)
+	}
+	if group == "" {
+		return o, nil
+	}
+	if id, err := strconv.Atoi(group); err == nil {
+		o.GID = id
+		return o, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return o, err
+	}
+	o.GID, _ = strconv.Atoi(g.Gid)
+	return o, nil
+}
+
+// Dial implements Host.
+func (l *Local) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, network, address)
+}
+
+// Now implements Host.
+func (l *Local) Now() time.Time { return time.Now() }
+
+// WriteFile implements Host.
+func (l *Local) WriteFile(path string, data []byte, mode fs.FileMode, owner Owner) error {
+	return durable.WriteFile(path, bytes.NewReader(data), mode, durable.Owner(owner))
+}
+
+// Fetch implements Host. The content is checked before it is put in place.
+func (l *Local) Fetch(ctx context.Context, want, path string, mode fs.FileMode, owner Owner) error {
+	if l.Blob == nil {
+		return &fs.PathError{Op: "fetch", Path: want, Err: fs.ErrNotExist}
+	}
+	r, err := l.Blob(ctx, want)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return durable.WriteFile(path, &checked{r: r, want: want, sum: sha256.New()}, mode, durable.Owner(owner))
+}
+
+// MkdirAll implements Host.
+func (l *Local) MkdirAll(path string, mode fs.FileMode, owner Owner) error {
+	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := l.MkdirAll(parent, mode, owner); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil { // closed until it has its owner
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	if err := os.Lchown(path, owner.UID, owner.GID); err != nil {
+		return err
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+// Chmod implements Host.
+func (l *Local) Chmod(path string, mode fs.FileMode) error {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		return &fs.PathError{Op: "chmod", Path: path, Err: errors.New("is a symbolic link")}
+	}
+	return os.Chmod(path, mode)
+}
+
+// Chown implements Host.
+func (l *Local) Chown(path string, owner Owner) error { return os.Lchown(path, owner.UID, owner.GID) }
+
+// Rename implements Host.
+func (l *Local) Rename(oldpath, newpath string) error { return durable.Rename(oldpath, newpath) }
+
+// Symlink implements Host.
+func (l *Local) Symlink(target, path string) error {
+	tmp := path + ".tmp-link"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(target, tmp); err != nil {
+		return err
+	}
+	return durable.Rename(tmp, path)
+}
+
+// Remove implements Host.
+func (l *Local) Remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// RemoveAll implements Host.
+func (l *Local) RemoveAll(path string) error { return os.RemoveAll(path) }
+
+// checked fails at the end of a stream whose digest is not the wanted one.
+type checked struct {
+	r    io.Reader
+	want string
+	sum  interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.sum.Write(p[:n])
+	if err == io.EOF {
+		if got := hex.EncodeToString(c.sum.Sum(nil)); got != c.want {
+			return n, fmt.Errorf("checksum does not match: want sha256 %s, got %s", c.want, got)
+		}
+	}
+	return n, err
+}
