@@ -1,0 +1,54 @@
+// Package all is the one list of providers.
+package all
+
+import (
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/agent"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/btrfs"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/certificate"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/dir"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/dns"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/file"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/lxc"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/network"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/nginx"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/pkg"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/script"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/stepca"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/template"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/traefik"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/trust"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/unit"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/user"
+)
+
+// Drivers gives every driver by provider/kind.
+func Drivers() map[string]provider.Erased {
+	return map[string]provider.Erased{
+		// On the hypervisor.
+		"network/network":   network.New(),
+		"network/port":      network.NewPort(),
+		"dns/dns":           dns.New(),
+		"template/template": template.New(),
+		"dir/volume":        dir.New(),
+		"btrfs/volume":      btrfs.New(),
+		"lxc/container":     lxc.NewContainer(),
+		"lxc/running":       lxc.NewRunning(),
+		"lxc/binary":        lxc.NewBinary(),
+		"trust/hosttrust":   provider.New(trust.Driver{}),
+		"trust/pin":         provider.New(trust.PinDriver{}),
+
+		// Inside a container.
+		"user/user":               user.New(),
+		"pkg/package":             pkg.New(),
+		"file/file":               file.New(),
+		"script/script":           script.New(),
+		"certificate/certificate": certificate.New(),
+		"trust/trust":             provider.New(trust.Driver{}),
+		"stepca/stepca":           provider.New(stepca.Driver{}),
+		"unit/unit":               unit.New(),
+		"nginx/nginx":             nginx.New(),
+		"traefik/traefik":         traefik.New(),
+		"agent/agent":             provider.New(agent.Driver{}),
+	}
+}

@@ -1,0 +1,303 @@
+package certificate
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+type address = object.Address
+
+// Status is what was seen of a certificate. Times are UTC.
+type Status struct {
+	Path       string    `json:"path"` // of the certificate
+	CommonName string    `json:"common_name,omitempty"`
+	DNSNames   []string  `json:"dns_names,omitempty"` // sorted
+	Serial     string    `json:"serial,omitempty"`    // lower-case hex
+	Issuer     string    `json:"issuer,omitempty"`
+	KeyType    string    `json:"key_type,omitempty"`
+	NotBefore  time.Time `json:"not_before,omitzero"`
+	NotAfter   time.Time `json:"not_after,omitzero"`
+	RenewAt    time.Time `json:"renew_at,omitzero"`
+	KeyMatches bool      `json:"key_matches"`
+	Verified   bool      `json:"verified"`          // the chain ends in the pinned root
+	Problem    string    `json:"problem,omitempty"` // why a new one must be issued
+	Files      []File    `json:"files,omitempty"`   // key, certificate, the folder of both, the account
+	Account    string    `json:"account"`           // ok, none, unreadable
+	Served     string    `json:"served,omitempty"`  // serial; empty: nobody serves one
+	Serving    string    `json:"serving,omitempty"` // why none is served: NotListening, Rejected, or what else went wrong
+	Stale      int       `json:"stale,omitempty"`   // versions left behind
+	ReloadDue  bool      `json:"reload_due,omitempty"`
+}
+
+// File is a file's mode and owner, as they are and as they should be.
+type File struct {
+	Path      string `json:"path"`
+	Mode      string `json:"mode"`
+	WantMode  string `json:"want_mode"`
+	Owner     string `json:"owner"` // uid:gid
+	WantOwner string `json:"want_owner"`
+}
+
+const jitterShare = 25 // a renewal comes up to 1/25 of the lifetime early
+
+// Observe implements provider.Driver.
+func (d Driver) Observe(ctx context.Context, h host.Host, a object.Address, s spec.Certificate) (*Status, error) {
+	if s.Fingerprint == "" {
+		return nil, provider.Permanent(fmt.Errorf("%s: no root fingerprint is pinned, so no certificate can be trusted", a))
+	}
+	certPEM, err := optional(h.ReadFile(s.CertPath))
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := optional(h.ReadFile(s.KeyPath))
+	if err != nil {
+		return nil, err
+	}
+	if certPEM == nil && keyPEM == nil {
+		return nil, nil
+	}
+	st := &Status{Path: s.CertPath}
+	judge(st, h, a, s, certPEM, keyPEM)
+	if err := st.files(h, s); err != nil {
+		return nil, err
+	}
+	l := layoutOf(s)
+	stale, err := l.stale(h)
+	if err != nil {
+		return nil, err
+	}
+	st.Stale = len(stale)
+	_, err = h.Lstat(l.marker())
+	st.ReloadDue = err == nil
+	if s.Served != "" && st.Problem == "" {
+		st.Served, st.Serving = served(ctx, h, s)
+	}
+	return st, nil
+}
+
+func optional(b []byte, err error) ([]byte, error) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if b == nil {
+		b = []byte{}
+	}
+	return b, err
+}
+
+// judge reads the pair and says the first reason for which it is of no use.
+func judge(st *Status, h host.Host, a object.Address, s spec.Certificate, certPEM, keyPEM []byte) {
+	switch {
+	case certPEM == nil:
+		st.Problem = "the certificate is missing"
+		return
+	case keyPEM == nil:
+		st.Problem = "the key is missing"
+	}
+	leaf, inters, err := parseChain(certPEM)
+	if err != nil {
+		st.Problem = "the certificate cannot be read: " + err.Error()
+		return
+	}
+	st.describe(leaf)
+	st.RenewAt = renewAt(leaf, s, a)
+	_, pairErr := tls.X509KeyPair(certPEM, keyPEM)
+	st.KeyMatches = pairErr == nil
+	root, rootErr := readRoot(h, s)
+	verifyErr := rootErr
+	if rootErr == nil {
+		verifyErr = verify(leaf, inters, root, insideLifetime(leaf, h.Now()))
+	}
+	st.Verified = verifyErr == nil
+	if st.Problem == "" {
+		st.Problem = problem(st, s, h.Now(), pairErr, verifyErr)
+	}
+}
+
+func problem(st *Status, s spec.Certificate, now time.Time, pairErr, verifyErr error) string {
+	switch {
+	case pairErr != nil:
+		return "the key is another's: " + pairErr.Error()
+	case now.After(st.NotAfter):
+		return "expired at " + st.NotAfter.Format(time.RFC3339)
+	case !slices.Equal(st.DNSNames, sorted(s.DNSNames)):
+		return "names are " + strings.Join(st.DNSNames, ", ")
+	case st.KeyType != s.KeyType:
+		return "key type is " + st.KeyType
+	case verifyErr != nil:
+		return "does not end in the pinned root: " + verifyErr.Error()
+	case !now.Before(st.RenewAt):
+		return "renewal is due since " + st.RenewAt.Format(time.RFC3339)
+	}
+	return ""
+}
+
+func (st *Status) describe(leaf *x509.Certificate) {
+	st.CommonName, st.Issuer = leaf.Subject.CommonName, leaf.Issuer.CommonName
+	st.DNSNames = sorted(leaf.DNSNames)
+	st.Serial = serial(leaf)
+	st.NotBefore, st.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
+	st.KeyType = keyTypeOf(leaf.PublicKey)
+}
+
+func serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
+
+func sorted(names []string) []string {
+	out := slices.Clone(names)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// renewAt is RenewBefore, or a third of the real lifetime, before the end; and a little earlier, differently for each
+// certificate, so that those that were issued together are not renewed together.
+func renewAt(leaf *x509.Certificate, s spec.Certificate, a object.Address) time.Time {
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	before := time.Duration(s.RenewBefore)
+	if before == 0 || before >= life {
+		before = life / 3
+	}
+	sum := sha256.Sum256([]byte(string(a) + " " + serial(leaf)))
+	share := time.Duration(binary.BigEndian.Uint32(sum[:]) >> 16) // 0..65535
+	return leaf.NotAfter.Add(-before - life/jitterShare*share/65536).UTC().Truncate(time.Second)
+}
+
+// insideLifetime is now, moved into the leaf's lifetime, so that an expired certificate is not also called foreign.
+func insideLifetime(leaf *x509.Certificate, now time.Time) time.Time {
+	if now.After(leaf.NotAfter) {
+		return leaf.NotAfter
+	}
+	if now.Before(leaf.NotBefore) {
+		return leaf.NotBefore
+	}
+	return now
+}
+
+func parseChain(text []byte) (*x509.Certificate, *x509.CertPool, error) {
+	inters := x509.NewCertPool()
+	var leaf *x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, nil, fmt.Errorf("unexpected %s in it", block.Type)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		if leaf == nil {
+			leaf = c
+			continue
+		}
+		inters.AddCert(c)
+	}
+	if leaf == nil {
+		return nil, nil, errors.New("no PEM certificate in it")
+	}
+	return leaf, inters, nil
+}
+
+// readRoot reads the root and checks it against the pinned fingerprint.
+func readRoot(h host.Host, s spec.Certificate) (*x509.Certificate, error) {
+	text, err := h.ReadFile(s.ACME.RootFile)
+	if err != nil {
+		return nil, fmt.Errorf("root certificate: %w", err)
+	}
+	block, _ := pem.Decode(bytes.TrimSpace(text))
+	if block == nil {
+		return nil, fmt.Errorf("root certificate %s is not PEM", s.ACME.RootFile)
+	}
+	sum := sha256.Sum256(block.Bytes)
+	if got := hex.EncodeToString(sum[:]); got != s.Fingerprint {
+		return nil, fmt.Errorf("root certificate %s has fingerprint %s, pinned is %s", s.ACME.RootFile, got, s.Fingerprint)
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
+
+func verify(leaf *x509.Certificate, inters *x509.CertPool, root *x509.Certificate, now time.Time) error {
+	roots := x509.NewCertPool()
+	roots.AddCert(root)
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: inters, CurrentTime: now})
+	return err
+}
+
+// files looks at modes and owners.
+func (st *Status) files(h host.Host, s spec.Certificate) error {
+	o, err := ownersOf(h, s)
+	if err != nil {
+		return err
+	}
+	for _, w := range wanted(h, s, o) {
+		m, err := h.Lstat(w.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		st.Files = append(st.Files, File{
+			Path: w.path, Mode: octal(m.Mode), WantMode: octal(w.mode(m.Mode)),
+			Owner: ids(host.Owner{UID: m.UID, GID: m.GID}), WantOwner: ids(w.ownerOf(m)),
+		})
+	}
+	st.Account = accountState(h, s)
+	return nil
+}
+
+func octal(m fs.FileMode) string { return fmt.Sprintf("%04o", uint32(spec.ModeOf(m))) }
+
+func ids(o host.Owner) string { return fmt.Sprintf("%d:%d", o.UID, o.GID) }
+
+// want is how one file or folder should be.
+type want struct {
+	path  string
+	mode  func(have fs.FileMode) fs.FileMode
+	owner *host.Owner // nil: whoever has it
+}
+
+func (w want) ownerOf(m host.Meta) host.Owner {
+	if w.owner == nil {
+		return host.Owner{UID: m.UID, GID: m.GID}
+	}
+	return *w.owner
+}
+
+// wanted lists what has a mode to keep. The folders that hold the links may be open, but nobody else may replace the links.
+func wanted(h host.Host, s spec.Certificate, o owners) []want {
+	exactly := func(m fs.FileMode) func(fs.FileMode) fs.FileMode {
+		return func(fs.FileMode) fs.FileMode { return m }
+	}
+	shut := func(m fs.FileMode) fs.FileMode { return m &^ 0o022 }
+	l, root := layoutOf(s), host.Root
+	key := real(h, s.KeyPath)
+	out := []want{
+		{key, exactly(s.Mode.Perm()), &o.owner},
+		{real(h, s.CertPath), exactly(certMode), &o.owner},
+		{filepath.Dir(s.KeyPath), shut, nil},
+		{s.AccountDir, exactly(0o700), &root},
+		{accountFile(s), exactly(0o600), &root},
+	}
+	if dir := filepath.Dir(s.CertPath); dir != filepath.Dir(s.KeyPath) {
+		out = append(out, want{dir, shut, nil})
+	}
+	if filepath.Dir(filepath.Dir(key)) == l.versions {
+		out = append(out, want{l.versions, exactly(o.folder), &o.owner}, want{real(h, filepath.Dir(key)), exactly(o.folder), &o.owner})
+	}
+	return out
+}

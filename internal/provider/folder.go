@@ -1,0 +1,197 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+)
+
+// folderMark is the extended attribute that says whose volume a folder is. The trusted namespace is out of a container's reach.
+const folderMark = "trusted.phoenix.address"
+
+// closedParent lets a container's root through to its own volumes and shows nobody a list of them.
+const closedParent = 0o710
+
+// Folder is what was seen of a volume that is a folder on the hypervisor: a plain directory or a Btrfs subvolume. Ids are the host's.
+type Folder struct {
+	Path       string    `json:"path"`
+	Address    string    `json:"address"` // from its mark; empty: unmarked
+	UID        int       `json:"uid"`
+	GID        int       `json:"gid"`
+	Mode       spec.Mode `json:"mode"`
+	Parent     string    `json:"parent"` // mode and owner, such as 0710 0:100000
+	Subvolume  bool      `json:"subvolume,omitempty"`
+	Unmarkable bool      `json:"unmarkable,omitempty"` // the file system has no extended attributes
+}
+
+// DecodeFolder reads and checks the spec of a volume that is a folder.
+func DecodeFolder(raw []byte) (spec.Volume, diag.List) {
+	v, diags := Decode[spec.Volume](raw)
+	if diags.HasErrors() {
+		return v, diags
+	}
+	if v.Container == "" || v.Name == "" {
+		diags.Errorf("a volume needs a container and a name")
+	}
+	if !filepath.IsAbs(v.Path) || filepath.Clean(v.Path) != v.Path || v.Path == "/" {
+		diags.Errorf("volume path %q is not a clean absolute path", v.Path)
+	}
+	return v, diags
+}
+
+// ObserveFolder looks at a volume; nil: there is none. A folder that is marked as another's is a permanent error.
+func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, error) {
+	m, err := h.Lstat(v.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !m.Mode.IsDir() {
+		return nil, PermanentHint(fmt.Errorf("%s is not a folder", v.Path), "move it away; phoenix does not remove what it did not make")
+	}
+	f := &Folder{Path: v.Path, UID: m.UID, GID: m.GID, Mode: spec.ModeOf(m.Mode), Subvolume: m.Inode == firstInode}
+	if err := f.readMark(ctx, h); err != nil {
+		return nil, err
+	}
+	if want := folderAddress(v); f.Address != "" && f.Address != want {
+		return nil, PermanentHint(fmt.Errorf("%s belongs to %s, not to %s", v.Path, f.Address, want), "give each volume its own path")
+	}
+	p, err := h.Lstat(filepath.Dir(v.Path))
+	f.Parent = parentText(spec.ModeOf(p.Mode), host.Owner{UID: p.UID, GID: p.GID})
+	return f, err
+}
+
+// firstInode is the inode of every Btrfs subvolume's top (BTRFS_FIRST_FREE_OBJECTID).
+const firstInode = 256
+
+func folderAddress(v spec.Volume) string {
+	return string(object.NewAddress(spec.KindVolume, v.Container, v.Name))
+}
+
+func (f *Folder) readMark(ctx context.Context, h host.Host) error {
+	res, err := h.Run(ctx, host.Command{Argv: []string{"getfattr", "--absolute-names", "--only-values", "-n", folderMark, "--", f.Path}})
+	said := string(res.Stderr)
+	switch {
+	case err == nil:
+		f.Address = string(res.Stdout)
+	case strings.Contains(said, "No such attribute"):
+	case strings.Contains(said, "Operation not supported"):
+		f.Unmarkable = true
+	default:
+		return err
+	}
+	return nil
+}
+
+// ownParent reports whether the folder above holds this container's volumes only, so that phoenix may close it.
+func ownParent(v spec.Volume) bool { return filepath.Base(filepath.Dir(v.Path)) == v.Container }
+
+func parentText(m spec.Mode, o host.Owner) string { return fmt.Sprintf("%04o %d:%d", m, o.UID, o.GID) }
+
+func parentOwner(v spec.Volume) host.Owner { return host.Owner{UID: 0, GID: v.IDMap.Outside(0)} }
+
+func folderOwner(v spec.Volume) host.Owner {
+	return host.Owner{UID: v.IDMap.Outside(v.UID), GID: v.IDMap.Outside(v.GID)}
+}
+
+// DiffFolder compares owner, mode, mark and parent. It never asks for a replacement.
+func DiffFolder(want spec.Volume, have *Folder) plan.Delta {
+	if have == nil {
+		return plan.Delta{Action: plan.Create, Reason: "the volume does not exist"}
+	}
+	var d plan.Delta
+	owner := folderOwner(want)
+	d.Compare("uid", strconv.Itoa(have.UID), strconv.Itoa(owner.UID))
+	d.Compare("gid", strconv.Itoa(have.GID), strconv.Itoa(owner.GID))
+	d.Compare("mode", fmt.Sprintf("%04o", have.Mode), fmt.Sprintf("%04o", want.Mode))
+	if !have.Unmarkable {
+		d.Compare("address", have.Address, folderAddress(want))
+	}
+	if ownParent(want) {
+		d.Compare("parent", have.Parent, parentText(closedParent, parentOwner(want)))
+	}
+	return d
+}
+
+// ApplyFolder makes the delta go away; what is in the folder stays as it is. create makes the folder itself, closed (0700).
+func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, create func() error) error {
+	if d.Action == plan.Create {
+		if err := makeParent(h, v); err != nil {
+			return err
+		}
+		if err := create(); err != nil {
+			return err
+		}
+	}
+	have, err := ObserveFolder(ctx, h, v)
+	if err != nil {
+		return err
+	}
+	d = DiffFolder(v, have)
+	if d.Has("parent") {
+		parent := filepath.Dir(v.Path)
+		if err := errors.Join(h.Chown(parent, parentOwner(v)), h.Chmod(parent, closedParent)); err != nil {
+			return err
+		}
+	}
+	if d.Has("uid") || d.Has("gid") {
+		if err := h.Chown(v.Path, folderOwner(v)); err != nil {
+			return err
+		}
+	}
+	if d.Has("mode") {
+		if err := h.Chmod(v.Path, v.Mode.Perm()); err != nil {
+			return err
+		}
+	}
+	if d.Has("address") {
+		argv := []string{"setfattr", "-n", folderMark, "-v", folderAddress(v), "--", v.Path}
+		_, err = h.Run(ctx, host.Command{Argv: argv, Mutates: true})
+	}
+	return err
+}
+
+// makeParent makes what is missing above the volume. Only the container's own folder is closed to all others; those above it
+// must let every container's root through (0711).
+func makeParent(h host.Host, v spec.Volume) error {
+	parent := filepath.Dir(v.Path)
+	if !ownParent(v) {
+		return h.MkdirAll(parent, 0o711, host.Root)
+	}
+	if err := h.MkdirAll(filepath.Dir(parent), 0o711, host.Root); err != nil {
+		return err
+	}
+	return h.MkdirAll(parent, closedParent, parentOwner(v))
+}
+
+// DeleteFolder removes a volume that carries its mark, and its parent if that is then empty. remove takes the folder away for
+// good. An unmarked folder is a permanent error.
+func DeleteFolder(ctx context.Context, h host.Host, v spec.Volume, remove func() error) error {
+	have, err := ObserveFolder(ctx, h, v)
+	if err != nil {
+		return err
+	}
+	if have != nil && have.Address == "" {
+		return PermanentHint(fmt.Errorf("%s is not marked as phoenix's and is kept", v.Path), "remove it by hand if nobody needs it")
+	}
+	if err := remove(); err != nil {
+		return err
+	}
+	parent := filepath.Dir(v.Path)
+	if left, err := h.ReadDir(parent); err != nil || len(left) > 0 || !ownParent(v) {
+		return nil
+	}
+	return h.Remove(parent)
+}

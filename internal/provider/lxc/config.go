@@ -1,0 +1,116 @@
+package lxc
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+// definitionVar is in the environment of a container's init: the digest of the configuration it was started with.
+const definitionVar = "PHOENIX_DEFINITION"
+
+const cpuPeriod = 100000 // µs
+
+// render writes the configuration (lxc.container.conf(5)). Its last line carries the digest of all before it, so that a running
+// container tells what it was started with.
+func render(s spec.Container) string {
+	lines := []string{mark(s.ID), "# " + strings.TrimSpace(s.Name), "lxc.include = /usr/share/lxc/config/common.conf"}
+	if s.IDMap != (spec.IDMap{}) {
+		lines = append(lines, "lxc.include = /usr/share/lxc/config/userns.conf",
+			fmt.Sprintf("lxc.idmap = u 0 %d %d", s.IDMap.Base, s.IDMap.Count),
+			fmt.Sprintf("lxc.idmap = g 0 %d %d", s.IDMap.Base, s.IDMap.Count))
+	}
+	lines = append(lines,
+		"lxc.rootfs.path = dir:"+filepath.Join(home(s.Path, s.ID), "rootfs"),
+		"lxc.uts.name = "+s.Name,
+		// systemd inside makes mount namespaces for its units; without AppArmor both lines have no effect.
+		"lxc.apparmor.profile = generated",
+		"lxc.apparmor.allow_nesting = 1",
+		"lxc.signal.halt = SIGRTMIN+3")
+	lines = append(lines, network(s)...)
+	lines = append(lines, limits(s)...)
+	for _, m := range sorted(s.Mounts) {
+		lines = append(lines, fmt.Sprintf("lxc.mount.entry = %s %s none bind,create=dir 0 0",
+			escape(m.Source), escape(strings.TrimPrefix(m.Target, "/"))))
+	}
+	for _, o := range s.Options {
+		lines = append(lines, o.Key+" = "+o.Value)
+	}
+	text := strings.Join(lines, "\n") + "\n"
+	sum := sha256.Sum256([]byte(text))
+	return text + "lxc.environment = " + definitionVar + "=" + hex.EncodeToString(sum[:12]) + "\n"
+}
+
+func network(s spec.Container) []string {
+	n := s.Interface
+	if n.Bridge == "" {
+		return []string{"lxc.net.0.type = empty"}
+	}
+	mac := n.MAC
+	if mac == "" {
+		mac = stableMAC(s)
+	}
+	lines := []string{"lxc.net.0.type = veth", "lxc.net.0.link = " + n.Bridge, "lxc.net.0.flags = up",
+		"lxc.net.0.name = " + n.Name, "lxc.net.0.hwaddr = " + mac}
+	if n.Port != "" {
+		lines = append(lines, "lxc.net.0.veth.pair = "+n.Port)
+	}
+	family := "ipv4"
+	if strings.Contains(n.Address, ":") {
+		family = "ipv6"
+	}
+	if n.Address != "" {
+		lines = append(lines, "lxc.net.0."+family+".address = "+n.Address)
+	}
+	if n.Gateway != "" {
+		lines = append(lines, "lxc.net.0."+family+".gateway = "+n.Gateway)
+	}
+	return lines
+}
+
+// stableMAC is a locally administered address that a container keeps over restarts.
+func stableMAC(s spec.Container) string {
+	sum := sha256.Sum256([]byte(s.Path + "\x00" + s.ID))
+	return fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
+}
+
+// limits are written for both generations of control groups; lxc ignores those of the one that is not there. Cores are a quota,
+// not a set: containers with one core each then do not share the first. Swap has a limit of its own only in version 2.
+func limits(s spec.Container) []string {
+	var lines []string
+	if s.MemoryBytes > 0 {
+		lines = append(lines, fmt.Sprintf("lxc.cgroup.memory.limit_in_bytes = %d", s.MemoryBytes),
+			fmt.Sprintf("lxc.cgroup2.memory.max = %d", s.MemoryBytes))
+	}
+	if s.SwapBytes > 0 {
+		lines = append(lines, fmt.Sprintf("lxc.cgroup2.memory.swap.max = %d", s.SwapBytes))
+	}
+	if s.Cores > 0 {
+		lines = append(lines, fmt.Sprintf("lxc.cgroup.cpu.cfs_period_us = %d", cpuPeriod),
+			fmt.Sprintf("lxc.cgroup.cpu.cfs_quota_us = %d", s.Cores*cpuPeriod),
+			fmt.Sprintf("lxc.cgroup2.cpu.max = %d %d", s.Cores*cpuPeriod, cpuPeriod))
+	}
+	return lines
+}
+
+// sorted puts a mount point before those below it.
+func sorted(mounts []spec.Mount) []spec.Mount {
+	return slices.SortedFunc(slices.Values(mounts), func(a, b spec.Mount) int { return strings.Compare(a.Target, b.Target) })
+}
+
+// escape writes a path as fstab(5) takes it.
+func escape(path string) string {
+	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`).Replace(path)
+}
+
+// definition reads the digest from a configuration; empty: it has none.
+func definition(config string) string {
+	_, after, _ := strings.Cut(config, "lxc.environment = "+definitionVar+"=")
+	digest, _, _ := strings.Cut(after, "\n")
+	return digest
+}

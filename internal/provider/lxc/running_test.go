@@ -1,0 +1,344 @@
+package lxc_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/lxc"
+)
+
+const bridge = "phxt0"
+
+// lab is a bridge and a folder for real containers; what is left running at the test's end is killed.
+type lab struct {
+	t    *testing.T
+	top  string
+	tree string
+}
+
+func newLab(t *testing.T) lab {
+	l := lab{t: t, tree: debian(t)}
+	var err error
+	l.top, err = os.MkdirTemp(filepath.Dir(filepath.Dir(filepath.Dir(l.tree))), "lab")
+	must(t, err)
+	must(t, os.Chmod(l.top, 0o711))
+	t.Cleanup(func() { must(t, os.RemoveAll(l.top)) })
+	script := `ip link show dev $1 >/dev/null 2>&1 || { ip link add $1 type bridge; ip address add 10.99.2.1/24 dev $1; ip link set $1 up; }`
+	if out, err := exec.Command("sh", "-c", script, "sh", bridge).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return l
+}
+
+func (l lab) container(n int) spec.Container {
+	id := fmt.Sprint(n)
+	return spec.Container{ID: id, Name: "ct" + id, Path: filepath.Join(l.top, "lxc"), Template: l.tree, MemoryBytes: 256 << 20, Cores: 2, IDMap: idMap,
+		Interface: spec.NIC{Name: "eth0", Bridge: bridge, Address: fmt.Sprintf("10.99.2.%d/24", n), Gateway: "10.99.2.1"}}
+}
+
+// define makes the container's definition and gives its running object.
+func (l lab) define(s spec.Container) object.Object {
+	l.t.Helper()
+	define(l.t, asObject(l.t, spec.KindContainer, s.ID, s))
+	l.t.Cleanup(func() { _ = exec.Command("lxc-stop", "-k", "-P", s.Path, "-n", s.ID).Run() }) // stopped is as good
+	return asObject(l.t, spec.KindRunning, s.ID, spec.Running{ID: s.ID, Path: s.Path})
+}
+
+func (l lab) boot(o object.Object) {
+	l.t.Helper()
+	must(l.t, lxc.NewRunning().Apply(context.Background(), &host.Local{}, o, plan.Delta{}))
+}
+
+func (l lab) inside(s spec.Container, argv ...string) string {
+	l.t.Helper()
+	cmd := exec.Command("lxc-attach", append([]string{"-P", s.Path, "-n", s.ID, "--clear-env", "--"}, argv...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		l.t.Errorf("%q: %v\n%s", argv, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func observe(t *testing.T, d provider.Erased, o object.Object) (lxc.RunningStatus, plan.Delta) {
+	t.Helper()
+	counted := host.NewCounted(&host.Local{}, nil)
+	obs, err := d.Observe(context.Background(), counted, o)
+	must(t, err)
+	if counted.Mutations() != 0 {
+		t.Errorf("observing changed the system")
+	}
+	var st lxc.RunningStatus
+	must(t, json.Unmarshal(obs.Status, &st))
+	return st, obs.Delta
+}
+
+func TestRunningConformance(t *testing.T) {
+	next := 100
+	var made spec.Container
+	fresh := func(t *testing.T) (host.Host, object.Object) {
+		next++
+		l := newLab(t)
+		made = l.container(next)
+		return &host.Local{}, l.define(made)
+	}
+	debian(t)
+	conformance.Run(t, conformance.Case{
+		Driver: lxc.NewRunning(), Fresh: fresh, Volatile: []string{"pid", "definition", "wanted"},
+		Break: map[string]func(*testing.T, host.Host, object.Object){
+			"a killed container": func(t *testing.T, _ host.Host, _ object.Object) {
+				must(t, exec.Command("lxc-stop", "-k", "-P", made.Path, "-n", made.ID).Run())
+			},
+			"a changed definition": func(t *testing.T, _ host.Host, _ object.Object) {
+				made.MemoryBytes = 128 << 20
+				define(t, asObject(t, spec.KindContainer, made.ID, made))
+			},
+		},
+	})
+}
+
+func TestWhatRunsIsWhatWasAskedFor(t *testing.T) {
+	l := newLab(t)
+	volume := filepath.Join(l.top, "volumes/101/ssl certs")
+	must(t, os.MkdirAll(volume, 0o711))
+	must(t, os.Chown(volume, 100000, 100000))
+	must(t, os.Chmod(volume, 0o700))
+	s := l.container(101)
+	s.Mounts = []spec.Mount{{Source: volume, Target: "/etc/nginx/ssl"}}
+	s.Cores = 1
+	o := l.define(s)
+	l.boot(o)
+	for want, argv := range map[string][]string{
+		"running":      {"systemctl", "is-system-running"},
+		"ct101":        {"hostname"},
+		"0 0 700":      {"stat", "-c", "%u %g %a", "/etc/nginx/ssl"},
+		"10.99.2.101":  {"sh", "-c", "ip -4 -o address show dev eth0 | awk '{print $4}' | cut -d/ -f1"},
+		"10.99.2.1":    {"sh", "-c", "ip route show default | cut -d' ' -f3"},
+		"100000 65536": {"sh", "-c", `awk '{print $2, $3}' /proc/self/uid_map`},
+		"inactive":     {"sh", "-c", "systemctl is-active nginx || true"},
+		"127.0.0.1":    {"sh", "-c", "getent ahostsv4 localhost | head -1 | cut -d' ' -f1"},
+	} {
+		if got := l.inside(s, argv...); got != want {
+			t.Errorf("%q: got %q, want %q", argv, got, want)
+		}
+	}
+	l.inside(s, "sh", "-c", "umask 077; echo secret > /etc/nginx/ssl/key")
+	m, err := (&host.Local{}).Lstat(filepath.Join(volume, "key"))
+	if err != nil || m.UID != 100000 || m.Mode.Perm() != 0o600 {
+		t.Errorf("file in the volume: %+v, %v", m, err)
+	}
+	checkLimit(t, s, "memory", "memory.limit_in_bytes", "268435456")
+	checkLimit(t, s, "cpu", "cpu.cfs_quota_us", "100000")
+	checkLimit(t, s, "", "memory.max", "268435456")
+	checkLimit(t, s, "", "cpu.max", "100000 100000")
+}
+
+// checkLimit looks at a limit where this system's generation of control groups has it.
+func checkLimit(t *testing.T, s spec.Container, controller, file, want string) {
+	t.Helper()
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", initPID(t, s)))
+	must(t, err)
+	for line := range strings.Lines(string(groups)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3) // cgroups(7)
+		if f[1] != controller {
+			continue
+		}
+		top := filepath.Join("/sys/fs/cgroup", f[1], regexp.MustCompile(`^.*/lxc\.payload\.[^/]*`).FindString(f[2]))
+		got, err := os.ReadFile(filepath.Join(top, file))
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Logf("%s has no %s", top, file)
+		} else if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s/%s: got %q, want %s; %v", top, file, got, want, err)
+		}
+	}
+}
+
+func initPID(t *testing.T, s spec.Container) int {
+	st, _ := observe(t, lxc.NewRunning(), asObject(t, spec.KindRunning, s.ID, spec.Running{ID: s.ID, Path: s.Path}))
+	return st.PID
+}
+
+func TestChangedDefinitionRestarts(t *testing.T) {
+	l := newLab(t)
+	s := l.container(101)
+	o := l.define(s)
+	l.boot(o)
+	before, delta := observe(t, lxc.NewRunning(), o)
+	if !delta.Empty() || before.State != "running" || !before.Booted {
+		t.Fatalf("%+v %+v", before, delta)
+	}
+	s.Name = "renamed"
+	define(t, asObject(t, spec.KindContainer, s.ID, s))
+	if _, delta = observe(t, lxc.NewRunning(), o); !delta.Has("definition") {
+		t.Fatalf("the change was not seen: %+v", delta)
+	}
+	l.boot(o)
+	after, delta := observe(t, lxc.NewRunning(), o)
+	if !delta.Empty() || after.PID == before.PID || l.inside(s, "hostname") != "renamed" {
+		t.Errorf("%+v %+v", after, delta)
+	}
+}
+
+func TestStopAndDelete(t *testing.T) {
+	l := newLab(t)
+	s := l.container(101)
+	o := l.define(s)
+	l.boot(o)
+	for range 2 {
+		must(t, lxc.NewRunning().Stop(context.Background(), &host.Local{}, o))
+	}
+	if st, _ := observe(t, lxc.NewRunning(), o); st.State != "stopped" {
+		t.Errorf("%+v", st)
+	}
+	l.boot(o)
+	for range 2 {
+		must(t, lxc.NewContainer().Delete(context.Background(), &host.Local{}, asObject(t, spec.KindContainer, s.ID, s)))
+	}
+	if left, err := os.ReadDir(s.Path); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestWhyItDoesNotStart(t *testing.T) {
+	l := newLab(t)
+	s := l.container(101)
+	s.Interface.Bridge = "nosuchbr0"
+	o := l.define(s)
+	err := lxc.NewRunning().Apply(context.Background(), &host.Local{}, o, plan.Delta{})
+	if err == nil || !strings.Contains(err.Error(), "nosuchbr0") || !strings.Contains(err.Error(), "bridge interface doesn't exist") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNotStartedByAnotherName(t *testing.T) {
+	l := newLab(t)
+	s := l.container(101)
+	l.define(s)
+	link := filepath.Join(l.top, "link")
+	must(t, os.Symlink(s.Path, link))
+	o := asObject(t, spec.KindRunning, s.ID, spec.Running{ID: s.ID, Path: link})
+	if err := lxc.NewRunning().Apply(context.Background(), &host.Local{}, o, plan.Delta{}); !provider.IsPermanent(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEndedWhileBooting(t *testing.T) {
+	l := newLab(t)
+	s := l.container(101)
+	o := l.define(s)
+	init := filepath.Join(s.Path, s.ID, "rootfs/usr/lib/systemd/systemd")
+	must(t, os.WriteFile(init, []byte("#!/bin/sh\nexit 1\n"), 0o755))
+	began := time.Now()
+	err := lxc.NewRunning().Apply(context.Background(), &host.Local{}, o, plan.Delta{})
+	if err == nil || !strings.Contains(err.Error(), "101") || time.Since(began) > 20*time.Second {
+		t.Errorf("got %v after %s", err, time.Since(began))
+	}
+}
+
+func TestBinaryConformance(t *testing.T) {
+	l := newLab(t)
+	source := filepath.Join(l.top, "phoenix")
+	must(t, os.WriteFile(source, []byte("#!/bin/sh\necho I am phoenix\n"), 0o755))
+	sum := sha256.Sum256([]byte("#!/bin/sh\necho I am phoenix\n"))
+	s := l.container(101)
+	l.boot(l.define(s))
+	next := 0
+	var target string
+	fresh := func(t *testing.T) (host.Host, object.Object) {
+		next++
+		target = fmt.Sprintf("/usr/local/lib/phoenix-%d/phoenix", next)
+		return &host.Local{}, asObject(t, spec.KindBinary, "101", spec.Binary{ID: "101", Path: s.Path, Source: source, SHA256: hex.EncodeToString(sum[:]), Target: target})
+	}
+	damage := func(script string) func(*testing.T, host.Host, object.Object) {
+		return func(*testing.T, host.Host, object.Object) { l.inside(s, "sh", "-c", script, "sh", target) }
+	}
+	conformance.Run(t, conformance.Case{Driver: lxc.NewBinary(), Fresh: fresh, Break: map[string]func(*testing.T, host.Host, object.Object){
+		"another binary":   damage(`echo >> "$1"`),
+		"a removed binary": damage(`rm "$1"`),
+		"a lost mode":      damage(`chmod 644 "$1"`),
+	}})
+	h, o := fresh(t)
+	must(t, lxc.NewBinary().Apply(context.Background(), h, o, plan.Delta{}))
+	m, err := h.Lstat(filepath.Join(s.Path, s.ID, "rootfs", target))
+	must(t, err)
+	l.inside(s, "touch", target) // without its stamp it is read
+	if obs, err := lxc.NewBinary().Observe(context.Background(), h, o); err != nil || !obs.Delta.Empty() || m.ModTime.Year() > 2010 {
+		t.Errorf("by content: %+v, %v; stamp %s", obs.Delta, err, m.ModTime)
+	}
+	if got := l.inside(s, target); got != "I am phoenix" {
+		t.Errorf("got %q", got)
+	}
+	must(t, os.WriteFile(source, []byte("changed"), 0o755))
+	if err := lxc.NewBinary().Apply(context.Background(), h, o, plan.Delta{}); !provider.IsPermanent(err) {
+		t.Errorf("a source with another digest: %v", err)
+	}
+	must(t, exec.Command("lxc-stop", "-k", "-P", s.Path, "-n", s.ID).Run())
+	if obs, err := lxc.NewBinary().Observe(context.Background(), h, o); err != nil || obs.Status != nil {
+		t.Errorf("of a stopped container: %s, %v", obs.Status, err)
+	}
+}
+
+// TestThreeAtOnce prints what creating and looking at three containers costs.
+func TestThreeAtOnce(t *testing.T) {
+	l := newLab(t)
+	var objects []object.Object
+	began := time.Now()
+	var wg sync.WaitGroup
+	containers := []spec.Container{l.container(101), l.container(102), l.container(103)}
+	for _, s := range containers {
+		wg.Go(func() {
+			o := asObject(t, spec.KindContainer, s.ID, s)
+			if err := lxc.NewContainer().Apply(context.Background(), &host.Local{}, o, plan.Delta{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	cloned := time.Since(began)
+	for _, s := range containers {
+		objects = append(objects, l.define(s))
+	}
+	began = time.Now()
+	for _, o := range objects {
+		wg.Go(func() {
+			if err := lxc.NewRunning().Apply(context.Background(), &host.Local{}, o, plan.Delta{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	booted := time.Since(began)
+	began = time.Now()
+	for i, o := range objects {
+		wg.Go(func() {
+			for _, look := range []struct {
+				d provider.Erased
+				o object.Object
+			}{{lxc.NewContainer(), asObject(t, spec.KindContainer, containers[i].ID, containers[i])}, {lxc.NewRunning(), o}} {
+				if obs, err := look.d.Observe(context.Background(), &host.Local{}, look.o); err != nil || !obs.Delta.Empty() {
+					t.Errorf("%s: %+v, %v", look.o.Address, obs.Delta, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("three containers: cloned %s, started and booted %s, looked at %s", cloned, booted, time.Since(began))
+}

@@ -1,0 +1,142 @@
+package nginx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// Apply implements provider.Driver. Where no nginx runs only files are written; its unit starts it.
+func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Nginx, _ plan.Delta) error {
+	why := unusable(h, s)
+	if s.Part == spec.NginxTLS && why != "" {
+		return fmt.Errorf("%s: nginx cannot serve TLS yet: %s", a, why)
+	}
+	if err := folders(h, s); err != nil {
+		return err
+	}
+	if s.Part == spec.NginxBase && why != "" {
+		if err := h.Remove(tlsFile(s)); err != nil {
+			return err
+		}
+	}
+	root, err := trust(h, s)
+	if err != nil {
+		return err
+	}
+	r := render(s, root) // base leaves the root out
+	if err := put(ctx, h, s, r); err != nil {
+		return err
+	}
+	if !running(h) || loaded(ctx, h, s.Part) == r.digest {
+		return nil
+	}
+	return reload(ctx, h, s, r.digest)
+}
+
+func folders(h host.Host, s spec.Nginx) error {
+	if err := h.RemoveAll(nextDir(s)); err != nil { // of an apply that was killed
+		return err
+	}
+	for _, dir := range []string{tlsDir(s), logDir} {
+		if err := h.MkdirAll(dir, 0o755, host.Root); err != nil {
+			return err
+		}
+	}
+	if s.Part != spec.NginxBase {
+		return nil
+	}
+	if err := h.MkdirAll(s.Webroot, 0o711, host.Root); err != nil {
+		return err
+	}
+	if why := unreachable(h, s.Webroot); why != "" {
+		return provider.PermanentHint(fmt.Errorf("nginx cannot serve challenges from %s: %s", s.Webroot, why),
+			"let everyone pass through that folder (chmod o+x), or use another webroot")
+	}
+	return nil
+}
+
+// put replaces the part's file once nginx itself has found the new one good.
+func put(ctx context.Context, h host.Host, s spec.Nginx, r rendered) error {
+	have, err := h.ReadFile(partFile(s))
+	if err == nil && string(have) == r.text {
+		if m, err := h.Lstat(partFile(s)); err != nil || m.Mode == fileMode {
+			return err
+		}
+		return h.Chmod(partFile(s), fileMode)
+	}
+	if err := check(ctx, h, s, r); err != nil {
+		return err
+	}
+	return h.WriteFile(partFile(s), []byte(r.text), fileMode, host.Root)
+}
+
+// check has nginx read the whole configuration as it would be.
+func check(ctx context.Context, h host.Host, s spec.Nginx, r rendered) error {
+	dir := nextDir(s)
+	if err := h.MkdirAll(dir, 0o700, host.Root); err != nil {
+		return err
+	}
+	conf, base := filepath.Join(dir, "nginx.conf"), r.text
+	if s.Part == spec.NginxTLS {
+		next := filepath.Join(dir, "tls.conf")
+		if err := h.WriteFile(next, []byte(r.text), 0o600, host.Root); err != nil {
+			return err
+		}
+		s.Part = spec.NginxBase
+		base = renderBase(s, next)
+	}
+	if err := h.WriteFile(conf, []byte(base), 0o600, host.Root); err != nil {
+		return err
+	}
+	_, err := h.Run(ctx, host.Command{Argv: []string{"nginx", "-t", "-q", "-c", conf}, Mutates: true}) // it makes its log files
+	var failed *host.RunError
+	if errors.As(err, &failed) && failed.Code > 0 {
+		err = fmt.Errorf("nginx does not take the new configuration, the one in place stays: %w", err)
+	}
+	return errors.Join(err, h.RemoveAll(dir))
+}
+
+var loadLimit = 15 * time.Second // shorter in tests
+
+const loadEvery = 3 * time.Millisecond
+
+func reload(ctx context.Context, h host.Host, s spec.Nginx, digest string) error {
+	old := accepting(h)
+	if _, err := h.Run(ctx, host.Command{Argv: []string{"nginx", "-c", confFile(s), "-s", "reload"}, Mutates: true}); err != nil {
+		return fmt.Errorf("nginx reload: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadLimit)
+	defer cancel()
+	for {
+		// nginx lets old workers accept for another 100 ms, so that an answer alone does not tell that all of it is new.
+		still := slices.ContainsFunc(accepting(h), func(pid string) bool { return slices.Contains(old, pid) })
+		got := loaded(ctx, h, s.Part)
+		if got == digest && !still {
+			return nil
+		}
+		if err := pause(ctx, loadEvery); err != nil {
+			return fmt.Errorf("nginx was told to reload and still has %q loaded, want %q: %w (why is in %s/error.log)", got, digest, err, logDir)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

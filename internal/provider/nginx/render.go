@@ -1,0 +1,218 @@
+package nginx
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+// loadedName is the server name under which a part tells its digest. .invalid never resolves (RFC 6761, section 6.4).
+func loadedName(part string) string { return part + ".loaded.phoenix.invalid" }
+
+// rendered is one part's file, and the digest that an nginx which has loaded it tells.
+type rendered struct{ text, digest string }
+
+// render writes the part. trust is the digest of the root certificate's file: nginx reads that file when it loads the part.
+func render(s spec.Nginx, trust string) rendered {
+	v := valuesOf(s)
+	tmpl := baseTemplate
+	if s.Part == spec.NginxTLS {
+		tmpl, v.Trust = tlsTemplate, trust
+	}
+	sum := sha256.Sum256([]byte(execute(tmpl, v)))
+	v.Digest = hex.EncodeToString(sum[:16])
+	return rendered{text: execute(tmpl, v), digest: v.Digest}
+}
+
+// renderBase writes the base with another TLS part than the one in place, to check it.
+func renderBase(s spec.Nginx, include string) string {
+	v := valuesOf(s)
+	v.Include = include
+	return execute(baseTemplate, v)
+}
+
+func execute(t *template.Template, v values) string {
+	var b strings.Builder
+	if err := t.Execute(&b, v); err != nil {
+		panic(err) // the templates are constants and values has what they name: a mistake in this file
+	}
+	return b.String()
+}
+
+type values struct {
+	spec.Nginx
+	Loaded, Digest, Trust, Include string
+	Pid, Logs                      string
+	Groups                         []group
+	BucketSize, MaxSize            int
+}
+
+// group is the sites whose challenges go the same way.
+type group struct {
+	Challenge string
+	Names     []string
+}
+
+func valuesOf(s spec.Nginx) values {
+	s.Sites = slices.SortedFunc(slices.Values(s.Sites), func(a, b spec.NginxSite) int { return cmp.Compare(a.Name, b.Name) })
+	v := values{Nginx: s, Loaded: loadedName(s.Part), Include: filepath.Join(tlsDir(s), "*.conf"), Pid: pidFile, Logs: logDir}
+	longest := len(v.Loaded)
+	for _, site := range s.Sites {
+		longest = max(longest, len(site.Name))
+		i := slices.IndexFunc(v.Groups, func(g group) bool { return g.Challenge == site.Challenge })
+		if i < 0 {
+			i = len(v.Groups)
+			v.Groups = append(v.Groups, group{Challenge: site.Challenge})
+		}
+		v.Groups[i].Names = append(v.Groups[i].Names, site.Name)
+	}
+	slices.SortFunc(v.Groups, func(a, b group) int { return cmp.Compare(a.Challenge, b.Challenge) })
+	// A name takes its length and up to 26 bytes, and a bucket must hold one.
+	v.BucketSize, v.MaxSize = power(max(longest+26, 64)), power(max(2*len(s.Sites)+8, 512))
+	return v
+}
+
+// power is the next power of two.
+func power(n int) int {
+	p := 1
+	for p < n {
+		p *= 2
+	}
+	return p
+}
+
+func parse(name, text string) *template.Template {
+	return template.Must(template.New(name).Funcs(template.FuncMap{"upstream": upstreamName}).Option("missingkey=error").Parse(text))
+}
+
+func upstreamName(site string) string {
+	return "phoenix_" + strings.NewReplacer(".", "_", "-", "__").Replace(site)
+}
+
+const loadedServer = `
+	# Tells phoenix, on this machine only, what is loaded.
+	server {
+		listen 80;
+		server_name {{.Loaded}};
+		access_log off;
+		if ($remote_addr != 127.0.0.1) { return 404; }
+		return 200 "{{.Digest}}";
+	}
+`
+
+var baseTemplate = parse("base", `# Written by phoenix; changes made here are undone.
+user www-data;
+worker_processes auto;
+worker_rlimit_nofile 8192;
+pid {{.Pid}};
+error_log {{.Logs}}/error.log warn;
+
+events {
+	worker_connections 2048;
+}
+
+http {
+	access_log {{.Logs}}/access.log;
+	default_type text/plain;
+	server_tokens off;
+	sendfile on;
+	tcp_nopush on;
+	client_max_body_size 0;
+	server_names_hash_bucket_size {{.BucketSize}};
+	server_names_hash_max_size {{.MaxSize}};
+
+	# Of all names: the versions are agreed on before the name is known.
+	ssl_protocols TLSv1.2 TLSv1.3;
+	ssl_prefer_server_ciphers off;
+	ssl_session_cache shared:phoenix:2m;
+	ssl_session_timeout 1h;
+	ssl_session_tickets off;
+`+loadedServer+`
+	# Names that nobody knows.
+	server {
+		listen 80 default_server;
+		server_name _;
+		location ^~ /.well-known/acme-challenge/ { root {{.Webroot}}; try_files $uri =404; }
+		location / { return 404 "no such site\n"; }
+	}
+	server {
+		listen 443 ssl default_server;
+		server_name _;
+		ssl_reject_handshake on;
+	}
+{{range .Groups}}
+	server {
+		listen 80;
+		server_name{{range .Names}} {{.}}{{end}};
+		location ^~ /.well-known/acme-challenge/ { root {{$.Webroot}}; try_files $uri {{if .Challenge}}@challenge{{else}}=404{{end}}; }
+{{- if .Challenge}}
+		location @challenge {
+			proxy_pass http://{{.Challenge}};
+			proxy_set_header Host $host;
+			proxy_connect_timeout 5s;
+			proxy_read_timeout 10s;
+		}
+{{- end}}
+		location / { return 301 https://$host$request_uri; }
+	}
+{{end}}
+	include {{.Include}};
+}
+`)
+
+// An upstream for each name, for nginx takes connections and TLS sessions of one upstream for another name's too, and then
+// the certificate is not the one for the name.
+var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undone.
+# Trusted root: {{.Trust}}
+`+loadedServer+`
+	map $http_upgrade $phoenix_connection {
+		default upgrade;
+		'' '';
+	}
+
+	ssl_certificate {{.Certificate}};
+	ssl_certificate_key {{.Key}};
+
+	proxy_ssl_verify on;
+	proxy_ssl_verify_depth 3;
+	proxy_ssl_trusted_certificate {{.RootFile}};
+	proxy_ssl_server_name on;
+	proxy_ssl_protocols TLSv1.2 TLSv1.3;
+	proxy_http_version 1.1;
+	proxy_connect_timeout 5s;
+	proxy_send_timeout 600s;
+	proxy_read_timeout 600s;
+	proxy_buffering off;
+	proxy_request_buffering off;
+	proxy_set_header Host $host;
+	proxy_set_header X-Real-IP $remote_addr;
+	proxy_set_header X-Forwarded-For $remote_addr;
+	proxy_set_header X-Forwarded-Host $host;
+	proxy_set_header X-Forwarded-Proto https;
+	proxy_set_header Upgrade $http_upgrade;
+	proxy_set_header Connection $phoenix_connection;
+{{range .Sites}}
+{{- if .Upstream}}
+	upstream {{upstream .Name}} { server {{.Upstream}}; keepalive 8; }
+	server {
+		listen 443 ssl http2;
+		server_name {{.Name}};
+		location / {
+			proxy_ssl_name {{.Name}};
+			proxy_pass https://{{upstream .Name}};
+		}
+	}
+{{- else}}
+	server {
+		listen 443 ssl http2;
+		server_name {{.Name}};
+		location / { return 404 "{{.Name}} leads nowhere: no container has a route for it\n"; }
+	}
+{{- end}}
+{{end}}`)

@@ -1,0 +1,217 @@
+package template
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+const buildLimit = 30 * time.Minute
+
+// Apply implements provider.Driver. The tree is made aside and renamed into place when it is whole and on the disk.
+func (d Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.Template, _ plan.Delta) error {
+	have, err := d.look(h, s)
+	if err != nil {
+		return err
+	}
+	if !have.IDRange {
+		if err := d.allow(h, s.IDMap); err != nil {
+			return err
+		}
+	}
+	if delta := d.Diff(s, have); delta.Action != plan.Create && !delta.Has("inputs") {
+		return removeAll(h, staging(s), retired(s), workshop(s))
+	}
+	source, err := sourceOf(h, s)
+	if err != nil {
+		return provider.PermanentHint(fmt.Errorf("template %s: %w", s.ID, err), "put the archive there, or leave it out and one is built")
+	}
+	if err := stage(ctx, h, s, source); err != nil {
+		return err
+	}
+	return swap(h, s)
+}
+
+// allow gives root the map's range in both files.
+func (d Driver) allow(h host.Host, m spec.IDMap) error {
+	for _, path := range []string{d.subuid, d.subgid} {
+		content, err := readIfThere(h, path)
+		if err != nil {
+			return err
+		}
+		if allows(content, m) {
+			continue
+		}
+		if content != "" && !strings.HasSuffix(content, "\n") {
+			content += "\n"
+		}
+		content += fmt.Sprintf("root:%d:%d\n", m.Base, m.Count)
+		if err := h.WriteFile(path, []byte(content), 0o644, host.Root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func stage(ctx context.Context, h host.Host, s spec.Template, source string) error {
+	if err := h.MkdirAll(s.Dir, 0o711, host.Root); err != nil {
+		return err
+	}
+	if err := removeAll(h, staging(s), workshop(s)); err != nil {
+		return err
+	}
+	outside := host.Owner{UID: s.IDMap.Outside(0), GID: s.IDMap.Outside(0)}
+	if err := h.MkdirAll(staging(s), 0o710, host.Owner{GID: outside.GID}); err != nil {
+		return err
+	}
+	root := filepath.Join(staging(s), "rootfs")
+	if err := makeRoot(ctx, h, root, outside); err != nil {
+		return err
+	}
+	archive, kind := s.Archive, "archive"
+	if archive == "" {
+		var err error
+		if archive, err = built(ctx, h, s); err != nil {
+			return err
+		}
+		kind = "built"
+	}
+	if err := unpack(ctx, h, s, archive, root, kind); err != nil {
+		return err
+	}
+	if err := removeAll(h, workshop(s)); err != nil {
+		return err
+	}
+	if _, err := h.Run(ctx, host.Command{Argv: []string{"sync", "--file-system", root}}); err != nil {
+		return err
+	}
+	return h.WriteFile(filepath.Join(staging(s), "inputs"), []byte(treeKey(s, source)+"\n"), 0o644, host.Root)
+}
+
+// makeRoot makes the tree's top: a subvolume on Btrfs, so that clones can be snapshots, else a directory.
+func makeRoot(ctx context.Context, h host.Host, root string, owner host.Owner) error {
+	res, err := h.Run(ctx, host.Command{Argv: []string{"stat", "--file-system", "--format=%T", filepath.Dir(root)}})
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(string(res.Stdout)) == "btrfs" {
+		if _, err := h.Run(ctx, host.Command{Argv: []string{"btrfs", "--quiet", "subvolume", "create", root}, Mutates: true}); err != nil {
+			return err
+		}
+		return errors.Join(h.Chown(root, owner), h.Chmod(root, 0o755))
+	}
+	return h.MkdirAll(root, 0o755, owner)
+}
+
+// built gives the archive of a built tree: the cached one, or a new one that goes into the cache.
+func built(ctx context.Context, h host.Host, s spec.Template) (string, error) {
+	work := workshop(s)
+	if err := h.MkdirAll(work, 0o755, host.Root); err != nil {
+		return "", err
+	}
+	if s.Cache == "" {
+		archive := filepath.Join(work, "tree.tar")
+		return archive, build(ctx, h, s, work, archive)
+	}
+	archive := filepath.Join(s.Cache, buildKey(s)+".tar")
+	if _, err := h.Lstat(archive); !errors.Is(err, fs.ErrNotExist) {
+		return archive, err
+	}
+	if err := h.MkdirAll(s.Cache, 0o755, host.Root); err != nil {
+		return "", err
+	}
+	// Two roots may build the same at once: each under a name of its own, and either result is good.
+	temp := filepath.Join(s.Cache, "."+buildKey(s)+"-"+digest([]string{home(s)})+".tmp")
+	if err := build(ctx, h, s, work, temp); err != nil {
+		return "", errors.Join(err, h.Remove(temp))
+	}
+	return archive, h.Rename(temp, archive)
+}
+
+// build runs mmdebstrap in a mount namespace of its own, so that a killed one leaves no mounts in what is then removed.
+func build(ctx context.Context, h host.Host, s spec.Template, work, archive string) error {
+	argv := append([]string{"unshare", "--mount", "--", "mmdebstrap"}, buildOptions...)
+	argv = append(argv, "--include="+strings.Join(packages(s), ","), s.Suite, archive)
+	if s.Mirror != "" {
+		argv = append(argv, s.Mirror)
+	} else {
+		argv = append(argv, hostSources(h, s.Suite)...)
+	}
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + work}, Mutates: true, Limit: buildLimit})
+	if err == nil {
+		_, err = h.Run(ctx, host.Command{Argv: []string{"sync", archive}})
+	}
+	return err
+}
+
+// unpack extracts as root of the id map, so that owners and file capabilities come out shifted. The shell opens the archive,
+// which that root need not be able to reach.
+func unpack(ctx context.Context, h host.Host, s spec.Template, archive, root, kind string) error {
+	tar := []string{"tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*",
+		"--anchored", "--exclude=./dev/*", "--exclude=dev/*", "--directory=" + root}
+	if flag := compression(archive); flag != "" {
+		tar = append(tar, flag)
+	}
+	argv := append([]string{"sh", "-c", `archive=$1; shift; exec "$@" < "$archive"`, "sh", archive}, inMap(s.IDMap, tar...)...)
+	if _, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: buildLimit}); err != nil {
+		return err
+	}
+	argv = inMap(s.IDMap, "chroot", root, "/bin/sh", "-s", kind)
+	_, err := h.Run(ctx, host.Command{Argv: argv, Stdin: []byte(fitScript), Mutates: true})
+	return err
+}
+
+func inMap(m spec.IDMap, argv ...string) []string {
+	if m == (spec.IDMap{}) {
+		return argv
+	}
+	return append([]string{"lxc-usernsexec", "-m", fmt.Sprintf("b:0:%d:%d", m.Base, m.Count), "--"}, argv...)
+}
+
+func compression(archive string) string {
+	return map[string]string{".gz": "--gzip", ".tgz": "--gzip", ".xz": "--xz", ".zst": "--zstd", ".bz2": "--bzip2"}[filepath.Ext(archive)]
+}
+
+// swap puts the staged template in place of the old one.
+func swap(h host.Host, s spec.Template) error {
+	if err := removeAll(h, retired(s)); err != nil {
+		return err
+	}
+	if err := h.Rename(home(s), retired(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := h.Rename(staging(s), home(s)); err != nil {
+		return err
+	}
+	return removeAll(h, retired(s))
+}
+
+func removeAll(h host.Host, paths ...string) error {
+	for _, p := range paths {
+		if err := h.RemoveAll(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Delete implements provider.Deleter. The cache is kept.
+func (Driver) Delete(_ context.Context, h host.Host, _ object.Address, s spec.Template) error {
+	if err := removeAll(h, staging(s), retired(s), workshop(s)); err != nil {
+		return err
+	}
+	if err := h.Rename(home(s), retired(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return removeAll(h, retired(s))
+}

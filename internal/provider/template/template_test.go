@@ -1,0 +1,230 @@
+package template
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
+)
+
+var idMap = spec.IDMap{Base: 100000, Count: 65536}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// driver keeps the id ranges in files of the test's own; lxc-usernsexec reads the system's.
+func driver(t *testing.T) Driver {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	if _, err := exec.LookPath("lxc-usernsexec"); err != nil {
+		t.Skip(err)
+	}
+	sys, err := os.ReadFile("/etc/subuid")
+	if err != nil || !allows(string(sys), idMap) {
+		t.Skip("root has no range 100000:65536 in /etc/subuid")
+	}
+	dir := t.TempDir()
+	return Driver{subuid: filepath.Join(dir, "subuid"), subgid: filepath.Join(dir, "subgid")}
+}
+
+// folder is one that the id map's root can reach, which those of testing.T are not.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.Chmod(filepath.Dir(dir), 0o711))
+	return dir
+}
+
+// archive holds just what fit.sh calls, so that it unpacks in no time.
+func archive(t *testing.T) string {
+	t.Helper()
+	script := `set -e; mkdir -p "$1/dev" "$1/etc/systemd/system" "$1/tmp"; echo old > "$1/etc/hostname"; echo id > "$1/etc/machine-id"; : > "$1/dev/null"
+for f in /bin/sh $(which ln rm mkdir); do
+	for p in $f $(ldd $f | grep -o '/[^ ]*'); do mkdir -p "$1$(dirname $p)"; cp -L $p "$1$p"; done
+done
+tar -C "$1" -czf "$2" .`
+	path := filepath.Join(t.TempDir(), "small.tar.gz")
+	if out, err := exec.Command("sh", "-c", script, "sh", t.TempDir(), path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+func object1(t *testing.T, s spec.Template) object.Object {
+	t.Helper()
+	raw, err := json.Marshal(s)
+	must(t, err)
+	return object.Object{Address: "template/900", Provider: "template", Spec: raw}
+}
+
+func TestConformance(t *testing.T) {
+	d, small := driver(t), archive(t)
+	var s spec.Template
+	fresh := func(t *testing.T) (host.Host, object.Object) {
+		must(t, os.RemoveAll(d.subuid))
+		must(t, os.RemoveAll(d.subgid))
+		s = spec.Template{ID: "900", Dir: filepath.Join(folder(t), "templates"), Archive: small, IDMap: idMap}
+		return &host.Local{}, object1(t, s)
+	}
+	conformance.Run(t, conformance.Case{
+		Driver: provider.New(d), Fresh: fresh, Volatile: []string{"path"},
+		Break: map[string]func(*testing.T, host.Host, object.Object){
+			"a lost tree":     func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.RemoveAll(tree(s))) },
+			"a lost record":   func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Remove(inputs(s))) },
+			"a lost id range": func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Remove(d.subgid)) },
+			"a newer archive": func(t *testing.T, _ host.Host, _ object.Object) {
+				now := time.Now()
+				must(t, os.Chtimes(small, now, now))
+			},
+			"another template": func(t *testing.T, _ host.Host, _ object.Object) {
+				must(t, os.WriteFile(inputs(s), []byte("x\n"), 0o644))
+			},
+		},
+	})
+}
+
+func TestUnpackedTreeIsFit(t *testing.T) {
+	d, ctx, h := driver(t), context.Background(), &host.Local{}
+	s := spec.Template{ID: "900", Dir: filepath.Join(folder(t), "templates"), Archive: archive(t), IDMap: idMap}
+	must(t, d.Apply(ctx, h, "template/900", s, plan.Delta{}))
+	m, err := h.Lstat(filepath.Join(tree(s), "etc"))
+	if err != nil || m.UID != 100000 {
+		t.Errorf("owner is not shifted: %+v, %v", m, err)
+	}
+	m, err = h.Lstat(home(s))
+	if err != nil || m.Mode.Perm() != 0o710 || m.UID != 0 || m.GID != 100000 {
+		t.Errorf("parent is not closed: %+v, %v", m, err)
+	}
+	for path, want := range map[string]string{"etc/machine-id": "", "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"} {
+		if got, err := os.ReadFile(filepath.Join(tree(s), path)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	for _, gone := range []string{"etc/hostname", "dev/null"} {
+		if _, err := os.Lstat(filepath.Join(tree(s), gone)); err == nil {
+			t.Errorf("%s is there", gone)
+		}
+	}
+	must(t, d.Delete(ctx, h, "template/900", s))
+	if left, err := os.ReadDir(s.Dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestMissingArchiveIsPermanent(t *testing.T) {
+	d := driver(t)
+	s := spec.Template{ID: "900", Dir: t.TempDir(), Archive: "/nowhere.tar", IDMap: idMap}
+	err := d.Apply(context.Background(), &host.Local{}, "template/900", s, plan.Delta{})
+	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), "/nowhere.tar") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRealBuild builds a Debian tree once and keeps it in the cache, as phoenix does.
+func TestRealBuild(t *testing.T) {
+	if _, err := exec.LookPath("mmdebstrap"); err != nil || testing.Short() {
+		t.Skip("builds a Debian tree with mmdebstrap")
+	}
+	d, ctx := driver(t), context.Background()
+	cache := os.Getenv("PHOENIX_CACHE")
+	if cache == "" {
+		base, err := os.UserCacheDir()
+		must(t, err)
+		cache = filepath.Join(base, "phoenix")
+	}
+	s := spec.Template{ID: "900", Dir: filepath.Join(folder(t), "templates"), Cache: cache, Suite: "bookworm",
+		Packages: []string{"nginx-light"}, IDMap: idMap}
+	counted := host.NewCounted(&host.Local{}, nil)
+	if err := d.Apply(ctx, counted, "template/900", s, plan.Delta{}); err != nil {
+		if strings.Contains(err.Error(), "Temporary failure resolving") || strings.Contains(err.Error(), "Could not connect") {
+			t.Skipf("no Debian mirror within reach: %v", err)
+		}
+		t.Fatal(err)
+	}
+	for _, path := range []string{"usr/sbin/nginx", "usr/lib/systemd/systemd", "etc/ssl/certs/ca-certificates.crt"} {
+		if _, err := os.Stat(filepath.Join(tree(s), path)); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(tree(s), "etc/systemd/system/*.wants/*")); err != nil || len(left) != 1 {
+		t.Errorf("something runs by itself: %v, %v", left, err)
+	}
+	before := counted.Mutations()
+	have, err := d.Observe(ctx, counted, "template/900", s)
+	if delta := d.Diff(s, have); err != nil || !delta.Empty() || counted.Mutations() != before {
+		t.Errorf("second look: %+v, %v", delta, err)
+	}
+}
+
+func TestAllows(t *testing.T) {
+	for file, want := range map[string]bool{
+		"":                                    false,
+		"debian:100000:65536\n":               false,
+		"root:100000:65536\n":                 true,
+		"0:100000:65536":                      true,
+		"debian:1:2\nroot:100000:65535\n":     false,
+		"root:90000:200000\nroot:x:y\nroot\n": true,
+	} {
+		if got := allows(file, idMap); got != want {
+			t.Errorf("%q: %t", file, got)
+		}
+	}
+	if !allows("", spec.IDMap{}) {
+		t.Error("a privileged template needs a range")
+	}
+}
+
+func TestSources(t *testing.T) {
+	deb822 := "Types: deb\n# a comment: here\nURIs: http://deb.example/debian\nSuites: bookworm bookworm-updates trixie\nComponents: main contrib\n" +
+		"\nTypes: deb\nURIs: http://off.example\nSuites: bookworm\nComponents: main\nEnabled: no\n" +
+		"\nTypes: deb\nURIs: http://else.example\nSuites: nodistro\nComponents: main\n"
+	want := []string{"deb http://deb.example/debian bookworm main", "deb http://deb.example/debian bookworm-updates main"}
+	if got := stanzas(deb822, "bookworm"); !slices.Equal(got, want) {
+		t.Errorf("deb822: %q", got)
+	}
+	list := "# deb http://no\ndeb [arch=amd64 signed-by=/x] http://deb.example/debian bookworm main contrib\ndeb-src http://deb.example/debian bookworm main\n" +
+		"deb http://deb.example/debian bookworm-updates main\ndeb http://other bookworm-backports main\n"
+	if got := oneLiners(list, "bookworm"); !slices.Equal(got, want) {
+		t.Errorf("one-line: %q", got)
+	}
+}
+
+func TestDecode(t *testing.T) {
+	good := spec.Template{ID: "900", Dir: "/t", Suite: "bookworm", IDMap: idMap}
+	for name, tc := range map[string]struct {
+		change func(*spec.Template)
+		bad    bool
+	}{
+		"good":              {func(*spec.Template) {}, false},
+		"archive, no suite": {func(s *spec.Template) { s.Suite, s.Archive = "", "/a.tar" }, false},
+		"no suite":          {func(s *spec.Template) { s.Suite = "" }, true},
+		"relative":          {func(s *spec.Template) { s.Archive = "a.tar" }, true},
+		"no folder":         {func(s *spec.Template) { s.Dir = "" }, true},
+		"an option":         {func(s *spec.Template) { s.Packages = []string{"--setup-hook=reboot"} }, true},
+		"a way out":         {func(s *spec.Template) { s.ID = "../900" }, true},
+	} {
+		s := good
+		tc.change(&s)
+		if got := provider.New(Driver{}).Decode(object1(t, s).Spec).HasErrors(); got != tc.bad {
+			t.Errorf("%s: errors %t, want %t", name, got, tc.bad)
+		}
+	}
+}

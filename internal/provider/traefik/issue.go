@@ -1,0 +1,97 @@
+package traefik
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+)
+
+// How long Traefik may take; shorter in tests. An order of a healthy CA takes it well under a second.
+var (
+	againLimit   = 5 * time.Second
+	restartLimit = 15 * time.Second
+)
+
+const lookEvery = 20 * time.Millisecond
+
+// applyServed makes Traefik ask for what it does not have. Certificates that are no good it would keep: they are taken out of
+// its storage. Its client may hang on to a challenge that the CA gave up on, or to an account that the CA does not know: then
+// only a restart with a clean storage helps.
+func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
+	st, err := observeServed(ctx, h, s)
+	if err != nil {
+		return err
+	}
+	if curable(st) {
+		owner, err := h.Lookup(s.User, "")
+		if err != nil {
+			return err
+		}
+		if err := h.WriteFile(againFile(s), renderAgain(h.Now()), 0o640, host.Owner{GID: owner.GID}); err != nil {
+			return err
+		}
+		if d := settle(ctx, h, s, againLimit); d.Empty() {
+			return nil
+		}
+	}
+	roots, err := readRoot(h, s)
+	if err != nil {
+		return err
+	}
+	if err := purge(ctx, h, s, roots); err != nil {
+		return err
+	}
+	if _, err := h.Run(ctx, host.Command{Argv: s.Restart, Mutates: true}); err != nil {
+		return fmt.Errorf("restart traefik: %w", err)
+	}
+	if d := settle(ctx, h, s, restartLimit); !d.Empty() {
+		return fmt.Errorf("traefik was restarted and %s after %s; its log has the CA's answer (journalctl -u traefik.service)", describe(d), restartLimit)
+	}
+	return nil
+}
+
+// curable is whether Traefik, looking again, may mend it all: it has what is bad in memory and in its storage.
+func curable(st *Status) bool {
+	for _, c := range st.Certificates {
+		for _, bad := range []string{foreign, expired, overdue} {
+			if strings.HasPrefix(c.Problem, bad) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// settle waits until nothing is left to do, and gives what is left at the end.
+func settle(ctx context.Context, h host.Host, s spec.Traefik, limit time.Duration) plan.Delta {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for d := (plan.Delta{Action: plan.Update, Reason: "traefik did not answer in time"}); ; {
+		st, err := observeServed(ctx, h, s)
+		if ctx.Err() == nil {
+			if err != nil {
+				return plan.Delta{Action: plan.Update, Reason: err.Error()}
+			}
+			d = diffServed(st)
+		}
+		if (d.Empty() && ctx.Err() == nil) || pause(ctx, lookEvery) != nil {
+			return d
+		}
+	}
+}
+
+func describe(d plan.Delta) string {
+	parts := make([]string, 0, len(d.Fields))
+	for _, f := range d.Fields {
+		parts = append(parts, f.Path+": "+f.Have)
+	}
+	if len(parts) == 0 {
+		return d.Reason
+	}
+	return strings.Join(parts, "; ")
+}

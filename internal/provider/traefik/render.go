@@ -1,0 +1,133 @@
+package traefik
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+// Names inside Traefik's configuration.
+const (
+	resolver  = "phoenix"
+	reserved  = "phoenix-"
+	ownRouter = reserved + "own"
+	localAPI  = reserved + "api"
+	entryWeb  = "web"
+	entryTLS  = "websecure"
+	entryHere = "local"
+	// localAddress is where the container itself asks Traefik what it has loaded; nobody else reaches it.
+	localAddress = "127.0.0.1:8079"
+	servedAt     = "127.0.0.1:443"
+)
+
+// object is a JSON object; encoding/json sorts its keys, so that a spec always gives the same bytes.
+type obj map[string]any
+
+func encode(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		panic(err) // maps, lists, strings and numbers always encode
+	}
+	return b.Bytes()
+}
+
+// renderStatic is what Traefik reads once, at its start (pkg/config/static).
+func renderStatic(s spec.Traefik) []byte {
+	acme := obj{
+		"caServer": s.ACME.Directory, "caCertificates": []string{s.ACME.RootFile}, "storage": s.Storage,
+		"keyType": "EC256", "certificatesDuration": max(1, int(time.Duration(s.Lifetime)/time.Hour)),
+	}
+	if s.Challenge == spec.TLSALPN01 {
+		acme["tlsChallenge"] = obj{}
+	} else {
+		acme["httpChallenge"] = obj{"entryPoint": entryWeb}
+	}
+	return encode(obj{
+		"global": obj{"checkNewVersion": false, "sendAnonymousUsage": false},
+		"log":    obj{"level": "INFO"},
+		"entryPoints": obj{
+			entryWeb: obj{"address": ":80"}, entryTLS: obj{"address": ":443"}, entryHere: obj{"address": localAddress},
+		},
+		"api":  obj{"dashboard": false, "insecure": false},
+		"ping": obj{"entryPoint": entryHere},
+		// Traefik's own 2 s between two readings of a provider would be waited for by every apply.
+		"providers":             obj{"providersThrottleDuration": "50ms", "file": obj{"directory": dynamicDir(s), "watch": true}},
+		"certificatesResolvers": obj{resolver: obj{"acme": acme}},
+	})
+}
+
+// renderRoutes is what Traefik reads whenever it changes (pkg/config/dynamic).
+func renderRoutes(s spec.Traefik) []byte {
+	routers := obj{localAPI: obj{"entryPoints": []string{entryHere}, "rule": "PathPrefix(`/api`)", "service": "api@internal"}}
+	services, transports := obj{}, obj{}
+	for _, r := range s.Routes {
+		routers[r.Name] = router(r.Hosts, r.Name)
+		balancer := obj{"servers": []obj{{"url": r.URL}}}
+		if strings.HasPrefix(r.URL, "https://") {
+			balancer["serversTransport"] = r.Name
+			transport := obj{"rootCAs": []string{s.ACME.RootFile}}
+			if r.ServerName != "" {
+				transport["serverName"] = r.ServerName
+			}
+			transports[r.Name] = transport
+		}
+		services[r.Name] = obj{"loadBalancer": balancer}
+	}
+	if s.OwnName != "" {
+		// Its dashboard and API tell every route to whoever gets here; that it answers is all that others need to know.
+		routers[ownRouter] = router([]string{s.OwnName}, "ping@internal")
+	}
+	http := obj{"routers": routers}
+	if len(services) > 0 { // Traefik takes no empty ones
+		http["services"] = services
+	}
+	if len(transports) > 0 {
+		http["serversTransports"] = transports
+	}
+	// A name without a certificate is refused: Traefik would answer with one that it signed itself.
+	tls := obj{"options": obj{"default": obj{"minVersion": "VersionTLS12", "sniStrict": true}}}
+	return encode(obj{"http": http, "tls": tls})
+}
+
+func router(hosts []string, target string) obj {
+	domain := obj{"main": hosts[0]}
+	if len(hosts) > 1 {
+		domain["sans"] = hosts[1:]
+	}
+	return obj{
+		"entryPoints": []string{entryTLS}, "rule": rule(hosts), "service": target,
+		"tls": obj{"certResolver": resolver, "domains": []obj{domain}},
+	}
+}
+
+func rule(hosts []string) string {
+	parts := make([]string, len(hosts))
+	for i, h := range hosts {
+		parts[i] = "Host(`" + h + "`)"
+	}
+	return strings.Join(parts, " || ")
+}
+
+// renderAgain differs at every time, and is a middleware that no router uses.
+func renderAgain(now time.Time) []byte {
+	headers := obj{"customRequestHeaders": obj{"X-Phoenix-Again": now.UTC().Format(time.RFC3339Nano)}}
+	return encode(obj{"http": obj{"middlewares": obj{reserved + "again": obj{"headers": headers}}}})
+}
+
+// hosts are all names that Traefik must have a certificate for.
+func hosts(s spec.Traefik) []string {
+	var out []string
+	for _, r := range s.Routes {
+		out = append(out, r.Hosts...)
+	}
+	if s.OwnName != "" {
+		out = append(out, s.OwnName)
+	}
+	return out
+}

@@ -1,0 +1,235 @@
+package traefik
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+)
+
+// Why a host has no good certificate.
+const (
+	notListening = "traefik does not listen"
+	notIssued    = "not issued"
+	expired      = "expired"
+	overdue      = "renewal is overdue"
+	foreign      = "not under the pinned root"
+)
+
+// Certificate is what Traefik serves for one host.
+type Certificate struct {
+	Host      string    `json:"host"`
+	Problem   string    `json:"problem,omitempty"` // begins with one of the constants, or is what went wrong
+	DNSNames  []string  `json:"dns_names,omitempty"`
+	Serial    string    `json:"serial,omitempty"` // lower-case hex
+	Issuer    string    `json:"issuer,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	OverdueAt time.Time `json:"overdue_at,omitzero"` // when Traefik should long have renewed it
+}
+
+// Route is one router with its backend as Traefik has it loaded.
+type Route struct {
+	Name string `json:"name"`
+	Have string `json:"have"` // rule, backend and what is wrong with them
+	Want string `json:"want"`
+}
+
+func observeServed(ctx context.Context, h host.Host, s spec.Traefik) (*Status, error) {
+	roots, err := readRoot(h, s)
+	if err != nil {
+		return nil, err
+	}
+	st := &Status{}
+	for _, name := range hosts(s) {
+		st.Certificates = append(st.Certificates, look(ctx, h, s, roots, name))
+	}
+	st.Routes = loadedRoutes(ctx, h, s)
+	return st, nil
+}
+
+func diffServed(have *Status) plan.Delta {
+	var d plan.Delta
+	for _, c := range have.Certificates {
+		d.Compare("certificate of "+c.Host, c.Problem, "")
+	}
+	for _, r := range have.Routes {
+		d.Compare("route "+r.Name, r.Have, r.Want)
+	}
+	if !d.Empty() {
+		d.Reason = "traefik does not serve all it should"
+	}
+	return d
+}
+
+// readRoot reads the root and checks it against the pinned fingerprint.
+func readRoot(h host.Host, s spec.Traefik) (*x509.CertPool, error) {
+	text, err := h.ReadFile(s.ACME.RootFile)
+	if err != nil {
+		return nil, fmt.Errorf("root certificate: %w", err)
+	}
+	block, _ := pem.Decode(bytes.TrimSpace(text))
+	if block == nil {
+		return nil, fmt.Errorf("root certificate %s is not PEM", s.ACME.RootFile)
+	}
+	sum := sha256.Sum256(block.Bytes)
+	if got := hex.EncodeToString(sum[:]); got != s.Fingerprint {
+		return nil, fmt.Errorf("root certificate %s has fingerprint %s, pinned is %s", s.ACME.RootFile, got, s.Fingerprint)
+	}
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("root certificate %s: %w", s.ACME.RootFile, err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(root)
+	return pool, nil
+}
+
+// look is one TLS handshake with a host's name.
+func look(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPool, name string) Certificate {
+	c := Certificate{Host: name}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := h.Dial(ctx, "tcp", servedAt)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		c.Problem = notListening
+		return c
+	}
+	if err != nil {
+		c.Problem = err.Error()
+		return c
+	}
+	defer conn.Close()
+	// Verified below: what is wrong with a certificate that does not verify has to be known.
+	t := tls.Client(conn, &tls.Config{ServerName: name, Time: h.Now, InsecureSkipVerify: true})
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Problem = handshakeProblem(err)
+		return c
+	}
+	c.judge(t.ConnectionState().PeerCertificates, s, roots, h.Now())
+	return c
+}
+
+// handshakeProblem knows the alert by which Traefik, told to be strict, refuses a name that it has no certificate for.
+func handshakeProblem(err error) string {
+	var alert *net.OpError
+	if errors.As(err, &alert) && alert.Op == "remote error" && alert.Err.Error() == "tls: unrecognized name" {
+		return notIssued
+	}
+	return "TLS failed: " + err.Error()
+}
+
+func (c *Certificate) judge(chain []*x509.Certificate, s spec.Traefik, roots *x509.CertPool, now time.Time) {
+	leaf := chain[0]
+	c.DNSNames, c.Serial, c.Issuer = leaf.DNSNames, leaf.SerialNumber.Text(16), leaf.Issuer.CommonName
+	c.NotBefore, c.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
+	c.OverdueAt = overdueAt(leaf, s)
+	ders := make([][]byte, len(chain))
+	for i, x := range chain {
+		ders[i] = x.Raw
+	}
+	// At a time inside the lifetime, so that an expired certificate is not also called foreign.
+	at := slices.MinFunc([]time.Time{now, leaf.NotAfter}, time.Time.Compare)
+	switch err := verify(ders, roots, c.Host, at); {
+	case err != nil:
+		c.Problem = foreign + ": " + err.Error()
+	case now.After(leaf.NotAfter):
+		c.Problem = expired + " at " + c.NotAfter.Format(time.RFC3339)
+	case now.After(c.OverdueAt):
+		c.Problem = overdue + " since " + c.OverdueAt.Format(time.RFC3339)
+	}
+}
+
+// overdueAt is when Traefik has had time enough. It renews 6 hours before the end where leaves live for a day or more, 20
+// minutes where they live shorter (getCertificateRenewDurations in its pkg/provider/acme).
+func overdueAt(leaf *x509.Certificate, s spec.Traefik) time.Time {
+	period := 20 * time.Minute
+	if time.Duration(s.Lifetime) >= 24*time.Hour {
+		period = 6 * time.Hour
+	}
+	return leaf.NotAfter.Add(-min(period/2, leaf.NotAfter.Sub(leaf.NotBefore)/6)).UTC()
+}
+
+// rawData is the part of Traefik's /api/rawdata that is compared.
+type rawData struct {
+	Routers map[string]struct {
+		Rule   string   `json:"rule"`
+		Status string   `json:"status"`
+		Error  []string `json:"error"`
+	} `json:"routers"`
+	Services map[string]struct {
+		Error        []string `json:"error"`
+		LoadBalancer struct {
+			Servers []struct {
+				URL string `json:"url"`
+			} `json:"servers"`
+		} `json:"loadBalancer"`
+	} `json:"services"`
+}
+
+// loadedRoutes asks the running Traefik; without an answer every route is missing.
+func loadedRoutes(ctx context.Context, h host.Host, s spec.Traefik) []Route {
+	data, err := ask(ctx, h)
+	out := make([]Route, 0, len(s.Routes))
+	for _, r := range s.Routes {
+		route := Route{Name: r.Name, Want: rule(r.Hosts) + " -> " + r.URL}
+		if err != nil {
+			route.Have = "unknown: " + err.Error()
+		} else {
+			route.Have = data.describe(r.Name + "@file")
+		}
+		out = append(out, route)
+	}
+	return out
+}
+
+func (d rawData) describe(name string) string {
+	router, loaded := d.Routers[name]
+	if !loaded {
+		return "not loaded"
+	}
+	var urls []string
+	for _, srv := range d.Services[name].LoadBalancer.Servers {
+		urls = append(urls, srv.URL)
+	}
+	have := router.Rule + " -> " + strings.Join(urls, ", ")
+	if trouble := slices.Concat(router.Error, d.Services[name].Error); router.Status != "enabled" || len(trouble) > 0 {
+		have += " (" + router.Status + ": " + strings.Join(trouble, "; ") + ")"
+	}
+	return have
+}
+
+func ask(ctx context.Context, h host.Host) (rawData, error) {
+	var data rawData
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+localAddress+"/api/rawdata", nil)
+	if err != nil {
+		return data, err
+	}
+	resp, err := (&http.Transport{DialContext: h.Dial, DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		return data, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return data, fmt.Errorf("traefik's API answers %s", resp.Status)
+	}
+	return data, json.NewDecoder(resp.Body).Decode(&data)
+}

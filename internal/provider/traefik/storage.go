@@ -1,0 +1,134 @@
+package traefik
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+// stored is one resolver's part of acme.json (StoredData in Traefik's pkg/provider/acme).
+type stored struct {
+	Account      json.RawMessage
+	Certificates []json.RawMessage
+}
+
+// storedCert is what is looked at of one certificate; the rest is kept as it is.
+type storedCert struct {
+	Certificate []byte `json:"certificate"`
+	Key         []byte `json:"key"`
+}
+
+// Traefik truncates the file and writes it anew: for a moment half of it may be there.
+const (
+	readAgain = 20 * time.Millisecond
+	readTimes = 10
+)
+
+// readStorage gives the resolvers; broken where the file holds no such thing.
+func readStorage(ctx context.Context, h host.Host, path string) (all map[string]json.RawMessage, broken bool, err error) {
+	for range readTimes {
+		text, err := h.ReadFile(path)
+		if err != nil {
+			return nil, false, err
+		}
+		all = map[string]json.RawMessage{}
+		if len(text) == 0 || json.Unmarshal(text, &all) == nil && wellFormed(all) {
+			return all, false, nil
+		}
+		if err := pause(ctx, readAgain); err != nil {
+			return nil, false, err
+		}
+	}
+	return nil, true, nil
+}
+
+func wellFormed(all map[string]json.RawMessage) bool {
+	for _, raw := range all {
+		var s stored
+		if json.Unmarshal(raw, &s) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// purge takes out of the storage what Traefik will not replace by itself: certificates that are expired or not under the
+// pinned root, and the account, which a CA that was made anew does not know. Good certificates stay in use.
+func purge(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPool) error {
+	all, broken, err := readStorage(ctx, h, s.Storage)
+	if errors.Is(err, fs.ErrNotExist) || broken {
+		return nil // config makes it
+	}
+	if err != nil {
+		return err
+	}
+	var data stored
+	if raw, there := all[resolver]; there {
+		if err := json.Unmarshal(raw, &data); err != nil {
+			return err
+		}
+	}
+	keep := stored{}
+	for _, raw := range data.Certificates {
+		var c storedCert
+		if json.Unmarshal(raw, &c) == nil && good(c, roots, h.Now()) {
+			keep.Certificates = append(keep.Certificates, raw)
+		}
+	}
+	if all[resolver], err = json.Marshal(keep); err != nil {
+		return err
+	}
+	owner, err := h.Lookup(s.User, "")
+	if err != nil {
+		return err
+	}
+	return h.WriteFile(s.Storage, encode(all), storageMode, owner)
+}
+
+func good(c storedCert, roots *x509.CertPool, now time.Time) bool {
+	pair, err := tls.X509KeyPair(c.Certificate, c.Key)
+	if err != nil {
+		return false
+	}
+	return verify(pair.Certificate, roots, "", now) == nil
+}
+
+// verify checks a chain of DER certificates, leaf first, for a name; for none where it is empty.
+func verify(chain [][]byte, roots *x509.CertPool, name string, now time.Time) error {
+	inters := x509.NewCertPool()
+	var leaf *x509.Certificate
+	for _, der := range chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		if leaf == nil {
+			leaf = c
+			continue
+		}
+		inters.AddCert(c)
+	}
+	if leaf == nil {
+		return errors.New("no certificate")
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: inters, DNSName: name, CurrentTime: now})
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,104 @@
+package trust
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// PinDriver implements provider.Driver for spec.Pin. The first fingerprint is written; another one is refused, and nothing
+// changed, unless the spec carries the consent to it.
+type PinDriver struct{}
+
+// PinStatus is the pinned fingerprint.
+type PinStatus struct {
+	Fingerprint string `json:"fingerprint"` // empty: the file holds something else
+	Content     string `json:"content,omitempty"`
+	Mode        string `json:"mode"`
+}
+
+// Decode implements provider.Driver. An empty fingerprint is one that is not known yet.
+func (PinDriver) Decode(raw json.RawMessage) (spec.Pin, diag.List) {
+	s, diags := provider.Decode[spec.Pin](raw)
+	if diags.HasErrors() {
+		return s, diags
+	}
+	if !filepath.IsAbs(s.Path) {
+		diags.Errorf("path %q is not absolute", s.Path)
+	}
+	checkFingerprint(s.Fingerprint, &diags)
+	return s, diags
+}
+
+// Observe implements provider.Driver.
+func (PinDriver) Observe(_ context.Context, h host.Host, _ object.Address, s spec.Pin) (*PinStatus, error) {
+	raw, err := h.ReadFile(s.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := h.Lstat(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	st := &PinStatus{Mode: modeOf(m)}
+	if text := strings.TrimSpace(string(raw)); sha256Hex.MatchString(text) {
+		st.Fingerprint = text
+	} else {
+		st.Content = fmt.Sprintf("%.80q", text)
+	}
+	return st, nil
+}
+
+// Diff implements provider.Driver.
+func (PinDriver) Diff(want spec.Pin, have *PinStatus) plan.Delta {
+	if have == nil {
+		return plan.Delta{Action: plan.Create, Reason: "no root is pinned yet",
+			Fields: []plan.Field{{Path: "fingerprint", Want: want.Fingerprint}}}
+	}
+	var d plan.Delta
+	d.Compare("fingerprint", have.Fingerprint+have.Content, want.Fingerprint)
+	if !d.Empty() {
+		d.Reason = "the CA has another root than the pinned one"
+	}
+	d.Compare("mode", have.Mode, goodMode)
+	return d
+}
+
+// Apply implements provider.Driver.
+func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Pin, _ plan.Delta) error {
+	if s.Fingerprint == "" {
+		return provider.Permanent(errors.New("the fingerprint of the root is not known"))
+	}
+	have, err := p.Observe(ctx, h, a, s) // again: what was observed before may be old
+	if err != nil {
+		return err
+	}
+	if have != nil && have.Fingerprint != s.Fingerprint && !s.NewRoot {
+		return provider.PermanentHint(
+			fmt.Errorf("the CA's root is sha256 %s, but %s pins %s", s.Fingerprint, s.Path, have.Fingerprint+have.Content),
+			"restore the CA's volume from a backup; if the new root is yours, consent to it")
+	}
+	if err := h.MkdirAll(filepath.Dir(s.Path), 0o711, host.Root); err != nil {
+		return err
+	}
+	return h.WriteFile(s.Path, []byte(s.Fingerprint+"\n"), 0o644, host.Root)
+}
+
+// Delete implements provider.Deleter: a root that is given up is no longer waited for.
+func (PinDriver) Delete(_ context.Context, h host.Host, _ object.Address, s spec.Pin) error {
+	return h.Remove(s.Path)
+}

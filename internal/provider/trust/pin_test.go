@@ -1,0 +1,97 @@
+package trust_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/trust"
+)
+
+var (
+	one = strings.Repeat("1a", 32)
+	two = strings.Repeat("2b", 32)
+)
+
+func TestPinConformance(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("files of root's need root")
+	}
+	conformance.Run(t, conformance.Case{
+		Driver: provider.New(trust.PinDriver{}),
+		Fresh: func(t *testing.T) (host.Host, object.Object) {
+			raw, err := json.Marshal(spec.Pin{Path: filepath.Join(t.TempDir(), "pins", "103"), Fingerprint: one})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &host.Local{}, object.Object{Address: "pin/103", Provider: "pin", Spec: raw}
+		},
+		Break: map[string]func(*testing.T, host.Host, object.Object){
+			"open file": func(t *testing.T, h host.Host, o object.Object) {
+				var s spec.Pin
+				if err := json.Unmarshal(o.Spec, &s); err != nil {
+					t.Fatal(err)
+				}
+				if err := h.Chmod(s.Path, 0o666); err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
+	})
+}
+
+func TestPinRefusesAnotherRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("files of root's need root")
+	}
+	for _, content := range []string{two + "\n", "", "damaged"} {
+		s := spec.Pin{Path: filepath.Join(t.TempDir(), "103"), Fingerprint: one}
+		if err := os.WriteFile(s.Path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		h := host.NewCounted(&host.Local{}, nil)
+		st, err := trust.PinDriver{}.Observe(t.Context(), h, "pin/103", s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := (trust.PinDriver{}).Diff(s, st); !d.Has("fingerprint") {
+			t.Errorf("%q: the difference was not seen: %+v", content, d)
+		}
+		err = trust.PinDriver{}.Apply(t.Context(), h, "pin/103", s, plan.Delta{})
+		if !provider.IsPermanent(err) || h.Mutations() != 0 {
+			t.Errorf("%q: want a permanent error and no change, got %v and %d", content, err, h.Mutations())
+		}
+		s.NewRoot = true
+		if err := (trust.PinDriver{}).Apply(t.Context(), h, "pin/103", s, plan.Delta{}); err != nil {
+			t.Fatal(err)
+		}
+		if raw, err := os.ReadFile(s.Path); err != nil || string(raw) != one+"\n" {
+			t.Errorf("after consent the pin is %q, %v", raw, err)
+		}
+	}
+}
+
+// A pin that is given up is gone, and gone twice is no error.
+func TestPinIsDeleted(t *testing.T) {
+	s := spec.Pin{Path: filepath.Join(t.TempDir(), "103"), Fingerprint: strings.Repeat("ab", 32)}
+	h := &host.Local{}
+	if err := (trust.PinDriver{}).Apply(t.Context(), h, "pin/103", s, plan.Delta{Action: plan.Create}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := (trust.PinDriver{}).Delete(t.Context(), h, "pin/103", s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := (trust.PinDriver{}).Observe(t.Context(), h, "pin/103", s); have != nil || err != nil {
+		t.Errorf("left: %+v, %v", have, err)
+	}
+}

@@ -1,0 +1,199 @@
+package unit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+const (
+	startLimit = 3 * time.Minute // systemctl start; longer than systemd's own DefaultTimeoutStartSec (90 s) for one unit
+	firstPause = 5 * time.Millisecond
+	longPause  = 100 * time.Millisecond
+)
+
+// Apply implements provider.Driver.
+func (dr Driver) Apply(ctx context.Context, h host.Host, a object.Address, want spec.Unit, d plan.Delta) error {
+	if err := writeFiles(ctx, h, want, d); err != nil {
+		return err
+	}
+	have, err := dr.load(ctx, h, a, want)
+	if err != nil {
+		return err
+	}
+	if want.Stopped {
+		return stop(ctx, h, want, have)
+	}
+	if have == nil || have.Load == "not-found" {
+		return provider.PermanentHint(fmt.Errorf("there is no unit %s", want.Name), "install the package that brings it, or correct its name")
+	}
+	if have.Load != "loaded" {
+		return provider.PermanentHint(fmt.Errorf("systemd cannot load %s: %s", want.Name, have.Load), "see: systemd-analyze verify "+want.Name)
+	}
+	if !enabledEnough(have) {
+		if err := systemctl(ctx, h, want.Name, "enable", "--no-reload"); err != nil {
+			return err
+		}
+	}
+	return dr.start(ctx, h, a, want, have)
+}
+
+// writeFiles makes what is on disk true.
+func writeFiles(ctx context.Context, h host.Host, s spec.Unit, d plan.Delta) error {
+	fresh := d.Action == plan.Create
+	file := s.Content != "" && (fresh || d.Has(fieldFile))
+	side := fresh || d.Has(fieldDropIn)
+	if !fresh && (file || side) && carrierOf(s) == byNothing { // no mark tells afterwards that it runs with older files
+		if err := systemctl(ctx, h, s.Name, "stop"); err != nil {
+			return err
+		}
+	}
+	if file {
+		if err := h.WriteFile(filePath(s), []byte(s.Content), 0o644, host.Root); err != nil {
+			return err
+		}
+	}
+	if side {
+		if err := writeDropIn(h, s); err != nil {
+			return err
+		}
+	}
+	if d.Has(fieldMasked) { // in /etc, in /run, or both
+		return errors.Join(systemctl(ctx, h, s.Name, "unmask", "--no-reload"), systemctl(ctx, h, s.Name, "unmask", "--no-reload", "--runtime"))
+	}
+	return nil
+}
+
+func writeDropIn(h host.Host, s spec.Unit) error {
+	text := dropIn(s)
+	if text == "" {
+		return h.Remove(dropInPath(s))
+	}
+	if err := h.MkdirAll(filepath.Dir(dropInPath(s)), 0o755, host.Root); err != nil {
+		return err
+	}
+	return h.WriteFile(dropInPath(s), []byte(text), 0o644, host.Root)
+}
+
+// load looks again and has systemd read the files where it did not do so by itself. A unit it had never heard of needs no daemon-reload.
+func (dr Driver) load(ctx context.Context, h host.Host, a object.Address, s spec.Unit) (*Status, error) {
+	have, err := dr.Observe(ctx, h, a, s)
+	if err != nil || have == nil || !have.Stale && have.Load == "loaded" {
+		return have, err
+	}
+	if _, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "daemon-reload"}, Mutates: true}); err != nil {
+		return nil, err
+	}
+	return dr.Observe(ctx, h, a, s)
+}
+
+func stop(ctx context.Context, h host.Host, s spec.Unit, have *Status) error {
+	var d plan.Delta
+	if have != nil {
+		stopped(&d, have)
+	}
+	if d.Empty() {
+		return nil
+	}
+	return systemctl(ctx, h, s.Name, "disable", "--now", "--no-reload")
+}
+
+// start brings the unit up. What runs with the wanted mark is left alone, and waited for if it is still starting.
+func (dr Driver) start(ctx context.Context, h host.Host, a object.Address, s spec.Unit, have *Status) error {
+	verb := "start"
+	switch {
+	case have.Active != "inactive" && have.Active != "failed" && have.Mark != mark(s):
+		verb = "restart"
+	case have.Active == "active":
+		if dr.await(ctx, h, a, s) == nil {
+			return nil
+		}
+		verb = "restart" // it runs as it should and yet takes no connections
+	}
+	err := begin(ctx, h, s, verb)
+	if err == nil {
+		err = dr.await(ctx, h, a, s)
+	}
+	if err != nil {
+		return withJournal(ctx, h, s.Name, err)
+	}
+	return nil
+}
+
+// begin starts or restarts, once more where systemd refuses because the unit was started too often of late.
+func begin(ctx context.Context, h host.Host, s spec.Unit, verb string) error {
+	err := systemctl(ctx, h, s.Name, verb)
+	if err == nil {
+		return nil
+	}
+	p, showErr := show(ctx, h, s.Name)
+	if showErr != nil || p["Result"] != "start-limit-hit" {
+		return err
+	}
+	if err := systemctl(ctx, h, s.Name, "reset-failed"); err != nil {
+		return err
+	}
+	return systemctl(ctx, h, s.Name, "start")
+}
+
+// await waits until the unit is active with its mark and accepts connections.
+func (dr Driver) await(ctx context.Context, h host.Host, a object.Address, s spec.Unit) error {
+	limit := cmp.Or(dr.UpLimit, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		have, err := dr.Observe(ctx, h, a, s)
+		if err == nil && have == nil {
+			return fmt.Errorf("%s is gone", s.Name)
+		}
+		if err == nil && (have.Active == "failed" || have.Sub == "auto-restart") {
+			return fmt.Errorf("%s ended right after its start: %s (%s)", s.Name, have.Active, have.Sub)
+		}
+		left := missing(dr.Diff(s, have))
+		if err == nil && left == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not up after %s: %s", s.Name, limit, left)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// missing says what of the running is not as it should be; empty: nothing.
+func missing(d plan.Delta) string {
+	var out []string
+	for _, f := range d.Fields {
+		if f.Path == fieldState || f.Path == fieldInputs || f.Path == fieldReady {
+			out = append(out, fmt.Sprintf("%s is %q and should be %q", f.Path, f.Have, f.Want))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// systemctl changes a unit. It leaves init scripts of packages alone, which systemd ignores where there is a unit: 0.2 s.
+func systemctl(ctx context.Context, h host.Host, name string, argv ...string) error {
+	argv = append(append([]string{"systemctl"}, argv...), "--", name)
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"SYSTEMCTL_SKIP_SYSV=1"}, Mutates: true, Limit: startLimit})
+	return err
+}
+
+// withJournal adds the end of the unit's journal to an error.
+func withJournal(ctx context.Context, h host.Host, name string, cause error) error {
+	res, err := h.Run(ctx, host.Command{Argv: []string{"journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "short-iso"}})
+	if err != nil {
+		return fmt.Errorf("%w\nits journal cannot be read: %v", cause, err)
+	}
+	return fmt.Errorf("%w\nthe end of its journal:\n%s", cause, strings.TrimRight(string(res.Stdout), "\n"))
+}

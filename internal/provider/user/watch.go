@@ -1,0 +1,11 @@
+package user
+
+import (
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// Watch implements provider.Watcher.
+func (Driver) Watch(spec.User, *Status) provider.Watch {
+	return provider.Watch{Paths: []string{"/etc/passwd", "/etc/group"}}
+}
