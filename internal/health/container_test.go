@@ -1,0 +1,167 @@
+package health
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+var (
+	running101 = spec.Running{ID: "101", Path: "/lxc"}
+	idMap      = spec.IDMap{Base: 100000, Count: 65536}
+)
+
+const (
+	stateCommand = "lxc-info -P /lxc -n 101 -s -H"
+	pidCommand   = "lxc-info -P /lxc -n 101 -p -H"
+	unitCommand  = "systemctl show web.service --property=LoadState,ActiveState,SubState,Result"
+	agentCommand = "systemctl show phoenix-agent.service --property=LoadState,ActiveState,SubState,Result"
+	systemState  = "systemctl is-system-running"
+	systemFailed = "systemctl list-units --state=failed --plain --no-legend --no-pager"
+)
+
+// says makes a case that differs only in what one command says.
+func says(command string, r fakeRun, params any) func(*testing.T, *fakeHost) any {
+	return func(_ *testing.T, h *fakeHost) any {
+		h.runs[command] = r
+		return params
+	}
+}
+
+func uidMap(text string) func(*testing.T, *fakeHost) any {
+	return func(_ *testing.T, h *fakeHost) any {
+		h.runs[pidCommand] = fakeRun{out: "42\n"}
+		h.put("/proc/42/uid_map", 0o444, 0, 0, "         0     100000      65536\n")
+		h.put("/proc/42/gid_map", 0o444, 0, 0, text)
+		return idMapParams{Running: running101, IDMap: idMap}
+	}
+}
+
+func degraded(units ...string) func(*testing.T, *fakeHost) any {
+	return func(_ *testing.T, h *fakeHost) any {
+		h.runs[systemState] = fakeRun{out: "degraded\n", code: 1}
+		h.runs[systemFailed] = fakeRun{out: "cron.service loaded failed failed Cron\nweb.service loaded failed failed Web\n"}
+		return systemdParams{Units: units}
+	}
+}
+
+func unitRun(active, sub, result, load string) fakeRun {
+	return fakeRun{out: "Result=" + result + "\nLoadState=" + load + "\nActiveState=" + active + "\nSubState=" + sub + "\n"}
+}
+
+func unitCase(name string, p unitParams, r fakeRun, want Status, text string) runCase {
+	p.Name = "web.service"
+	return runCase{kindUnit, name, says(unitCommand, r, p), want, text}
+}
+
+// agentRound is a daemon whose unit is in a state and whose last word is as old as said.
+func agentRound(active string, age, next time.Duration, failures string) func(*testing.T, *fakeHost) any {
+	return func(_ *testing.T, h *fakeHost) any {
+		h.clock = func() time.Time { return now }
+		h.runs[agentCommand] = unitRun(active, "x", "success", "loaded")
+		word := map[string]any{"time": now.Add(-age), "next": now.Add(-age).Add(next), "changes": 0, "failures": json.RawMessage(failures)}
+		b, _ := json.Marshal(word)
+		h.put(RoundPath, 0o644, 0, 0, string(b))
+		return nothing{}
+	}
+}
+
+func containerCases() []runCase {
+	oneshot, stopped := unitParams{Oneshot: true}, unitParams{Stopped: true}
+	return []runCase{
+		{kindRunning, "runs", says(stateCommand, fakeRun{out: "RUNNING\n"}, running101), Pass, "RUNNING"},
+		{kindRunning, "stopped", says(stateCommand, fakeRun{out: "STOPPED\n"}, running101), Fail, "state STOPPED"},
+		{kindRunning, "absent", says(stateCommand, fakeRun{err: "101 doesn't exist\n", code: 1}, running101), Fail, "101 doesn't exist"},
+		{kindInside, "answers", func(*testing.T, *fakeHost) any { return nothing{} }, Pass, "container 101"},
+		{kindUnreadable, "spec", func(*testing.T, *fakeHost) any { return unreadable{"bad mode"} }, Fail, "bad mode"},
+		{kindIDMap, "right", uidMap("0 100000 65536\n"), Pass, "0 100000 65536"},
+		{kindIDMap, "privileged", uidMap("0 0 4294967295\n"), Fail, "gid_map: 0 0 4294967295"},
+		{kindIDMap, "stopped", says(pidCommand, fakeRun{}, idMapParams{running101, idMap}), Fail, "no first process"},
+		{kindSystemd, "running", says(systemState, fakeRun{out: "running\n"}, systemdParams{}), Pass, "running"},
+		{kindSystemd, "starting", says(systemState, fakeRun{out: "starting\n", code: 1}, systemdParams{}), Fail, "still starting"},
+		{kindSystemd, "silent", says(systemState, fakeRun{err: "Host is down", code: 1}, systemdParams{}), Fail, "Host is down"},
+		{kindSystemd, "maintenance", says(systemState, fakeRun{out: "maintenance\n", code: 1}, systemdParams{}), Fail, "maintenance"},
+		{kindSystemd, "failed units", degraded("web.service"), Fail, "failed units: cron.service |"},
+		{kindSystemd, "failed units checked elsewhere", degraded("cron.service", "web.service"), Pass, "degraded"},
+		unitCase("runs", unitParams{}, unitRun("active", "running", "success", "loaded"), Pass, "active (running)"),
+		unitCase("failed", unitParams{}, unitRun("failed", "failed", "exit-code", "loaded"), Fail, "result exit-code"),
+		unitCase("absent", unitParams{}, unitRun("inactive", "dead", "success", "not-found"), Fail, "not-found"),
+		unitCase("unknown", unitParams{}, fakeRun{err: "no bus", code: 1}, Fail, "no bus"),
+		unitCase("oneshot done", oneshot, unitRun("inactive", "dead", "success", "loaded"), Pass, "has run"),
+		unitCase("oneshot failed", oneshot, unitRun("failed", "failed", "exit-code", "loaded"), Fail, "not running"),
+		unitCase("oneshot absent", oneshot, unitRun("inactive", "dead", "success", "not-found"), Fail, "not-found"),
+		unitCase("stopped", stopped, unitRun("inactive", "dead", "success", "loaded"), Pass, "stopped"),
+		unitCase("should be stopped", stopped, unitRun("active", "running", "success", "loaded"), Fail, "should not run"),
+		unitCase("deaf", unitParams{Ready: ":9000"}, unitRun("active", "running", "success", "loaded"), Fail, "127.0.0.1:9000"),
+		{kindUnit, "ready", readyUnit, Pass, "takes connections"},
+		{kindDaemon, "alive", agentRound("active", 12*time.Second, 30*time.Second, "[]"), Pass, "last round 12s ago"},
+		{kindDaemon, "dead", agentRound("failed", 0, 0, "[]"), Fail, "not running"},
+		{kindDaemon, "stuck", agentRound("active", time.Hour, time.Minute, "[]"), Fail, "next was due 59m0s ago"},
+		{kindDaemon, "new", says(agentCommand, unitRun("active", "running", "success", "loaded"), nothing{}), Fail, "not finished a round"},
+		{kindRound, "true", agentRound("active", time.Second, 0, "[]"), Pass, "everything true"},
+		{kindRound, "failures", agentRound("active", 0, 0, `[{"address":"file/101/a","message":"disk full"},{"address":"unit/101/b","message":"x","blocked_by":"file/101/a"}]`), Fail, "cannot keep true: file/101/a | disk full"},
+		{kindRound, "no word", func(*testing.T, *fakeHost) any { return nothing{} }, Fail, "not known"},
+	}
+}
+
+func readyUnit(t *testing.T, h *fakeHost) any {
+	h.runs[unitCommand] = unitRun("active", "running", "success", "loaded")
+	h.dials["tcp 127.0.0.1:9000"] = listen(t)
+	return unitParams{Name: "web.service", Ready: ":9000"}
+}
+
+// TestEnter pins the command that a fix tells people to type.
+func TestEnter(t *testing.T) {
+	c := Check{Object: "unit/101/web.service", Host: "101", Enter: enter(spec.Running{ID: "101", Path: "/var/lib/phoenix/lxc"})}
+	const want = "lxc-attach -P /var/lib/phoenix/lxc -n 101 -- journalctl -n 50"
+	if got := c.inside("journalctl -n 50"); got != want {
+		t.Errorf("got %s", got)
+	}
+	if r := Failed(c, &testError{}); r.Status != Fail || !strings.Contains(r.Summary, "inside container 101") || r.Fix != "phoenix apply 101" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+type testError struct{}
+
+func (*testError) Error() string { return "lost" }
+
+func TestHuman(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		3*time.Hour + 12*time.Minute + 9*time.Second: "3h12m", 292 * time.Hour: "12d4h", -45 * time.Second: "45s",
+		90 * time.Second: "1m30s", 850 * time.Millisecond: "850ms",
+	} {
+		if got := human(d); got != want {
+			t.Errorf("%v: got %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestUnknownKindAndParams(t *testing.T) {
+	h := newHost(t)
+	if r := Run(t.Context(), h, Check{Kind: "future", Host: "101"}); r.Status != Fail || !strings.Contains(r.Evidence, "another version") {
+		t.Errorf("got %+v", r)
+	}
+	if r := Run(t.Context(), h, Check{Kind: kindUnit, Params: json.RawMessage(`{"nmae":"x"}`)}); r.Status != Fail || !strings.Contains(r.Evidence, "nmae") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// TestRunJSON: the report's field names are a contract.
+func TestRunJSON(t *testing.T) {
+	b, err := RunJSON(t.Context(), newHost(t), json.RawMessage(`{"id":"PHX-SPEC-001","object":"unit/101/x","kind":"unreadable","params":{"problem":"bad"}}`))
+	const want = `{"id":"PHX-SPEC-001","object":"unit/101/x","status":"fail","summary":"the object's spec cannot be read","evidence":"bad","fix":"phoenix validate"}`
+	if err != nil || string(b) != want {
+		t.Errorf("got %s %v", b, err)
+	}
+	if _, err := RunJSON(t.Context(), newHost(t), json.RawMessage(`[]`)); err == nil {
+		t.Error("a list is no check")
+	}
+	whole, err := json.Marshal(Report{Checks: []Result{}})
+	if err != nil || string(whole) != `{"healthy":false,"checks":[]}` {
+		t.Errorf("got %s %v", whole, err)
+	}
+}

@@ -1,0 +1,109 @@
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+)
+
+// The agent's daemon inside a container: its systemd unit, and where it leaves word of its last round.
+const (
+	DaemonUnit = "phoenix-agent.service"
+	RoundPath  = "/run/phoenix/status.json"
+)
+
+// round is the part of the daemon's word that health reads. The daemon may write more.
+type round struct {
+	Time     time.Time `json:"time"`
+	Next     time.Time `json:"next"` // when it means to do the next round
+	Failures []struct {
+		Address   object.Address `json:"address"`
+		Message   string         `json:"message"`
+		BlockedBy object.Address `json:"blocked_by"`
+	} `json:"failures"`
+}
+
+// roundMargin is how long a round may take beyond the announced time: an object that cannot be made true is tried for a while.
+const roundMargin = 2 * time.Minute
+
+func readRound(h host.Host) (round, error) {
+	var r round
+	b, err := h.ReadFile(RoundPath)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("%s cannot be read: %w", RoundPath, err)
+	}
+	return r, nil
+}
+
+// firstLimit is how long a daemon that was just started may take for its first round.
+var firstLimit = 10 * time.Second
+
+// firstRound reads the daemon's word, and waits for it where the daemon has only just begun.
+func firstRound(ctx context.Context, h host.Host) (round, error) {
+	ctx, cancel := context.WithTimeout(ctx, firstLimit)
+	defer cancel()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		r, err := readRound(h)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return r, err
+		case <-look.C:
+		}
+	}
+}
+
+func runDaemon(ctx context.Context, h host.Host, c Check, _ nothing) Result {
+	restart := c.inside("systemctl restart " + DaemonUnit)
+	props, err := unitState(ctx, h, DaemonUnit)
+	if err != nil {
+		return c.fail("the agent's state is not known", why(err), c.apply())
+	}
+	seen := fmt.Sprintf("%s (%s), result %s", props["ActiveState"], props["SubState"], props["Result"])
+	if props["ActiveState"] != "active" {
+		return c.fail("the agent is not running: nothing is renewed or mended in here", seen, c.apply()+"; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
+	}
+	r, err := firstRound(ctx, h)
+	if err != nil {
+		return c.fail("the agent runs but has not finished a round", err.Error(), "wait for its first round; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
+	}
+	now := h.Now()
+	ago := "last round " + human(now.Sub(r.Time)) + " ago"
+	if late := now.Sub(r.Next); late > roundMargin {
+		return c.fail("the agent has stopped working", ago+", the next was due "+human(late)+" ago", restart)
+	}
+	return c.pass("the agent is alive", ago)
+}
+
+// runRound tells what the daemon could not make true. What is merely blocked is left out.
+func runRound(ctx context.Context, h host.Host, c Check, _ nothing) Result {
+	r, err := firstRound(ctx, h)
+	if err != nil {
+		return c.fail("what the agent does is not known", err.Error(), c.apply())
+	}
+	var addresses, messages []string
+	for _, f := range r.Failures {
+		if f.BlockedBy == "" {
+			addresses = append(addresses, string(f.Address))
+			messages = append(messages, f.Message)
+		}
+	}
+	if len(addresses) == 0 {
+		return c.pass("the agent keeps everything true", "round of "+human(h.Now().Sub(r.Time))+" ago")
+	}
+	return c.fail("the agent cannot keep true: "+strings.Join(addresses, " "), strings.Join(messages, "; "), c.apply())
+}

@@ -1,0 +1,158 @@
+package health
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+)
+
+// entry is one kind of check: its id for people, and the code that runs it.
+type entry struct {
+	kind, id string
+	run      func(context.Context, host.Host, Check) Result
+}
+
+// The kinds of checks.
+const (
+	kindUnreadable    = "unreadable"
+	kindBridge        = "bridge"
+	kindResolver      = "resolver"
+	kindPin           = "pin"
+	kindRunning       = "running"
+	kindInside        = "inside"
+	kindDaemon        = "daemon"
+	kindSystemd       = "systemd"
+	kindIDMap         = "id-map"
+	kindRound         = "round"
+	kindUnit          = "unit"
+	kindNames         = "names"
+	kindVolumeOwner   = "volume-owner"
+	kindVolumeParents = "volume-parents"
+	kindVolumeMount   = "volume-mount"
+	kindVolumeAlone   = "volume-alone"
+	kindKeyFile       = "key-file"
+	kindKeyFolder     = "key-folder"
+	kindRoot          = "ca-root"
+	kindAuthority     = "ca-health"
+	kindDirectory     = "ca-directory"
+	kindAuthorityLife = "ca-lifetime"
+	kindProvisioners  = "ca-provisioners"
+	kindClock         = "clock"
+	kindTrust         = "trust"
+	kindCertFiles     = "certificate-files"
+	kindCertChain     = "certificate-chain"
+	kindCertNames     = "certificate-names"
+	kindCertLifetime  = "certificate-lifetime"
+	kindCertServed    = "certificate-served"
+	kindCertRoute     = "certificate-route"
+	kindBackend       = "backend"
+	kindRoute         = "route"
+)
+
+// table has every kind of check, in the order in which a report shows them.
+func table() []entry {
+	return []entry{
+		{kindUnreadable, "PHX-SPEC-001", with(runUnreadable)},
+		{kindBridge, "PHX-NET-001", with(runBridge)},
+		{kindResolver, "PHX-DNS-002", with(runResolver)},
+		{kindRunning, "PHX-CT-001", with(runRunning)},
+		{kindInside, "PHX-CT-006", with(runInside)},
+		{kindIDMap, "PHX-CT-004", with(runIDMap)},
+		{kindSystemd, "PHX-CT-003", with(runSystemd)},
+		{kindUnit, "PHX-UNIT-001", with(runUnit)},
+		{kindDaemon, "PHX-CT-002", with(runDaemon)},
+		{kindRound, "PHX-CT-005", with(runRound)},
+		{kindNames, "PHX-DNS-001", with(runNames)},
+		{kindVolumeOwner, "PHX-VOL-001", with(runVolumeOwner)},
+		{kindVolumeParents, "PHX-VOL-002", with(runVolumeParents)},
+		{kindVolumeMount, "PHX-VOL-003", with(runVolumeMount)},
+		{kindVolumeAlone, "PHX-VOL-004", with(runVolumeAlone)},
+		{kindKeyFile, "PHX-KEY-001", with(runKeyFile)},
+		{kindKeyFolder, "PHX-KEY-001", with(runKeyFolder)},
+		{kindPin, "PHX-PIN-001", with(runPin)},
+		{kindRoot, "PHX-CA-003", with(runRoot)},
+		{kindAuthority, "PHX-CA-001", with(runAuthority)},
+		{kindDirectory, "PHX-CA-002", with(runDirectory)},
+		{kindAuthorityLife, "PHX-CA-004", with(runAuthorityLife)},
+		{kindProvisioners, "PHX-CA-005", with(runProvisioners)},
+		{kindClock, "PHX-CLOCK-001", with(runClock)},
+		{kindTrust, "PHX-TRUST-001", with(runTrust)},
+		{kindCertFiles, "PHX-CERT-001", with(runCertFiles)},
+		{kindCertChain, "PHX-CERT-002", with(runCertChain)},
+		{kindCertNames, "PHX-CERT-003", with(runCertNames)},
+		{kindCertLifetime, "PHX-CERT-004", with(runCertLifetime)},
+		{kindCertServed, "PHX-CERT-005", with(runCertServed)},
+		{kindCertRoute, "PHX-CERT-006", with(runCertRoute)},
+		{kindBackend, "PHX-ROUTE-002", with(runBackend)},
+		{kindRoute, "PHX-ROUTE-001", with(runRoute)},
+	}
+}
+
+// lookup gives a kind's entry and its place in the table; false where there is none.
+func lookup(kind string) (entry, int, bool) {
+	for i, e := range table() {
+		if e.kind == kind {
+			return e, i, true
+		}
+	}
+	return entry{}, 0, false
+}
+
+// limit is how long one check may take; what does not answer by then does not answer.
+const limit = 15 * time.Second
+
+// Run runs one check on the host where it belongs. It changes nothing, may be called at once for many checks, and tries nothing
+// twice but lost datagrams.
+func Run(ctx context.Context, h host.Host, c Check) Result {
+	e, _, ok := lookup(c.Kind)
+	if !ok {
+		return c.fail("this phoenix does not know the check "+c.Kind, "the container's phoenix is of another version", c.apply())
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return e.run(ctx, h, c)
+}
+
+// RunJSON is Run with the check and its result as JSON, for the other side of a pipe.
+func RunJSON(ctx context.Context, h host.Host, check json.RawMessage) (json.RawMessage, error) {
+	var c Check
+	if err := json.Unmarshal(check, &c); err != nil {
+		return nil, fmt.Errorf("the check cannot be read: %w", err)
+	}
+	return json.Marshal(Run(ctx, h, c))
+}
+
+// with decodes a check's parameters for its code.
+func with[P any](run func(context.Context, host.Host, Check, P) Result) func(context.Context, host.Host, Check) Result {
+	return func(ctx context.Context, h host.Host, c Check) Result {
+		p, err := decode[P](c.Params)
+		if err != nil {
+			return c.fail("the check's parameters cannot be read", err.Error(), c.apply())
+		}
+		return run(ctx, h, c, p)
+	}
+}
+
+// decode is strict, so that two versions of phoenix that differ do not check half of what was meant.
+func decode[S any](raw json.RawMessage) (S, error) {
+	var s S
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&s); err != nil {
+		return s, fmt.Errorf("not readable: %w", err)
+	}
+	return s, nil
+}
+
+// unreadable says why an object's spec could not be read.
+type unreadable struct {
+	Problem string `json:"problem"`
+}
+
+func runUnreadable(_ context.Context, _ host.Host, c Check, p unreadable) Result {
+	return c.fail("the object's spec cannot be read", p.Problem, "phoenix validate")
+}
