@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// Client is the hypervisor's end of a session. Its methods may be called at once.
+type Client struct {
+	Hello Hello
+
+	conn     *conn
+	blobs    func(sha256 string) (io.ReadCloser, error)
+	changing func(object.Object, plan.Delta)
+	stop     func() error
+	group    sync.WaitGroup
+	mu       sync.Mutex // guards what follows
+	calls    map[uint32]chan message
+	next     uint32
+	lost     error
+}
+
+var _ engine.Target = (*Client)(nil)
+
+// Dial starts argv (which enters the container and runs `phoenix agent serve` there) and waits for the agent's hello. blobs
+// opens content by SHA-256 (hex); changing hears of changes before they are made.
+func Dial(ctx context.Context, argv []string, blobs func(string) (io.ReadCloser, error), changing func(object.Object, plan.Delta)) (*Client, error) {
+	p, err := (&host.Local{}).Start(argv)
+	if err != nil {
+		return nil, err
+	}
+	stop := func() error { return errors.Join(p.Stdin.Close(), p.Wait()) }
+	c := NewClient(p.Stdout, p.Stdin, stop, blobs, changing)
+	m, err := c.call(ctx, message{Op: opHello})
+	if err != nil || m.Hello == nil {
+		p.Kill()
+		cause := c.Close() // tells what the command said
+		return nil, fmt.Errorf("cannot reach the agent: %w", errors.Join(cause, err))
+	}
+	c.Hello = *m.Hello
+	return c, nil
+}
+
+// NewClient talks to an agent over r and w; stop ends it and waits for it.
+func NewClient(r io.Reader, w io.Writer, stop func() error, blobs func(string) (io.ReadCloser, error), changing func(object.Object, plan.Delta)) *Client {
+	c := &Client{conn: newConn(r, w), blobs: blobs, changing: changing, stop: stop, calls: map[uint32]chan message{}}
+	c.group.Go(c.read)
+	return c
+}
+
+// Close ends the session; what is under way in the container is cancelled there.
+func (c *Client) Close() error {
+	err := c.stop()
+	c.group.Wait()
+	return err
+}
+
+// Observe implements engine.Target.
+func (c *Client) Observe(ctx context.Context, o object.Object) (provider.Observation, error) {
+	m, err := c.call(ctx, message{Op: opObserve, Object: &o})
+	if m.Observation == nil {
+		m.Observation = &provider.Observation{}
+	}
+	return *m.Observation, err
+}
+
+// Apply implements engine.Target.
+func (c *Client) Apply(ctx context.Context, o object.Object, consent engine.Consent) (engine.Outcome, error) {
+	m, err := c.call(ctx, message{Op: opApply, Object: &o, Consent: consent})
+	if m.Outcome == nil {
+		m.Outcome = &engine.Outcome{}
+	}
+	return *m.Outcome, err
+}
+
+// Check runs a health check inside.
+func (c *Client) Check(ctx context.Context, check json.RawMessage) (json.RawMessage, error) {
+	m, err := c.call(ctx, message{Op: opCheck, Check: check})
+	return m.Result, err
+}
+
+func (c *Client) call(ctx context.Context, m message) (message, error) {
+	answer := make(chan message, 1)
+	c.mu.Lock()
+	if c.lost != nil {
+		c.mu.Unlock()
+		return message{}, c.lost
+	}
+	c.next++
+	m.ID = c.next
+	c.calls[m.ID] = answer
+	c.mu.Unlock()
+	if err := c.conn.send(m); err != nil {
+		return message{}, errors.Join(engine.ErrDisconnected, err)
+	}
+	select {
+	case a, ok := <-answer:
+		if !ok {
+			return message{}, c.lost
+		}
+		if a.Error != nil {
+			return a, a.Error.unpack()
+		}
+		return a, nil
+	case <-ctx.Done():
+		return message{}, ctx.Err()
+	}
+}
+
+func (c *Client) read() {
+	for {
+		m, _, _, err := c.conn.receive()
+		if err == nil && m == nil {
+			err = errors.New("an agent sends no blobs")
+		}
+		if err != nil {
+			c.lose(err)
+			return
+		}
+		switch m.Op {
+		case opWant:
+			c.group.Go(func() { c.serve(m.ID, m.Blob) })
+		case opChange:
+			if c.changing != nil && m.Object != nil && m.Delta != nil {
+				c.changing(*m.Object, *m.Delta)
+			}
+		default:
+			c.mu.Lock()
+			answer := c.calls[m.ID]
+			delete(c.calls, m.ID)
+			c.mu.Unlock()
+			if answer != nil {
+				answer <- *m
+			}
+		}
+	}
+}
+
+// serve sends one blob. Without it the agent is told so; a blob that breaks off is caught by the agent's checksum.
+func (c *Client) serve(id uint32, sha256 string) {
+	r, err := io.ReadCloser(nil), error(fs.ErrNotExist)
+	if c.blobs != nil {
+		r, err = c.blobs(sha256)
+	}
+	if err == nil {
+		defer r.Close()
+		err = c.conn.sendBlob(id, r)
+	}
+	if err != nil {
+		// Where the pipe is broken too, read sees it.
+		_ = c.conn.send(message{ID: id, Op: opWant, Blob: sha256})
+	}
+}
+
+func (c *Client) lose(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost = errors.Join(engine.ErrDisconnected, err)
+	for id, answer := range c.calls {
+		close(answer)
+		delete(c.calls, id)
+	}
+}

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/config"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+)
+
+func (a *app) completionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "completion bash|zsh|fish", Short: "print a shell's completion script",
+		Example: `  source <(phoenix completion bash)
+  phoenix completion zsh > "${fpath[1]}/_phoenix"`,
+		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"bash", "zsh", "fish"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.begin(); err != nil {
+				return err
+			}
+			switch root := cmd.Root(); args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(a.stdout, true)
+			case "zsh":
+				return root.GenZshCompletion(a.stdout)
+			default:
+				return root.GenFishCompletion(a.stdout, true)
+			}
+		},
+	}
+}
+
+// completeIDs offers the ids of the configuration. A shell's completion says nothing about what is wrong with it.
+func (a *app) completeIDs(_ *cobra.Command, given []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	a.host = &host.Local{}
+	f, err := a.readFiles()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	cfg, diags := config.Load(f.list)
+	if diags.HasErrors() {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var out []string
+	for _, c := range cfg.Containers {
+		if strings.HasPrefix(c.ID, prefix) && !slices.Contains(given, c.ID) {
+			out = append(out, c.ID+"\t"+c.Name)
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,211 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+func (a *app) deleteCommand() *cobra.Command {
+	var volumes, all bool
+	cmd := &cobra.Command{
+		Use: "delete ID...", Short: "remove containers; their volumes stay unless --volumes",
+		Long: `delete removes containers. Their volumes stay, and a create afterwards finds them: the
+same certificate authority, the same keys. --volumes removes these too, and with a
+CA's volume its pinned root: every client must then trust a new one. --all removes
+everything that phoenix made for this configuration: the bridge, the resolver and
+the templates too and, with --volumes, the root folder.`,
+		Example: `  phoenix delete 102
+  phoenix delete 101 --volumes --yes
+  phoenix delete --all --volumes --yes`,
+		ValidArgsFunction: a.completeIDs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return errors.New("delete takes the ids of containers, or --all")
+			}
+			return nil
+		},
+	}
+	cmd.RunE = a.command(func(ctx context.Context, ids []string) error {
+		a.opts.trust = all // a root that was put into the hypervisor's own store goes too
+		s, err := a.enter(ids)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return s.remove(ctx, ids, all, volumes)
+	})
+	f := cmd.Flags()
+	f.BoolVar(&volumes, "volumes", false, "remove their volumes too: what is on them is lost")
+	f.BoolVar(&all, "all", false, "everything that phoenix made for this configuration")
+	f.BoolVar(&a.opts.yes, "yes", false, "do not ask")
+	return cmd
+}
+
+// remove deletes the objects on the hypervisor; what is inside of a container goes with it.
+func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) error {
+	gone, kept := s.doomed(ctx, ids, all, volumes)
+	if err := s.confirm(ids, all, volumes, kept); err != nil {
+		return err
+	}
+	if !all { // what is removed whole needs no mark
+		if err := s.hold(ids, "deleted"); err != nil {
+			return err
+		}
+	}
+	there := s.there(ctx, gone, func(status json.RawMessage) bool { return len(status) > 0 })
+	// What is not there is deleted too: a delete that was killed may have left parts.
+	mutations, err := s.target.Remove(ctx, engine.Among(gone), engine.Delete)
+	if err == nil && all {
+		var more int
+		more, err = s.removeRoot(volumes)
+		mutations += more
+	}
+	if err != nil {
+		return err
+	}
+	done := view.Removed{Verb: "deleted", Objects: there, Mutations: mutations, Elapsed: s.elapsed()}
+	for _, o := range kept {
+		done.Kept = append(done.Kept, o.Address)
+	}
+	s.view.Removed(done)
+	return nil
+}
+
+// doomed splits the objects on the hypervisor that a delete is about into those that go and the data that stays.
+func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (gone, kept []object.Object) {
+	for _, o := range s.objects {
+		if o.Host != "" || !all && !slices.Contains(ids, o.Container) {
+			continue
+		}
+		switch o.Address.Kind() {
+		case spec.KindVolume, spec.KindPin:
+			if !volumes {
+				kept = append(kept, o)
+				continue
+			}
+		case spec.KindHostTrust:
+			if !s.trusted(ctx, o) {
+				continue
+			}
+		}
+		gone = append(gone, o)
+	}
+	return gone, kept
+}
+
+// trusted tells whether the hypervisor's own store holds the root that is pinned here. Another one is another phoenix's.
+func (s *session) trusted(ctx context.Context, o object.Object) bool {
+	fingerprint, ok := pinned(s.app, s.objects, o.Container)
+	obs, err := s.target.Observe(ctx, o)
+	var seen struct {
+		Fingerprints []string `json:"fingerprints"`
+	}
+	return ok && err == nil && json.Unmarshal(obs.Status, &seen) == nil && slices.Contains(seen.Fingerprints, fingerprint)
+}
+
+// confirm asks, unless --yes. Nobody there to answer is a no.
+func (s *session) confirm(ids []string, all, volumes bool, kept []object.Object) error {
+	if s.opts.yes {
+		return nil
+	}
+	what := "containers " + strings.Join(ids, ", ")
+	if all {
+		what = "everything that phoenix made under " + s.machine.Root
+	}
+	switch {
+	case volumes:
+		what += " and their volumes: what is on them is lost"
+	case len(kept) > 0:
+		what += " (volumes stay)"
+	}
+	fmt.Fprintf(s.stderr, "delete %s? type yes: ", what)
+	answer, err := bufio.NewReader(s.stdin).ReadString('\n')
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer == "yes" || answer == "y" {
+		return nil
+	}
+	fmt.Fprintln(s.stderr)
+	if err != nil && answer == "" {
+		return hint("--yes, where nobody can be asked", "delete was not confirmed: nothing was deleted")
+	}
+	return errors.New("not confirmed: nothing was deleted")
+}
+
+// rootParts are the folders below the root that phoenix makes.
+var rootParts = []string{"lxc", "templates", "volumes", "dns", "pins"}
+
+// removeRoot removes what is left of phoenix's own folder once its objects are gone: empty folders and the lock. Anything else
+// that lies in it is somebody's, and is named.
+func (s *session) removeRoot(volumes bool) (mutations int, err error) {
+	root := s.machine.Root
+	if _, err := s.host.Lstat(root); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	var left []string
+	for _, part := range rootParts {
+		n, l := s.removeEmpty(filepath.Join(root, part))
+		mutations += n
+		left = append(left, l...)
+	}
+	if !volumes {
+		return mutations, nil
+	}
+	if len(left) > 0 {
+		return mutations, hint("it belongs to no object of this configuration: look at it and remove it by hand",
+			"left in %s: %s", root, strings.Join(left, ", "))
+	}
+	if err := s.release(s.ids()); err != nil {
+		return mutations, err
+	}
+	for _, name := range []string{filepath.Base(s.eventsPath()), filepath.Base(s.eventsPath()) + ".1", "held", "lock"} {
+		if err := s.host.Remove(filepath.Join(root, name)); err != nil {
+			return mutations, err
+		}
+	}
+	n, left := s.removeEmpty(root)
+	if len(left) > 0 {
+		return mutations + n, hint("look at it and remove it by hand", "left in %s: %s", root, strings.Join(left, ", "))
+	}
+	return mutations + n, nil
+}
+
+// removeEmpty removes a folder if it and all folders in it are empty; left names what is in the way.
+func (s *session) removeEmpty(dir string) (mutations int, left []string) {
+	names, err := s.host.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, []string{dir}
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if m, err := s.host.Lstat(path); err != nil || !m.Mode.IsDir() {
+			left = append(left, path)
+			continue
+		}
+		n, l := s.removeEmpty(path)
+		mutations += n
+		left = append(left, l...)
+	}
+	if len(left) > 0 {
+		return mutations, left
+	}
+	if err := s.host.Remove(dir); err != nil {
+		return mutations, []string{dir}
+	}
+	return mutations + 1, nil
+}

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/agent"
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
+
+func (a *app) eventsCommand() *cobra.Command {
+	var since time.Duration
+	cmd := &cobra.Command{
+		Use: "events [ID...]", Short: "what watch and the containers' daemons repaired, and what they could not",
+		Example: `  phoenix events --since 1h
+  phoenix events 101 -o json`,
+		ValidArgsFunction: a.completeIDs,
+	}
+	cmd.Flags().DurationVar(&since, "since", 24*time.Hour, "how far back")
+	cmd.RunE = a.command(func(ctx context.Context, ids []string) error {
+		s, err := a.enter(ids)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		list, err := s.events(ctx, ids)
+		if err != nil {
+			return err
+		}
+		from := time.Now().Add(-since)
+		a.view.Events(slices.DeleteFunc(list, func(e engine.Entry) bool { return e.Time.Before(from) }))
+		return nil
+	})
+	return cmd
+}
+
+// events are those of the hypervisor's watch and of the daemons in running containers, oldest first.
+func (s *session) events(ctx context.Context, ids []string) ([]engine.Entry, error) {
+	out, err := engine.ReadJournal(s.eventsPath())
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) > 0 {
+		out = slices.DeleteFunc(out, func(e engine.Entry) bool { return !slices.Contains(ids, e.Object.Scope()) })
+	} else {
+		ids = s.expected(ctx)
+	}
+	inside := make([][]engine.Entry, len(ids))
+	engine.Each(len(ids), checksAtOnce, func(i int) { inside[i] = s.eventsInside(ctx, ids[i]) })
+	out = append(out, slices.Concat(inside...)...)
+	slices.SortStableFunc(out, func(a, b engine.Entry) int { return a.Time.Compare(b.Time) })
+	return out, nil
+}
+
+// eventsInside asks a container; one that does not run has none to tell.
+func (s *session) eventsInside(ctx context.Context, id string) []engine.Entry {
+	running, ok := specOf[spec.Running](s.objects, object.NewAddress(spec.KindRunning, id))
+	binary, okBinary := specOf[spec.Binary](s.objects, object.NewAddress(spec.KindBinary, id))
+	if !ok || !okBinary {
+		return nil
+	}
+	argv := []string{"lxc-attach", "-P", running.Path, "-n", id, "--clear-env", "--", binary.Target, "agent", "events"}
+	res, err := s.host.Run(ctx, host.Command{Argv: argv, Limit: 10 * time.Second})
+	if err != nil {
+		s.log.Debug("no events from inside", "container", id, "error", err)
+		return nil
+	}
+	var list []engine.Entry
+	if err := json.Unmarshal(res.Stdout, &list); err != nil {
+		s.log.Debug("events from inside cannot be read", "container", id, "error", err)
+	}
+	for i := range list {
+		list[i].By = "agent/" + id
+	}
+	return list
+}
+
+// agentEvents is eventsInside's other side. The last ones are enough, and fit into what a command may say.
+func (a *app) agentEvents() error {
+	const most = 1000
+	list, err := engine.ReadJournal(agent.EventsPath)
+	if err != nil {
+		return err
+	}
+	if len(list) > most {
+		list = list[len(list)-most:]
+	}
+	if list == nil {
+		list = []engine.Entry{}
+	}
+	return json.NewEncoder(a.stdout).Encode(list)
+}

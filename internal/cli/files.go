@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/config"
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+)
+
+// The names of the users' files.
+var fileNames = []string{"phoenix_lxc_configs.json", "phoenix_hypervisor_config.json"}
+
+// files are the configuration as it was read, and the folders it lies in.
+type files struct {
+	list    []config.File
+	folders []string
+}
+
+// readFiles reads what --config names. Each value is a folder or a file; a file with one of the usual names brings the other
+// one that lies beside it.
+func (a *app) readFiles() (files, error) {
+	places := a.opts.config
+	if len(places) == 0 {
+		i := slices.IndexFunc(defaultConfig, func(dir string) bool { return len(a.usual(dir)) > 0 })
+		if i < 0 {
+			return files{}, problem("no configuration was found in "+strings.Join(defaultConfig, " or "), "--config DIR says where it is")
+		}
+		places = defaultConfig[i : i+1]
+	}
+	var f files
+	var paths []string
+	for _, p := range places {
+		found, folder, err := a.place(p)
+		if err != nil {
+			return files{}, err
+		}
+		paths = append(paths, found...)
+		f.folders = append(f.folders, folder)
+	}
+	slices.Sort(paths)
+	for _, p := range slices.Compact(paths) {
+		data, err := a.host.ReadFile(p)
+		if err != nil {
+			return files{}, problem(fmt.Sprintf("the configuration cannot be read: %v", err), "")
+		}
+		f.list = append(f.list, config.File{Name: p, Data: data})
+	}
+	return f, nil
+}
+
+// place gives the files that one value of --config means, and their folder.
+func (a *app) place(p string) (paths []string, folder string, err error) {
+	p = filepath.Clean(p)
+	if _, err := a.host.ReadDir(p); err == nil {
+		if paths = a.usual(p); len(paths) == 0 {
+			return nil, "", problem(fmt.Sprintf("%s has neither %s", p, strings.Join(fileNames, " nor ")), "name the two files, each with --config")
+		}
+		return paths, p, nil
+	}
+	folder = filepath.Dir(p)
+	if slices.Contains(fileNames, filepath.Base(p)) && len(a.opts.config) == 1 {
+		return append(a.usual(folder), p), folder, nil
+	}
+	return []string{p}, folder, nil
+}
+
+// usual lists the files with the usual names in a folder.
+func (a *app) usual(folder string) []string {
+	var out []string
+	for _, name := range fileNames {
+		p := filepath.Join(folder, name)
+		if _, err := a.host.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// problem is bad configuration that is no line's fault.
+func problem(summary, hint string) error {
+	return &diag.ListError{List: diag.List{{Summary: summary, Hint: hint}}}
+}

@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+)
+
+// A container that a person stopped or deleted is not to be brought back by watch: a mark says so. It is a wish, as the
+// configuration is, not a memory of what was; starting or creating the container takes it back.
+func (h *house) heldPath(id string) string { return filepath.Join(h.machine.Root, "held", id) }
+
+// hold marks containers, before they are stopped, so that watch does not get in between.
+func (s *session) hold(ids []string, why string) error {
+	for _, id := range ids {
+		path := s.heldPath(id)
+		if b, err := s.host.ReadFile(path); err == nil && string(b) == why+"\n" {
+			continue
+		}
+		if err := s.host.MkdirAll(filepath.Dir(path), 0o711, host.Root); err != nil {
+			return err
+		}
+		if err := s.host.WriteFile(path, []byte(why+"\n"), 0o600, host.Root); err != nil {
+			return fmt.Errorf("container %s cannot be held back: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// release takes the marks away.
+func (s *session) release(ids []string) error {
+	for _, id := range ids {
+		if err := s.host.Remove(s.heldPath(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) held(id string) bool {
+	_, err := s.host.Lstat(s.heldPath(id))
+	return err == nil
+}

@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"context"
+	"sync"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+)
+
+// jointLock lets the changes of this process go on side by side while other processes are kept out: the first takes the
+// file's lock, the last one lets go of it.
+type jointLock struct {
+	take   func(context.Context) (func(), error)
+	mu     sync.Mutex // guards what follows; held while the file's lock is waited for
+	users  int
+	unlock func()
+}
+
+func newJointLock(path string) *jointLock { return &jointLock{take: engine.FileLock(path)} }
+
+func (l *jointLock) lock(ctx context.Context) (func(), error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users == 0 {
+		unlock, err := l.take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		l.unlock = unlock
+	}
+	l.users++
+	return sync.OnceFunc(l.release), nil
+}
+
+func (l *jointLock) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users--; l.users == 0 {
+		l.unlock()
+	}
+}

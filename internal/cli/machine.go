@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/config"
+)
+
+// oldScripts is where the users' own scripts were before phoenix.
+const oldScripts = "/usr/local/phoenix_hypervisor/bin"
+
+// observeMachine looks at everything that the configuration has to know of this machine. It changes nothing. Artifacts that
+// are not here are left out; one whose checksum does not match is an error.
+func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (config.Machine, error) {
+	root, err := a.rootFolder()
+	if err != nil {
+		return config.Machine{}, err
+	}
+	m := config.Machine{
+		Root: root, Cache: cacheFolder(), Backend: "dir", Pools: map[string]string{},
+		Present: map[string]bool{}, Artifacts: map[string]config.Artifact{}, Scripts: map[string]config.Artifact{},
+		TrustHost: a.opts.trust, NewRoot: a.opts.newRoot,
+	}
+	if m.Runtime, err = a.runtime(); err != nil {
+		return m, err
+	}
+	mounts, err := a.host.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return m, err
+	}
+	if fileSystem(string(mounts), root) == "btrfs" {
+		m.Backend = "btrfs"
+	}
+	for _, path := range config.Wanted(cfg) {
+		_, err := a.host.Lstat(path)
+		m.Present[path] = err == nil
+	}
+	if m.Binary, err = ownBinary(d); err != nil {
+		return m, err
+	}
+	if err := findPrograms(cfg, d, m); err != nil {
+		return m, err
+	}
+	return m, a.findScripts(cfg, folders, d, m)
+}
+
+func (a *app) rootFolder() (string, error) {
+	root, err := filepath.Abs(followed(a.opts.root))
+	if err == nil && root == "/" {
+		err = &usageError{err: errors.New("--root / would make phoenix the owner of everything"), hint: "a folder of its own, such as /var/lib/phoenix"}
+	}
+	return root, err
+}
+
+// runtime is what --runtime auto finds: pve where Proxmox's pct is, else lxc.
+func (a *app) runtime() (string, error) {
+	name := a.opts.runtime
+	if name == "auto" {
+		name = "lxc"
+		for _, dir := range append([]string{"/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...) {
+			if m, err := a.host.Lstat(filepath.Join(dir, "pct")); err == nil && !m.Mode.IsDir() {
+				name = "pve"
+			}
+		}
+	}
+	if name == "pve" {
+		return "", hint("--runtime lxc uses Debian's lxc instead, beside Proxmox's own containers", "the pve runtime (Proxmox's pct) is not in this version yet")
+	}
+	return name, nil
+}
+
+// fileSystem is the type of the file system that path is on, or will be once it is made, by the kernel's list of mounts
+// (proc_pid_mountinfo(5)). Where two are mounted at one place the later hides the earlier.
+func fileSystem(mountinfo, path string) string {
+	best, kind := -1, ""
+	for line := range strings.Lines(mountinfo) {
+		left, right, ok := strings.Cut(line, " - ")
+		fields, types := strings.Fields(left), strings.Fields(right)
+		if !ok || len(fields) < 5 || len(types) == 0 {
+			continue
+		}
+		at := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
+		inside := at == "/" || path == at || strings.HasPrefix(path, at+"/")
+		if inside && len(at) >= best {
+			best, kind = len(at), types[0]
+		}
+	}
+	return kind
+}
+
+// cacheFolder is what outlives every root: $PHOENIX_CACHE, else phoenix in the user's cache folder.
+func cacheFolder() string {
+	if dir := os.Getenv("PHOENIX_CACHE"); dir != "" {
+		if abs, err := filepath.Abs(dir); err == nil {
+			return abs
+		}
+	}
+	if dir, err := os.UserCacheDir(); err == nil {
+		return filepath.Join(dir, "phoenix")
+	}
+	return "/var/cache/phoenix"
+}
+
+// followed is a path as it is after links, where it exists: lxc names its sockets by the text of a path.
+func followed(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if _, err := os.Lstat(path); err != nil {
+			return filepath.Join(followed(parent), filepath.Base(path))
+		}
+	}
+	return path
+}

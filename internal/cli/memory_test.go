@@ -1,0 +1,359 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// memoryTarget is the inside of a container that remembers the specs it was given.
+type memoryTarget struct {
+	mu    sync.Mutex
+	specs map[object.Address][]byte
+}
+
+var _ engine.Target = (*memoryTarget)(nil)
+
+// Observe is as costly as an agent's answer: a status with what others need of it, as JSON.
+func (m *memoryTarget) Observe(_ context.Context, o object.Object) (provider.Observation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	have, ok := m.specs[o.Address]
+	if !ok {
+		return provider.Observation{Delta: plan.Delta{Action: plan.Create, Reason: "it does not exist"}}, nil
+	}
+	want := digestOf(o)
+	var d plan.Delta
+	d.Compare("spec", string(have), string(want))
+	status, err := json.Marshal(map[string]string{"root_fingerprint": strings.Repeat("ab", 32), "inputs": string(want), "digest": string(want)})
+	return provider.Observation{Delta: d, Status: status}, err
+}
+
+// Apply implements engine.Target.
+func (m *memoryTarget) Apply(ctx context.Context, o object.Object, _ engine.Consent) (engine.Outcome, error) {
+	before, err := m.Observe(ctx, o)
+	if err != nil {
+		return engine.Outcome{}, err
+	}
+	m.mu.Lock()
+	m.specs[o.Address] = digestOf(o)
+	m.mu.Unlock()
+	after, err := m.Observe(ctx, o)
+	return engine.Outcome{Delta: before.Delta, After: after, Mutations: 1}, err
+}
+
+// digestOf leaves out what is pinned: it is known after the first run only, and a CA does not change with it.
+func digestOf(o object.Object) []byte {
+	text := []byte(o.Spec)
+	var ca spec.StepCA
+	if o.Address.Kind() == spec.KindStepCA && json.Unmarshal(text, &ca) == nil {
+		ca.Pinned = ""
+		text = fmt.Append(nil, ca)
+	}
+	sum := sha256.Sum256(text)
+	return []byte(hex.EncodeToString(sum[:]))
+}
+
+// memoryHost is a hypervisor whose files, links and processes are maps. What is not there is read from this machine, so that a
+// test's own files are seen; nothing of this machine is changed.
+type memoryHost struct {
+	host.Local
+	mu    sync.Mutex // guards what follows
+	files map[string]*memoryFile
+	marks map[string]string // extended attributes of folders
+	links map[string]*memoryLink
+	pids  map[string]int // of running containers, by path
+	last  int            // process id
+}
+
+type memoryFile struct {
+	host.Meta
+	data []byte
+}
+
+type memoryLink struct {
+	alias, mac, master, address, kind string
+}
+
+var _ host.Host = (*memoryHost)(nil)
+
+func newMemoryHost() *memoryHost {
+	return &memoryHost{files: map[string]*memoryFile{}, marks: map[string]string{}, links: map[string]*memoryLink{}, pids: map[string]int{}, last: 1 << 22}
+}
+
+func (m *memoryHost) file(path string) *memoryFile {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.files[path]
+}
+
+func (m *memoryHost) ReadFile(path string) ([]byte, error) {
+	if f := m.file(path); f != nil {
+		return f.data, nil
+	}
+	return m.Local.ReadFile(path)
+}
+
+func (m *memoryHost) Lstat(path string) (host.Meta, error) {
+	if f := m.file(path); f != nil {
+		return f.Meta, nil
+	}
+	return m.Local.Lstat(path)
+}
+
+func (m *memoryHost) ReadDir(path string) (out []string, err error) {
+	if m.file(path) == nil {
+		return m.Local.ReadDir(path)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p := range m.files {
+		if filepath.Dir(p) == path {
+			out = append(out, filepath.Base(p))
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+func (m *memoryHost) put(path string, data []byte, mode fs.FileMode, owner host.Owner) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.files[path] = &memoryFile{data: data, Meta: host.Meta{Mode: mode, UID: owner.UID, GID: owner.GID, Size: int64(len(data)), ModTime: time.Unix(1, 0)}}
+}
+
+func (m *memoryHost) WriteFile(path string, data []byte, mode fs.FileMode, owner host.Owner) error {
+	m.put(path, slices.Clone(data), mode, owner)
+	return nil
+}
+
+func (m *memoryHost) Fetch(context.Context, string, string, fs.FileMode, host.Owner) error {
+	return errors.ErrUnsupported
+}
+
+func (m *memoryHost) MkdirAll(path string, mode fs.FileMode, owner host.Owner) error {
+	for ; path != "/"; path = filepath.Dir(path) {
+		if _, err := m.Lstat(path); err == nil {
+			return nil
+		}
+		m.put(path, nil, mode|fs.ModeDir, owner)
+	}
+	return nil
+}
+
+func (m *memoryHost) Chmod(path string, mode fs.FileMode) error {
+	f := m.file(path)
+	if f == nil {
+		return fs.ErrNotExist
+	}
+	f.Mode = f.Mode.Type() | mode
+	return nil
+}
+
+func (m *memoryHost) Chown(path string, owner host.Owner) error {
+	f := m.file(path)
+	if f == nil {
+		return fs.ErrNotExist
+	}
+	f.UID, f.GID = owner.UID, owner.GID
+	return nil
+}
+
+func (m *memoryHost) Rename(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.files[from] == nil {
+		return fs.ErrNotExist
+	}
+	for path, f := range m.files {
+		if path == from || strings.HasPrefix(path, from+"/") {
+			m.files[to+strings.TrimPrefix(path, from)] = f
+			delete(m.files, path)
+		}
+	}
+	return nil
+}
+
+func (m *memoryHost) Symlink(string, string) error { return errors.ErrUnsupported }
+
+func (m *memoryHost) Remove(path string) error { return m.RemoveAll(path) }
+
+func (m *memoryHost) RemoveAll(path string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p := range m.files {
+		if p == path || strings.HasPrefix(p, path+"/") {
+			delete(m.files, p)
+		}
+	}
+	return nil
+}
+
+// Run knows the tools that phoenix calls on a hypervisor, as far as it looks at what they do.
+func (m *memoryHost) Run(_ context.Context, c host.Command) (host.Result, error) {
+	out, err := m.tool(c)
+	if err != nil {
+		return host.Result{Code: 1, Stderr: []byte(err.Error())}, &host.RunError{Argv: c.Argv, Code: 1, Cause: err}
+	}
+	return host.Result{Stdout: []byte(out)}, nil
+}
+
+func (m *memoryHost) tool(c host.Command) (string, error) {
+	last := c.Argv[len(c.Argv)-1]
+	switch c.Argv[0] {
+	case "ip":
+		if last == "-" {
+			return "", m.batch(string(c.Stdin))
+		}
+		return m.show(last)
+	case "dnsmasq":
+		return "", m.dnsmasq(c.Argv[1:])
+	case "getfattr":
+		return m.mark(last, "")
+	case "setfattr":
+		return m.mark(last, c.Argv[4])
+	case "cp", "sh", "lxc-usernsexec":
+		return "", m.MkdirAll(last, 0o755, host.Root)
+	case "install":
+		m.put(last, nil, 0o755, host.Root)
+		return "", m.MkdirAll(filepath.Dir(last), 0o755, host.Root)
+	case "touch":
+		return "", m.touch(c.Argv[1], last)
+	case "unshare": // mmdebstrap
+		i := slices.IndexFunc(c.Argv, func(a string) bool { return strings.HasSuffix(a, ".tmp") })
+		m.put(c.Argv[i], nil, 0o644, host.Root)
+		return "", nil
+	case "sync", "stat":
+		return "ext2/ext3\n", nil
+	case "realpath":
+		return last + "\n", nil
+	case "lxc-start", "lxc-info", "lxc-attach":
+		return m.lxc(c.Argv[0], filepath.Join(c.Argv[2], c.Argv[4]))
+	}
+	return "", fmt.Errorf("nothing is known of %q", c.Argv)
+}
+
+// batch reads lines of ip(8).
+func (m *memoryHost) batch(lines string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for line := range strings.Lines(lines) {
+		f := strings.Fields(line)
+		switch {
+		case f[1] == "add" && f[0] == "link":
+			m.links[f[3]] = &memoryLink{mac: f[5], kind: f[7]}
+		case f[0] == "address":
+			m.links[f[4]].address = f[2]
+		case f[4] == "alias":
+			m.links[f[3]].alias = f[5]
+		}
+	}
+	return nil
+}
+
+func (m *memoryHost) show(name string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.links[name]
+	if l == nil {
+		return "", fmt.Errorf("Device %q does not exist.", name)
+	}
+	address, length, _ := strings.Cut(l.address, "/")
+	if length == "" {
+		length = "0"
+	}
+	return fmt.Sprintf(`[{"flags":["UP"],"ifalias":%q,"address":%q,"master":%q,"linkinfo":{"info_kind":%q},"addr_info":[{"local":%q,"prefixlen":%s,"scope":"global"}]}]`,
+		l.alias, l.mac, l.master, l.kind, address, length), nil
+}
+
+func (m *memoryHost) dnsmasq(args []string) error {
+	conf, ok := strings.CutPrefix(args[0], "--conf-file=")
+	if !ok {
+		return nil // a test of the file
+	}
+	content, err := m.ReadFile(conf)
+	if err != nil {
+		return err
+	}
+	_, after, _ := strings.Cut(string(content), "pid-file=")
+	pidFile, _, _ := strings.Cut(after, "\n")
+	pid := m.process("cmdline", "dnsmasq\x00"+args[0])
+	m.put(pidFile, []byte(strconv.Itoa(pid)), 0o644, host.Root)
+	return nil
+}
+
+// process starts one that has only one file in /proc.
+func (m *memoryHost) process(name, content string) int {
+	m.mu.Lock()
+	m.last++
+	pid := m.last
+	m.mu.Unlock()
+	m.put(filepath.Join("/proc", strconv.Itoa(pid), name), []byte(content), 0o444, host.Root)
+	return pid
+}
+
+func (m *memoryHost) mark(path, text string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if text != "" {
+		m.marks[path] = text
+	}
+	if m.marks[path] == "" {
+		return "", errors.New("No such attribute")
+	}
+	return m.marks[path], nil
+}
+
+func (m *memoryHost) touch(date, path string) error {
+	at, err := time.Parse("--date=2006-01-02T15:04:05.999999999Z", date)
+	if f := m.file(path); f != nil && err == nil {
+		f.ModTime = at
+	}
+	return err
+}
+
+func (m *memoryHost) lxc(tool, home string) (string, error) {
+	m.mu.Lock()
+	pid := m.pids[home]
+	m.mu.Unlock()
+	switch {
+	case tool == "lxc-attach":
+		return "running\n", nil
+	case tool == "lxc-info" && pid != 0:
+		return fmt.Sprintf("State: RUNNING\nPID: %d\n", pid), nil
+	case tool == "lxc-info":
+		return "State: STOPPED\n", nil
+	}
+	config, err := m.ReadFile(filepath.Join(home, "config"))
+	if err != nil {
+		return "", err
+	}
+	value := func(key string) string {
+		_, after, _ := strings.Cut(string(config), key+" = ")
+		v, _, _ := strings.Cut(after, "\n")
+		return v
+	}
+	pid = m.process("environ", value("lxc.environment")+"\x00")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pids[home] = pid
+	m.links[value("lxc.net.0.veth.pair")] = &memoryLink{kind: "veth", master: value("lxc.net.0.link")}
+	return "", nil
+}

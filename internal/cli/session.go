@@ -1,0 +1,265 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
+	"github.com/phoenix-hypervisor/phoenix/internal/config"
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/health"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+)
+
+// house is a configuration on a machine: what should be, before anything was looked at or touched.
+type house struct {
+	cfg     *config.Config
+	machine config.Machine
+	objects []object.Object
+	diags   diag.List
+	digests *digests
+}
+
+// load reads the files, observes the machine and derives the objects. It changes nothing. A *diag.ListError is bad
+// configuration.
+func (a *app) load() (*house, error) {
+	f, err := a.readFiles()
+	if err != nil {
+		return nil, err
+	}
+	h := &house{}
+	if h.cfg, h.diags = config.Load(f.list); h.diags.HasErrors() {
+		return nil, h.diags.Err()
+	}
+	h.digests = newDigests(a.host, cacheFolder())
+	if h.machine, err = a.observeMachine(h.cfg, f.folders, h.digests); err != nil {
+		return nil, err
+	}
+	objects, diags := config.Derive(h.cfg, h.machine)
+	// The objects say where the pin is, and what is pinned goes into the objects: no other root is ever made silently.
+	for _, fields := range health.ReadPins(a.host, objects) {
+		h.machine.Pinned = fields["fingerprint"]
+		objects, diags = config.Derive(h.cfg, h.machine)
+	}
+	h.diags = append(h.diags, diags...)
+	if err := h.diags.Err(); err != nil {
+		return nil, err
+	}
+	ordered, diags := plan.Order(objects)
+	h.objects = ordered
+	h.diags = append(h.diags, diags...)
+	return h, h.diags.Err()
+}
+
+// session is a house that is entered: with the engine's parts wired to this machine.
+type session struct {
+	*app
+	*house
+	target  *engine.LocalTarget
+	blobs   map[string]string // paths by SHA-256
+	links   *links
+	changes bool // while something may be changed, the containers' daemons rest
+}
+
+// open loads and enters the house. The caller closes it.
+func (a *app) open() (*session, error) {
+	h, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, hint("run it again with sudo", "only root can look into containers and change them")
+	}
+	s := &session{app: a, house: h, blobs: map[string]string{}}
+	s.blobs[h.machine.Binary.SHA256] = h.machine.Binary.Path
+	for _, group := range []map[string]config.Artifact{h.machine.Artifacts, h.machine.Scripts} {
+		for _, x := range group {
+			s.blobs[x.SHA256] = x.Path
+		}
+	}
+	a.local.Blob = func(_ context.Context, sum string) (io.ReadCloser, error) { return s.blob(sum) }
+	var watch func(string)
+	if a.opts.verbose {
+		watch = func(what string) { a.log.Debug("change", "what", what) }
+	}
+	lock := newJointLock(filepath.Join(h.machine.Root, "lock"))
+	s.target = engine.NewLocal(a.drivers, a.host, lock.lock, s.changing, watch)
+	s.links = newLinks(s.dial)
+	return s, nil
+}
+
+// close ends the sessions in containers. What they said at their end is of interest to nobody but the log.
+func (s *session) close() {
+	for id, err := range s.links.close() {
+		s.log.Debug("session ended", "container", id, "error", err)
+	}
+}
+
+func (s *session) changing(o object.Object, d plan.Delta) {
+	s.view.Event(engine.Event{Stage: engine.Changing, Object: o, Delta: d})
+}
+
+func (s *session) blob(sum string) (io.ReadCloser, error) {
+	path, ok := s.blobs[sum]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: sum, Err: fs.ErrNotExist}
+	}
+	return os.Open(path)
+}
+
+func (s *session) engine() *engine.Engine {
+	return &engine.Engine{
+		Local: s.target, Notify: s.view.Event, Consent: engine.Consent{Destroy: s.opts.yes},
+		Connect: func(ctx context.Context, id string) (engine.Target, error) { return s.links.fresh(ctx, id) },
+	}
+}
+
+// known checks ids that were given on the command line.
+func (h *house) known(ids []string) error {
+	for _, id := range ids {
+		if _, ok := h.cfg.Container(id); !ok {
+			return &usageError{err: fmt.Errorf("container %s is not in the configuration", id), hint: "it has " + strings.Join(h.ids(), ", ")}
+		}
+	}
+	return nil
+}
+
+// ids are those of all containers.
+func (h *house) ids() []string {
+	var out []string
+	for _, c := range h.cfg.Containers {
+		out = append(out, c.ID)
+	}
+	return out
+}
+
+// atBoot are the ids of the containers that are started at boot, first to start first.
+func (h *house) atBoot() []string {
+	boot := slices.Clone(h.cfg.Containers)
+	boot = slices.DeleteFunc(boot, func(c *config.Container) bool { return !c.StartAtBoot })
+	slices.SortStableFunc(boot, func(a, b *config.Container) int { return a.BootOrder - b.BootOrder })
+	var out []string
+	for _, c := range boot {
+		out = append(out, c.ID)
+	}
+	return out
+}
+
+// selected are the objects of these containers with all that they depend on, and the ids of the containers among them.
+// A template is no container to people, unless it is all there is.
+func (h *house) selected(ids []string) (objects []object.Object, containers []string) {
+	objects = plan.Select(h.objects, ids)
+	for _, kind := range []string{spec.KindContainer, spec.KindTemplate} {
+		for _, o := range objects {
+			if o.Address.Kind() == kind && !slices.Contains(containers, o.Container) {
+				containers = append(containers, o.Container)
+			}
+		}
+		if len(containers) > 0 {
+			break
+		}
+	}
+	return objects, containers
+}
+
+// specOf reads the spec of an object that must be there.
+func specOf[S any](objects []object.Object, a object.Address) (S, bool) {
+	var s S
+	o, ok := object.Find(objects, a)
+	if !ok || decode(o.Spec, &s) != nil {
+		return s, false
+	}
+	return s, true
+}
+
+// prepare makes sure, before anything is changed, that all which the containers need is on this machine.
+func (s *session) prepare(ctx context.Context, containers []string) error {
+	if err := complete(s.cfg, s.machine, containers); err != nil {
+		return err
+	}
+	if err := s.passable(); err != nil {
+		return err
+	}
+	if err := s.fetchPrograms(ctx, s.cfg, s.machine, neededPrograms(s.cfg, containers)); err != nil {
+		return err
+	}
+	if err := s.digests.save(); err != nil {
+		s.log.Debug("checksums are computed anew next time", "error", err)
+	}
+	return nil
+}
+
+// makeTrue applies what these containers need and shows nothing yet.
+func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, error) {
+	objects, containers := s.selected(ids)
+	if err := s.prepare(ctx, containers); err != nil {
+		return view.Applied{}, err
+	}
+	if err := s.release(containers); err != nil {
+		return view.Applied{}, err
+	}
+	return s.apply(ctx, objects, containers)
+}
+
+// apply lets the containers' daemons go on once it is done.
+func (s *session) apply(ctx context.Context, objects []object.Object, containers []string) (view.Applied, error) {
+	s.changes = true
+	result, err := s.engine().Apply(ctx, objects)
+	s.close()
+	s.changes = false
+	done := view.Applied{Result: result, Containers: containers, Elapsed: s.elapsed()}
+	if ctx.Err() != nil {
+		done.Stopped = context.Cause(ctx)
+	}
+	return done, err
+}
+
+// elapsed is how long the command has been at work.
+func (a *app) elapsed() time.Duration { return time.Since(a.start) }
+
+// called is how a shell finds this phoenix: by its name where PATH leads to it, else as it was called.
+func called() string {
+	name := filepath.Base(os.Args[0])
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if fi, err := os.Stat(filepath.Join(dir, name)); err == nil && !fi.IsDir() {
+			return name
+		}
+	}
+	return os.Args[0]
+}
+
+// again is a phoenix command on the same configuration, ready to paste.
+func (a *app) again(command string) string {
+	argv := []string{called()}
+	for _, c := range a.opts.config {
+		argv = append(argv, "--config", c)
+	}
+	if a.opts.root != defaultRoot {
+		argv = append(argv, "--root", a.opts.root)
+	}
+	return host.Quote(argv) + " " + command
+}
+
+// passable fails where a folder above the root shuts out the containers' own users, who are nobody outside.
+func (s *session) passable() error {
+	for dir := filepath.Dir(s.machine.Root); ; dir = filepath.Dir(dir) {
+		if m, err := s.host.Lstat(dir); err == nil && m.Mode.IsDir() && m.Mode&0o001 == 0 {
+			return hint("choose another --root, or: chmod o+x "+host.Quote([]string{dir}),
+				"the users of containers cannot pass %s (mode %04o), which --root %s is in", dir, m.Mode.Perm(), s.machine.Root)
+		}
+		if dir == "/" {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+)
+
+// Events shows what was repaired, oldest first.
+func (p *people) Events(list []engine.Entry) {
+	if len(list) == 0 {
+		p.say("nothing was repaired\n")
+		return
+	}
+	w := table(p.Out)
+	fmt.Fprintln(w, "TIME\tBY\tOBJECT\tWHAT")
+	for _, e := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", e.Time.Local().Format(time.DateTime), e.By, e.Object, did(e))
+	}
+	w.Flush()
+}
+
+func did(e engine.Entry) string {
+	if e.Error != "" {
+		first, _, _ := strings.Cut(e.Error, "\n")
+		return "failed: " + first
+	}
+	out := string(e.Action) + " in " + e.Elapsed.Round(time.Millisecond).String()
+	switch {
+	case e.Reason != "":
+		out += ": " + e.Reason
+	case len(e.Fields) > 0:
+		out += ": " + strings.Join(e.Fields, ", ")
+	}
+	return out
+}
+
+// Events writes {"events":[…]}.
+func (v *programs) Events(list []engine.Entry) {
+	if list == nil {
+		list = []engine.Entry{}
+	}
+	v.write(map[string]any{"events": list})
+}

@@ -1,0 +1,174 @@
+package view
+
+import (
+	"fmt"
+	"io"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+)
+
+// progress shows events. event may be called at once by many; end is last.
+type progress interface {
+	event(engine.Event)
+	end()
+}
+
+type silent struct{}
+
+func (silent) event(engine.Event) {}
+func (silent) end()               {}
+
+// lines writes one plain line for each change that was made.
+type lines struct {
+	mu  sync.Mutex // guards out
+	out io.Writer
+}
+
+func (l *lines) event(e engine.Event) {
+	if e.Stage != engine.Changed {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(l.out, "changed %s (%s) %.1fs\n", e.Object.Address, what(e), e.Elapsed.Seconds())
+}
+
+func (l *lines) end() {}
+
+// what is the action and why: "create: the volume does not exist", "update: mode, owner".
+func what(e engine.Event) string {
+	reason := e.Delta.Reason
+	if reason == "" {
+		var paths []string
+		for _, f := range e.Delta.Fields {
+			paths = append(paths, f.Path)
+		}
+		reason = strings.Join(paths, ", ")
+	}
+	if reason == "" {
+		return string(e.Delta.Action)
+	}
+	return string(e.Delta.Action) + ": " + reason
+}
+
+// live draws one line a container over and over, on a terminal. It draws when something happens only: no timer, no spinner.
+type live struct {
+	mu    sync.Mutex // guards what follows
+	out   io.Writer
+	width int
+	rows  map[string]*row
+	drawn int    // lines on the screen that are ours
+	frame string // what stands in them
+}
+
+type row struct {
+	busy    map[object.Address]string // what is under way
+	changes int
+	failed  object.Address
+}
+
+func (l *live) event(e engine.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	name := e.Object.Container
+	r := l.rows[name]
+	if r == nil {
+		r = &row{busy: map[object.Address]string{}}
+		l.rows[name] = r
+	}
+	delete(r.busy, e.Object.Address)
+	switch e.Stage {
+	case engine.Changing:
+		r.busy[e.Object.Address] = string(e.Object.Address) + " (" + what(e) + ")"
+	case engine.Retrying:
+		first, _, _ := strings.Cut(e.Err.Error(), "\n")
+		r.busy[e.Object.Address] = string(e.Object.Address) + " tried again: " + first
+	case engine.Changed:
+		r.changes++
+	case engine.Failed:
+		if r.failed == "" {
+			r.failed = e.Object.Address
+		}
+	case engine.True:
+	}
+	l.draw()
+}
+
+func (l *live) draw() {
+	var b strings.Builder
+	names := l.names()
+	for _, n := range names {
+		b.WriteString("\x1b[2K" + cut(l.rows[n].line(n), l.width) + "\n")
+	}
+	if b.String() == l.frame {
+		return
+	}
+	up := ""
+	if l.drawn > 0 {
+		up = fmt.Sprintf("\x1b[%dA", l.drawn)
+	}
+	l.drawn, l.frame = len(names), b.String()
+	io.WriteString(l.out, up+l.frame)
+}
+
+func (l *live) names() []string {
+	names := make([]string, 0, len(l.rows))
+	for n := range l.rows {
+		names = append(names, n)
+	}
+	sort.Slice(names, func(i, j int) bool { return number(names[i]) < number(names[j]) })
+	return names
+}
+
+// number puts the hypervisor, which has no id, first.
+func number(id string) int {
+	n, _ := strconv.Atoi(id)
+	return n
+}
+
+func (r *row) line(name string) string {
+	if name == "" {
+		name = "host"
+	}
+	var busy []string
+	for _, text := range r.busy {
+		busy = append(busy, text)
+	}
+	sort.Strings(busy)
+	state := strings.Join(busy, "; ")
+	switch {
+	case state != "":
+	case r.failed != "":
+		state = "failed at " + string(r.failed)
+	default:
+		state = "true so far"
+	}
+	return fmt.Sprintf("%-5s %11s  %s", name, count(r.changes, "change"), state)
+}
+
+func cut(s string, width int) string {
+	if width <= 0 || utf8.RuneCountInString(s) < width {
+		return s
+	}
+	return string([]rune(s)[:max(0, width-2)]) + "…"
+}
+
+// end leaves the lines standing as a record; a run that changed nothing leaves none.
+func (l *live) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	quiet := true
+	for _, r := range l.rows {
+		quiet = quiet && r.changes == 0 && r.failed == ""
+	}
+	if quiet && l.drawn > 0 {
+		fmt.Fprintf(l.out, "\x1b[%dA\x1b[J", l.drawn)
+	}
+	l.drawn, l.frame, l.rows = 0, "", map[string]*row{}
+}

@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// fullRound is how often the containers are entered though nothing on the hypervisor has changed: their own daemons keep
+// what is inside, and this looks after the daemons and what only the hypervisor can give.
+const fullRound = 15 * time.Second
+
+func (a *app) watchCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "watch", Short: "keep everything true: repair what changes, when it changes",
+		Long: `watch keeps the containers that are started at boot, and any other that exists, as the
+configuration says, until it is told to stop. It wakes when something changes: a
+container ends, a file or a mode is another, a link goes away, the configuration is
+edited. Containers that were stopped or deleted with phoenix stay so. What would destroy
+something is never done, and said. phoenix events tells what was done.`,
+		Example: `  phoenix watch
+  systemctl enable --now phoenix.service`,
+		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.watch(ctx) }),
+	}
+}
+
+// watcher keeps a house true; its configuration is read anew before each full round. For one goroutine, but for its methods
+// of a Target.
+type watcher struct {
+	*app
+	ctx     context.Context
+	session *session
+	journal *engine.Journal
+	trouble string // with the configuration, as it was told last
+}
+
+var _ engine.Target = (*watcher)(nil)
+
+func (a *app) watch(ctx context.Context) error {
+	w := &watcher{app: a, ctx: ctx}
+	if err := w.reopen(); err != nil {
+		return err
+	}
+	defer func() { w.session.close() }()
+	w.journal = &engine.Journal{Path: w.session.eventsPath(), By: "watch"}
+	files, err := a.readFiles()
+	if err != nil {
+		return err
+	}
+	k := &engine.Keeper{
+		Engine: &engine.Engine{Local: w, Notify: w.event, Connect: func(ctx context.Context, id string) (engine.Target, error) {
+			return w.session.links.fresh(ctx, id)
+		}},
+		Objects: w.objects, Full: fullRound, Report: w.report,
+	}
+	for _, f := range files.list {
+		if path, err := filepath.Abs(f.Name); err == nil {
+			k.Also.Paths = append(k.Also.Paths, path)
+		}
+	}
+	k.Also.Paths = append(k.Also.Paths, filepath.Join(w.session.machine.Root, "held"))
+	return k.Run(ctx)
+}
+
+func (h *house) eventsPath() string { return filepath.Join(h.machine.Root, "events.jsonl") }
+
+// Observe implements engine.Target.
+func (w *watcher) Observe(ctx context.Context, o object.Object) (provider.Observation, error) {
+	return w.session.target.Observe(ctx, o)
+}
+
+// Apply implements engine.Target.
+func (w *watcher) Apply(ctx context.Context, o object.Object, c engine.Consent) (engine.Outcome, error) {
+	return w.session.target.Apply(ctx, o, c)
+}
+
+// reopen reads the configuration anew.
+func (w *watcher) reopen() error {
+	s, err := w.open()
+	if err != nil {
+		return err
+	}
+	if w.session != nil {
+		w.session.close()
+	}
+	w.session = s
+	return nil
+}
+
+// objects are those to keep: all of them in a full round, else those that can be looked at without entering a container.
+// With a configuration that cannot be read the last good one stays.
+func (w *watcher) objects(full bool) ([]object.Object, error) {
+	if full {
+		err := w.reopen()
+		if err == nil {
+			err = w.ready()
+		}
+		w.tell(err)
+	}
+	objects, _ := w.session.selected(w.wanted())
+	if full {
+		w.session.changes = true
+		return objects, nil
+	}
+	return near(objects), nil
+}
+
+func (w *watcher) wanted() []string {
+	return slices.DeleteFunc(w.session.expected(w.ctx), w.session.held)
+}
+
+func (w *watcher) ready() error {
+	_, containers := w.session.selected(w.wanted())
+	return w.session.prepare(w.ctx, containers)
+}
+
+// tell says what is wrong with the configuration, once.
+func (w *watcher) tell(err error) {
+	now := ""
+	if err != nil {
+		now = err.Error()
+	}
+	if now != "" && now != w.trouble {
+		w.view.Error(err, "mend it: until then the last good configuration is kept")
+	}
+	w.trouble = now
+}
+
+func (w *watcher) report(r engine.Round) {
+	w.session.leave()
+	if r.Blind != nil {
+		w.log.Warn("not everything is watched", "error", r.Blind)
+	}
+}
+
+func (w *watcher) event(ev engine.Event) {
+	if w.ctx.Err() != nil && ev.Stage == engine.Failed {
+		return // told to stop
+	}
+	var held *engine.HeldError
+	if ev.Stage == engine.Failed && errors.As(ev.Err, &held) {
+		return // said when it failed
+	}
+	w.view.Event(ev)
+	if err := w.journal.Note(ev); err != nil {
+		w.log.Warn("the event was not written down", "error", err)
+	}
+}
+
+// leave ends the sessions in containers, so that their daemons go on.
+func (s *session) leave() {
+	s.close()
+	s.changes = false
+}
+
+// near are the objects on the hypervisor that depend on nothing inside of a container.
+func near(objects []object.Object) []object.Object {
+	var out []object.Object
+	in := map[object.Address]bool{}
+	for _, o := range objects { // ordered: what it depends on came before
+		inside := o.Host != "" || o.Address.Kind() == spec.KindBinary
+		if inside || slices.ContainsFunc(o.Dependencies(), func(a object.Address) bool { return !in[a] }) {
+			continue
+		}
+		in[o.Address] = true
+		out = append(out, o)
+	}
+	return out
+}
