@@ -1,0 +1,32 @@
+#!/bin/sh
+# A small site for container 201: nginx on :8443 with the certificate that
+# phoenix keeps in /etc/hello/tls. phoenix runs this inside the container, once
+# per content of this file. It may be run again: it ends in the same state.
+set -eu
+
+tls=/etc/hello/tls
+if [ ! -s "$tls/hello.crt" ] || [ ! -s "$tls/hello.key" ]; then
+    echo "hello: no certificate in $tls yet; the certificates entry of container 201 makes it" >&2
+    exit 1
+fi
+
+mkdir -p /srv/hello
+echo 'hello from container 201' >/srv/hello/index.html
+
+# Debian's default site holds :80, where the agent answers ACME challenges.
+rm -f /etc/nginx/sites-enabled/default
+
+cat >/etc/nginx/conf.d/hello.conf <<EOF
+server {
+    listen 8443 ssl;
+    server_name hello.homelab.internal hello-backend.homelab.internal;
+    ssl_certificate     $tls/hello.crt;
+    ssl_certificate_key $tls/hello.key;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    root /srv/hello;
+}
+EOF
+
+nginx -t
+systemctl enable nginx
+systemctl restart nginx
