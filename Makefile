@@ -1,0 +1,94 @@
+# make up      everything, from a bare Debian 12: packages, programs, template, containers
+# make down    remove every trace of it
+# make test    lint, unit tests, real containers
+# make help    the rest
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+CONFIG   ?= examples/homelab
+ROOT     ?= /var/lib/phoenix
+BRIDGE   ?= phxbr0
+FUZZTIME ?= 20s
+
+# What is built once and survives a checkout.
+PHOENIX_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/phoenix
+export PHOENIX_CACHE
+
+PACKAGES      := lxc mmdebstrap debian-archive-keyring dnsmasq-base uidmap iproute2 attr btrfs-progs util-linux ca-certificates
+TEST_PACKAGES := openssl curl
+BENCH_PACKAGES := lego
+
+# With the uidmap package, lxc refuses a range that root has not reserved here.
+IDMAP_FILES := /etc/subuid /etc/subgid
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+PHOENIX := bin/phoenix
+
+# The race detector needs cgo and a C compiler.
+RACE = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null && echo -race)
+
+E2E := PHOENIX_BIN=$(abspath $(PHOENIX)) PHOENIX_E2E=required
+
+.PHONY: help up down build artifacts deps test-deps root test lint unit e2e bench fuzz clean
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+up: root deps build artifacts ## bring the containers of CONFIG up
+	@$(PHOENIX) up --config $(CONFIG) --root $(ROOT)
+
+down: root ## remove the containers, their volumes, the bridge and ROOT
+	@if [ -e $(ROOT) ]; then \
+	  $(MAKE) --no-print-directory build && \
+	  $(PHOENIX) delete --all --volumes --yes --config $(CONFIG) --root $(ROOT) || \
+	    echo "make down: phoenix could not remove everything; sweeping" >&2; \
+	fi
+	@tools/sweep $(ROOT) $(BRIDGE)
+
+build: ## bin/phoenix, static
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(PHOENIX) ./cmd/phoenix
+
+artifacts: ## step-ca and Traefik, built once into PHOENIX_CACHE
+	@go run ./tools/artifacts >/dev/null
+
+deps: ## Debian packages that phoenix calls, and root's id range for containers
+	@tools/deps $(PACKAGES)
+	@for file in $(IDMAP_FILES); do \
+	  grep -qs '^root:100000:65536$$' $$file || { echo "make deps: $$file: root:100000:65536" >&2; echo root:100000:65536 >>$$file; }; \
+	done
+
+test-deps: deps
+	@tools/deps $(TEST_PACKAGES)
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "make: containers need root: sudo make ..." >&2; exit 1; }
+
+test: root test-deps build artifacts lint unit e2e ## everything
+
+lint: ## gofmt, go vet, staticcheck, govulncheck
+	@tools/lint/run $(PHOENIX_CACHE)
+
+unit: artifacts ## unit tests, those with real tools included
+	eval "$$(go run ./tools/artifacts -o env)"; \
+	go test $(RACE) -count=1 -timeout 15m $$(go list ./... | grep -v /test/e2e)
+
+e2e: root test-deps build artifacts ## tests in real containers
+	$(E2E) go test -count=1 -timeout 45m -v ./test/e2e
+
+bench: root test-deps build artifacts ## phoenix against the bare floor, as ratios
+	@tools/deps $(BENCH_PACKAGES)
+	$(E2E) go test -run '^$$' -bench . -benchtime 1x -count 1 -timeout 30m ./test/e2e
+
+fuzz: ## every fuzz target for FUZZTIME
+	@grep -roE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' internal cmd | sed 's/func //' | \
+	while IFS=: read -r file name; do \
+	  echo "fuzz: $$name in $$(dirname $$file)"; \
+	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) </dev/null; \
+	done
+
+clean: ## bin/ (the cache stays: rm -r PHOENIX_CACHE to drop it)
+	@rm -rf bin
