@@ -49,6 +49,7 @@ type Scheduler[Spec, Status any] interface {
 type Watch struct {
 	Paths     []string `json:"paths,omitempty"`
 	Processes []int    `json:"processes,omitempty"` // whose end is a change
+	Mounts    []int    `json:"mounts,omitempty"`    // processes, a change of whose mounts is one
 	Links     bool     `json:"links,omitempty"`     // network interfaces and their addresses
 }
 

@@ -21,7 +21,8 @@ type Binary struct{}
 
 // BinaryStatus is what was seen of the binary inside.
 type BinaryStatus struct {
-	SHA256 string `json:"sha256"` // lower-case hex
+	SHA256 string `json:"sha256"`           // lower-case hex
+	Daemon int    `json:"daemon,omitempty"` // process id, out here, of what init runs from it; 0: nothing
 }
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -69,11 +70,14 @@ func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	if _, defined, err := readConfig(h, s.Path, s.ID); !defined || err != nil {
 		return nil, err
 	}
-	if pid, err := initPID(ctx, h, s.Path, s.ID); err != nil || pid == 0 {
+	pid, err := initPID(ctx, h, s.Path, s.ID)
+	if err != nil || pid == 0 {
 		return nil, err
 	}
+	st := &BinaryStatus{Daemon: daemon(h, pid, s.Target)}
 	if stamped(h, s) {
-		return &BinaryStatus{SHA256: s.SHA256}, nil
+		st.SHA256 = s.SHA256
+		return st, nil
 	}
 	res, err := attach(ctx, h, s.Path, s.ID, host.Command{}, "sh", "-c", digestScript, "sh", s.Target)
 	if err != nil {
@@ -86,7 +90,18 @@ func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	if !hexDigest.MatchString(digest) {
 		return nil, fmt.Errorf("container %s gave no digest of %s: %q", s.ID, s.Target, res.Stdout)
 	}
-	return &BinaryStatus{SHA256: digest}, nil
+	st.SHA256 = digest
+	return st, nil
+}
+
+// daemon is the process that a container's init runs from the binary.
+func daemon(h host.Host, pid int, target string) int {
+	for child, exe := range children(h, pid) {
+		if exe == target || strings.HasSuffix(exe, "/rootfs"+target) {
+			return child
+		}
+	}
+	return 0
 }
 
 // Diff implements provider.Driver.

@@ -30,16 +30,19 @@ type RunningStatus struct {
 	Definition string `json:"definition"`    // digest of the configuration it was started with
 	Wanted     string `json:"wanted"`        // digest of its present configuration
 	Booted     bool   `json:"booted"`        // its systemd has started everything
+	// Drift is in what it runs otherwise than its configuration says, whatever it was started with.
+	Drift []plan.Field `json:"drift,omitempty"`
 }
 
 const (
 	running = "running"
 	stopped = "stopped"
 
-	bootLimit = 60 * time.Second
-	bootPoll  = 10 * time.Millisecond
-	stopLimit = 30 * time.Second // for a clean shutdown; then the container is killed
-	startTick = 100              // a second has that many in /proc/PID/stat (proc(5), USER_HZ)
+	bootLimit   = 60 * time.Second
+	bootPoll    = 10 * time.Millisecond
+	settleLimit = 10 * time.Second // of a boot that is to be stopped
+	stopLimit   = 30 * time.Second // for a clean shutdown; then the container is killed
+	startTick   = 100              // a second has that many in /proc/PID/stat (proc(5), USER_HZ)
 )
 
 // Decode implements provider.Driver.
@@ -63,6 +66,7 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 		return st, err
 	}
 	st.State = running
+	st.Drift = drift(h, config, st.PID)
 	if st.Definition, err = startedWith(h, st.PID); err != nil {
 		return nil, err
 	}
@@ -171,6 +175,10 @@ func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	if !d.Empty() {
 		d.Reason = "it runs with an older configuration: restart"
 	}
+	for _, f := range have.Drift {
+		d.Compare(f.Path, f.Have, f.Want)
+		d.Reason = "it does not run as its configuration says: restart"
+	}
 	d.Compare("booted", strconv.FormatBool(have.Booted), "true")
 	return d
 }
@@ -184,7 +192,10 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	if have == nil {
 		return fmt.Errorf("container %s is not defined in %s", s.ID, s.Path)
 	}
-	if have.State == running && have.Definition != have.Wanted {
+	if have.State == running && (have.Definition != have.Wanted || len(have.Drift) > 0) {
+		if err := settle(ctx, h, s, have); err != nil {
+			return err
+		}
 		if err := stop(ctx, h, s); err != nil {
 			return err
 		}
@@ -196,6 +207,17 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 		}
 	}
 	return waitBooted(ctx, h, s)
+}
+
+// settle lets a boot come to its end, for an init that has only begun would not hear that it should stop.
+func settle(ctx context.Context, h host.Host, s spec.Running, have *RunningStatus) error {
+	if have.Booted {
+		return nil
+	}
+	inTime, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	_ = waitBooted(inTime, h, s) // whatever keeps it, it is stopped
+	return ctx.Err()
 }
 
 // canonical refuses an lxcpath that goes over a symbolic link: lxc names its sockets after the path as it is written, so that the
