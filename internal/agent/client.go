@@ -43,13 +43,25 @@ func Dial(ctx context.Context, argv []string, blobs func(string) (io.ReadCloser,
 	stop := func() error { return errors.Join(p.Stdin.Close(), p.Wait()) }
 	c := NewClient(p.Stdout, p.Stdin, stop, blobs, changing)
 	m, err := c.call(ctx, message{Op: opHello})
-	if err != nil || m.Hello == nil {
-		p.Kill()
-		cause := c.Close() // tells what the command said
-		return nil, fmt.Errorf("cannot reach the agent: %w", errors.Join(cause, err))
+	if err == nil && m.Hello == nil {
+		err = errors.New("it did not introduce itself")
+	}
+	if err != nil {
+		_ = p.Kill() // it may have ended by itself
+		return nil, unreachable(argv, err, c.Close())
 	}
 	c.Hello = *m.Hello
 	return c, nil
+}
+
+// unreachable names the command, and what it said where it ended badly by itself.
+func unreachable(argv []string, cause, ended error) error {
+	var run *host.RunError
+	if errors.As(ended, &run) && run.Code >= 0 {
+		cause = errors.Join(run.Cause, cause)
+		return fmt.Errorf("cannot reach the agent: %w", &host.RunError{Argv: argv, Output: run.Output, Code: run.Code, Cause: cause})
+	}
+	return fmt.Errorf("cannot reach the agent: %w", &host.RunError{Argv: argv, Code: -1, Cause: cause})
 }
 
 // NewClient talks to an agent over r and w; stop ends it and waits for it.
@@ -114,8 +126,16 @@ func (c *Client) call(ctx context.Context, m message) (message, error) {
 		}
 		return a, nil
 	case <-ctx.Done():
-		return message{}, ctx.Err()
+		return message{}, ended(ctx)
 	}
+}
+
+// ended is why ctx ended, which may be said in more words than its Err.
+func ended(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
+		return fmt.Errorf("%w: %w", cause, ctx.Err())
+	}
+	return ctx.Err()
 }
 
 func (c *Client) read() {

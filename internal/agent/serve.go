@@ -165,17 +165,12 @@ func (s *Server) hangUp() {
 }
 
 func pack(err error) *failure {
-	f := &failure{Message: err.Error(), Permanent: provider.IsPermanent(err)}
-	var p *provider.PermanentError
-	if errors.As(err, &p) {
-		f.Hint = p.Hint
-	}
-	return f
+	return &failure{Message: err.Error(), Permanent: provider.IsPermanent(err), Hint: engine.Advice(err)}
 }
 
 func (f *failure) unpack() error {
 	if f.Permanent {
 		return provider.PermanentHint(errors.New(f.Message), f.Hint)
 	}
-	return errors.New(f.Message)
+	return provider.WithHint(errors.New(f.Message), f.Hint)
 }

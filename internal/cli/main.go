@@ -48,7 +48,7 @@ func versionOf(ctx context.Context) string {
 // Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way are ended
 // where their own tools can be, and what was done so far stands: the next run goes on from there.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -69,6 +69,7 @@ type app struct {
 	host           host.Host // the hypervisor; set by begin
 	local          *host.Local
 	drivers        engine.Drivers
+	limits         Limits
 }
 
 // options are the flags of every command.

@@ -120,7 +120,7 @@ func (s *session) blob(sum string) (io.ReadCloser, error) {
 
 func (s *session) engine() *engine.Engine {
 	return &engine.Engine{
-		Local: s.target, Notify: s.view.Event, Consent: engine.Consent{Destroy: s.opts.yes},
+		Local: s.target, Notify: s.view.Event, Consent: engine.Consent{Destroy: s.opts.yes}, Patience: s.limits.Patience,
 		Connect: func(ctx context.Context, id string) (engine.Target, error) { return s.links.fresh(ctx, id) },
 	}
 }

@@ -171,8 +171,10 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 	}
 	start := time.Now()
 	deadline := start.Add(e.patience())
+	var out Outcome
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		out, err := e.try(ctx, w, filled)
+		again, err := e.try(ctx, w, filled)
+		out.add(again)
 		if err == nil {
 			w.notify(outcomeEvent(filled, out, time.Since(start)))
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations}
@@ -181,10 +183,19 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 			return done{delta: out.Delta, mutations: out.Mutations, err: err}
 		}
 		w.notify(Event{Stage: Retrying, Object: filled, Delta: out.Delta, Err: err, Elapsed: time.Since(start)})
-		if err := sleep(ctx, wait); err != nil {
-			return done{err: err}
+		if sleep(ctx, wait) != nil {
+			return done{delta: out.Delta, mutations: out.Mutations, err: err}
 		}
 	}
+}
+
+// add is one more try: what the ones before changed was changed too, also where they failed in the end.
+func (o *Outcome) add(again Outcome) {
+	if !again.Delta.Empty() && (o.Delta.Empty() || o.Mutations == 0) {
+		o.Delta = again.Delta
+	}
+	o.After = again.After
+	o.Mutations += again.Mutations
 }
 
 func outcomeEvent(o object.Object, out Outcome, elapsed time.Duration) Event {

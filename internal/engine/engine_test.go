@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -308,5 +309,42 @@ func BenchmarkPlan(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// What a failed try changed was changed, also where the next one finds nothing left to do.
+func TestEveryTryCounts(t *testing.T) {
+	m := newThings()
+	m.fail["thing/a"] = func(attempt int) error {
+		if attempt > 1 {
+			return nil
+		}
+		m.values["thing/a"] = "1" // made, and reported as failed
+		return errors.New("not now")
+	}
+	res, _ := engineOf(m).Apply(context.Background(), []object.Object{obj("a", "1")})
+	if res.Err() != nil || res.Mutations != 1 || len(res.Plan.Changes) != 1 {
+		t.Errorf("%v, %d mutations, changes %v; want none, 1 and 1", res.Err(), res.Mutations, res.Plan.Changes)
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	run := func(cause error) error { return &host.RunError{Argv: []string{"ip", "link"}, Code: -1, Cause: cause} }
+	for want, err := range map[string]error{
+		"ask her":           provider.PermanentHint(errors.New("no"), "ask her"),
+		"install ip":        run(fs.ErrNotExist),
+		"where it hangs":    fmt.Errorf("x: %w", run(context.DeadlineExceeded)),
+		"why it fails":      run(errors.New("exit status 1")),
+		"df /a":             &fs.PathError{Op: "write", Path: "/a/b", Err: syscall.ENOSPC},
+		"dmesg":             &fs.PathError{Op: "write", Path: "/a/b", Err: syscall.EIO},
+		"ls -ld '/a b'":     &fs.PathError{Op: "open", Path: "/a b", Err: fs.ErrPermission},
+		"run phoenix again": errors.New("something"),
+	} {
+		if got := Advice(err); !strings.Contains(got, want) {
+			t.Errorf("%v: %q lacks %q", err, got, want)
+		}
+	}
+	if got := Advice(context.Canceled); got != "" {
+		t.Errorf("after an interrupt: %q", got)
 	}
 }

@@ -249,10 +249,8 @@ func failure(o object.Object, err error) Failure {
 	var b *blockedError
 	if errors.As(err, &b) {
 		f.BlockedBy = b.by
+		return f
 	}
-	var p *provider.PermanentError
-	if errors.As(err, &p) {
-		f.Hint = p.Hint
-	}
+	f.Hint = Advice(err)
 	return f
 }

@@ -3,6 +3,7 @@ package lxc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -88,7 +89,7 @@ func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	}
 	digest, _, _ := strings.Cut(string(res.Stdout), " ")
 	if !hexDigest.MatchString(digest) {
-		return nil, fmt.Errorf("container %s gave no digest of %s: %q", s.ID, s.Target, res.Stdout)
+		return nil, host.Misread(inside(s.Path, s.ID, "sh", "-c", digestScript, "sh", s.Target), res, errors.New("no digest"))
 	}
 	st.SHA256 = digest
 	return st, nil

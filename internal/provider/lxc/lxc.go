@@ -73,8 +73,12 @@ func tool(name, path, id string, args ...string) []string {
 
 // attach runs argv inside; nothing of the hypervisor's environment goes in.
 func attach(ctx context.Context, h host.Host, path, id string, c host.Command, argv ...string) (host.Result, error) {
-	c.Argv = append(tool("lxc-attach", path, id, "--clear-env", "--"), argv...)
+	c.Argv = inside(path, id, argv...)
 	return h.Run(ctx, c)
+}
+
+func inside(path, id string, argv ...string) []string {
+	return append(tool("lxc-attach", path, id, "--clear-env", "--"), argv...)
 }
 
 // notRunning tells from what lxc-attach said that there is no such container or that it does not run.

@@ -1,6 +1,7 @@
 package lxc
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,11 @@ import (
 
 // Running keeps containers running with their present definition. It implements provider.Driver, provider.Stopper and
 // provider.Deleter.
-type Running struct{}
+type Running struct {
+	Boot time.Duration // how long a boot may take; 0: 60 s
+}
+
+func (r Running) bootLimit() time.Duration { return cmp.Or(r.Boot, bootLimit) }
 
 // RunningStatus is what was seen of a container that is defined.
 type RunningStatus struct {
@@ -56,7 +61,7 @@ func (Running) Decode(raw json.RawMessage) (spec.Running, diag.List) {
 
 // Observe implements provider.Driver; nil: the container is not defined. It runs lxc-info once. systemd is asked only while the
 // container is younger than a boot may take.
-func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Running) (*RunningStatus, error) {
+func (r Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Running) (*RunningStatus, error) {
 	config, defined, err := readConfig(h, s.Path, s.ID)
 	if !defined || err != nil {
 		return nil, err
@@ -71,20 +76,27 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 		return nil, err
 	}
 	st.Booted = true
-	if age, err := processAge(h, st.PID); err == nil && age < bootLimit {
-		st.Booted, err = booted(ctx, h, s, false)
-		return st, err
+	if age, err := processAge(h, st.PID); err == nil && age < r.bootLimit() {
+		st.Booted, err = r.booted(ctx, h, s, false)
+		if provider.IsPermanent(err) || ctx.Err() != nil {
+			return st, err
+		}
 	}
 	return st, nil
 }
 
 // initPID is the process id of a container's init; 0: the container does not run.
 func initPID(ctx context.Context, h host.Host, path, id string) (int, error) {
-	res, err := h.Run(ctx, host.Command{Argv: tool("lxc-info", path, id, "--state", "--pid")})
+	argv := tool("lxc-info", path, id, "--state", "--pid")
+	res, err := h.Run(ctx, host.Command{Argv: argv})
 	if err != nil {
 		return 0, err
 	}
-	return parseInfo(string(res.Stdout))
+	pid, err := parseInfo(string(res.Stdout))
+	if err != nil {
+		return 0, host.Misread(argv, res, err)
+	}
+	return pid, nil
 }
 
 // parseInfo reads `lxc-info --state --pid`: "State: RUNNING" and, where it runs, "PID: 12" of its init. 0: it does not run.
@@ -96,7 +108,7 @@ func parseInfo(out string) (pid int, err error) {
 	}
 	switch {
 	case f["State"] == "":
-		return 0, fmt.Errorf("lxc-info gave no state: %q", out)
+		return 0, errors.New("no state")
 	case f["PID"] == "":
 		return 0, nil
 	}
@@ -142,22 +154,23 @@ func age(stat, uptime string) (time.Duration, error) {
 }
 
 // booted asks systemd inside. With wait it returns when the boot has come to an end, if systemd can be asked at all by now.
-// A degraded system has booted; what failed is for the health check to say.
-func booted(ctx context.Context, h host.Host, s spec.Running, wait bool) (bool, error) {
+// A degraded system has booted; what failed is for the health check to say. The error tells why it has not; only a permanent one
+// is more than that it takes its time.
+func (r Running) booted(ctx context.Context, h host.Host, s spec.Running, wait bool) (bool, error) {
 	argv := []string{"systemctl", "is-system-running"}
 	if wait {
 		argv = append(argv, "--wait")
 	}
-	res, err := attach(ctx, h, s.Path, s.ID, host.Command{Limit: bootLimit}, argv...)
+	res, err := attach(ctx, h, s.Path, s.ID, host.Command{Limit: r.bootLimit()}, argv...)
 	switch state := strings.TrimSpace(string(res.Stdout)); {
 	case state == "running" || state == "degraded":
 		return true, nil
 	case res.Code == 127:
 		return false, provider.Permanent(fmt.Errorf("container %s has no systemd: %w", s.ID, err))
-	case ctx.Err() != nil:
-		return false, ctx.Err()
+	case err == nil:
+		return false, host.Misread(inside(s.Path, s.ID, argv...), res, errors.New("no state of a system"))
 	}
-	return false, nil
+	return false, err
 }
 
 // Diff implements provider.Driver.
@@ -206,7 +219,7 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 			return err
 		}
 	}
-	return waitBooted(ctx, h, s)
+	return r.waitBooted(ctx, h, s)
 }
 
 // settle lets a boot come to its end, for an init that has only begun would not hear that it should stop.
@@ -223,11 +236,16 @@ func settle(ctx context.Context, h host.Host, s spec.Running, have *RunningStatu
 // canonical refuses an lxcpath that goes over a symbolic link: lxc names its sockets after the path as it is written, so that the
 // same container would look stopped by its other name, and be started twice on one root file system.
 func canonical(ctx context.Context, h host.Host, path string) error {
-	res, err := h.Run(ctx, host.Command{Argv: []string{"realpath", "--", path}})
+	argv := []string{"realpath", "--", path}
+	res, err := h.Run(ctx, host.Command{Argv: argv})
 	if err != nil {
 		return err
 	}
-	if real := strings.TrimSuffix(string(res.Stdout), "\n"); real != path {
+	real := strings.TrimSuffix(string(res.Stdout), "\n")
+	if !filepath.IsAbs(real) {
+		return host.Misread(argv, res, errors.New("no path from the top"))
+	}
+	if real != path {
 		return provider.PermanentHint(fmt.Errorf("%s is %s by another name", path, real), "give the folder by its own name")
 	}
 	return nil
@@ -264,24 +282,27 @@ func logged(h host.Host, log string) string {
 	return b.String()
 }
 
-func waitBooted(ctx context.Context, h host.Host, s spec.Running) error {
-	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+func (r Running) waitBooted(ctx context.Context, h host.Host, s spec.Running) error {
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, r.bootLimit())
 	defer cancel()
 	tick := time.NewTicker(bootPoll)
 	defer tick.Stop()
 	for {
-		up, err := booted(ctx, h, s, true)
-		if up || err != nil && ctx.Err() == nil {
-			return err
+		up, why := r.booted(ctx, h, s, true)
+		if up || provider.IsPermanent(why) {
+			return why
 		}
-		if ctx.Err() == nil && !up {
-			if err := stillRuns(ctx, h, s); err != nil {
+		if ctx.Err() == nil {
+			if err := stillRuns(ctx, h, s); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 		select {
+		case <-whole.Done():
+			return whole.Err()
 		case <-ctx.Done():
-			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", s.ID, bootLimit, ctx.Err())
+			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", s.ID, r.bootLimit(), why)
 		case <-tick.C:
 		}
 	}
@@ -289,10 +310,11 @@ func waitBooted(ctx context.Context, h host.Host, s spec.Running) error {
 
 // stillRuns fails once a container that was started has ended.
 func stillRuns(ctx context.Context, h host.Host, s spec.Running) error {
-	if pid, err := initPID(ctx, h, s.Path, s.ID); err != nil || pid == 0 {
-		return errors.Join(err, fmt.Errorf("container %s ended while it was booting%s", s.ID, logged(h, filepath.Join(home(s.Path, s.ID), "lxc.log"))))
+	pid, err := initPID(ctx, h, s.Path, s.ID)
+	if err == nil && pid == 0 {
+		err = fmt.Errorf("container %s ended while it was booting%s", s.ID, logged(h, filepath.Join(home(s.Path, s.ID), "lxc.log")))
 	}
-	return nil
+	return err
 }
 
 // Stop implements provider.Stopper: a clean shutdown, a kill where that takes too long.
