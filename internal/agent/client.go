@@ -116,6 +116,9 @@ func (c *Client) call(ctx context.Context, m message) (message, error) {
 	if err := c.conn.send(m); err != nil {
 		return message{}, errors.Join(engine.ErrDisconnected, err)
 	}
+	if m.Op == opApply && c.stopped(ctx, answer) {
+		ctx = engine.Lasting(ctx)
+	}
 	select {
 	case a, ok := <-answer:
 		if !ok {
@@ -126,16 +129,22 @@ func (c *Client) call(ctx context.Context, m message) (message, error) {
 		}
 		return a, nil
 	case <-ctx.Done():
-		return message{}, ended(ctx)
+		return message{}, engine.Ended(ctx)
 	}
 }
 
-// ended is why ctx ended, which may be said in more words than its Err.
-func ended(ctx context.Context) error {
-	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
-		return fmt.Errorf("%w: %w", cause, ctx.Err())
+// stopped waits until there is an answer, which it puts back, or ctx ends. Then the agent is told to begin nothing more: a change
+// that is under way is waited for.
+func (c *Client) stopped(ctx context.Context, answer chan message) bool {
+	select {
+	case a, ok := <-answer:
+		if ok {
+			answer <- a
+		}
+		return false
+	case <-ctx.Done():
+		return engine.Lasting(ctx).Err() == nil && c.conn.send(message{Op: opStop}) == nil
 	}
-	return ctx.Err()
 }
 
 func (c *Client) read() {

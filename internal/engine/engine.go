@@ -54,6 +54,8 @@ type Stage string
 
 // The stages of an Event.
 const (
+	Waiting  Stage = "waiting"  // for a lock; Err is the *LockedError, and there is no Object
+	Stopping Stage = "stopping" // nothing more is begun; there is no Object
 	Changing Stage = "changing"
 	Changed  Stage = "changed"
 	Retrying Stage = "retrying"
@@ -178,6 +180,9 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 		if err == nil {
 			w.notify(outcomeEvent(filled, out, time.Since(start)))
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations}
+		}
+		if ctx.Err() != nil && out.Delta.Empty() {
+			return done{err: &notBegunError{err}}
 		}
 		if provider.IsPermanent(err) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
 			return done{delta: out.Delta, mutations: out.Mutations, err: err}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -254,7 +255,7 @@ func TestOrderTellsAllProblems(t *testing.T) {
 }
 
 func TestFileLock(t *testing.T) {
-	lock := FileLock(t.TempDir() + "/a/lock")
+	lock := FileLock{Path: t.TempDir() + "/a/lock"}.Lock
 	unlock, err := lock(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -263,6 +264,8 @@ func TestFileLock(t *testing.T) {
 	defer cancel()
 	if _, err := lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a held lock was given: %v", err)
+	} else if want := fmt.Sprintf("(pid %d, since ", os.Getpid()); !strings.Contains(err.Error(), want) {
+		t.Errorf("%v lacks %q", err, want)
 	}
 	unlock()
 	if unlock, err = lock(context.Background()); err != nil {
@@ -346,5 +349,21 @@ func TestAdvice(t *testing.T) {
 	}
 	if got := Advice(context.Canceled); got != "" {
 		t.Errorf("after an interrupt: %q", got)
+	}
+}
+
+// A stop lets what was begun come to its end and begins nothing more; the end of the context itself does not wait.
+func TestInterruptible(t *testing.T) {
+	m := newThings()
+	stop, interrupt := context.WithCancelCause(context.Background())
+	ctx, cancel := Interruptible(context.Background(), stop)
+	defer cancel()
+	m.gate = func(object.Address) { interrupt(errors.New("no more")); <-ctx.Done() }
+	res, _ := engineOf(m).Apply(ctx, []object.Object{obj("a", "1"), obj("b", "2", "thing/a")})
+	if m.values["thing/a"] != "1" || len(m.values) != 1 {
+		t.Errorf("made: %v, want a alone", m.values)
+	}
+	if left := res.Left(); len(left) != 1 || left[0] != "thing/b" || res.Failures[0].Message != "not begun: no more" {
+		t.Errorf("left: %v, %+v", left, res.Failures)
 	}
 }

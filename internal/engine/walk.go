@@ -90,7 +90,9 @@ func (w *walk) do(ctx context.Context, i int, one step) done {
 	d := done{}
 	if culprit := w.blocked(o); culprit != "" {
 		d.err = &blockedError{by: culprit}
-	} else if d.err = ctx.Err(); d.err == nil {
+	} else if ctx.Err() != nil {
+		d.err = &notBegunError{Ended(ctx)}
+	} else {
 		d = one(ctx, w, o)
 	}
 	d.index = i

@@ -81,9 +81,10 @@ func (l *Local) Run(ctx context.Context, c Command) (Result, error) {
 }
 
 // group gives the command a process group of its own: a Ctrl-C at the terminal must not cut a change in two, and what the
-// command has started ends with it.
+// command has started ends with it. Where phoenix is killed the command is told to end, so that it does not work on beside the
+// next phoenix.
 func (l *Local) group(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return signalGroup(cmd, syscall.SIGTERM) }
 	cmd.WaitDelay = cmp.Or(l.Grace, killDelay)
 }

@@ -301,38 +301,78 @@ type result struct {
 
 func (r result) String() string { return fmt.Sprintf("exit %d\n%s%s", r.exit, r.stdout, r.stderr) }
 
+// process is a phoenix that runs.
+type process struct {
+	t              *testing.T
+	cmd            *exec.Cmd
+	stdout, stderr said
+}
+
+// said is what a process has said so far.
+type said struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
 // phoenix runs one command. env is added for the hypervisor's phoenix alone.
 func (h *hypervisor) phoenix(env []string, args ...string) result {
 	h.t.Helper()
+	return h.start(env, args...).wait()
+}
+
+func (h *hypervisor) start(env []string, args ...string) *process {
+	h.t.Helper()
 	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"),
 		"--root", h.path("root"), "--runtime", "lxc", "--timeout", "2m", "-o", "json"}, args...)
-	cmd := exec.Command("nsenter", argv...)
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
+	p := &process{t: h.t, cmd: exec.Command("nsenter", argv...)}
+	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
 		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"))
-	cmd.Env = append(cmd.Env, env...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.WaitDelay = 5 * time.Second // what outlives a killed phoenix may hold the pipes
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.WaitDelay = 5 * time.Second // what outlives a killed phoenix may hold the pipes
+	if err := p.cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return p
+}
+
+func (p *process) wait() result {
+	p.t.Helper()
+	if err := p.cmd.Wait(); err != nil && p.cmd.ProcessState == nil {
+		p.t.Fatal(err)
+	}
+	return result{p.stdout.String(), p.stderr.String(), p.cmd.ProcessState.ExitCode()}
+}
+
+type change struct {
+	Address string `json:"address"`
+	Action  string `json:"action"`
 }
 
 // document is what apply and plan print.
 type document struct {
-	Changes []struct {
-		Address string `json:"address"`
-		Action  string `json:"action"`
-	} `json:"changes"`
-	Mutations int `json:"mutations"`
+	Changes   []change `json:"changes"`
+	Mutations int      `json:"mutations"`
 	Failures  []struct {
 		Address   string `json:"address"`
 		Message   string `json:"message"`
 		Hint      string `json:"hint"`
 		BlockedBy string `json:"blocked_by"`
 	} `json:"failures"`
-	Stopped string `json:"stopped"`
+	Stopped string   `json:"stopped"`
+	Left    []string `json:"left"`
 }
 
 func (h *hypervisor) changes(want int, args ...string) (document, result) {
@@ -353,7 +393,8 @@ func (h *hypervisor) document(r result) (doc document) {
 }
 
 // state is everything that stands after a run: files with mode, owner and content, the bridge, processes. Left out is the content of
-// what is another in each run: the CA's root and what is derived from it, process ids, the memory of digests.
+// what is another in each run: the CA's root and what is derived from it, process ids, the memory of digests, the
+// lock's last holder.
 func (h *hypervisor) state() []string {
 	h.t.Helper()
 	var out []string
@@ -413,7 +454,7 @@ func describe(path string) (string, error) {
 	st := fi.Sys().(*syscall.Stat_t)
 	line := fmt.Sprintf("%s %s %d:%d", path, fi.Mode(), st.Uid, st.Gid)
 	variable := strings.Contains(path, "/objects/") || strings.HasSuffix(path, "/ssl/root") || strings.Contains(path, "/pins/") ||
-		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json")
+		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") || strings.HasSuffix(path, "/root/lock")
 	if !fi.Mode().IsRegular() || variable {
 		return line, nil
 	}

@@ -90,7 +90,7 @@ func TestAppliedSummaries(t *testing.T) {
 				{Address: "a/1", Err: context.Canceled, Message: "context canceled"}, {Address: "b/1", BlockedBy: "a/1", Message: "blocked by a/1"},
 				{Address: "c/1", Err: errors.New("real"), Message: "real"},
 			}}},
-			"", "error: c/1: real\nerror: stopped: interrupt signal received (0 changes, 0.0 s)\n  hint: run it again: it goes on from where it stands\n",
+			"", "error: c/1: real\nnot done: a/1, b/1\nerror: stopped: interrupt signal received (0 changes, 0.0 s)\n  hint: run it again: it goes on from where it stands\n",
 		},
 		"addresses": {
 			Applied{

@@ -6,7 +6,8 @@
 //	PHX_CALLS    file to which each change is appended, one a line
 //	PHX_LOOKS    not empty: commands that change nothing are written down and can be chosen too
 //	PHX_AT       the call at which it happens, as it stands in that file; then PHX_CALLS.struck has it as it was
-//	PHX_FAULT    what: kill, fail, or for commands also hang or garbage (the code is 0, and nothing was done)
+//	PHX_FAULT    what: kill, fail, pause (until there is PHX_CALLS.go, and then make the call), or for commands also hang or
+//	             garbage (the code is 0, and nothing was done)
 //	PHX_NTH      which one of several equal ones, counted from 1 (default 1)
 //	PHX_AFTER    not empty: the call is made before
 //	PHX_ALWAYS   not empty: all equal ones that follow too
@@ -20,6 +21,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -32,7 +34,9 @@ import (
 
 func main() {
 	syscall.Umask(0o022)
-	ctx := cli.WithVersion(cli.WithDrivers(context.Background(), drivers()), "v0.0.0-kill")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	ctx = cli.WithVersion(cli.WithDrivers(ctx, drivers()), "v0.0.0-kill")
 	if haste() {
 		ctx = cli.WithLimits(ctx, cli.Limits{Patience: 150 * time.Millisecond, Hello: 500 * time.Millisecond})
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // saboteur knows at which call something goes wrong, and what.
@@ -58,6 +59,10 @@ func (k *saboteur) do(what string, call, wrong func() error) error {
 	if !hit {
 		return call()
 	}
+	if k.fault == "pause" {
+		k.pause()
+		return call()
+	}
 	if k.after {
 		err = call()
 	}
@@ -96,6 +101,17 @@ func (k *saboteur) note(raw string) (hit bool, err error) {
 		return false, nil
 	}
 	return true, os.WriteFile(k.calls+".struck", []byte(raw), 0o644)
+}
+
+// pause lasts until the test makes a file.
+func (k *saboteur) pause() {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		if _, err := os.Lstat(k.calls + ".go"); err == nil {
+			return
+		}
+	}
 }
 
 // die is SIGKILL: nothing is put in order, no deferred function runs.

@@ -28,6 +28,10 @@ func (w watched) Apply(ctx context.Context, h host.Host, o object.Object, d plan
 	return w.Erased.Apply(ctx, &watchedHost{Host: h, saboteur: w.saboteur}, o, d)
 }
 
+func (w watched) Stop(ctx context.Context, h host.Host, o object.Object) error {
+	return w.Erased.Stop(ctx, &watchedHost{Host: h, saboteur: w.saboteur}, o)
+}
+
 // watchedHost tells the same calls from observing ones as host.Counted does.
 type watchedHost struct {
 	host.Host
