@@ -159,8 +159,8 @@ func TestFailureBlocksOnlyDependents(t *testing.T) {
 		t.Fatalf("failures: %+v", res.Failures)
 	}
 	for _, f := range res.Failures[1:] {
-		if f.BlockedBy != "thing/a" {
-			t.Errorf("%s is blocked by %q, want thing/a", f.Address, f.BlockedBy)
+		if f.BlockedBy != "thing/a" || f.Message != "blocked by thing/a: no more room" {
+			t.Errorf("%s is blocked by %q, want thing/a: %s", f.Address, f.BlockedBy, f.Message)
 		}
 	}
 	if got := res.Err().Error(); got != "thing/a: no more room" {

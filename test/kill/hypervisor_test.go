@@ -93,19 +93,19 @@ func (h *hypervisor) stand(whole *hypervisor) {
 }
 
 // everywhere does all cases, each in a subtest, on as many hypervisors at once as there are.
-func everywhere(t *testing.T, all []*hypervisor, cases []point, do func(*hypervisor, point)) {
+func everywhere[C fmt.Stringer](t *testing.T, all []*hypervisor, cases []C, do func(*hypervisor, C)) {
 	t.Helper()
-	queue := make(chan point)
+	queue := make(chan C)
 	var group sync.WaitGroup
 	for _, h := range all {
 		group.Go(func() {
-			for p := range queue {
-				t.Run(p.String(), func(t *testing.T) { do(h.in(t), p) })
+			for c := range queue {
+				t.Run(c.String(), func(t *testing.T) { do(h.in(t), c) })
 			}
 		})
 	}
-	for _, p := range cases {
-		queue <- p
+	for _, c := range cases {
+		queue <- c
 	}
 	close(queue)
 	group.Wait()

@@ -205,10 +205,10 @@ func (p *people) addresses(a Applied) {
 // namedBlocked is how many blocked objects are named.
 const namedBlocked = 6
 
-// failures shows each cause once, then what it blocks in one line.
+// failures shows each cause once, then what it blocks.
 func (p *people) failures(list []engine.Failure) {
-	blocked := map[object.Address][]string{}
-	var causes []object.Address
+	blocked := map[string][]object.Address{}
+	var causes []string
 	for _, f := range list {
 		if f.BlockedBy == "" {
 			place := ""
@@ -219,18 +219,13 @@ func (p *people) failures(list []engine.Failure) {
 			p.problem(fmt.Sprintf("%s%s: %s", f.Address, place, message), f.Hint)
 			continue
 		}
-		if blocked[f.BlockedBy] == nil {
-			causes = append(causes, f.BlockedBy)
+		if blocked[f.Message] == nil {
+			causes = append(causes, f.Message)
 		}
-		blocked[f.BlockedBy] = append(blocked[f.BlockedBy], string(f.Address))
+		blocked[f.Message] = append(blocked[f.Message], f.Address)
 	}
 	for _, c := range causes {
-		names, more := blocked[c], ""
-		if len(names) > namedBlocked {
-			more = fmt.Sprintf(" and %d more", len(names)-namedBlocked)
-			names = names[:namedBlocked]
-		}
-		fmt.Fprintf(p.Err, "blocked by %s: %s%s\n", c, strings.Join(names, ", "), more)
+		fmt.Fprintf(p.Err, "%s\n  so not done: %s\n", c, named(blocked[c], namedBlocked))
 	}
 }
 
