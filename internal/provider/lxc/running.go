@@ -206,7 +206,7 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 		return fmt.Errorf("container %s is not defined in %s", s.ID, s.Path)
 	}
 	if have.State == running && (have.Definition != have.Wanted || len(have.Drift) > 0) {
-		if err := settle(ctx, h, s, have); err != nil {
+		if err := r.settle(ctx, h, s, have); err != nil {
 			return err
 		}
 		if err := stop(ctx, h, s); err != nil {
@@ -223,13 +223,13 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 }
 
 // settle lets a boot come to its end, for an init that has only begun would not hear that it should stop.
-func settle(ctx context.Context, h host.Host, s spec.Running, have *RunningStatus) error {
+func (r Running) settle(ctx context.Context, h host.Host, s spec.Running, have *RunningStatus) error {
 	if have.Booted {
 		return nil
 	}
 	inTime, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
-	_ = waitBooted(inTime, h, s) // whatever keeps it, it is stopped
+	_ = r.waitBooted(inTime, h, s) // whatever keeps it, it is stopped
 	return ctx.Err()
 }
 
