@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/audit"
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 )
@@ -26,7 +27,7 @@ a reason and a fix; audit_accept in the hypervisor's file accepts one for a whil
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&failOn, "fail-on", string(config.Low), "exit 3 from this severity on: low, medium, high or critical")
-	cmd.Flags().BoolVar(&offline, "offline", false, "look at the configuration only, not at the system")
+	cmd.Flags().BoolVar(&offline, "offline", false, "look at the configuration and its scripts only, not at the system")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a.formats = []string{"sarif", "junit"}
 		return a.command(func(ctx context.Context, _ []string) error { return a.audit(ctx, config.Grade(failOn), offline) })(cmd, args)
@@ -46,10 +47,22 @@ func (a *app) audit(ctx context.Context, failOn config.Grade, offline bool) erro
 	if err := audited.Unreadable.Err(); err != nil {
 		return err
 	}
-	report := view.Audit{Rules: len(config.Rules()), Version: versionOf(ctx)}
-	settled := config.Settle(audited.Findings, audited.Acceptances, a.start.Format(time.DateOnly), offline)
+	seen, err := a.look(ctx, audited.Config, files.folders, offline)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	report := view.Audit{Rules: len(config.Rules()) + len(audit.Rules()), Version: versionOf(ctx)}
+	for _, s := range seen {
+		for _, u := range s.Unseen {
+			report.NotSeen = append(report.NotSeen, view.NotSeen(u))
+		}
+	}
+	findings := append(audited.Findings, audit.Findings(seen...)...)
 	failed := false
-	for _, s := range settled {
+	for _, s := range config.Settle(findings, audited.Acceptances, a.start.Format(time.DateOnly), offline || len(report.NotSeen) > 0) {
 		report.Findings = append(report.Findings, finding(s))
 		failed = failed || s.Accepted == nil && s.Rule.Grade.AtLeast(failOn)
 	}

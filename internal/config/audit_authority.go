@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ func RenewsBefore(lifetime time.Duration) time.Duration {
 // auditLifetimes looks for certificates whose renewal leaves too little time for an outage of the CA, or never rests.
 func (a *auditor) auditLifetimes() {
 	s := &a.cfg.Hypervisor.StepCA
-	life := time.Duration(cmp.Or(s.LeafLifetime, defaultLeaf))
+	life := a.cfg.LeafLifetime()
 	proxy := slices.ContainsFunc(a.cfg.Containers, (*Container).IsProxy)
 	if before := RenewsBefore(life); proxy && s.has("leaf_lifetime") && (before*10 < life || before*2 > life) {
 		a.finding(ruleLifetime, s.At, "leaf_lifetime", "24h, or one of 7d, 30d, 90d",
@@ -84,16 +85,28 @@ func (a *auditor) auditNames() {
 	a.caNames()
 	a.twoAddresses()
 	h := survey(a.cfg)
-	entry := h.entrance()
+	entries := a.entrances()
 	for _, r := range h.routes {
 		for _, host := range r.hosts {
-			at, known := h.names[host]
-			if known && entry.IsValid() && at != entry && (h.proxy == nil || at != h.proxy.Network.Address.Addr()) {
-				a.finding(ruleTwoSources, r.container.TraefikService.At, "name", "remove traefik_service, or let the record of "+host+" lead to "+entry.String(),
+			if at, known := h.names[host]; known && len(entries) > 0 && !slices.Contains(entries, at) {
+				a.finding(ruleTwoSources, r.container.TraefikService.At, "name", "remove traefik_service, or let the record of "+host+" lead to "+entries[0].String(),
 					"%s is routed by Traefik to container %s, but its record leads to %s", host, r.container.ID, at)
 			}
 		}
 	}
+}
+
+// entrances are where clients go for what Traefik routes.
+func (a *auditor) entrances() []netip.Addr {
+	var out []netip.Addr
+	for _, front := range []func(*Container) bool{(*Container).IsGateway, (*Container).IsProxy} {
+		for _, x := range a.cfg.Containers {
+			if front(x) && x.Network.Address.IsValid() {
+				out = append(out, x.Network.Address.Addr())
+			}
+		}
+	}
+	return out
 }
 
 func (a *auditor) caNames() {
@@ -130,4 +143,19 @@ func (a *auditor) twoAddresses() {
 			}
 		}
 	}
+}
+
+// Authority is where clients reach the CA, host:port, and its names; empty where there is no CA.
+func (c *Config) Authority() (address string, names []string) {
+	for _, x := range c.Containers {
+		if x.IsCA() && !x.IsGateway() && !x.IsProxy() && x.Network.Address.IsValid() {
+			return hostPort(x.Network.Address.Addr(), caPort), withFirst(c.Hypervisor.StepCA.DNSName, c.Hypervisor.StepCA.DNSNames)
+		}
+	}
+	return "", nil
+}
+
+// LeafLifetime is how long certificates live.
+func (c *Config) LeafLifetime() time.Duration {
+	return time.Duration(cmp.Or(c.Hypervisor.StepCA.LeafLifetime, defaultLeaf))
 }

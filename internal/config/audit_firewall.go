@@ -60,6 +60,18 @@ func (r fireRule) covers(other fireRule) bool {
 
 func (r fireRule) accepts() bool { return r.action == "accept" && r.direction == "in" }
 
+// target is what the rule opens, for people.
+func (r fireRule) target() string {
+	out := strings.TrimSpace(r.proto + " " + r.ports)
+	if r.ports == "" {
+		out = strings.TrimSpace(r.proto + " every port")
+	}
+	if r.dest != "" {
+		out += " of " + r.dest
+	}
+	return out
+}
+
 // hits reports whether the rule is about a TCP port.
 func (r fireRule) hits(port int) bool {
 	if r.proto != "" && r.proto != "tcp" && r.proto != "all" {
@@ -129,7 +141,7 @@ func (a *auditor) anySource(rules []fireRule, x *Container) {
 	for _, r := range rules {
 		public := x != nil && x.IsGateway() && !slices.ContainsFunc(strings.Split(r.ports, ","), func(p string) bool { return p != "80" && p != "443" })
 		if r.accepts() && r.source == "" && r.iface == "" && !public {
-			a.report(ruleAnySource, r.spot, `name who needs it, such as "source": "10.0.0.12"`, "any source may connect")
+			a.report(ruleAnySource, r.spot, `name who needs it, such as "source": "10.0.0.12"`, "any source may connect to "+r.target())
 		}
 	}
 }
