@@ -241,7 +241,8 @@ func TestExampleAuditsClean(t *testing.T) {
 		}
 		files = append(files, config.File{Name: name, Data: data})
 	}
-	if found := settled(t, files); len(found) > 0 {
+	a := config.Audit(files)
+	if found := config.Settle(a.Findings, a.Acceptances, today, true); len(found) > 0 { // what is accepted is on the system
 		t.Errorf("the example has findings:\n%s", list(found))
 	}
 }
