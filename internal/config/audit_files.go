@@ -156,6 +156,7 @@ func (a *auditor) rest() {
 	a.auditOwners()
 	a.auditTwice()
 	a.auditNesting()
+	a.auditNobody()
 	a.auditPasswords()
 	a.auditAuthority()
 	a.auditLifetimes()
@@ -201,5 +202,35 @@ func (a *auditor) auditTwice() {
 				}
 			}
 		}
+	}
+}
+
+// nobody is the id of the user that files of ids that a container does not have seem to belong to (user_namespaces(7)).
+const nobody = 65534
+
+// auditNobody looks for owners that are no owners.
+func (a *auditor) auditNobody() {
+	const fix = "0, or the id of the one user that needs it"
+	for _, x := range a.cfg.Containers {
+		for _, v := range x.Volumes {
+			a.ownerIsNobody(v.At, "owner_uid", v.UID, fix)
+			a.ownerIsNobody(v.At, "owner_gid", v.GID, fix)
+		}
+		for _, m := range x.MountPoints {
+			a.ownerIsNobody(m.At, "owner_uid", m.UID, fix)
+			a.ownerIsNobody(m.At, "owner_gid", m.GID, fix)
+		}
+		for _, c := range x.Certificates {
+			user, group, _ := strings.Cut(c.Owner, ":")
+			if slices.Contains([]string{"nobody", "65534"}, user) || slices.Contains([]string{"nogroup", "nobody", "65534"}, group) {
+				a.finding(ruleNobodys, c.At, "owner", "root:root, or the user that serves it", "the key would belong to %s", c.Owner)
+			}
+		}
+	}
+}
+
+func (a *auditor) ownerIsNobody(at At, key string, id *int, fix string) {
+	if id != nil && *id == nobody {
+		a.finding(ruleNobodys, at, key, fix, "it would belong to nobody")
 	}
 }

@@ -66,6 +66,8 @@ var (
 		"a process that has no use for the volume can read it", false}
 	ruleNesting = Rule{"PHX-AUD-016", Low, "a container may nest others without need",
 		"nesting lets the container mount proc and sys anew, past what is masked there", false}
+	ruleNobodys = Rule{"PHX-AUD-017", High, "a volume or a key is given to nobody",
+		"what belongs to nobody is opened to everybody sooner or later, for that is the only way to read it", false}
 	ruleSecret = Rule{"PHX-AUD-020", High, "a secret stands in the file in plain text",
 		"it is in every copy and every backup of the file", false}
 	ruleCARole = Rule{"PHX-AUD-021", High, "the certificate authority shares its container",
@@ -110,7 +112,7 @@ func loadRules() []Rule {
 
 // Rules are all rules of the audit that look at files only.
 func Rules() []Rule {
-	return append(loadRules(), ruleTwiceInside, ruleNesting, ruleKnownPassword, ruleRepeated, ruleJWK, ruleAnyName, ruleNoBackup, ruleLifetime,
+	return append(loadRules(), ruleTwiceInside, ruleNesting, ruleNobodys, ruleKnownPassword, ruleRepeated, ruleJWK, ruleAnyName, ruleNoBackup, ruleLifetime,
 		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleCAName, ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
 }
 

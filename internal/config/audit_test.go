@@ -51,6 +51,8 @@ var auditCases = []auditCase{
 	{"PHX-AUD-015", "lxc_configs.102.mount_points[0].mode", logs, logs[:len(logs)-1] + `, "mode": "0755"}`, logs[:len(logs)-1] + `, "mode": "0750"}`},
 	{"PHX-AUD-016", "lxc_configs.201.pct_options[0]", forOwn, `"pct_options": ["nesting=1"],`, `"pct_options": ["nesting=0"],`},
 	{"PHX-AUD-016", "lxc_configs.201.pct_options[0]", forOwn, `"pct_options": ["features=keyctl=1,nesting=1"],`, `"pct_options": ["features=keyctl=1"],`},
+	{"PHX-AUD-017", "lxc_configs.102.mount_points[0].owner_uid", logs, logs[:len(logs)-1] + `, "owner_uid": 65534}`, logs[:len(logs)-1] + `, "owner_uid": 33}`},
+	{"PHX-AUD-017", "lxc_configs.201.certificates[0].owner", `"renew_before": "8h"`, `"owner": "nobody:nogroup"`, `"owner": "root:www-data"`},
 	{"PHX-AUD-020", "portainer_api.admin_password", user, `{"admin_password": "c8H!mnQ2vL0p"}`, `{"admin_password": "NOT_SET"}`},
 	{"PHX-AUD-021", "lxc_configs.101", `"trusted_ca", "nginx_gateway"`, `"step_ca", "nginx_gateway"`, `"step_cli", "nginx_gateway"`},
 	{"PHX-AUD-022", "portainer_api.admin_password", user, `{"admin_password": "Pa$$w0rd2025"}`, `{"admin_password": "c8H!mnQ2vL0p"}`},
