@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/agent"
@@ -59,7 +60,7 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 			seen[i] = audit.System(ctx, a.host, scene)
 			return
 		}
-		seen[i] = a.lookInside(ctx, own, places[i])
+		seen[i] = a.lookInside(ctx, scene.Folders, places[i])
 	})
 	return seen, nil
 }
@@ -122,44 +123,64 @@ func places(cfg *config.Config) []audit.Place {
 	return out
 }
 
-// lookInside enters one container once. One that is not there gives nothing to look at.
-func (a *app) lookInside(ctx context.Context, folder string, p audit.Place) audit.Seen {
+// lookInside enters one container once, whoever made it. One that is not there gives nothing to look at.
+func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) audit.Seen {
 	unseen := func(reason string) audit.Seen {
 		return audit.Seen{Unseen: []audit.Unseen{{Object: "container/" + p.ID, Reason: reason}}}
 	}
-	if !a.exists(filepath.Join(folder, p.ID, "config")) {
-		if a.exists(filepath.Join(otherContainers, p.ID, "config")) || a.exists(filepath.Join(proxmoxDefinitions, p.ID+".conf")) {
-			return unseen("phoenix is not in there: only what the hypervisor sees of it was looked at")
+	i := slices.IndexFunc(folders, func(f string) bool { return a.exists(filepath.Join(f, p.ID, "config")) })
+	if i < 0 {
+		if a.exists(filepath.Join(proxmoxDefinitions, p.ID+".conf")) {
+			return unseen("it does not run")
 		}
 		return audit.Seen{}
 	}
-	res, err := a.host.Run(ctx, host.Command{Argv: []string{"lxc-info", "-P", folder, "-n", p.ID, "-s", "-H"}})
+	name := []string{"-P", folders[i], "-n", p.ID}
+	res, err := a.host.Run(ctx, host.Command{Argv: append([]string{"lxc-info"}, append(name, "-s", "-H")...)})
 	if state := strings.TrimSpace(string(res.Stdout)); err != nil || state != "RUNNING" {
 		return unseen("it does not run")
 	}
+	attach := append([]string{"lxc-attach"}, append(name, "--clear-env", "--")...)
+	seen, err := a.ask(ctx, append(attach, config.AgentBinary, "agent", "serve"), p)
+	if err != nil || !seen.Audit { // there is no phoenix in there, or an old one: this one goes in for as long as it takes
+		a.log.Debug("the container's own phoenix cannot audit", "container", p.ID, "error", err)
+		seen, err = a.ask(ctx, append(lent(), append(attach, lentBinary, "agent", "serve")...), p)
+	}
+	if err != nil {
+		return unseen(strings.ReplaceAll(err.Error(), "\n", ": "))
+	}
+	return seen
+}
+
+// lentBinary is where a process finds the program that it was lent.
+const lentBinary = "/proc/self/fd/9"
+
+// lent runs a command with this program open for it, so that a container can run it without a file of it being put in there. It
+// is a copy without a name: what the container might do to it does nothing to the original.
+func lent() []string {
+	const script = `t=$(mktemp "${TMPDIR:-/var/tmp}/phoenix.XXXXXX") && cat /proc/"$0"/exe >"$t" && chmod 555 "$t" && exec 9<"$t"; rm -f "$t"; exec "$@"`
+	return []string{"sh", "-c", script, strconv.Itoa(os.Getpid())}
+}
+
+// ask has one session with the phoenix that argv starts inside of a container.
+func (a *app) ask(ctx context.Context, argv []string, p audit.Place) (audit.Seen, error) {
 	raw, err := json.Marshal(question{Audit: &p})
 	if err != nil {
-		return unseen(err.Error())
+		return audit.Seen{}, err
 	}
-	client, err := agent.Dial(ctx, []string{"lxc-attach", "-P", folder, "-n", p.ID, "--clear-env", "--", config.AgentBinary, "agent", "serve"}, nil, nil)
+	client, err := agent.Dial(ctx, argv, nil, nil)
 	if err != nil {
-		return unseen(err.Error())
+		return audit.Seen{}, err
 	}
 	answer, err := client.Check(ctx, raw)
+	if closeErr := client.Close(); closeErr != nil {
+		a.log.Debug("session ended", "container", p.ID, "error", closeErr)
+	}
 	var seen audit.Seen
 	if err == nil {
 		err = json.Unmarshal(answer, &seen)
 	}
-	if err == nil && !seen.Audit {
-		err = errors.New("the phoenix in there knows no audit: phoenix apply " + p.ID)
-	}
-	if closeErr := client.Close(); err == nil && closeErr != nil {
-		a.log.Debug("session ended", "container", p.ID, "error", closeErr)
-	}
-	if err != nil {
-		return unseen(err.Error())
-	}
-	return seen
+	return seen, err
 }
 
 func (a *app) exists(path string) bool {
