@@ -5,6 +5,8 @@ package audit
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -50,6 +52,8 @@ var (
 		Why: "what the configuration does not say was changed by hand, and nobody looks at it"}
 	ruleHosts = config.Rule{ID: "PHX-AUD-068", Grade: config.High, Title: "a container's own file sends the CA's name elsewhere",
 		Why: "the container asks another host for its certificates"}
+	ruleWritable = config.Rule{ID: "PHX-AUD-070", Grade: config.High, Title: "everybody on the hypervisor can change what a container sees",
+		Why: "any user of the hypervisor can put a program or a key of their own in the place of the container's"}
 	ruleTimer = config.Rule{ID: "PHX-AUD-069", Grade: config.Medium, Title: "a timer renews too seldom for the certificates' lifetime",
 		Why: "one failed run ends in expired certificates"}
 )
@@ -58,7 +62,7 @@ var (
 func Rules() []config.Rule {
 	return []config.Rule{ruleSeenTwice, ruleMountedTwice, ruleOpenOutside, ruleOpenInside, ruleNobody, ruleSecretText, ruleSecretArgument, rulePassword,
 		ruleOneVolume, ruleProvisioner, ruleForeignSecret, rulePolicy, ruleReachable, ruleOldKey, ruleProtocol, ruleNoVerify, ruleDashboard, ruleWeak,
-		ruleHosts, ruleTimer}
+		ruleHosts, ruleTimer, ruleWritable}
 }
 
 // Seen is what one look at a system gave. It goes over the agent's pipe as JSON.
@@ -96,6 +100,38 @@ func (s *Seen) add(r config.Rule, object, fix, format string, args ...any) {
 	s.Sights = append(s.Sights, Sight{Rule: r.ID, Object: object, Summary: fmt.Sprintf(format, args...), Fix: fix})
 }
 
+// Of is what the inside of one container says, as far as it may be believed: it speaks for that container only, and what it
+// says cannot be taken for anything but text.
+func (s Seen) Of(object string) Seen {
+	for i := range s.Sights {
+		s.Sights[i].Object, s.Sights[i].File, s.Sights[i].Line = object, "", 0
+	}
+	for i := range s.Unseen {
+		s.Unseen[i].Object, s.Unseen[i].Reason = object, printable(s.Unseen[i].Reason)
+	}
+	for i := range s.Password {
+		s.Password[i].Object = object
+	}
+	return s
+}
+
+// printable has no character that does something to a terminal, and an end.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > textEnd {
+		s = strings.ToValidUTF8(s[:textEnd], "") + "..."
+	}
+	return s
+}
+
+// textEnd is how long a finding may be, in bytes.
+const textEnd = 2000
+
 // join takes over what another look gave.
 func (s *Seen) join(o Seen) {
 	s.Sights = append(s.Sights, o.Sights...)
@@ -115,7 +151,8 @@ func Findings(all ...Seen) []config.Finding {
 	for _, s := range whole.Sights {
 		i := slices.IndexFunc(Rules(), func(r config.Rule) bool { return r.ID == s.Rule })
 		if i >= 0 {
-			out = append(out, config.Finding{Rule: Rules()[i], Source: object.Source{File: s.File, Line: s.Line}, Object: s.Object, Summary: s.Summary, Fix: s.Fix})
+			out = append(out, config.Finding{Rule: Rules()[i], Source: object.Source{File: s.File, Line: s.Line}, Object: s.Object,
+				Summary: printable(s.Summary), Fix: printable(s.Fix)})
 		}
 	}
 	return out

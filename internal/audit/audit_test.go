@@ -167,17 +167,21 @@ func lookCases() []lookCase {
 	}
 	return []lookCase{
 		{"PHX-AUD-050", "link", "container/103", "by a link", link("/tank/103/ssl"), link("/tank/101/data")},
-		{"PHX-AUD-050", "defined twice", "container/103", "the same directory", defined("103", binding("/phx/volumes/101/ssl")), defined("103", binding("/phx/volumes/103/ssl"))},
+		{"PHX-AUD-050", "defined twice", "container/103", "the same directory",
+			defined("103", binding("/phx/volumes/101/ssl")), defined("103", binding("/phx/volumes/103/ssl"))},
 		{"PHX-AUD-050", "parent", "container/103", "around", defined("103", binding("/phx/volumes")), defined("103", binding("/phx/none"))},
 		{"PHX-AUD-050", "inode", "container/103", "on disk", inode(true), inode(false)},
-		{"PHX-AUD-050", "mounted by hand", "container/103", "/sneaky in container 103", mountinfo("103", "9 1 8:1 /phx/volumes/101/ssl/deep /sneaky rw - ext4 /dev/a rw"), mountinfo("103", "9 1 8:2 /phx/volumes/101/ssl/deep /sneaky rw - ext4 /dev/b rw")},
-		{"PHX-AUD-051", "mounted twice", "container/101", "/ssl and /again", mountinfo("101", "9 1 8:1 /phx/volumes/101/ssl /again rw - ext4 /dev/a rw"), mountinfo("101", "9 1 8:1 /phx/volumes/101/x /again rw - ext4 /dev/a rw")},
+		{"PHX-AUD-050", "mounted by hand", "container/103", "/sneaky in container 103",
+			mountinfo("103", "9 1 8:1 /phx/volumes/101/ssl/deep /sneaky rw - ext4 /dev/a rw"), mountinfo("103", "9 1 8:2 /phx/volumes/101/ssl/deep /sneaky rw - ext4 /dev/b rw")},
+		{"PHX-AUD-051", "mounted twice", "container/101", "/ssl and /again",
+			mountinfo("101", "9 1 8:1 /phx/volumes/101/ssl /again rw - ext4 /dev/a rw"), mountinfo("101", "9 1 8:1 /phx/volumes/101/x /again rw - ext4 /dev/a rw")},
 		{"PHX-AUD-052", "key", "container/101", "a private key, /tank/101/data/b.key", func(h *fakeHost, _ *look) {
 			h.dir("/tank/101/data", 0o755, 100000)
 			h.put("/tank/101/data/b.key", 0o644, 100000, "")
 		},
 			func(h *fakeHost, _ *look) { h.put("/tank/101/data/b.key", 0o644, 100000, "") }}, // closed by the folder
-		{"PHX-AUD-052", "777", "container/101", "others can change it", func(h *fakeHost, _ *look) { h.dir("/tank/101/data", 0o777, 100000) }, func(h *fakeHost, _ *look) { h.dir("/tank/101/data", 0o755, 100000) }},
+		{"PHX-AUD-070", "777", "container/101", "/tank/101/data is 0777",
+			func(h *fakeHost, _ *look) { h.dir("/tank/101/data", 0o777, 100000) }, func(h *fakeHost, _ *look) { h.dir("/tank/101/data", 0o755, 100000) }},
 		{"PHX-AUD-052", "acme.json", "container/101", "the keys of Traefik", func(h *fakeHost, _ *look) {
 			h.dir("/tank/101/data", 0o755, 100000)
 			h.put("/tank/101/data/acme.json", 0o604, 100000, "")
@@ -194,20 +198,29 @@ func lookCases() []lookCase {
 				h.dir("/tank/101/data", 0o755, 100000)
 				h.put("/tank/101/data/db/000001.vlog", 0o640, 100000, "")
 			}},
-		{"PHX-AUD-053", "key", "container/101", "a private key, /etc/nginx/ssl/odd", put("/etc/nginx/ssl/odd", 0o644, keyPEM(t0())), put("/etc/nginx/ssl/odd", 0o640, keyPEM(t0()))},
-		{"PHX-AUD-053", "acme.json", "container/101", "/etc/traefik/certs/acme.json", put("/etc/traefik/certs/acme.json", 0o644, "{}"), put("/etc/traefik/certs/acme.json", 0o600, "{}")},
-		{"PHX-AUD-053", "password", "container/101", "a password", put("/etc/nginx/password.txt", 0o644, secret), put("/etc/nginx/password.txt", 0o600, secret)},
+		{"PHX-AUD-053", "key", "container/101", "a private key, /etc/nginx/ssl/odd",
+			put("/etc/nginx/ssl/odd", 0o644, keyPEM(t0())), put("/etc/nginx/ssl/odd", 0o640, keyPEM(t0()))},
+		{"PHX-AUD-053", "acme.json", "container/101", "/etc/traefik/certs/acme.json",
+			put("/etc/traefik/certs/acme.json", 0o644, "{}"), put("/etc/traefik/certs/acme.json", 0o600, "{}")},
+		{"PHX-AUD-053", "password", "container/101", "a password",
+			put("/etc/nginx/password.txt", 0o644, secret), put("/etc/nginx/password.txt", 0o600, secret)},
 		{"PHX-AUD-054", "nobody outside", "container/101", "/tank/101/data/n", owned("/tank/101/data/n", 65534), owned("/tank/101/data/n", 100033)},
 		{"PHX-AUD-054", "unmapped", "container/101", "/tank/101/data/n", owned("/tank/101/data/n", 0), owned("/tank/101/data/n", 165535)},
 		{"PHX-AUD-054", "nobody inside", "container/101", "/etc/nginx/n", owned("/etc/nginx/n", 65534), owned("/etc/nginx/n", 33)},
-		{"PHX-AUD-055", "script", "hypervisor", "/opt/scripts/a.sh line 2 has CA_PASSWORD", put("/opt/scripts/a.sh", 0o755, "#!/bin/sh\nCA_PASSWORD='"+secret+"'\n"), put("/opt/scripts/a.sh", 0o755, "#!/bin/sh\nCA_PASSWORD=\"$1\"\n")},
-		{"PHX-AUD-055", "echo", "hypervisor", "written to a file", put("/opt/scripts/a.sh", 0o755, "echo \""+secret+"\" > /etc/step-ca/password.txt\n"), put("/opt/scripts/a.sh", 0o755, "openssl rand -base64 24 > /etc/step-ca/password.txt\necho \"$P\" > /etc/password\n")},
-		{"PHX-AUD-055", "unit", "container/101", "a.service line 2 has DB_PASSWORD", put("/etc/systemd/system/a.service", 0o644, "[Service]\nEnvironment=DB_PASSWORD="+secret+"\n"), put("/etc/systemd/system/a.service", 0o644, "[Service]\nLoadCredential=password:/etc/p\n")},
-		{"PHX-AUD-055", "drop-in", "container/101", "x.conf line 2", put("/etc/systemd/system/a.service.d/x.conf", 0o644, "[Service]\nExecStart=/bin/a --token "+secret+"\n"), put("/etc/systemd/system/a.service.d/x.conf", 0o644, "[Service]\nExecStart=/bin/a --token ${TOKEN}\n")},
-		{"PHX-AUD-056", "flag", "container/103", "step-ca (process 7) has provisioner-password", process("/usr/bin/step-ca", "--provisioner-password", secret), process("/usr/bin/step-ca", "--provisioner-password-file", "/run/p")},
+		{"PHX-AUD-055", "script", "hypervisor", "/opt/scripts/a.sh line 2 has CA_PASSWORD",
+			put("/opt/scripts/a.sh", 0o755, "#!/bin/sh\nCA_PASSWORD='"+secret+"'\n"), put("/opt/scripts/a.sh", 0o755, "#!/bin/sh\nCA_PASSWORD=\"$1\"\n")},
+		{"PHX-AUD-055", "echo", "hypervisor", "written to a file",
+			put("/opt/scripts/a.sh", 0o755, "echo \""+secret+"\" > /etc/step-ca/password.txt\n"), put("/opt/scripts/a.sh", 0o755, "openssl rand -base64 24 > /etc/step-ca/password.txt\necho \"$P\" > /etc/password\n")},
+		{"PHX-AUD-055", "unit", "container/101", "a.service line 2 has DB_PASSWORD",
+			put("/etc/systemd/system/a.service", 0o644, "[Service]\nEnvironment=DB_PASSWORD="+secret+"\n"), put("/etc/systemd/system/a.service", 0o644, "[Service]\nLoadCredential=password:/etc/p\n")},
+		{"PHX-AUD-055", "drop-in", "container/101", "x.conf line 2",
+			put("/etc/systemd/system/a.service.d/x.conf", 0o644, "[Service]\nExecStart=/bin/a --token "+secret+"\n"), put("/etc/systemd/system/a.service.d/x.conf", 0o644, "[Service]\nExecStart=/bin/a --token ${TOKEN}\n")},
+		{"PHX-AUD-056", "flag", "container/103", "step-ca (process 7) has provisioner-password",
+			process("/usr/bin/step-ca", "--provisioner-password", secret), process("/usr/bin/step-ca", "--provisioner-password-file", "/run/p")},
 		{"PHX-AUD-056", "joined", "container/103", "has token", process("a", "--token="+secret), process("a", "--token=/run/token")},
 		{"PHX-AUD-056", "address", "container/103", "an address with a password", process("a", "https://u:"+secret+"@h/"), process("a", "https://h/")},
-		{"PHX-AUD-057", "known", "container/101", "tried first", put("/etc/nginx/password.txt", 0o600, "Password123\n"), put("/etc/nginx/password.txt", 0o600, secret)},
+		{"PHX-AUD-057", "known", "container/101", "tried first",
+			put("/etc/nginx/password.txt", 0o600, "Password123\n"), put("/etc/nginx/password.txt", 0o600, secret)},
 		{"PHX-AUD-057", "twice", "container/101", "has the password of /etc/nginx/a_password", func(h *fakeHost, l *look) {
 			put("/etc/nginx/a_password", 0o600, secret)(h, l)
 			put("/etc/nginx/b_password", 0o600, secret+"\n")(h, l)
@@ -218,9 +231,12 @@ func lookCases() []lookCase {
 			}},
 		{"PHX-AUD-058", "one volume", "container/103", "on one volume", rootKey(1), rootKey(2)},
 		{"PHX-AUD-059", "JWK", "container/103", `provisioner "admin" of type JWK`, ca(name, acme+","+jwk), ca(name, acme)},
-		{"PHX-AUD-060", "CA's folder", "container/101", "/etc/step-ca/ssl/root_ca_key", put("/etc/step-ca/ssl/root_ca_key", 0o600, "x"), put("/etc/step-ca/ssl/root_ca.crt", 0o644, "x")},
-		{"PHX-AUD-060", "provisioner's password", "container/101", "/root/.step/provisioner_password", put("/root/.step/provisioner_password", 0o600, secret), put("/root/.step/config/defaults.json", 0o600, "{}")},
-		{"PHX-AUD-060", "ca.json", "container/101", "ca.json", put("/root/.step/config/ca.json", 0o600, `{"authority":{"provisioners":[{"encryptedKey":"x"}]}}`), put("/root/.step/config/ca.json", 0o600, `{"authority":{"provisioners":[]}}`)},
+		{"PHX-AUD-060", "CA's folder", "container/101", "/etc/step-ca/ssl/root_ca_key",
+			put("/etc/step-ca/ssl/root_ca_key", 0o600, "x"), put("/etc/step-ca/ssl/root_ca.crt", 0o644, "x")},
+		{"PHX-AUD-060", "provisioner's password", "container/101", "/root/.step/provisioner_password",
+			put("/root/.step/provisioner_password", 0o600, secret), put("/root/.step/config/defaults.json", 0o600, "{}")},
+		{"PHX-AUD-060", "ca.json", "container/101", "ca.json",
+			put("/root/.step/config/ca.json", 0o600, `{"authority":{"provisioners":[{"encryptedKey":"x"}]}}`), put("/root/.step/config/ca.json", 0o600, `{"authority":{"provisioners":[]}}`)},
 		{"PHX-AUD-061", "missing", "container/103", "any name", ca("", acme), ca(name, acme)},
 		{"PHX-AUD-061", "wildcard", "container/103", "wildcard", ca(`"*.lab.internal"`, acme), ca(name, acme)},
 		{"PHX-AUD-062", "no client", "container/101", "reaches the CA", dial(false, true), dial(false, false)},
@@ -234,7 +250,8 @@ func lookCases() []lookCase {
 				k := issue(h, "/etc/nginx/ssl/a", 0, 0o600)
 				certify(h, "/etc/nginx/ssl/b", k, 1)
 			}},
-		{"PHX-AUD-064", "nginx", "container/101", "the server a speaks TLSv1.1 TLSv1.2", put("/etc/nginx/conf.d/a.conf", 0o644, "server { listen 443 ssl; server_name a; ssl_protocols TLSv1.1 TLSv1.2; }"), put("/etc/nginx/conf.d/a.conf", 0o644, "server { listen 80; ssl_protocols TLSv1.1; }")},
+		{"PHX-AUD-064", "nginx", "container/101", "the server a speaks TLSv1.1 TLSv1.2",
+			put("/etc/nginx/conf.d/a.conf", 0o644, "server { listen 443 ssl; server_name a; ssl_protocols TLSv1.1 TLSv1.2; }"), put("/etc/nginx/conf.d/a.conf", 0o644, "server { listen 80; ssl_protocols TLSv1.1; }")},
 		{"PHX-AUD-064", "inherited", "container/101", "speaks TLSv1 TLSv1.2", func(h *fakeHost, l *look) {
 			put("/etc/nginx/nginx.conf", 0o644, "http { ssl_protocols TLSv1 TLSv1.2; # all\n include x; }")(h, l)
 			put("/etc/nginx/conf.d/a.conf", 0o644, "server { listen 443 ssl; }")(h, l)
@@ -243,29 +260,46 @@ func lookCases() []lookCase {
 				put("/etc/nginx/nginx.conf", 0o644, "http { ssl_protocols TLSv1 TLSv1.2; include x; }")(h, l)
 				put("/etc/nginx/conf.d/a.conf", 0o644, "server { listen 443 ssl; ssl_protocols TLSv1.3; }")(h, l)
 			}},
-		{"PHX-AUD-064", "traefik", "container/101", "TLS before 1.2", put("/etc/traefik/d/tls.yml", 0o644, "tls:\n  options:\n    default:\n      minVersion: VersionTLS10\n"), put("/etc/traefik/d/tls.yml", 0o644, "tls:\n  options:\n    default:\n      minVersion: VersionTLS12\n")},
-		{"PHX-AUD-065", "nginx", "container/101", "not verified", put("/etc/nginx/conf.d/a.conf", 0o644, "server { location / { proxy_pass https://b; } }"), put("/etc/nginx/conf.d/a.conf", 0o644, "server { proxy_ssl_verify on; location / { proxy_pass https://b; } }")},
-		{"PHX-AUD-065", "nginx says off", "container/101", "not verified", put("/etc/nginx/conf.d/a.conf", 0o644, "server { proxy_ssl_verify on; location / { proxy_ssl_verify off; proxy_pass https://b; } }"), put("/etc/nginx/conf.d/a.conf", 0o644, "server { location / { proxy_pass http://b; } }")},
-		{"PHX-AUD-065", "traefik", "container/101", "does not verify its backends", put("/etc/traefik/d/t.toml", 0o644, "[serversTransport]\n  insecureSkipVerify = true\n"), put("/etc/traefik/d/t.toml", 0o644, "# insecureSkipVerify = true\n")},
-		{"PHX-AUD-065", "curl", "hypervisor", "line 1 does not verify", put("/opt/scripts/a.sh", 0o755, "curl -sk https://a\n"), put("/opt/scripts/a.sh", 0o755, "curl -s --cacert k https://a\n# curl -k\n")},
-		{"PHX-AUD-065", "argument", "container/103", "does not verify its backends", process("traefik", "--serversTransport.insecureSkipVerify=true"), process("traefik", "--serversTransport.insecureSkipVerify=false")},
-		{"PHX-AUD-066", "insecure", "container/101", "open on :8080", put("/etc/traefik/traefik.yml", 0o644, "api:\n  insecure: true\n"), put("/etc/traefik/traefik.yml", 0o644, "api:\n  insecure: false\n")},
-		{"PHX-AUD-066", "dashboard", "container/101", "no password", put("/etc/traefik/traefik.yml", 0o644, "api:\n  dashboard: true\n"), func(h *fakeHost, l *look) {
-			put("/etc/traefik/traefik.yml", 0o644, "api:\n  dashboard: true\n")(h, l)
-			put("/etc/traefik/d/auth.yml", 0o644, "middlewares:\n  a:\n    basicAuth:\n      users: []\n")(h, l)
-		}},
-		{"PHX-AUD-066", "argument", "container/103", "--api.insecure", process("traefik", "--api.insecure=true"), process("traefik", "--api.insecure=false")},
-		{"PHX-AUD-067", "unconfined", "container/101", "without AppArmor", defined("101", "lxc.apparmor.profile = unconfined\n"), func(h *fakeHost, l *look) {
-			defined("101", "lxc.apparmor.profile = unconfined\n")(h, l)
-			l.scene.Wanted[0].Options = []string{"lxc.apparmor.profile=unconfined"}
-		}},
-		{"PHX-AUD-067", "privileged", "container/104", "privileged", put("/phx/lxc/104/config", 0o600, "lxc.uts.name = x\n"), put("/phx/lxc/104/config", 0o600, "lxc.idmap = u 0 200000 65536\n")},
-		{"PHX-AUD-067", "sys:rw", "container/101", "sys:rw", defined("101", "lxc.mount.auto = proc:mixed sys:rw\n"), defined("101", "lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed\n")},
-		{"PHX-AUD-067", "proxmox", "container/105", "privileged", put("/etc/pve/lxc/105.conf", 0o600, "arch: amd64\nmp0: /tank/105,mp=/a\n"), put("/etc/pve/lxc/105.conf", 0o600, "unprivileged: 1\n[snap]\nlxc.apparmor.profile: unconfined\n")},
-		{"PHX-AUD-068", "hosts", "container/101", "to 10.0.0.66, and not to 10.0.0.13", put("/etc/hosts", 0o644, "10.0.0.66 CA.lab.internal\n"), put("/etc/hosts", 0o644, "# 10.0.0.66 ca.lab.internal\n10.0.0.66 other\n")},
-		{"PHX-AUD-069", "timer", "container/101", "runs every 168h", put("/etc/systemd/system/cert-renew.timer", 0o644, "[Timer]\nOnCalendar=weekly\n"), put("/etc/systemd/system/cert-renew.timer", 0o644, "[Timer]\nOnCalendar=hourly\n")},
-		{"PHX-AUD-069", "active", "container/101", "runs every 12h", put("/etc/systemd/system/cert-renew.timer", 0o644, "[Timer]\nOnUnitActiveSec=12h\n"), put("/etc/systemd/system/backup.timer", 0o644, "[Timer]\nOnUnitActiveSec=12h\n")},
-		{"PHX-AUD-069", "cron", "container/101", "runs every 24h", put("/etc/cron.d/certs", 0o644, "17 3 * * * root step ca renew a b\n"), put("/etc/cron.d/certs", 0o644, "*/15 * * * * root step ca renew a b\n")},
+		{"PHX-AUD-064", "traefik", "container/101", "TLS before 1.2",
+			put("/etc/traefik/d/tls.yml", 0o644, "tls:\n  options:\n    default:\n      minVersion: VersionTLS10\n"), put("/etc/traefik/d/tls.yml", 0o644, "tls:\n  options:\n    default:\n      minVersion: VersionTLS12\n")},
+		{"PHX-AUD-065", "nginx", "container/101", "not verified",
+			put("/etc/nginx/conf.d/a.conf", 0o644, "server { location / { proxy_pass https://b; } }"), put("/etc/nginx/conf.d/a.conf", 0o644, "server { proxy_ssl_verify on; location / { proxy_pass https://b; } }")},
+		{"PHX-AUD-065", "nginx says off", "container/101", "not verified",
+			put("/etc/nginx/conf.d/a.conf", 0o644, "server { proxy_ssl_verify on; location / { proxy_ssl_verify off; proxy_pass https://b; } }"), put("/etc/nginx/conf.d/a.conf", 0o644, "server { location / { proxy_pass http://b; } }")},
+		{"PHX-AUD-065", "traefik", "container/101", "does not verify its backends",
+			put("/etc/traefik/d/t.toml", 0o644, "[serversTransport]\n  insecureSkipVerify = true\n"), put("/etc/traefik/d/t.toml", 0o644, "# insecureSkipVerify = true\n")},
+		{"PHX-AUD-065", "curl", "hypervisor", "line 1 does not verify",
+			put("/opt/scripts/a.sh", 0o755, "curl -sk https://a\n"), put("/opt/scripts/a.sh", 0o755, "curl -s --cacert k https://a\n# curl -k\n")},
+		{"PHX-AUD-065", "argument", "container/103", "does not verify its backends",
+			process("traefik", "--serversTransport.insecureSkipVerify=true"), process("traefik", "--serversTransport.insecureSkipVerify=false")},
+		{"PHX-AUD-066", "insecure", "container/101", "open on :8080",
+			put("/etc/traefik/traefik.yml", 0o644, "api:\n  insecure: true\n"), put("/etc/traefik/traefik.yml", 0o644, "api:\n  insecure: false\n")},
+		{"PHX-AUD-066", "dashboard", "container/101", "no password",
+			put("/etc/traefik/traefik.yml", 0o644, "api:\n  dashboard: true\n"), func(h *fakeHost, l *look) {
+				put("/etc/traefik/traefik.yml", 0o644, "api:\n  dashboard: true\n")(h, l)
+				put("/etc/traefik/d/auth.yml", 0o644, "middlewares:\n  a:\n    basicAuth:\n      users: []\n")(h, l)
+			}},
+		{"PHX-AUD-066", "argument", "container/103", "--api.insecure",
+			process("traefik", "--api.insecure=true"), process("traefik", "--api.insecure=false")},
+		{"PHX-AUD-067", "unconfined", "container/101", "without AppArmor",
+			defined("101", "lxc.apparmor.profile = unconfined\n"), func(h *fakeHost, l *look) {
+				defined("101", "lxc.apparmor.profile = unconfined\n")(h, l)
+				l.scene.Wanted[0].Options = []string{"lxc.apparmor.profile=unconfined"}
+			}},
+		{"PHX-AUD-067", "privileged", "container/104", "privileged",
+			put("/phx/lxc/104/config", 0o600, "lxc.uts.name = x\n"), put("/phx/lxc/104/config", 0o600, "lxc.idmap = u 0 200000 65536\n")},
+		{"PHX-AUD-067", "sys:rw", "container/101", "sys:rw",
+			defined("101", "lxc.mount.auto = proc:mixed sys:rw\n"), defined("101", "lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed\n")},
+		{"PHX-AUD-067", "proxmox", "container/105", "privileged",
+			put("/etc/pve/lxc/105.conf", 0o600, "arch: amd64\nmp0: /tank/105,mp=/a\n"), put("/etc/pve/lxc/105.conf", 0o600, "unprivileged: 1\n[snap]\nlxc.apparmor.profile: unconfined\n")},
+		{"PHX-AUD-068", "hosts", "container/101", "to 10.0.0.66, and not to 10.0.0.13",
+			put("/etc/hosts", 0o644, "10.0.0.66 CA.lab.internal\n"), put("/etc/hosts", 0o644, "# 10.0.0.66 ca.lab.internal\n10.0.0.66 other\n")},
+		{"PHX-AUD-069", "timer", "container/101", "runs every 168h",
+			put("/etc/systemd/system/cert-renew.timer", 0o644, "[Timer]\nOnCalendar=weekly\n"), put("/etc/systemd/system/cert-renew.timer", 0o644, "[Timer]\nOnCalendar=hourly\n")},
+		{"PHX-AUD-069", "active", "container/101", "runs every 12h",
+			put("/etc/systemd/system/cert-renew.timer", 0o644, "[Timer]\nOnUnitActiveSec=12h\n"), put("/etc/systemd/system/backup.timer", 0o644, "[Timer]\nOnUnitActiveSec=12h\n")},
+		{"PHX-AUD-069", "cron", "container/101", "runs every 24h",
+			put("/etc/cron.d/certs", 0o644, "17 3 * * * root step ca renew a b\n"), put("/etc/cron.d/certs", 0o644, "*/15 * * * * root step ca renew a b\n")},
 	}
 }
 
@@ -402,5 +436,19 @@ func TestSecretIn(t *testing.T) {
 		if got := secretIn(line); got != want {
 			t.Errorf("%q has %q, want %q", line, got, want)
 		}
+	}
+}
+
+// TestInsideIsNotBelieved: a container that was broken into speaks for itself only, and in plain text.
+func TestInsideIsNotBelieved(t *testing.T) {
+	lie := Seen{Sights: []Sight{{Rule: "PHX-AUD-053", Object: "container/103", Summary: "\x1b[2J" + strings.Repeat("é", 5000), Fix: "a\nb", File: "/etc/passwd", Line: 3}, {Rule: "PHX-AUD-999"}},
+		Password: []Password{{Object: "container/103", Path: "/x", Mark: "m"}}, Unseen: []Unseen{{"container/103", "\x07"}}}
+	got := lie.Of("container/101")
+	found := Findings(got)
+	if len(found) != 1 || found[0].Object != "container/101" || found[0].Source.File != "" || found[0].Fix != "a?b" || !strings.HasPrefix(found[0].Summary, "?[2J") || len(found[0].Summary) > 2100 {
+		t.Errorf("got %+v", found)
+	}
+	if got.Unseen[0] != (Unseen{"container/101", "?"}) || got.Password[0].Object != "container/101" {
+		t.Errorf("got %+v", got)
 	}
 }

@@ -233,12 +233,12 @@ func (s *system) directories() {
 		}
 		done = append(done, v.real)
 		d := s.definition(v.container)
-		var open, strange tally
+		var open, writable, strange tally
 		whole, err := walk(s.h, v.real, func(f file) {
 			why := readable(f)
 			switch {
 			case f.meta.Mode.IsDir() && f.open && f.meta.Mode.Perm()&0o002 != 0 && f.meta.Mode&fs.ModeSticky == 0:
-				open.add(f.path + " is " + shown(f.meta) + ", others can change it")
+				writable.add(f.path + " is " + shown(f.meta))
 			case f.meta.Mode.IsRegular() && why != "" && secretName(f.path) != "":
 				open.add(secretName(f.path) + ", " + f.path + ", is " + shown(f.meta))
 			}
@@ -251,6 +251,9 @@ func (s *system) directories() {
 		}
 		if open.n > 0 {
 			s.add(ruleOpenOutside, "container/"+v.container, "chmod -R go-rwx "+host.Quote([]string{v.real})+"; what could be read counts as leaked", "%s", open.String())
+		}
+		if writable.n > 0 {
+			s.add(ruleWritable, "container/"+v.container, "chmod -R o-w "+host.Quote([]string{v.real}), "%s", writable.String())
 		}
 		if strange.n > 0 {
 			s.add(ruleNobody, "container/"+v.container, fmt.Sprintf("chown -R %d:%d %s, or a volume of zfs_volumes in its place", d.base, d.base, host.Quote([]string{v.real})), "%s", strange.String())

@@ -180,7 +180,7 @@ func (a *app) ask(ctx context.Context, argv []string, p audit.Place) (audit.Seen
 	if err == nil {
 		err = json.Unmarshal(answer, &seen)
 	}
-	return seen, err
+	return seen.Of("container/" + p.ID), err
 }
 
 func (a *app) exists(path string) bool {

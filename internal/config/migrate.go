@@ -358,8 +358,9 @@ func (m *migration) pool(c *Container, here spot, old *entry) string {
 		for _, d := range m.hypervisor.get("zfs", "datasets").list() {
 			pool, name := d.get("pool").text(), d.get("name").text()
 			base := cmp.Or(m.hypervisor.get("mount_point_base").text(), "/mnt/pve")
-			if pool != "" && name != "" && strings.HasPrefix(old.host, cleanPath(base+"/"+pool+"/"+name)+"/") {
-				return pool + "-" + name
+			storage := pool + "-" + name
+			if pool != "" && name != "" && poolName.MatchString(storage) && strings.HasPrefix(old.host, cleanPath(base+"/"+pool+"/"+name)+"/") {
+				return storage
 			}
 		}
 	}
@@ -374,7 +375,10 @@ func (m *migration) pool(c *Container, here spot, old *entry) string {
 			}
 		}
 	}
-	return c.StoragePool
+	if poolName.MatchString(c.StoragePool) {
+		return c.StoragePool
+	}
+	return ""
 }
 
 // write edits one container: its mount_points, and zfs_volumes, which take their place where there were none.
