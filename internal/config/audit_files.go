@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -50,10 +51,20 @@ func Audit(files []File) Audited {
 	for _, d := range l.diags {
 		if r, ok := ruleOf(d.Rule); ok {
 			out.Findings = append(out.Findings, Finding{Rule: r, Source: object.Source{File: d.File, Line: d.Line}, Path: d.Path,
-				Object: objectOf(d.Path), Summary: d.Summary, Fix: d.Hint})
+				Object: objectOf(d.Path), Summary: shown(d.Summary), Fix: shown(d.Hint)})
 		}
 	}
 	return out
+}
+
+// shown takes out what does something to a terminal: values that are kept without being read are not checked for it.
+func shown(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 func ruleOf(id string) (Rule, bool) {

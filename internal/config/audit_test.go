@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"golang.org/x/tools/txtar"
 
@@ -231,6 +233,43 @@ func TestAuditBrokenFiles(t *testing.T) {
 			t.Errorf("%s: %v", odd, a.Unreadable)
 		}
 	}
+}
+
+// TestAuditIsPlainText: what nobody has checked is shown without what it could do to a terminal.
+func TestAuditIsPlainText(t *testing.T) {
+	found := list(settled(t, changed(t, clean(t), hostRule, `{"type": "in", "action": "ACCEPT", "proto": "tcp\u001b[2J", "port": "1"}`)))
+	if !strings.Contains(found, "PHX-AUD-032") || strings.Contains(found, "\x1b") {
+		t.Errorf("got %q", found)
+	}
+}
+
+// FuzzAudit: never a panic, always the same answer, and every finding is whole.
+func FuzzAudit(f *testing.F) {
+	cases, err := filepath.Glob("testdata/*/*.txtar")
+	if err != nil || len(cases) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, name := range cases {
+		a, err := txtar.ParseFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		files, _ := filesOf(a)
+		f.Add(files[0].Data, files[len(files)-1].Data)
+	}
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		files := []config.File{{Name: "one", Data: one}, {Name: "two", Data: two}}
+		a := config.Audit(files)
+		found := config.Settle(a.Findings, a.Acceptances, today, false)
+		if again := config.Audit(files); !reflect.DeepEqual(a, again) {
+			t.Fatal("audited again it differs")
+		}
+		for _, x := range found {
+			if x.Source.Line < 1 || x.Summary == "" || x.Fix == "" || x.Object == "" || strings.ContainsFunc(x.Summary+x.Fix+x.Path, unicode.IsControl) {
+				t.Fatalf("not whole: %+v", x)
+			}
+		}
+	})
 }
 
 // TestExampleAuditsClean: what we show to others has no finding.
