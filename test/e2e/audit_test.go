@@ -71,12 +71,26 @@ func TestAudit(t *testing.T) {
 	if err := os.WriteFile(definition, append(raw, line...), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// The shared directory of the old days.
+	shared := filepath.Join(filepath.Dir(h.Root), "shared", "ssl")
+	command(t, "sh", "-ec", `mkdir -p "$1" && echo x >"$1"/root_ca_key && chown -R 65534:65534 "$1" && chmod -R 777 "$1"`, "sh", shared)
+	definition = filepath.Join(h.Root, "lxc", "102", "config")
+	if raw, err = os.ReadFile(definition); err != nil {
+		t.Fatal(err)
+	}
+	line = "lxc.mount.entry = " + shared + " srv none bind 0 0\n"
+	if err := os.WriteFile(definition, append(raw, line...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	// Nothing of phoenix in a container: the audit looks inside all the same, and leaves nothing there.
 	h.Attach("102", nil, "sh", "-c", "systemctl stop phoenix-agent && mv /usr/local/lib/phoenix/phoenix /root/away && find / -xdev | sort > /root/before").Want(0)
 	// As it is after somebody has mounted it in a running container, too.
 	found, r := h.audit(3)
 	for _, want := range [][3]string{
 		{"PHX-AUD-050", "container/103", "the same directory"},
+		{"PHX-AUD-052", "container/102", "a private key, " + shared + "/root_ca_key"},
+		{"PHX-AUD-054", "container/102", shared},
+		{"PHX-AUD-070", "container/102", shared},
 		{"PHX-AUD-053", "container/101", "/etc/nginx/old.key"},
 		{"PHX-AUD-065", "container/102", "by-hand.yml"},
 		{"PHX-AUD-055", "container/201", "by-hand.service line 3 has DB_PASSWORD"},
