@@ -147,7 +147,7 @@ func build(ctx context.Context, h host.Host, s spec.Template, work, archive stri
 	} else {
 		argv = append(argv, hostSources(h, s.Suite)...)
 	}
-	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + work}, Mutates: true, Limit: buildLimit})
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + work}, Mutates: true, Aside: true, Limit: buildLimit})
 	if err == nil {
 		_, err = h.Run(ctx, host.Command{Argv: []string{"sync", archive}})
 	}
@@ -163,7 +163,7 @@ func unpack(ctx context.Context, h host.Host, s spec.Template, archive, root, ki
 		tar = append(tar, flag)
 	}
 	argv := append([]string{"sh", "-c", `archive=$1; shift; exec "$@" < "$archive"`, "sh", archive}, inMap(s.IDMap, tar...)...)
-	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: buildLimit})
+	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: buildLimit})
 	if err != nil {
 		return err
 	}
