@@ -12,7 +12,8 @@ import (
 )
 
 // How programs say in their journals that an address is another's: nginx, Go's net, and what strerror(EADDRINUSE) gives.
-var inUse = regexp.MustCompile(`(?i):(\d{1,5})\b[^\n]*address already in use`)
+// The port is the last number behind a colon, not the time at the line's beginning.
+var inUse = regexp.MustCompile(`(?i)[^\n]*:(\d{1,5})\b[^\n]*address already in use`)
 
 // takers names the processes that hold ports which a journal says are taken; empty: it says no such thing, or nobody holds them now.
 func takers(h host.Host, journal string) string {

@@ -20,7 +20,7 @@ func TestTakersAreNamed(t *testing.T) {
 	port := l.Addr().(*net.TCPAddr).Port
 	want := fmt.Sprintf("port %d is taken by process %d (", port, os.Getpid())
 	for _, journal := range []string{
-		fmt.Sprintf("nginx: [emerg] bind() to 0.0.0.0:%d failed (98: Address already in use)", port),
+		fmt.Sprintf("2026-11-25T01:06:48+0000 nginx nginx[439]: nginx: [emerg] bind() to 0.0.0.0:%d failed (98: Address already in use)", port),
 		fmt.Sprintf("error: listen tcp :%d: bind: address already in use", port),
 	} {
 		if got := takers(&host.Local{}, "first line\n"+journal+"\n"+journal); !strings.HasPrefix(got, want) || strings.Contains(got, ";") {
