@@ -1,0 +1,2 @@
+// Package pve keeps system containers on a Proxmox VE host.
+package pve
