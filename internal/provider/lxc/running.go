@@ -36,10 +36,7 @@ const (
 	running = "running"
 	stopped = "stopped"
 
-	bootLimit = 60 * time.Second
-	bootPoll  = 10 * time.Millisecond
 	stopLimit = 30 * time.Second // for a clean shutdown; then the container is killed
-	startTick = 100              // a second has that many in /proc/PID/stat (proc(5), USER_HZ)
 )
 
 // Decode implements provider.Driver.
@@ -59,44 +56,15 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 		return nil, err
 	}
 	st := &RunningStatus{State: stopped, Wanted: definition(config)}
-	if st.PID, err = initPID(ctx, h, s.Path, s.ID); err != nil || st.PID == 0 {
+	if st.PID, err = inside(s.Path, s.ID).InitPID(ctx, h); err != nil || st.PID == 0 {
 		return st, err
 	}
 	st.State = running
 	if st.Definition, err = startedWith(h, st.PID); err != nil {
 		return nil, err
 	}
-	st.Booted = true
-	if age, err := processAge(h, st.PID); err == nil && age < bootLimit {
-		st.Booted, err = booted(ctx, h, s, false)
-		return st, err
-	}
-	return st, nil
-}
-
-// initPID is the process id of a container's init; 0: the container does not run.
-func initPID(ctx context.Context, h host.Host, path, id string) (int, error) {
-	res, err := h.Run(ctx, host.Command{Argv: tool("lxc-info", path, id, "--state", "--pid")})
-	if err != nil {
-		return 0, err
-	}
-	return parseInfo(string(res.Stdout))
-}
-
-// parseInfo reads `lxc-info --state --pid`: "State: RUNNING" and, where it runs, "PID: 12" of its init. 0: it does not run.
-func parseInfo(out string) (pid int, err error) {
-	f := make(map[string]string)
-	for line := range strings.Lines(out) {
-		key, value, _ := strings.Cut(line, ":")
-		f[key] = strings.TrimSpace(value)
-	}
-	switch {
-	case f["State"] == "":
-		return 0, fmt.Errorf("lxc-info gave no state: %q", out)
-	case f["PID"] == "":
-		return 0, nil
-	}
-	return strconv.Atoi(f["PID"])
+	st.Booted, err = inside(s.Path, s.ID).Booted(ctx, h, st.PID)
+	return st, err
 }
 
 // startedWith reads what render put into the init's environment. A process that is gone was started with nothing.
@@ -111,49 +79,6 @@ func startedWith(h host.Host, pid int) (string, error) {
 		}
 	}
 	return "", err
-}
-
-func processAge(h host.Host, pid int) (time.Duration, error) {
-	stat, err := h.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0, err
-	}
-	uptime, err := h.ReadFile("/proc/uptime")
-	if err != nil {
-		return 0, err
-	}
-	return age(string(stat), string(uptime))
-}
-
-// age reads field 22 of /proc/PID/stat, counted behind the name, which may hold anything (proc(5)).
-func age(stat, uptime string) (time.Duration, error) {
-	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	up := strings.Fields(uptime)
-	if len(f) < 20 || len(up) == 0 {
-		return 0, fmt.Errorf("no start time in %q", stat)
-	}
-	ticks, err1 := strconv.ParseFloat(f[19], 64)
-	seconds, err2 := strconv.ParseFloat(up[0], 64)
-	return time.Duration((seconds - ticks/startTick) * float64(time.Second)), errors.Join(err1, err2)
-}
-
-// booted asks systemd inside. With wait it returns when the boot has come to an end, if systemd can be asked at all by now.
-// A degraded system has booted; what failed is for the health check to say.
-func booted(ctx context.Context, h host.Host, s spec.Running, wait bool) (bool, error) {
-	argv := []string{"systemctl", "is-system-running"}
-	if wait {
-		argv = append(argv, "--wait")
-	}
-	res, err := attach(ctx, h, s.Path, s.ID, host.Command{Limit: bootLimit}, argv...)
-	switch state := strings.TrimSpace(string(res.Stdout)); {
-	case state == "running" || state == "degraded":
-		return true, nil
-	case res.Code == 127:
-		return false, provider.Permanent(fmt.Errorf("container %s has no systemd: %w", s.ID, err))
-	case ctx.Err() != nil:
-		return false, ctx.Err()
-	}
-	return false, nil
 }
 
 // Diff implements provider.Driver.
@@ -195,7 +120,7 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 			return err
 		}
 	}
-	return waitBooted(ctx, h, s)
+	return inside(s.Path, s.ID).WaitBooted(ctx, h, func(ctx context.Context) error { return stillRuns(ctx, h, s) })
 }
 
 // canonical refuses an lxcpath that goes over a symbolic link: lxc names its sockets after the path as it is written, so that the
@@ -219,7 +144,7 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	if err := h.Remove(log); err != nil {
 		return err
 	}
-	argv := tool("lxc-start", s.Path, s.ID, "--daemon", "--logfile="+log, "--logpriority=ERROR")
+	argv := inside(s.Path, s.ID).Tool("lxc-start", "--daemon", "--logfile="+log, "--logpriority=ERROR")
 	_, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
 	if err == nil {
 		return nil
@@ -242,32 +167,9 @@ func logged(h host.Host, log string) string {
 	return b.String()
 }
 
-func waitBooted(ctx context.Context, h host.Host, s spec.Running) error {
-	ctx, cancel := context.WithTimeout(ctx, bootLimit)
-	defer cancel()
-	tick := time.NewTicker(bootPoll)
-	defer tick.Stop()
-	for {
-		up, err := booted(ctx, h, s, true)
-		if up || err != nil && ctx.Err() == nil {
-			return err
-		}
-		if ctx.Err() == nil && !up {
-			if err := stillRuns(ctx, h, s); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", s.ID, bootLimit, ctx.Err())
-		case <-tick.C:
-		}
-	}
-}
-
 // stillRuns fails once a container that was started has ended.
 func stillRuns(ctx context.Context, h host.Host, s spec.Running) error {
-	if pid, err := initPID(ctx, h, s.Path, s.ID); err != nil || pid == 0 {
+	if pid, err := inside(s.Path, s.ID).InitPID(ctx, h); err != nil || pid == 0 {
 		return errors.Join(err, fmt.Errorf("container %s ended while it was booting%s", s.ID, logged(h, filepath.Join(home(s.Path, s.ID), "lxc.log"))))
 	}
 	return nil
@@ -283,7 +185,7 @@ func (r Running) Stop(ctx context.Context, h host.Host, a object.Address, s spec
 }
 
 func stop(ctx context.Context, h host.Host, s spec.Running) error {
-	argv := tool("lxc-stop", s.Path, s.ID, "--timeout", strconv.Itoa(int(stopLimit.Seconds())))
+	argv := inside(s.Path, s.ID).Tool("lxc-stop", "--timeout", strconv.Itoa(int(stopLimit.Seconds())))
 	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
 	if err != nil && strings.Contains(string(res.Stderr), "is not running") {
 		return nil
