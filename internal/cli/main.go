@@ -19,6 +19,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // Exit codes.
@@ -48,7 +49,7 @@ func versionOf(ctx context.Context) string {
 // Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way are ended
 // where their own tools can be, and what was done so far stands: the next run goes on from there.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), proxmox: proxmoxOf(ctx)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -69,6 +70,7 @@ type app struct {
 	host           host.Host // the hypervisor; set by begin
 	local          *host.Local
 	drivers        engine.Drivers
+	proxmox        spec.Proxmox // where it would be, on a Proxmox host
 }
 
 // options are the flags of every command.

@@ -33,6 +33,6 @@ func (a *app) restartCommand() *cobra.Command {
 		a.view.Applied(done)
 		return outcome(done)
 	})
-	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "agree where something would be destroyed")
+	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "agree where something would be destroyed, or restarted")
 	return cmd
 }

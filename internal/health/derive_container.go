@@ -98,8 +98,10 @@ func (m *model) unit(o object.Object, s spec.Unit) {
 }
 
 func (m *model) volume(o object.Object, s spec.Volume) {
-	m.add(kindVolumeOwner, o, "", s)
-	m.add(kindVolumeParents, o, "", s)
+	if s.Proxmox == nil { // Proxmox's storages are its own; what is seen inside tells
+		m.add(kindVolumeOwner, o, "", s)
+		m.add(kindVolumeParents, o, "", s)
+	}
 	owner, ok := m.running[s.Container]
 	if !ok {
 		owner = spec.Running{ID: s.Container, Path: m.containers[s.Container].Path}

@@ -44,7 +44,7 @@ func ProxmoxHere(h host.Host, p spec.Proxmox, id string) error {
 	if err != nil {
 		return fmt.Errorf("the list of the cluster's containers cannot be read: %w", err)
 	}
-	found, own := list.IDs[id], proxmoxNode(h, p)
+	found, own := list.IDs[id], ProxmoxNode(h, p)
 	switch {
 	case found.Type == "qemu":
 		return PermanentHint(fmt.Errorf("%s is a virtual machine on node %s", id, found.Node), "give the container another id")
@@ -55,8 +55,8 @@ func ProxmoxHere(h host.Host, p spec.Proxmox, id string) error {
 	return nil
 }
 
-// proxmoxNode is this node's name; empty: nobody says.
-func proxmoxNode(h host.Host, p spec.Proxmox) string {
+// ProxmoxNode is this node's name; empty: nobody says.
+func ProxmoxNode(h host.Host, p spec.Proxmox) string {
 	if target, err := h.Readlink(filepath.Join(p.Dir, "local")); err == nil { // nodes/NAME
 		return filepath.Base(target)
 	}

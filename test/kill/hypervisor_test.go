@@ -26,24 +26,30 @@ var ids = []string{"103", "101", "102"}
 // names the fakes are called by.
 var names = []string{"lxc-start", "lxc-stop", "lxc-info", "lxc-attach", "lxc-usernsexec", "mmdebstrap", "init"}
 
+// proxmoxNames are those of a Proxmox host.
+var proxmoxNames = []string{"pct", "pvesm", "pvesh", "lxc-info", "lxc-attach", "init"}
+
 // hypervisor is a network namespace and a tmpfs: bin has phoenix and the fakes, all else is what phoenix makes.
 type hypervisor struct {
-	t    *testing.T
-	name string // of the namespace
-	base string
+	t       *testing.T
+	proxmox bool
+	name    string // of the namespace
+	base    string
 }
 
 func (h *hypervisor) path(parts ...string) string {
 	return filepath.Join(append([]string{h.base}, parts...)...)
 }
 
-func newHypervisor(t *testing.T) *hypervisor {
+func newHypervisor(t *testing.T) *hypervisor { return newHost(t, false) }
+
+func newHost(t *testing.T, proxmox bool) *hypervisor {
 	t.Helper()
 	if err := missing(); err != nil {
 		t.Skip(err)
 	}
 	// The path is the same in every run: it is part of what is compared.
-	h := &hypervisor{t: t, name: fmt.Sprintf("%s-kill-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"), os.Getpid())}
+	h := &hypervisor{t: t, proxmox: proxmox, name: fmt.Sprintf("%s-kill-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"), os.Getpid())}
 	var err error
 	if h.base, err = os.MkdirTemp("", "phxkill-"); err != nil {
 		t.Fatal(err)
@@ -79,14 +85,18 @@ func (h *hypervisor) build() {
 	if err := os.CopyFS(h.path("config"), os.DirFS(filepath.Join(repo(), "examples", "homelab"))); err != nil {
 		h.t.Fatal(err)
 	}
-	for _, program := range []string{"phoenix", "fakes"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.path("bin", program), "./test/kill/"+program)
+	links, source := names, "./test/kill/fakes"
+	if h.proxmox {
+		links, source = proxmoxNames, "./test/pve/fakes"
+	}
+	for program, source := range map[string]string{"phoenix": "./test/kill/phoenix", "fakes": source} {
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.path("bin", program), source)
 		build.Dir, build.Env = repo(), append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			h.t.Fatalf("%v: %v\n%s", build, err, out)
 		}
 	}
-	for _, name := range names {
+	for _, name := range links {
 		if err := os.Link(h.path("bin", "fakes"), h.path("bin", name)); err != nil {
 			h.t.Fatal(err)
 		}
@@ -148,6 +158,9 @@ func (h *hypervisor) reset() {
 		h.t.Fatal(err)
 	}
 	h.write(string(raw), "cache", "artifacts", "index.json")
+	if h.proxmox {
+		h.install()
+	}
 }
 
 // end kills every process in the namespace and waits until they are gone.
@@ -214,10 +227,13 @@ func (r result) String() string { return fmt.Sprintf("exit %d\n%s%s", r.exit, r.
 func (h *hypervisor) phoenix(env []string, args ...string) result {
 	h.t.Helper()
 	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"),
-		"--root", h.path("root"), "--runtime", "lxc", "--timeout", "2m", "-o", "json"}, args...)
+		"--root", h.path("root"), "--runtime", map[bool]string{false: "lxc", true: "auto"}[h.proxmox], "--timeout", "2m", "-o", "json"}, args...)
 	cmd := exec.Command("nsenter", argv...)
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
 		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"))
+	if h.proxmox {
+		cmd.Env = append(cmd.Env, "PHX_PROXMOX="+h.base)
+	}
 	cmd.Env = append(cmd.Env, env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -252,7 +268,11 @@ func (h *hypervisor) changes(want int, args ...string) (document, result) {
 func (h *hypervisor) state() []string {
 	h.t.Helper()
 	var out []string
-	for _, top := range []string{"root", "cache"} {
+	tops := []string{"root", "cache"}
+	if h.proxmox {
+		tops = append(tops, "zfs", "pve/nodes")
+	}
+	for _, top := range tops {
 		err := filepath.WalkDir(h.path(top), func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err

@@ -10,22 +10,28 @@
 //	PHX_PARENT   not empty: who started the process dies with it
 //	PHX_BASE     a folder whose name is written as BASE
 //	PHX_INSIDE   where the inside of a container is faked: the folder that its objects are written to
+//	PHX_PROXMOX  the folder of a fake Proxmox host, as test/pve/fakes has it
 //	PHX_VOLUMES  then: the folder of its volumes
 package main
 
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/cli"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/all"
 )
 
 func main() {
 	syscall.Umask(0o022)
 	ctx := cli.WithVersion(cli.WithDrivers(context.Background(), drivers()), "v0.0.0-kill")
+	if dir := os.Getenv("PHX_PROXMOX"); dir != "" {
+		ctx = cli.WithProxmox(ctx, spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"), Locks: filepath.Join(dir, "locks")})
+	}
 	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
