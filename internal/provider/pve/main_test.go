@@ -286,3 +286,13 @@ func (n *node) up() {
 	n.house()
 	n.runningThing().make()
 }
+
+// startTool begins a call of one of the fakes.
+func startTool(t *testing.T, argv ...string) *exec.Cmd {
+	t.Helper()
+	c := exec.Command(argv[0], argv[1:]...)
+	must(t, c.Start())
+	return c
+}
+
+func newSnapshot() provider.Erased { return pve.NewSnapshot() }
