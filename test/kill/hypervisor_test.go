@@ -41,8 +41,6 @@ func (h *hypervisor) path(parts ...string) string {
 	return filepath.Join(append([]string{h.base}, parts...)...)
 }
 
-func newHypervisor(t *testing.T) *hypervisor { return newHost(t, false) }
-
 func newHost(t *testing.T, proxmox bool) *hypervisor {
 	t.Helper()
 	if err := missing(); err != nil {
@@ -268,11 +266,10 @@ func (h *hypervisor) changes(want int, args ...string) (document, result) {
 func (h *hypervisor) state() []string {
 	h.t.Helper()
 	var out []string
-	tops := []string{"root", "cache"}
 	if h.proxmox {
-		tops = append(tops, "zfs", "pve/nodes")
+		out = h.guests()
 	}
-	for _, top := range tops {
+	for _, top := range []string{"root", "cache"} {
 		err := filepath.WalkDir(h.path(top), func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err

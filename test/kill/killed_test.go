@@ -138,7 +138,11 @@ func (h *hypervisor) same(what string, want, have []string) {
 
 // root is the CA's root as its volume has it; empty: none yet.
 func (h *hypervisor) root() string {
-	raw, err := os.ReadFile(h.path("root", "volumes", "103", "ssl", "root"))
+	path := h.path("root", "volumes", "103", "ssl", "root")
+	if h.proxmox {
+		path = h.path("mounts", "103", "ssl", "root")
+	}
+	raw, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		h.t.Fatal(err)
 	}
@@ -170,7 +174,12 @@ func (h *hypervisor) strike(p point, create []string) bool {
 
 // Killed right before and right after every single change, and run again: the same end, an empty plan, no change after that.
 func TestKilledAnywhere(t *testing.T) {
-	h := newHypervisor(t)
+	for name, proxmox := range map[string]bool{"lxc": false, "pve": true} {
+		t.Run(name, func(t *testing.T) { killedAnywhere(t, newHost(t, proxmox)) })
+	}
+}
+
+func killedAnywhere(t *testing.T, h *hypervisor) {
 	create := append([]string{"create"}, ids...)
 	points, want := h.reference(create)
 	t.Logf("%d kill points; %d things stand at the end", len(points), len(want))
@@ -182,7 +191,7 @@ func TestKilledAnywhere(t *testing.T) {
 	for i := 0; i < len(points); i += step {
 		p := points[i]
 		t.Run(p.String(), func(t *testing.T) {
-			h := &hypervisor{t: t, name: h.name, base: h.base}
+			h := &hypervisor{t: t, proxmox: h.proxmox, name: h.name, base: h.base}
 			if !h.strike(p, create) {
 				missed++
 				t.Skip("the order of parallel changes was another in each of five runs")

@@ -1,8 +1,10 @@
 package kill
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +105,105 @@ func TestProxmoxHouse(t *testing.T) {
 		t.Errorf("the CA's root was %q and is %q", root, again)
 	}
 	h.unchanged(create)
+}
+
+// variable is what is another in each run: which volume came first, and times.
+var variable = regexp.MustCompile(`disk-\d+|snaptime: \d+`)
+
+// guests are the containers' files and how many volumes there are.
+func (h *hypervisor) guests() (out []string) {
+	h.t.Helper()
+	for _, id := range append([]string{"900"}, ids...) {
+		raw, err := os.ReadFile(h.path("pve", "lxc", id+".conf"))
+		if err != nil {
+			continue
+		}
+		for l := range strings.Lines(string(raw)) {
+			out = append(out, id+".conf "+variable.ReplaceAllString(strings.TrimSpace(l), "N"))
+		}
+	}
+	volumes, err := os.ReadDir(h.path("zfs"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return append(out, fmt.Sprintf("%d volumes", len(volumes)))
+}
+
+// Without quorum, or where a container is another node's, nothing at all is touched, the bridge neither.
+func TestProxmoxIsReadyFirst(t *testing.T) {
+	h := newHost(t, true)
+	h.reset()
+	create := append([]string{"create"}, ids...)
+	untouched := func(words ...string) {
+		t.Helper()
+		r := h.phoenix(nil, create...)
+		for _, w := range words {
+			if !strings.Contains(r.stdout+r.stderr, w) {
+				t.Errorf("no %q: %s", w, r)
+			}
+		}
+		if r.exit != 1 || len(h.pct()) > 0 || len(h.links()) > 1 {
+			t.Errorf("touched: %s\n%q", r, h.links())
+		}
+		if _, err := os.Stat(h.path("root")); err == nil {
+			t.Error("the root folder was made")
+		}
+	}
+	if err := os.Chmod(h.path("pve", "local"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	untouched("the cluster has no quorum: nothing was changed", "pvecm status")
+	if err := os.Chmod(h.path("pve", "local"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.write(`{"version": 4, "ids": {"102": {"node": "pve2", "type": "lxc", "version": 3}}}`, "pve", ".vmlist")
+	untouched("container 102 is on node pve2, and this is pve", "pct migrate 102 pve")
+}
+
+// A change that needs a restart is planned as one, and made with consent only.
+func TestProxmoxRestartsWithConsent(t *testing.T) {
+	h := newHost(t, true)
+	h.reset()
+	create := append([]string{"create"}, ids...)
+	h.changes(0, create...)
+	config := h.path("config", "phoenix_lxc_configs.json")
+	raw, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(raw), `"name": "nginx",`, `"name": "nginx", "pct_options": ["keyctl=1"],`, 1)
+	if err := os.WriteFile(config, []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pid := h.read("pids", "101")
+	r := h.phoenix(nil, create...)
+	if r.exit != 1 || !strings.Contains(r.stdout, "needs restart: features") || !strings.Contains(r.stdout, "--yes") {
+		t.Errorf("without consent: %s", r)
+	}
+	if now := h.read("pids", "101"); now != pid {
+		t.Error("it was restarted without consent")
+	}
+	if r := h.phoenix(nil, "plan", "101"); !strings.Contains(r.stdout, "needs restart: features") {
+		t.Errorf("plan: %s", r)
+	}
+	h.pct()
+	h.changes(0, append(create, "--yes")...)
+	if now := h.read("pids", "101"); now == pid {
+		t.Error("it was not restarted")
+	}
+	if calls := h.pct(); len(calls) != 2 {
+		t.Errorf("calls: %q", calls)
+	}
+	h.unchanged(create)
+}
+
+func (h *hypervisor) read(parts ...string) string {
+	h.t.Helper()
+	raw, err := os.ReadFile(h.path(parts...))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(raw)
 }
 
 // mounted reads a file of a volume, by the last part of its path inside.

@@ -39,8 +39,9 @@ var sayings = []saying{
 	said(`can't lock file .* - got timeout`, "another process is changing container $id", "see what it is: fuser -v $locks", true),
 	said(`detected modified configuration`, "the configuration of container $id was changed by another at the same time", "", true),
 	said(`unable to create CT (\d+) - (?:CT|VM) \d+ already exists`, "container $1 was made by another at the same time", "", true),
-	said(`(CT|VM) (\d+) already exists on node '([^']+)'`, "id $2 is taken on node $3", "choose another id, or run phoenix on $3", false),
-	said(`(CT|VM) (\d+) already exists`, "id $2 is taken", "choose another id", false),
+	// Worth another look: it may be phoenix's own, by a clone that outlived the phoenix that began it. The look says if it is not.
+	said(`(CT|VM) (\d+) already exists on node '([^']+)'`, "id $2 is taken on node $3", "choose another id, or run phoenix on $3", true),
+	said(`(CT|VM) (\d+) already exists`, "id $2 is taken", "choose another id", true),
 	said(`Configuration file '[^']*/(\d+)\.conf' does not exist`, "container $1 is not on this node any more", "", true),
 	said(`(?:CT|VM) (\d+) not running|container '(\d+)' not running|can only (?:push|pull) files (?:to|from) a running`, "container $id does not run", "phoenix start $id", true),
 	said(`CT (\d+) already running`, "container $1 runs already", "", true),

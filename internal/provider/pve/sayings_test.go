@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
@@ -17,8 +18,8 @@ func TestWhatProxmoxSays(t *testing.T) {
 		permanent  bool
 	}{
 		"gone":           {"set", "Configuration file 'nodes/pve/lxc/103.conf' does not exist", []string{"container 103 is not on this node any more"}, false},
-		"id taken":       {"create", "CT 103 already exists on node 'pve2'", []string{"id 103 is taken on node pve2", "run phoenix on pve2"}, true},
-		"id of a VM":     {"create", "VM 103 already exists on node 'pve'", []string{"id 103 is taken on node pve", "choose another id"}, true},
+		"id taken":       {"create", "CT 103 already exists on node 'pve2'", []string{"id 103 is taken on node pve2", "run phoenix on pve2"}, false},
+		"id of a VM":     {"create", "VM 103 already exists on node 'pve'", []string{"id 103 is taken on node pve", "choose another id"}, false},
 		"id in a race":   {"create", "unable to create CT 103 - CT 103 already exists on node 'pve'", []string{"made by another at the same time"}, false},
 		"not running":    {"set", "CT 103 not running", []string{"container 103 does not run", "phoenix start 103"}, false},
 		"exec, stopped":  {"set", "container '103' not running!", []string{"container 103 does not run"}, false},
@@ -99,6 +100,7 @@ func TestAStartThatReturnsEarly(t *testing.T) {
 	x := n.runningThing()
 	go func() { done <- x.try() }()
 	for len(n.calls("pct start")) == 0 {
+		time.Sleep(5 * time.Millisecond)
 	}
 	n.tool("pct", "start", "103")
 	must(t, <-done)
