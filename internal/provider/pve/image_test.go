@@ -1,6 +1,7 @@
 package pve_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,5 +48,34 @@ func TestVolumeThatIsAnImage(t *testing.T) {
 	}
 	if _, err := os.Stat(image); err != nil {
 		t.Error(err)
+	}
+}
+
+// A device that is switched off while its container is stopped: Proxmox mounts it, and it is never taken for lost.
+func TestVolumeOnADeviceThatIsOff(t *testing.T) {
+	n := newNode(t)
+	v := n.ssl()
+	v.Pool = "local-lvm"
+	s := n.container()
+	s.Guest.Volumes[0] = v
+	n.containerThing(s).make()
+	n.volumeThing(v).make()
+	m, err := n.host.Lstat(n.path("lvm/vm-103-disk-0"))
+	if err != nil || m.UID != 100000 || m.Mode.Perm() != 0o700 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if c := n.conf("103"); strings.Contains(c, "lock") || !strings.Contains(c, "local-lvm%3Avm-103-disk-0 /dev/phxfake/vm-103-disk-0 0%3A0 0700") {
+		t.Errorf("%s", c)
+	}
+	n.tool("pct", "set", "103", "--delete", "mp0")
+	n.containerThing(s).make()
+	if left := n.volumes("lvm"); len(left) != 1 {
+		t.Errorf("%q", left)
+	}
+	x := n.containerThing(s)
+	must(t, x.d.Delete(context.Background(), n.host, x.o))
+	x.make()
+	if left := n.volumes("lvm"); len(left) != 1 || !strings.Contains(n.conf("103"), "mp0: local-lvm:vm-103-disk-0,") {
+		t.Errorf("%q\n%s", left, n.conf("103"))
 	}
 }

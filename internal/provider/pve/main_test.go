@@ -66,6 +66,11 @@ zfspool: tank
 	pool tank
 	mountpoint BASE/tank
 	content rootdir
+
+lvmthin: local-lvm
+	thinpool data
+	vgname pve
+	content rootdir,images
 `
 
 func newNode(t *testing.T) *node {

@@ -166,8 +166,14 @@ func remembered(h host.Host, c *conf, v spec.Volume) (record, bool) {
 	if !ok {
 		return record{}, false
 	}
-	_, err := h.Lstat(r.Path)
-	return r, err == nil
+	return r, present(h, r.Path)
+}
+
+// present tells whether a volume is where its record says. A device may be switched off while its container is stopped, and is
+// taken to be there: another one in its place would be the greater mistake.
+func present(h host.Host, path string) bool {
+	_, err := h.Lstat(path)
+	return err == nil || strings.HasPrefix(path, "/dev/")
 }
 
 // mountValue is what pct is to be given so that a volume is mounted: the one that is remembered, else a new one. known is empty where there is none.

@@ -82,10 +82,10 @@ func (Volume) Observe(ctx context.Context, h host.Host, _ object.Address, v spec
 
 func (st *VolumeStatus) lookAt(ctx context.Context, h host.Host, v spec.Volume, r record) error {
 	m, err := h.Lstat(r.Path)
-	if err != nil {
+	if err != nil && !present(h, r.Path) {
 		return fmt.Errorf("volume %s of container %s: %w", r.Volume, v.Container, err)
 	}
-	if !m.Mode.IsDir() { // an image or a block device: its file system is seen where it is mounted
+	if err != nil || !m.Mode.IsDir() { // an image or a device: its file system is seen where it is mounted
 		pid, err := inside(v.Container).InitPID(ctx, h)
 		if err != nil {
 			return err
@@ -221,52 +221,10 @@ func volumePath(ctx context.Context, h host.Host, id, volume string) (string, er
 	if !anyPath.MatchString(path) {
 		return "", fmt.Errorf("pvesm gave %q as the path of %s", path, volume)
 	}
-	if _, err := h.Lstat(path); err != nil {
-		return "", fmt.Errorf("volume %s of container %s is not where Proxmox says: %w", volume, id, err)
+	if !present(h, path) {
+		return "", fmt.Errorf("volume %s of container %s is not where Proxmox says: there is no %s", volume, id, path)
 	}
 	return path, nil
-}
-
-// ownScript sets owner and mode of the file system on $1 in a mount namespace that ends with it.
-const ownScript = `set -e
-dir=$(mktemp -d)
-trap 'umount "$dir"; rmdir "$dir"' EXIT
-mount -o nosuid,nodev "$1" "$dir"
-chown "$2:$3" "$dir"
-chmod "$4" "$dir"`
-
-// own sets owner and mode. What it gives is to be noted where only a mounted file system shows them.
-func own(ctx context.Context, h host.Host, v spec.Volume, path string) (string, error) {
-	m, err := h.Lstat(path)
-	if err != nil {
-		return "", err
-	}
-	outside := host.Owner{UID: v.IDMap.Outside(v.UID), GID: v.IDMap.Outside(v.GID)}
-	if m.Mode.IsDir() {
-		if m.UID != outside.UID || m.GID != outside.GID {
-			if err := h.Chown(path, outside); err != nil {
-				return "", err
-			}
-		}
-		if spec.ModeOf(m.Mode) != v.Mode {
-			return "", h.Chmod(path, v.Mode.Perm())
-		}
-		return "", nil
-	}
-	mode := fmt.Sprintf("%04o", v.Mode)
-	set := fmt.Sprintf("%d:%d %s", v.UID, v.GID, mode)
-	pid, err := inside(v.Container).InitPID(ctx, h)
-	if err != nil {
-		return "", err
-	}
-	if pid != 0 { // by the container itself, so that no link of its making leads out of it
-		_, err = inside(v.Container).Attach(ctx, h, host.Command{Mutates: true}, "sh", "-c", `chown "$1" "$3" && chmod "$2" "$3"`, "sh",
-			fmt.Sprintf("%d:%d", v.UID, v.GID), mode, v.MountPoint)
-		return set, err
-	}
-	_, err = h.Run(ctx, host.Command{Mutates: true, Argv: []string{"unshare", "--mount", "sh", "-c", ownScript, "sh", path,
-		strconv.Itoa(outside.UID), strconv.Itoa(outside.GID), mode}})
-	return set, err
 }
 
 func parentOf(path string) string { return filepath.Dir(path) }

@@ -377,16 +377,41 @@ func (b base) mount(c call) error {
 	if err != nil {
 		return err
 	}
+	id := c.words[0]
 	if c.is("un") {
 		delete(conf.keys, "lock")
-		return b.save(c.words[0], conf)
+		return errors.Join(b.mounts(id, conf, false), b.save(id, conf))
 	}
 	if conf.keys["lock"] != "" {
 		return locked(conf.keys["lock"])
 	}
 	conf.keys["lock"] = "mounted"
-	fmt.Printf("mounted CT %s in '/var/lib/lxc/%[1]s/rootfs'\n", c.words[0])
-	return b.save(c.words[0], conf)
+	fmt.Printf("mounted CT %s in '/var/lib/lxc/%[1]s/rootfs'\n", id)
+	return errors.Join(b.mounts(id, conf, true), b.save(id, conf))
+}
+
+// mounts shows the volumes of a stopped container below lib/ID/rootfs, or takes them away from there.
+func (b base) mounts(id string, conf *conf, on bool) error {
+	for k, volume := range conf.volumes() {
+		if !mountKey.MatchString(k) {
+			continue
+		}
+		at := b.path("lib", id, "rootfs", parse(conf.keys[k], "volume").of["mp"])
+		if !on {
+			if err := syscall.Unmount(at, 0); err != nil {
+				return err
+			}
+			continue
+		}
+		from, err := b.locate(volume)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.MkdirAll(at, 0o755), syscall.Mount(from, at, "", syscall.MS_BIND, "")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b base) unlock(c call) error {

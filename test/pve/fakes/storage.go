@@ -60,6 +60,8 @@ func (b base) locate(volume string) (string, error) {
 		return filepath.Join(s.of["path"], "template", "cache", strings.TrimPrefix(name, "vztmpl/")), nil
 	case s.kind == "zfspool":
 		return filepath.Join(s.of["mountpoint"], filepath.Base(name)), nil
+	case s.kind == "lvmthin": // the device is off while nothing uses it; what is on it is kept here
+		return b.path("lvm", name), nil
 	}
 	return filepath.Join(s.of["path"], "images", name), nil
 }
@@ -80,6 +82,8 @@ func (b base) allocate(id, store, size string, unprivileged bool) (volume, text 
 		switch n := strconv.Itoa(i); {
 		case s.kind == "zfspool":
 			volume = store + ":subvol-" + id + "-disk-" + n
+		case s.kind == "lvmthin":
+			volume = store + ":vm-" + id + "-disk-" + n
 		case size == "0":
 			volume, text = store+":"+id+"/subvol-"+id+"-disk-"+n+".subvol", "0T"
 		default:
@@ -139,7 +143,9 @@ func (b base) owned(id string) []string {
 	var out []string
 	for _, s := range b.storages() {
 		dir, prefix := s.of["mountpoint"], s.id+":"
-		if s.kind != "zfspool" {
+		if s.kind == "lvmthin" {
+			dir = b.path("lvm")
+		} else if s.kind != "zfspool" {
 			dir, prefix = filepath.Join(s.of["path"], "images", id), s.id+":"+id+"/"
 		}
 		entries, _ := os.ReadDir(dir)
@@ -167,6 +173,9 @@ func (b base) pvesm(args []string) error {
 	switch args[0] {
 	case "path":
 		path, err := b.locate(c.words[0])
+		if strings.HasPrefix(path, b.path("lvm")+"/") {
+			path = "/dev/phxfake/" + filepath.Base(path)
+		}
 		if err == nil {
 			fmt.Println(path)
 		}
