@@ -215,3 +215,48 @@ func (h *hypervisor) mounted(id string, parts ...string) string {
 	}
 	return string(raw)
 }
+
+// The commands that people use from day to day.
+func TestProxmoxCommands(t *testing.T) {
+	h := newHost(t, true)
+	h.reset()
+	h.changes(0, append([]string{"create"}, ids...)...)
+	says := func(exit int, words []string, args ...string) {
+		t.Helper()
+		h.pct()
+		r := h.phoenix(nil, args...)
+		if r.exit != exit {
+			t.Errorf("%v: %s", args, r)
+		}
+		for _, w := range words {
+			if !strings.Contains(r.stdout, w) {
+				t.Errorf("%v: no %q in %s", args, w, r)
+			}
+		}
+	}
+	says(0, []string{`"state": "running"`, h.path("zfs") + "/subvol-103-disk-", `"owner": "100000:100000"`, `"mode": "0700"`}, "status")
+	says(0, []string{"running/101"}, "stop", "101")
+	if calls := h.pct(); len(calls) != 1 || !strings.HasPrefix(calls[0], "pct shutdown 101 ") {
+		t.Errorf("stop: %q", calls)
+	}
+	says(0, []string{`"state": "stopped"`}, "status", "101")
+	says(0, []string{"running/101"}, "start", "101")
+	if calls := h.pct(); !slices.Equal(calls, []string{"pct start 101"}) {
+		t.Errorf("start: %q", calls)
+	}
+	pid := h.read("pids", "102")
+	says(0, nil, "restart", "102")
+	if h.read("pids", "102") == pid {
+		t.Error("102 was not restarted")
+	}
+	says(0, []string{"volume/102/certs"}, "delete", "102", "--volumes", "--yes")
+	says(0, []string{"container/103", "template/900", "network/phxbr0"}, "delete", "--all", "--volumes", "--yes")
+	left, err := os.ReadDir(h.path("zfs"))
+	confs, _ := filepath.Glob(h.path("pve", "lxc", "*.conf"))
+	if err != nil || len(left)+len(confs) > 0 || len(h.links()) > 1 {
+		t.Errorf("left: %v, %v, %q, %q", err, left, confs, h.links())
+	}
+	if _, err := os.Stat(h.path("root")); !os.IsNotExist(err) {
+		t.Errorf("the root folder is left: %v", err)
+	}
+}

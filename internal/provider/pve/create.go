@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -165,7 +166,7 @@ func (Container) detach(ctx context.Context, h host.Host, s spec.Container) erro
 				return err
 			}
 		}
-		if !ok {
+		if _, err := h.Lstat(r.Path); !ok || err != nil && !c.names(r.Volume) {
 			continue
 		}
 		keep = append(keep, r.Volume)
@@ -185,6 +186,13 @@ func (Container) detach(ctx context.Context, h host.Host, s spec.Container) erro
 		}
 	}
 	return edit(ctx, h, p, s.ID, func(c *conf) bool { return takeOut(c, keep) })
+}
+
+// names tells whether the file speaks of a volume, mounted or unused.
+func (c *conf) names(volume string) bool {
+	return slices.ContainsFunc(c.current().lines, func(l line) bool {
+		return (mountKey.MatchString(l.key) || unusedKey.MatchString(l.key)) && parseProperty(l.value, "volume").word == volume
+	})
 }
 
 // found is the record of a volume that is mounted and that the notes do not speak of yet.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -199,13 +200,22 @@ func (c *conf) note(v spec.Volume, r record) bool {
 	if old, ok := c.recorded(v); ok && old == r {
 		return false
 	}
-	var notes []string
-	for _, n := range c.current().description() {
-		if _, same := parseRecord(v, n); !same {
-			notes = append(notes, n)
-		}
+	c.unnote(v)
+	c.setDescription(append(c.current().description(), r.line(v)))
+	return true
+}
+
+// unnote takes a volume's record out of the notes; false: there is none.
+func (c *conf) unnote(v spec.Volume) bool {
+	have := c.current().description()
+	notes := slices.DeleteFunc(slices.Clone(have), func(n string) bool {
+		_, same := parseRecord(v, n)
+		return same
+	})
+	if len(notes) == len(have) {
+		return false
 	}
-	c.setDescription(append(notes, r.line(v)))
+	c.setDescription(notes)
 	return true
 }
 
@@ -268,6 +278,9 @@ func (Volume) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.
 		if _, err := pct(ctx, h, v.Container, callLimit, "set", v.Container, "--delete", key); err != nil {
 			return err
 		}
+	}
+	if err := edit(ctx, h, *v.Proxmox, v.Container, func(c *conf) bool { return c.unnote(v) }); err != nil {
+		return err
 	}
 	return forget(h, v)
 }
