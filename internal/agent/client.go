@@ -43,13 +43,25 @@ func Dial(ctx context.Context, argv []string, blobs func(string) (io.ReadCloser,
 	stop := func() error { return errors.Join(p.Stdin.Close(), p.Wait()) }
 	c := NewClient(p.Stdout, p.Stdin, stop, blobs, changing)
 	m, err := c.call(ctx, message{Op: opHello})
-	if err != nil || m.Hello == nil {
-		p.Kill()
-		cause := c.Close() // tells what the command said
-		return nil, fmt.Errorf("cannot reach the agent: %w", errors.Join(cause, err))
+	if err == nil && m.Hello == nil {
+		err = errors.New("it did not introduce itself")
+	}
+	if err != nil {
+		_ = p.Kill() // it may have ended by itself
+		return nil, unreachable(argv, err, c.Close())
 	}
 	c.Hello = *m.Hello
 	return c, nil
+}
+
+// unreachable names the command, and what it said where it ended badly by itself.
+func unreachable(argv []string, cause, ended error) error {
+	var run *host.RunError
+	if errors.As(ended, &run) && run.Code >= 0 {
+		cause = errors.Join(run.Cause, cause)
+		return fmt.Errorf("cannot reach the agent: %w", &host.RunError{Argv: argv, Output: run.Output, Code: run.Code, Cause: cause})
+	}
+	return fmt.Errorf("cannot reach the agent: %w", &host.RunError{Argv: argv, Code: -1, Cause: cause})
 }
 
 // NewClient talks to an agent over r and w; stop ends it and waits for it.
@@ -104,6 +116,9 @@ func (c *Client) call(ctx context.Context, m message) (message, error) {
 	if err := c.conn.send(m); err != nil {
 		return message{}, errors.Join(engine.ErrDisconnected, err)
 	}
+	if m.Op == opApply && c.stopped(ctx, answer) {
+		ctx = engine.Lasting(ctx)
+	}
 	select {
 	case a, ok := <-answer:
 		if !ok {
@@ -114,7 +129,21 @@ func (c *Client) call(ctx context.Context, m message) (message, error) {
 		}
 		return a, nil
 	case <-ctx.Done():
-		return message{}, ctx.Err()
+		return message{}, engine.Ended(ctx)
+	}
+}
+
+// stopped waits until there is an answer, which it puts back, or ctx ends. Then the agent is told to begin nothing more: a change
+// that is under way is waited for.
+func (c *Client) stopped(ctx context.Context, answer chan message) bool {
+	select {
+	case a, ok := <-answer:
+		if ok {
+			answer <- a
+		}
+		return false
+	case <-ctx.Done():
+		return engine.Lasting(ctx).Err() == nil && c.conn.send(message{Op: opStop}) == nil
 	}
 }
 

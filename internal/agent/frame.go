@@ -32,6 +32,7 @@ const (
 	opObserve = "observe"
 	opApply   = "apply"
 	opCheck   = "check"
+	opStop    = "stop"   // nothing more is to be begun; not answered
 	opWant    = "want"   // from the agent: send the blob
 	opChange  = "change" // from the agent: an object is about to be changed
 )

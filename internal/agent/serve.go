@@ -33,6 +33,7 @@ type Server struct {
 	Session func(context.Context) (func(), error)
 
 	conn   *conn
+	stop   func() // nothing more is begun
 	target *engine.LocalTarget
 	mu     sync.Mutex // guards blobs and next
 	blobs  map[uint32]*io.PipeWriter
@@ -42,12 +43,13 @@ type Server struct {
 
 // Serve answers requests, many at once, until r ends; then what is under way is cancelled and awaited.
 func (s *Server) Serve(ctx context.Context, r io.Reader, w io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
+	lasting, cancel := context.WithCancel(engine.Lasting(ctx))
+	defer cancel()
+	ctx, s.stop = engine.Interruptible(lasting, ctx)
 	s.conn, s.blobs = newConn(r, w), map[uint32]*io.PipeWriter{}
 	if s.Session != nil {
 		release, err := s.Session(ctx)
 		if err != nil {
-			cancel()
 			return err
 		}
 		defer release()
@@ -72,6 +74,8 @@ func (s *Server) read(ctx context.Context) error {
 		switch {
 		case m == nil:
 			s.piece(id, piece)
+		case m.Op == opStop:
+			s.stop()
 		case m.Op == opWant: // the hypervisor's answer: it has no such blob
 			s.close(m.ID, &fs.PathError{Op: "fetch", Path: m.Blob, Err: fs.ErrNotExist})
 		default:
@@ -165,17 +169,12 @@ func (s *Server) hangUp() {
 }
 
 func pack(err error) *failure {
-	f := &failure{Message: err.Error(), Permanent: provider.IsPermanent(err)}
-	var p *provider.PermanentError
-	if errors.As(err, &p) {
-		f.Hint = p.Hint
-	}
-	return f
+	return &failure{Message: err.Error(), Permanent: provider.IsPermanent(err), Hint: engine.Advice(err)}
 }
 
 func (f *failure) unpack() error {
 	if f.Permanent {
 		return provider.PermanentHint(errors.New(f.Message), f.Hint)
 	}
-	return errors.New(f.Message)
+	return provider.WithHint(errors.New(f.Message), f.Hint)
 }

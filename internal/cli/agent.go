@@ -41,10 +41,10 @@ func (a *app) agentCommand() *cobra.Command {
 func (a *app) agentServe(ctx context.Context, changes bool) error {
 	server := agent.Server{
 		Drivers: a.drivers, Hello: agent.Hello{Version: versionOf(ctx)}, Check: answerCheck,
-		Lock: newJointLock(agent.LockPath).lock,
+		Lock: newJointLock(agent.LockPath, 0, nil).lock,
 	}
 	if changes {
-		server.Session = engine.SharedLock(agent.SessionPath)
+		server.Session = engine.FileLock{Path: agent.SessionPath, Shared: true}.Lock
 	}
 	return server.Serve(ctx, a.stdin, a.stdout)
 }
@@ -61,7 +61,7 @@ func (a *app) agentDaemon(ctx context.Context) error {
 	}}))
 	daemon := agent.Daemon{
 		Drivers: a.drivers, Host: &host.Local{}, Log: log, Journal: &engine.Journal{Path: agent.EventsPath, By: "agent"},
-		Lock: newJointLock(agent.LockPath).lock, Quiet: engine.FileLock(agent.SessionPath),
+		Lock: newJointLock(agent.LockPath, 0, nil).lock, Quiet: engine.FileLock{Path: agent.SessionPath}.Lock,
 	}
 	return daemon.Run(ctx)
 }

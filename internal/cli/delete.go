@@ -68,6 +68,7 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 	}
 	there := s.there(ctx, gone, func(status json.RawMessage) bool { return len(status) > 0 })
 	// What is not there is deleted too: a delete that was killed may have left parts.
+	defer s.tellStop(ctx)()
 	mutations, err := s.target.Remove(ctx, engine.Among(gone), engine.Delete)
 	if err == nil && all {
 		var more int

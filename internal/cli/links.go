@@ -108,6 +108,9 @@ func (s *session) dial(ctx context.Context, id string) (*agent.Client, error) {
 	if s.changes {
 		argv = append(argv, "--"+changesFlag)
 	}
+	limit := s.limits.hello()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no hello within %s", limit))
+	defer cancel()
 	return agent.Dial(ctx, argv, s.blob, s.changing)
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 )
@@ -16,7 +17,10 @@ type jointLock struct {
 	unlock func()
 }
 
-func newJointLock(path string) *jointLock { return &jointLock{take: engine.FileLock(path)} }
+// newJointLock makes one; waiting, where there is one, hears for whom it is waited.
+func newJointLock(path string, after time.Duration, waiting func(*engine.LockedError)) *jointLock {
+	return &jointLock{take: engine.FileLock{Path: path, After: after, Waiting: waiting}.Lock}
+}
 
 func (l *jointLock) lock(ctx context.Context) (func(), error) {
 	l.mu.Lock()

@@ -153,7 +153,7 @@ func TestProgramsByURL(t *testing.T) {
 // The changes of one process go on side by side; another process waits until the last of them is done.
 func TestJointLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	ours, others := newJointLock(path), newJointLock(path)
+	ours, others := newJointLock(path, 0, nil), newJointLock(path, 0, nil)
 	first, err := ours.lock(t.Context())
 	if err != nil {
 		t.Fatal(err)

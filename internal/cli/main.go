@@ -46,10 +46,10 @@ func versionOf(ctx context.Context) string {
 	return "dev"
 }
 
-// Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way are ended
-// where their own tools can be, and what was done so far stands: the next run goes on from there.
+// Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way come to their end,
+// and what was done so far stands: the next run goes on from there. At --timeout also those under way are ended.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), proxmox: proxmoxOf(ctx)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx), proxmox: proxmoxOf(ctx)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -70,6 +70,7 @@ type app struct {
 	host           host.Host // the hypervisor; set by begin
 	local          *host.Local
 	drivers        engine.Drivers
+	limits         Limits
 	proxmox        spec.Proxmox // where it would be, on a Proxmox host
 }
 
@@ -219,12 +220,14 @@ func (a *app) command(run func(ctx context.Context, args []string) error) func(*
 		if err := a.begin(); err != nil {
 			return err
 		}
-		ctx := cmd.Context()
+		lasting := context.WithoutCancel(cmd.Context())
 		if a.opts.timeout > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeoutCause(ctx, a.opts.timeout, fmt.Errorf("--timeout %s is over", a.opts.timeout))
+			lasting, cancel = context.WithTimeoutCause(lasting, a.opts.timeout, fmt.Errorf("--timeout %s is over", a.opts.timeout))
 			defer cancel()
 		}
+		ctx, stop := engine.Interruptible(lasting, cmd.Context())
+		defer stop()
 		return run(ctx, args)
 	}
 }

@@ -229,8 +229,12 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 		return m.mark(last, "")
 	case "setfattr":
 		return m.mark(last, c.Argv[4])
-	case "cp", "sh", "lxc-usernsexec":
-		return "", m.MkdirAll(last, 0o755, host.Root)
+	case "cp":
+		return "", m.MkdirAll(filepath.Join(last, "etc"), 0o755, host.Root)
+	case "sh": // tar
+		return "", m.MkdirAll(filepath.Join(strings.TrimPrefix(last, "--directory="), "etc"), 0o755, host.Root)
+	case "lxc-usernsexec": // the script that fits a template
+		return "fit\n", nil
 	case "install":
 		m.put(last, nil, 0o755, host.Root)
 		return "", m.MkdirAll(filepath.Dir(last), 0o755, host.Root)

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 
@@ -102,12 +101,9 @@ func (s *session) stops(ctx context.Context, ids []string) (view.Removed, error)
 		}
 	}
 	there := s.there(ctx, running, func(status json.RawMessage) bool { return stateOf(status) == stateRunning })
+	defer s.tellStop(ctx)()
 	mutations, err := s.target.Remove(ctx, running, engine.Stop)
-	done := view.Removed{Verb: "stopped", Objects: there, Mutations: mutations, Elapsed: s.elapsed()}
-	if err != nil && ctx.Err() != nil {
-		err = errors.Join(context.Cause(ctx), err)
-	}
-	return done, err
+	return view.Removed{Verb: "stopped", Objects: there, Mutations: mutations, Elapsed: s.elapsed()}, err
 }
 
 // there are the addresses of those objects on the hypervisor whose status says so, last ones first. One that cannot be

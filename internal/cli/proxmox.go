@@ -95,9 +95,8 @@ func (s *session) placed(containers []string) []string {
 
 // hinting takes the hint along that a provider's error has.
 func hinting(err error) error {
-	var p *provider.PermanentError
-	if errors.As(err, &p) {
-		return hint(p.Hint, "%w", err)
+	if text := provider.Hint(err); text != "" {
+		return hint(text, "%w", err)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -94,7 +95,9 @@ func (a *app) open() (*session, error) {
 	if a.opts.verbose {
 		watch = func(what string) { a.log.Debug("change", "what", what) }
 	}
-	lock := newJointLock(filepath.Join(h.machine.Root, "lock"))
+	lock := newJointLock(filepath.Join(h.machine.Root, "lock"), s.limits.silence(), func(e *engine.LockedError) {
+		s.view.Event(engine.Event{Stage: engine.Waiting, Err: e})
+	})
 	s.target = engine.NewLocal(a.drivers, a.host, lock.lock, s.changing, watch)
 	s.links = newLinks(s.dial)
 	return s, nil
@@ -121,7 +124,7 @@ func (s *session) blob(sum string) (io.ReadCloser, error) {
 
 func (s *session) engine() *engine.Engine {
 	return &engine.Engine{
-		Local: s.target, Notify: s.view.Event, Consent: engine.Consent{Destroy: s.opts.yes},
+		Local: s.target, Notify: s.view.Event, Consent: engine.Consent{Destroy: s.opts.yes}, Patience: s.limits.Patience,
 		Connect: func(ctx context.Context, id string) (engine.Target, error) { return s.links.fresh(ctx, id) },
 	}
 }
@@ -219,14 +222,35 @@ func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, err
 // apply lets the containers' daemons go on once it is done.
 func (s *session) apply(ctx context.Context, objects []object.Object, containers []string) (view.Applied, error) {
 	s.changes = true
+	defer s.tellStop(ctx)()
 	result, err := s.engine().Apply(ctx, objects)
 	s.close()
 	s.changes = false
 	done := view.Applied{Result: result, Containers: containers, Elapsed: s.elapsed()}
 	if ctx.Err() != nil {
-		done.Stopped = context.Cause(ctx)
+		done.Stopped = stoppedBy(ctx, result)
 	}
 	return done, err
+}
+
+// tellStop says that it was understood when ctx is stopped while changes under way are waited for; what it returns ends that.
+func (s *session) tellStop(ctx context.Context) func() bool {
+	return context.AfterFunc(ctx, func() {
+		if engine.Lasting(ctx).Err() == nil {
+			s.view.Event(engine.Event{Stage: engine.Stopping})
+		}
+	})
+}
+
+// stoppedBy is why the work ended early: where a lock was waited for, who holds it.
+func stoppedBy(ctx context.Context, r engine.Result) error {
+	for _, f := range r.Failures {
+		var locked *engine.LockedError
+		if errors.As(f.Err, &locked) {
+			return locked
+		}
+	}
+	return context.Cause(ctx)
 }
 
 // elapsed is how long the command has been at work.

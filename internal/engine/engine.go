@@ -54,6 +54,8 @@ type Stage string
 
 // The stages of an Event.
 const (
+	Waiting  Stage = "waiting"  // for a lock; Err is the *LockedError, and there is no Object
+	Stopping Stage = "stopping" // nothing more is begun; there is no Object
 	Changing Stage = "changing"
 	Changed  Stage = "changed"
 	Retrying Stage = "retrying"
@@ -171,20 +173,34 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 	}
 	start := time.Now()
 	deadline := start.Add(e.patience())
+	var out Outcome
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		out, err := e.try(ctx, w, filled)
+		again, err := e.try(ctx, w, filled)
+		out.add(again)
 		if err == nil {
 			w.notify(outcomeEvent(filled, out, time.Since(start)))
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations}
+		}
+		if ctx.Err() != nil && out.Delta.Empty() {
+			return done{err: &notBegunError{err}}
 		}
 		if provider.IsPermanent(err) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
 			return done{delta: out.Delta, mutations: out.Mutations, err: err}
 		}
 		w.notify(Event{Stage: Retrying, Object: filled, Delta: out.Delta, Err: err, Elapsed: time.Since(start)})
-		if err := sleep(ctx, wait); err != nil {
-			return done{err: err}
+		if sleep(ctx, wait) != nil {
+			return done{delta: out.Delta, mutations: out.Mutations, err: err}
 		}
 	}
+}
+
+// add is one more try: what the ones before changed was changed too, also where they failed in the end.
+func (o *Outcome) add(again Outcome) {
+	if !again.Delta.Empty() && (o.Delta.Empty() || o.Mutations == 0) {
+		o.Delta = again.Delta
+	}
+	o.After = again.After
+	o.Mutations += again.Mutations
 }
 
 func outcomeEvent(o object.Object, out Outcome, elapsed time.Duration) Event {

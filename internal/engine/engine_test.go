@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -157,8 +159,8 @@ func TestFailureBlocksOnlyDependents(t *testing.T) {
 		t.Fatalf("failures: %+v", res.Failures)
 	}
 	for _, f := range res.Failures[1:] {
-		if f.BlockedBy != "thing/a" {
-			t.Errorf("%s is blocked by %q, want thing/a", f.Address, f.BlockedBy)
+		if f.BlockedBy != "thing/a" || f.Message != "blocked by thing/a: no more room" {
+			t.Errorf("%s is blocked by %q, want thing/a: %s", f.Address, f.BlockedBy, f.Message)
 		}
 	}
 	if got := res.Err().Error(); got != "thing/a: no more room" {
@@ -253,7 +255,7 @@ func TestOrderTellsAllProblems(t *testing.T) {
 }
 
 func TestFileLock(t *testing.T) {
-	lock := FileLock(t.TempDir() + "/a/lock")
+	lock := FileLock{Path: t.TempDir() + "/a/lock"}.Lock
 	unlock, err := lock(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -262,6 +264,8 @@ func TestFileLock(t *testing.T) {
 	defer cancel()
 	if _, err := lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a held lock was given: %v", err)
+	} else if want := fmt.Sprintf("(pid %d, since ", os.Getpid()); !strings.Contains(err.Error(), want) {
+		t.Errorf("%v lacks %q", err, want)
 	}
 	unlock()
 	if unlock, err = lock(context.Background()); err != nil {
@@ -308,5 +312,58 @@ func BenchmarkPlan(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// What a failed try changed was changed, also where the next one finds nothing left to do.
+func TestEveryTryCounts(t *testing.T) {
+	m := newThings()
+	m.fail["thing/a"] = func(attempt int) error {
+		if attempt > 1 {
+			return nil
+		}
+		m.values["thing/a"] = "1" // made, and reported as failed
+		return errors.New("not now")
+	}
+	res, _ := engineOf(m).Apply(context.Background(), []object.Object{obj("a", "1")})
+	if res.Err() != nil || res.Mutations != 1 || len(res.Plan.Changes) != 1 {
+		t.Errorf("%v, %d mutations, changes %v; want none, 1 and 1", res.Err(), res.Mutations, res.Plan.Changes)
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	run := func(cause error) error { return &host.RunError{Argv: []string{"ip", "link"}, Code: -1, Cause: cause} }
+	for want, err := range map[string]error{
+		"ask her":           provider.PermanentHint(errors.New("no"), "ask her"),
+		"install ip":        run(fs.ErrNotExist),
+		"where it hangs":    fmt.Errorf("x: %w", run(context.DeadlineExceeded)),
+		"why it fails":      run(errors.New("exit status 1")),
+		"df /a":             &fs.PathError{Op: "write", Path: "/a/b", Err: syscall.ENOSPC},
+		"dmesg":             &fs.PathError{Op: "write", Path: "/a/b", Err: syscall.EIO},
+		"ls -ld '/a b'":     &fs.PathError{Op: "open", Path: "/a b", Err: fs.ErrPermission},
+		"run phoenix again": errors.New("something"),
+	} {
+		if got := Advice(err); !strings.Contains(got, want) {
+			t.Errorf("%v: %q lacks %q", err, got, want)
+		}
+	}
+	if got := Advice(context.Canceled); got != "" {
+		t.Errorf("after an interrupt: %q", got)
+	}
+}
+
+// A stop lets what was begun come to its end and begins nothing more; the end of the context itself does not wait.
+func TestInterruptible(t *testing.T) {
+	m := newThings()
+	stop, interrupt := context.WithCancelCause(context.Background())
+	ctx, cancel := Interruptible(context.Background(), stop)
+	defer cancel()
+	m.gate = func(object.Address) { interrupt(errors.New("no more")); <-ctx.Done() }
+	res, _ := engineOf(m).Apply(ctx, []object.Object{obj("a", "1"), obj("b", "2", "thing/a")})
+	if m.values["thing/a"] != "1" || len(m.values) != 1 {
+		t.Errorf("made: %v, want a alone", m.values)
+	}
+	if left := res.Left(); len(left) != 1 || left[0] != "thing/b" || res.Failures[0].Message != "not begun: no more" {
+		t.Errorf("left: %v, %+v", left, res.Failures)
 	}
 }

@@ -112,11 +112,26 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return unlessEnded(ctx, err)
 		}
 		k.release(woken)
-		if slices.Contains(woken, also) {
+		if beyond, err := k.beyond(woken); err != nil {
+			return err
+		} else if beyond {
 			fullDue = time.Time{}
 		}
 	}
 	return nil
+}
+
+// beyond is whether something was woken that only a full round looks at.
+func (k *Keeper) beyond(woken []object.Address) (bool, error) {
+	if len(woken) == 0 {
+		return false, nil
+	}
+	objects, err := k.Objects(false)
+	near := map[object.Address]bool{}
+	for _, o := range objects {
+		near[o.Address] = true
+	}
+	return slices.ContainsFunc(woken, func(a object.Address) bool { return !near[a] }), err
 }
 
 func unlessEnded(ctx context.Context, err error) error {

@@ -74,7 +74,10 @@ func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Ou
 	if obs, err = d.Observe(ctx, t.host, o); err != nil || obs.Delta.Empty() {
 		return Outcome{After: obs}, err
 	}
-	return t.change(ctx, d, o, obs, c)
+	if ctx.Err() != nil {
+		return Outcome{}, Ended(ctx)
+	}
+	return t.change(Lasting(ctx), d, o, obs, c)
 }
 
 func (t *LocalTarget) change(ctx context.Context, d provider.Erased, o object.Object, obs provider.Observation, c Consent) (Outcome, error) {

@@ -26,7 +26,8 @@ func Stop(ctx context.Context, d provider.Erased, h host.Host, o object.Object) 
 }
 
 // Remove uses a power on objects of this host, dependents before what they depend on. Objects that lack it are passed over.
-// It goes on after a failure and returns all of them. mutations counts the changing calls.
+// It goes on after a failure and returns all of them; a stop
+// lets the one under way come to its end. mutations counts the changing calls.
 func (t *LocalTarget) Remove(ctx context.Context, objects []object.Object, power Power) (mutations int, err error) {
 	ordered, diags := plan.Order(Among(objects))
 	if err := diags.Err(); err != nil {
@@ -40,15 +41,26 @@ func (t *LocalTarget) Remove(ctx context.Context, objects []object.Object, power
 	counted := host.NewCounted(t.host, t.watch)
 	var errs []error
 	for i := len(ordered) - 1; i >= 0; i-- {
+		if ctx.Err() != nil {
+			errs = append(errs, &StoppedError{Err: Ended(ctx), Left: backwards(ordered[:i+1])})
+			break
+		}
 		d, err := t.drivers.Find(ordered[i])
 		if err == nil {
-			err = power(ctx, d, counted, ordered[i])
+			err = power(Lasting(ctx), d, counted, ordered[i])
 		}
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			errs = append(errs, err)
 		}
 	}
 	return counted.Mutations(), errors.Join(errs...)
+}
+
+func backwards(objects []object.Object) (out []object.Address) {
+	for _, o := range slices.Backward(objects) {
+		out = append(out, o.Address)
+	}
+	return out
 }
 
 // Among drops the dependencies that lead out of the list, for work on a part of the objects.

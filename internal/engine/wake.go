@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,20 +38,42 @@ type Wake struct {
 	cancelled int                         // eventfd(2)
 	watched   map[string]int32            // folder or file -> watch descriptor
 	names     map[int32]map[string]owners // watch descriptor -> name in the folder ("" is the thing itself) -> who rests on it
-	processes map[int]process             // process id -> its pidfd
+	processes map[handle]process          // their pidfd, or their list of mounts
 	onLinks   owners
 }
 
 type owners []object.Address
+
+// handle is what of a process is watched: its end, or the mounts that it sees.
+type handle struct {
+	pid    int
+	mounts bool
+}
 
 type process struct {
 	fd     int
 	owners owners
 }
 
+// open gives what poll(2) waits on: a pidfd becomes readable at the end of the process, a list of mounts has an exceptional condition
+// after a change (proc_pid_mountinfo(5)).
+func (h handle) open() (fd int, err error) {
+	if h.mounts {
+		return unix.Open("/proc/"+strconv.Itoa(h.pid)+"/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	return unix.PidfdOpen(h.pid, 0)
+}
+
+func (h handle) events() int16 {
+	if h.mounts {
+		return unix.POLLPRI
+	}
+	return unix.POLLIN
+}
+
 // NewWake opens what is needed; Close gives it back.
 func NewWake() (*Wake, error) {
-	w := &Wake{watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[int]process{}}
+	w := &Wake{watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[handle]process{}}
 	var err error
 	if w.files, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
@@ -90,14 +113,17 @@ func (w *Wake) Close() error {
 func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err error) {
 	known := maps.Clone(w.watched)
 	w.names, w.onLinks = map[int32]map[string]owners{}, nil
-	used, alive := map[string]bool{}, map[int]owners{}
+	used, alive := map[string]bool{}, map[handle]owners{}
 	var errs []error
 	for a, watch := range watches {
 		for _, path := range watch.Paths {
 			errs = append(errs, w.watchPath(path, a, used))
 		}
 		for _, pid := range watch.Processes {
-			alive[pid] = append(alive[pid], a)
+			alive[handle{pid: pid}] = append(alive[handle{pid: pid}], a)
+		}
+		for _, pid := range watch.Mounts {
+			alive[handle{pid, true}] = append(alive[handle{pid, true}], a)
 		}
 		if watch.Links {
 			w.onLinks = append(w.onLinks, a)
@@ -147,25 +173,25 @@ func (w *Wake) add(path, name string, a object.Address, used map[string]bool) er
 	return nil
 }
 
-func (w *Wake) watchProcesses(alive map[int]owners) (added bool, err error) {
+func (w *Wake) watchProcesses(alive map[handle]owners) (added bool, err error) {
 	var errs []error
-	for pid, p := range w.processes {
-		if _, still := alive[pid]; !still {
+	for h, p := range w.processes {
+		if _, still := alive[h]; !still {
 			errs = append(errs, unix.Close(p.fd))
-			delete(w.processes, pid)
+			delete(w.processes, h)
 		}
 	}
-	for pid, who := range alive {
-		p, known := w.processes[pid]
+	for h, who := range alive {
+		p, known := w.processes[h]
 		if !known {
-			fd, err := unix.PidfdOpen(pid, 0)
+			fd, err := h.open()
 			if err != nil {
 				fd = -1 // ended since it was seen: Wait tells at once
 			}
 			p.fd, added = fd, true
 		}
 		p.owners = who
-		w.processes[pid] = p
+		w.processes[h] = p
 	}
 	return added, errors.Join(errs...)
 }
@@ -201,14 +227,14 @@ func (w *Wake) Wait(ctx context.Context, limit time.Duration) ([]object.Address,
 func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
 	fds := []unix.PollFd{{Fd: int32(w.cancelled), Events: unix.POLLIN}, {Fd: int32(w.files), Events: unix.POLLIN}, {Fd: int32(w.links), Events: unix.POLLIN}}
 	var woken []object.Address
-	var pids []int
-	for pid, p := range w.processes {
+	var handles []handle
+	for h, p := range w.processes {
 		if p.fd < 0 {
 			woken = append(woken, p.owners...)
-			delete(w.processes, pid)
+			delete(w.processes, h)
 			continue
 		}
-		fds, pids = append(fds, unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}), append(pids, pid)
+		fds, handles = append(fds, unix.PollFd{Fd: int32(p.fd), Events: h.events()}), append(handles, h)
 	}
 	if len(woken) > 0 {
 		return woken, nil
@@ -229,15 +255,22 @@ func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
 		drain(w.links)
 		woken = append(woken, w.onLinks...)
 	}
-	for i, pid := range pids {
+	for i, h := range handles {
 		if fds[3+i].Revents != 0 {
-			p := w.processes[pid]
-			woken = append(woken, p.owners...)
-			_ = unix.Close(p.fd) // the process is gone
-			delete(w.processes, pid)
+			woken = append(woken, w.changed(h)...)
 		}
 	}
 	return woken, nil
+}
+
+// changed is who rests on a process that is gone or whose mounts have changed.
+func (w *Wake) changed(h handle) owners {
+	p := w.processes[h]
+	if !h.mounts {
+		_ = unix.Close(p.fd) // the process is gone
+		delete(w.processes, h)
+	}
+	return p.owners
 }
 
 // readFiles takes what inotify has. A queue that ran over, or a watch that was taken away, wakes everybody it may concern.

@@ -32,11 +32,16 @@ func TestWake(t *testing.T) {
 	child := exec.Command("sleep", "60")
 	must(t, child.Start())
 	defer child.Process.Kill()
+	apart := exec.Command("unshare", "--mount", "sh", "-c", "read x; mount -t tmpfs phxwake /tmp; read x")
+	step, err := apart.StdinPipe()
+	must(t, err)
+	must(t, apart.Start())
+	defer apart.Process.Kill()
 	ended := make(chan error, 1)
 	watches := map[object.Address]provider.Watch{
 		"thing/file": {Paths: []string{file}}, "thing/folder": {Paths: []string{folder}}, "thing/late": {Paths: []string{late}},
 		"thing/linked": {Paths: []string{filepath.Join(dir, "now", "f")}}, "thing/under a file": {Paths: []string{filepath.Join(dir, "plain", "x", "y")}},
-		"thing/process": {Processes: []int{child.Process.Pid}}, "thing/quiet": {Paths: []string{filepath.Join(dir, "quiet")}},
+		"thing/process": {Processes: []int{child.Process.Pid}}, "thing/mounts": {Mounts: []int{apart.Process.Pid}}, "thing/quiet": {Paths: []string{filepath.Join(dir, "quiet")}},
 	}
 	for _, c := range []struct {
 		name string
@@ -57,6 +62,13 @@ func TestWake(t *testing.T) {
 		{"folder above comes into being", "thing/late", func() error { return os.MkdirAll(filepath.Dir(late), 0o700) }},
 		{"comes into being", "thing/late", func() error { return os.WriteFile(late, nil, 0o600) }},
 		{"replaced behind a link", "thing/linked", func() error { return os.WriteFile(filepath.Join(dir, "v1", "f"), []byte("x"), 0o600) }},
+		{"something is mounted", "thing/mounts", func() error {
+			if os.Geteuid() != 0 {
+				t.Skip("mounting needs root")
+			}
+			_, err := step.Write([]byte("\n"))
+			return err
+		}},
 		{"process ends", "thing/process", func() error {
 			go func() { ended <- child.Wait() }()
 			return child.Process.Kill()

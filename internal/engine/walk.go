@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"sync"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -88,9 +89,11 @@ func (w *walk) run(ctx context.Context, one step) Result {
 func (w *walk) do(ctx context.Context, i int, one step) done {
 	o := w.objects[i]
 	d := done{}
-	if culprit := w.blocked(o); culprit != "" {
-		d.err = &blockedError{by: culprit}
-	} else if d.err = ctx.Err(); d.err == nil {
+	if blocked := w.blocked(o); blocked != nil {
+		d.err = blocked
+	} else if ctx.Err() != nil {
+		d.err = &notBegunError{Ended(ctx)}
+	} else {
 		d = one(ctx, w, o)
 	}
 	d.index = i
@@ -103,24 +106,31 @@ func (w *walk) do(ctx context.Context, i int, one step) done {
 	return d
 }
 
-type blockedError struct{ by object.Address }
+type blockedError struct {
+	by    object.Address
+	cause error
+}
 
-func (e *blockedError) Error() string { return "blocked by " + string(e.by) }
+// Error names the object and the first line of what is wrong with it.
+func (e *blockedError) Error() string {
+	cause, _, _ := strings.Cut(e.cause.Error(), "\n")
+	return fmt.Sprintf("blocked by %s: %s", e.by, strings.TrimPrefix(cause, string(e.by)+": "))
+}
 
-// blocked names the failed object at the root of why o cannot be done.
-func (w *walk) blocked(o object.Object) object.Address {
+// blocked names the failed object at the root of why o cannot be done; nil: it can be.
+func (w *walk) blocked(o object.Object) error {
 	for _, dep := range o.Dependencies() {
-		d := w.done(dep)
-		if d.err == nil {
+		err := w.done(dep).err
+		if err == nil {
 			continue
 		}
-		var b *blockedError
-		if errors.As(d.err, &b) {
-			return b.by
+		var root *blockedError
+		if errors.As(err, &root) {
+			return root
 		}
-		return dep
+		return &blockedError{by: dep, cause: err}
 	}
-	return ""
+	return nil
 }
 
 func (w *walk) done(a object.Address) *done {
@@ -249,10 +259,8 @@ func failure(o object.Object, err error) Failure {
 	var b *blockedError
 	if errors.As(err, &b) {
 		f.BlockedBy = b.by
+		return f
 	}
-	var p *provider.PermanentError
-	if errors.As(err, &p) {
-		f.Hint = p.Hint
-	}
+	f.Hint = Advice(err)
 	return f
 }

@@ -4,6 +4,7 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"net"
 	"strings"
@@ -17,7 +18,7 @@ type Command struct {
 	Dir     string        // working folder; empty: /
 	Stdin   []byte        // secrets go here, never into Argv
 	Mutates bool          // changes the system; observing commands leave it false
-	Limit   time.Duration // 0: two minutes. At its end SIGTERM, 5 s later SIGKILL
+	Limit   time.Duration // 0: two minutes. At its end SIGTERM to it and what it started, 5 s later SIGKILL
 }
 
 // Result is what a command left behind. Output is capped at 1 MiB a stream.
@@ -101,6 +102,11 @@ func (e *RunError) Error() string {
 
 // Unwrap gives the cause.
 func (e *RunError) Unwrap() error { return e.Cause }
+
+// Misread is a command that ended well and whose output makes no sense, for the reason given.
+func Misread(argv []string, r Result, why error) error {
+	return &RunError{Argv: argv, Output: tail(Result{Stdout: r.Stdout}), Code: r.Code, Cause: fmt.Errorf("its output is not understood: %w", why)}
+}
 
 // Quote joins argv so that a POSIX shell reads it back the same.
 func Quote(argv []string) string {

@@ -182,3 +182,37 @@ func listing(t *testing.T, dir string) string {
 	}
 	return string(out)
 }
+
+// At its limit a command ends with all it has started, also where that does not heed SIGTERM and holds the pipes.
+func TestLimitEndsTheWholeGroup(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pids")
+	script := `trap "" TERM; sleep 600 & echo $! $$ >"$1.new"; mv "$1.new" "$1"; wait; sleep 600`
+	start := time.Now()
+	_, err := (&Local{Grace: 50 * time.Millisecond}).Run(context.Background(), Command{
+		Argv: []string{"sh", "-c", script, "sh", pids}, Limit: 200 * time.Millisecond,
+	})
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 3*time.Second {
+		t.Errorf("after %s: %v", time.Since(start), err)
+	}
+	raw, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range strings.Fields(string(raw)) {
+		if !ends(pid) {
+			t.Errorf("process %s lives on", pid)
+		}
+	}
+}
+
+// ends waits a little for a process to be gone, or dead and not waited for yet.
+func ends(pid string) bool {
+	for range 200 {
+		stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return true
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return false
+}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,8 +17,10 @@ import (
 	"path/filepath"
 	"sort"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/durable"
 )
@@ -33,6 +36,8 @@ const (
 type Local struct {
 	// Blob opens the blob with that SHA-256 (hex); nil, or an error that is fs.ErrNotExist: there is none.
 	Blob func(ctx context.Context, sha256 string) (io.ReadCloser, error)
+	// Grace is the time between SIGTERM and SIGKILL for a command that is over its limit; 0: 5 s.
+	Grace time.Duration
 }
 
 var _ Host = (*Local)(nil)
@@ -57,9 +62,11 @@ func (l *Local) Run(ctx context.Context, c Command) (Result, error) {
 	}
 	out, errs := &capped{limit: outputLimit}, &capped{limit: outputLimit}
 	cmd.Stdout, cmd.Stderr = out, errs
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = killDelay
+	l.group(cmd)
 	err := cmd.Run()
+	if ctx.Err() != nil && cmd.Process != nil {
+		_ = signalGroup(cmd, syscall.SIGKILL) // what SIGTERM did not end; there may be nothing
+	}
 	res := Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: cmd.ProcessState.ExitCode()}
 	if err == nil {
 		return res, nil
@@ -71,6 +78,22 @@ func (l *Local) Run(ctx context.Context, c Command) (Result, error) {
 		err = fmt.Errorf("gave up after %s: %w", limit, ctx.Err())
 	}
 	return res, &RunError{Argv: c.Argv, Output: tail(res), Code: res.Code, Cause: err}
+}
+
+// group gives the command a process group of its own: a Ctrl-C at the terminal must not cut a change in two, and what the
+// command has started ends with it. Where phoenix is killed the command is told to end, so that it does not work on beside the
+// next phoenix.
+func (l *Local) group(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.Cancel = func() error { return signalGroup(cmd, syscall.SIGTERM) }
+	cmd.WaitDelay = cmp.Or(l.Grace, killDelay)
+}
+
+func signalGroup(cmd *exec.Cmd, s syscall.Signal) error {
+	if err := syscall.Kill(-cmd.Process.Pid, s); !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return os.ErrProcessDone
 }
 
 func searchPath() string {
@@ -88,7 +111,15 @@ func tail(r Result) string {
 	if len(b) > errorLimit {
 		b = b[len(b)-errorLimit:]
 	}
-	return string(b)
+	return strings.Map(printable, strings.ToValidUTF8(string(b), "?"))
+}
+
+// printable keeps what a command said from doing something to the terminal.
+func printable(r rune) rune {
+	if unicode.IsControl(r) && r != '\n' && r != '\t' {
+		return '?'
+	}
+	return r
 }
 
 // capped keeps the first limit bytes and takes the rest without keeping it, so that a talkative child never blocks. The buffer is

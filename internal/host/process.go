@@ -23,6 +23,7 @@ func (l *Local) Start(argv []string) (*Process, error) {
 	cmd.Dir = "/"
 	// Its own group: a Ctrl-C at the terminal must not cut a change inside the container in two.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = killDelay // what it leaves behind may hold its pipes
 	p := &Process{argv: argv, cmd: cmd, stderr: &capped{limit: errorLimit}}
 	cmd.Stderr = p.stderr
 	var err error
@@ -38,13 +39,13 @@ func (l *Local) Start(argv []string) (*Process, error) {
 	return p, nil
 }
 
-// Kill ends the process at once.
-func (p *Process) Kill() error { return p.cmd.Process.Kill() }
+// Kill ends the process at once, with what it has started.
+func (p *Process) Kill() error { return signalGroup(p.cmd, syscall.SIGKILL) }
 
 // Wait waits for the end; a code other than 0 is a *RunError.
 func (p *Process) Wait() error {
 	if err := p.cmd.Wait(); err != nil {
-		return &RunError{Argv: p.argv, Output: string(p.stderr.Bytes()), Code: p.cmd.ProcessState.ExitCode(), Cause: err}
+		return &RunError{Argv: p.argv, Output: tail(Result{Stderr: p.stderr.Bytes()}), Code: p.cmd.ProcessState.ExitCode(), Cause: err}
 	}
 	return nil
 }

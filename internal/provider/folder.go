@@ -81,9 +81,12 @@ func folderAddress(v spec.Volume) string {
 }
 
 func (f *Folder) readMark(ctx context.Context, h host.Host) error {
-	res, err := h.Run(ctx, host.Command{Argv: []string{"getfattr", "--absolute-names", "--only-values", "-n", folderMark, "--", f.Path}})
+	argv := []string{"getfattr", "--absolute-names", "--only-values", "-n", folderMark, "--", f.Path}
+	res, err := h.Run(ctx, host.Command{Argv: argv})
 	said := string(res.Stderr)
 	switch {
+	case err == nil && !strings.HasPrefix(string(res.Stdout), spec.KindVolume+"/"):
+		return host.Misread(argv, res, errors.New("no volume's address"))
 	case err == nil:
 		f.Address = string(res.Stdout)
 	case strings.Contains(said, "No such attribute"):

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,10 +17,13 @@ import (
 type Inside struct {
 	Path string // lxcpath; empty: lxc's own, which is Proxmox's
 	ID   string
+	Boot time.Duration // how long a boot may take; 0: BootLimit
 }
 
+func (i Inside) bootLimit() time.Duration { return cmp.Or(i.Boot, BootLimit) }
+
 const (
-	// BootLimit is how long a container may take until its systemd has started everything.
+	// BootLimit is how long a container may usually take until its systemd has started everything.
 	BootLimit = 60 * time.Second
 	bootPoll  = 10 * time.Millisecond
 	startTick = 100 // a second has that many in /proc/PID/stat (proc(5), USER_HZ)
@@ -54,14 +58,19 @@ func NotRunning(r host.Result) bool {
 
 // InitPID is the process id of the container's init; 0: the container does not run.
 func (i Inside) InitPID(ctx context.Context, h host.Host) (int, error) {
-	res, err := h.Run(ctx, host.Command{Argv: i.Tool("lxc-info", "--state", "--pid")})
+	argv := i.Tool("lxc-info", "--state", "--pid")
+	res, err := h.Run(ctx, host.Command{Argv: argv})
 	switch {
-	case err != nil && strings.Contains(string(res.Stdout)+string(res.Stderr), "doesn't exist"):
+	case err != nil && i.Path == "" && strings.Contains(string(res.Stdout)+string(res.Stderr), "doesn't exist"):
 		return 0, nil // lxc hears of Proxmox's containers when they are started first
 	case err != nil:
 		return 0, err
 	}
-	return parseInfo(string(res.Stdout))
+	pid, err := parseInfo(string(res.Stdout))
+	if err != nil {
+		return 0, host.Misread(argv, res, err)
+	}
+	return pid, nil
 }
 
 // parseInfo reads `lxc-info --state --pid`: "State: RUNNING" and, where it runs, "PID: 12" of its init. 0: it does not run.
@@ -73,7 +82,7 @@ func parseInfo(out string) (pid int, err error) {
 	}
 	switch {
 	case f["State"] == "":
-		return 0, fmt.Errorf("lxc-info gave no state: %q", out)
+		return 0, errors.New("no state")
 	case f["PID"] == "":
 		return 0, nil
 	}
@@ -83,10 +92,14 @@ func parseInfo(out string) (pid int, err error) {
 // Booted tells whether the systemd of a running container has started everything. It is asked only while the container is
 // younger than a boot may take.
 func (i Inside) Booted(ctx context.Context, h host.Host, pid int) (bool, error) {
-	if age, err := processAge(h, pid); err != nil || age >= BootLimit {
+	if age, err := processAge(h, pid); err != nil || age >= i.bootLimit() {
 		return true, nil
 	}
-	return i.askSystemd(ctx, h, false)
+	up, err := i.askSystemd(ctx, h, false)
+	if IsPermanent(err) || ctx.Err() != nil {
+		return up, err
+	}
+	return up, nil
 }
 
 func processAge(h host.Host, pid int) (time.Duration, error) {
@@ -114,43 +127,47 @@ func age(stat, uptime string) (time.Duration, error) {
 }
 
 // askSystemd asks systemd inside. With wait it returns when the boot has come to an end, if systemd can be asked at all by now.
-// A degraded system has booted; what failed is for the health check to say.
+// A degraded system has booted; what failed is for the health check to say. The error tells why it has not; only a permanent one
+// is more than that it takes its time.
 func (i Inside) askSystemd(ctx context.Context, h host.Host, wait bool) (bool, error) {
 	argv := []string{"systemctl", "is-system-running"}
 	if wait {
 		argv = append(argv, "--wait")
 	}
-	res, err := i.Attach(ctx, h, host.Command{Limit: BootLimit}, argv...)
+	res, err := i.Attach(ctx, h, host.Command{Limit: i.bootLimit()}, argv...)
 	switch state := strings.TrimSpace(string(res.Stdout)); {
 	case state == "running" || state == "degraded":
 		return true, nil
 	case res.Code == 127:
 		return false, Permanent(fmt.Errorf("container %s has no systemd: %w", i.ID, err))
-	case ctx.Err() != nil:
-		return false, ctx.Err()
+	case err == nil:
+		return false, host.Misread(i.Enter(argv...), res, errors.New("no state of a system"))
 	}
-	return false, nil
+	return false, err
 }
 
 // WaitBooted returns when systemd has started everything. alive fails once the container has ended.
 func (i Inside) WaitBooted(ctx context.Context, h host.Host, alive func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, BootLimit)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, i.bootLimit())
 	defer cancel()
 	tick := time.NewTicker(bootPoll)
 	defer tick.Stop()
 	for {
-		up, err := i.askSystemd(ctx, h, true)
-		if up || err != nil && ctx.Err() == nil {
-			return err
+		up, why := i.askSystemd(ctx, h, true)
+		if up || IsPermanent(why) {
+			return why
 		}
 		if ctx.Err() == nil {
-			if err := alive(ctx); err != nil {
+			if err := alive(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 		select {
+		case <-whole.Done():
+			return whole.Err()
 		case <-ctx.Done():
-			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", i.ID, BootLimit, ctx.Err())
+			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", i.ID, i.bootLimit(), why)
 		case <-tick.C:
 		}
 	}

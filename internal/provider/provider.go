@@ -49,6 +49,7 @@ type Scheduler[Spec, Status any] interface {
 type Watch struct {
 	Paths     []string `json:"paths,omitempty"`
 	Processes []int    `json:"processes,omitempty"` // whose end is a change
+	Mounts    []int    `json:"mounts,omitempty"`    // processes, a change of whose mounts is one
 	Links     bool     `json:"links,omitempty"`     // network interfaces and their addresses
 }
 
@@ -190,6 +191,29 @@ func Permanent(err error) error { return &PermanentError{Err: err} }
 
 // PermanentHint is Permanent with what a person should do.
 func PermanentHint(err error, hint string) error { return &PermanentError{Err: err, Hint: hint} }
+
+// WithHint keeps what a person should do with an error that trying again may mend.
+func WithHint(err error, hint string) error { return &hintedError{error: err, hint: hint} }
+
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+// Hint is what a person should do; empty: the error does not say.
+func Hint(err error) string {
+	var p *PermanentError
+	var h *hintedError
+	switch {
+	case errors.As(err, &p) && p.Hint != "":
+		return p.Hint
+	case errors.As(err, &h):
+		return h.hint
+	}
+	return ""
+}
 
 // IsPermanent reports whether trying again is of no use.
 func IsPermanent(err error) bool {

@@ -16,48 +16,110 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-var ids = []string{"103", "101", "102"}
+var (
+	ids    = []string{"103", "101", "102"}
+	create = append([]string{"create"}, ids...)
+)
 
 // names the fakes are called by.
-var names = []string{"lxc-start", "lxc-stop", "lxc-info", "lxc-attach", "lxc-usernsexec", "mmdebstrap", "init"}
-
-// proxmoxNames are those of a Proxmox host.
-var proxmoxNames = []string{"pct", "pvesm", "pvesh", "lxc-info", "lxc-attach", "init"}
+var names = []string{
+	"lxc-start", "lxc-stop", "lxc-info", "lxc-attach", "lxc-usernsexec", "mmdebstrap", "init", "fail", "hang", "garbage",
+}
 
 // hypervisor is a network namespace and a tmpfs: bin has phoenix and the fakes, all else is what phoenix makes.
 type hypervisor struct {
-	t       *testing.T
-	proxmox bool
-	name    string // of the namespace
-	base    string
+	t    *testing.T
+	name string   // of the namespace
+	base string   // the folder
+	want []string // its state after a run without a fault
+	made []point  // what that run did
+}
+
+// house is all hypervisors of this process: as many as keep the machine busy, as much of a run is waiting.
+var house []*hypervisor
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, h := range house {
+		if err := h.destroy(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// hypervisors are those of the house, each with its reference.
+func hypervisors(t *testing.T) []*hypervisor {
+	t.Helper()
+	if err := missing(); err != nil {
+		t.Skip(err)
+	}
+	for len(house) < runtime.GOMAXPROCS(0)+1 {
+		h := &hypervisor{name: fmt.Sprintf("%s-kill-%d-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"), os.Getpid(), len(house))}
+		house = append(house, h)
+		h.in(t).stand(h)
+	}
+	var all []*hypervisor
+	for _, h := range house {
+		if h.want == nil {
+			t.Fatal("no hypervisor: see the first test that failed")
+		}
+		all = append(all, h.in(t))
+	}
+	return all
+}
+
+// stand makes the hypervisor; whole is where its parts are kept.
+func (h *hypervisor) stand(whole *hypervisor) {
+	h.t.Helper()
+	var err error
+	if h.base, err = os.MkdirTemp("", "phxkill-"); err != nil {
+		h.t.Fatal(err)
+	}
+	whole.base = h.base
+	h.command("mount", "-t", "tmpfs", "-o", "mode=0711", "phxkill", h.base)
+	h.command("ip", "netns", "add", h.name)
+	h.command("ip", "-n", h.name, "link", "set", "lo", "up")
+	h.build()
+	h.reference()
+	whole.want, whole.made = h.want, h.made
+}
+
+// everywhere does all cases, each in a subtest, on as many hypervisors at once as there are.
+func everywhere[C fmt.Stringer](t *testing.T, all []*hypervisor, cases []C, do func(*hypervisor, C)) {
+	t.Helper()
+	queue := make(chan C)
+	var group sync.WaitGroup
+	for _, h := range all {
+		group.Go(func() {
+			for c := range queue {
+				t.Run(c.String(), func(t *testing.T) { do(h.in(t), c) })
+			}
+		})
+	}
+	for _, c := range cases {
+		queue <- c
+	}
+	close(queue)
+	group.Wait()
 }
 
 func (h *hypervisor) path(parts ...string) string {
 	return filepath.Join(append([]string{h.base}, parts...)...)
 }
 
-func newHost(t *testing.T, proxmox bool) *hypervisor {
-	t.Helper()
-	if err := missing(); err != nil {
-		t.Skip(err)
-	}
-	// The path is the same in every run: it is part of what is compared.
-	h := &hypervisor{t: t, proxmox: proxmox, name: fmt.Sprintf("%s-kill-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"), os.Getpid())}
-	var err error
-	if h.base, err = os.MkdirTemp("", "phxkill-"); err != nil {
-		t.Fatal(err)
-	}
-	h.command("mount", "-t", "tmpfs", "-o", "mode=0711", "phxkill", h.base)
-	h.command("ip", "netns", "add", h.name)
-	t.Cleanup(h.destroy)
-	h.command("ip", "-n", h.name, "link", "set", "lo", "up")
-	h.build()
-	return h
+// in is the same hypervisor for a test.
+func (h *hypervisor) in(t *testing.T) *hypervisor {
+	other := *h
+	other.t = t
+	return &other
 }
 
 // missing says why this cannot run here.
@@ -80,21 +142,24 @@ func repo() string {
 
 func (h *hypervisor) build() {
 	h.t.Helper()
+	if err := os.Mkdir(h.path("bin"), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
 	if err := os.CopyFS(h.path("config"), os.DirFS(filepath.Join(repo(), "examples", "homelab"))); err != nil {
 		h.t.Fatal(err)
 	}
-	links, source := names, "./test/kill/fakes"
-	if h.proxmox {
-		links, source = proxmoxNames, "./test/pve/fakes"
-	}
-	for program, source := range map[string]string{"phoenix": "./test/kill/phoenix", "fakes": source} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.path("bin", program), source)
+	for _, program := range []string{"phoenix", "fakes"} {
+		if first := house[0]; first.base != h.base {
+			h.command("cp", first.path("bin", program), h.path("bin", program))
+			continue
+		}
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.path("bin", program), "./test/kill/"+program)
 		build.Dir, build.Env = repo(), append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			h.t.Fatalf("%v: %v\n%s", build, err, out)
 		}
 	}
-	for _, name := range links {
+	for _, name := range names {
 		if err := os.Link(h.path("bin", "fakes"), h.path("bin", name)); err != nil {
 			h.t.Fatal(err)
 		}
@@ -128,9 +193,9 @@ func (h *hypervisor) write(text string, parts ...string) {
 func (h *hypervisor) reset() {
 	h.t.Helper()
 	h.end()
-	for _, link := range []string{"phxbr0", "in103", "in101", "in102"} {
-		_ = exec.Command("ip", "-n", h.name, "link", "delete", link).Run() // there may be none
-	}
+	links := exec.Command("ip", "-n", h.name, "-force", "-batch", "-")
+	links.Stdin = strings.NewReader("link delete phxbr0\nlink delete in103\nlink delete in101\nlink delete in102\n")
+	_ = links.Run() // there may be none
 	left, err := os.ReadDir(h.base)
 	if err != nil {
 		h.t.Fatal(err)
@@ -156,52 +221,67 @@ func (h *hypervisor) reset() {
 		h.t.Fatal(err)
 	}
 	h.write(string(raw), "cache", "artifacts", "index.json")
-	if h.proxmox {
-		h.install()
-	}
 }
 
 // end kills every process in the namespace and waits until they are gone.
 func (h *hypervisor) end() {
+	h.t.Helper()
+	if err := endAll(h.name); err != nil {
+		h.t.Error(err)
+	}
+}
+
+func endAll(namespace string) error {
 	for range 1000 {
-		pids := h.processes()
-		if len(pids) == 0 {
-			return
+		pids, err := inside(namespace)
+		if len(pids) == 0 || err != nil {
+			return err
 		}
 		for pid := range pids {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // may have ended by itself
 		}
 		time.Sleep(2 * time.Millisecond) // between two looks
 	}
-	h.t.Errorf("processes do not end: %v", h.processes())
+	return fmt.Errorf("processes in %s do not end", namespace)
 }
 
 // processes are all in the namespace, by what they are called.
 func (h *hypervisor) processes() map[int]string {
-	out, err := exec.Command("ip", "netns", "pids", h.name).Output()
+	h.t.Helper()
+	found, err := inside(h.name)
 	if err != nil {
-		h.t.Fatalf("ip netns pids %s: %v", h.name, err)
+		h.t.Fatal(err)
+	}
+	return found
+}
+
+func inside(namespace string) (map[int]string, error) {
+	out, err := exec.Command("ip", "netns", "pids", namespace).Output()
+	if err != nil {
+		return nil, fmt.Errorf("ip netns pids %s: %w", namespace, err)
 	}
 	found := map[int]string{}
 	for field := range strings.FieldsSeq(string(out)) {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
-			h.t.Fatal(err)
+			return nil, err
 		}
 		if name, err := os.ReadFile("/proc/" + field + "/comm"); err == nil {
 			found[pid] = strings.TrimSpace(string(name))
 		}
 	}
-	return found
+	return found, nil
 }
 
-func (h *hypervisor) destroy() {
-	h.end()
-	h.command("ip", "netns", "delete", h.name)
-	h.command("umount", h.base)
-	if err := os.Remove(h.base); err != nil {
-		h.t.Error(err)
+// destroy leaves nothing.
+func (h *hypervisor) destroy() error {
+	err := endAll(h.name)
+	for _, argv := range [][]string{{"ip", "netns", "delete", h.name}, {"umount", h.base}} {
+		if out, failed := exec.Command(argv[0], argv[1:]...).CombinedOutput(); failed != nil {
+			err = errors.Join(err, fmt.Errorf("%v: %w\n%s", argv, failed, out))
+		}
 	}
+	return errors.Join(err, os.Remove(h.base))
 }
 
 func (h *hypervisor) command(argv ...string) string {
@@ -221,54 +301,103 @@ type result struct {
 
 func (r result) String() string { return fmt.Sprintf("exit %d\n%s%s", r.exit, r.stdout, r.stderr) }
 
+// process is a phoenix that runs.
+type process struct {
+	t              *testing.T
+	cmd            *exec.Cmd
+	stdout, stderr said
+}
+
+// said is what a process has said so far.
+type said struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
 // phoenix runs one command. env is added for the hypervisor's phoenix alone.
 func (h *hypervisor) phoenix(env []string, args ...string) result {
 	h.t.Helper()
+	return h.start(env, args...).wait()
+}
+
+func (h *hypervisor) start(env []string, args ...string) *process {
+	h.t.Helper()
 	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"),
-		"--root", h.path("root"), "--runtime", map[bool]string{false: "lxc", true: "auto"}[h.proxmox], "--timeout", "2m", "-o", "json"}, args...)
-	cmd := exec.Command("nsenter", argv...)
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
+		"--root", h.path("root"), "--runtime", "lxc", "--timeout", "2m", "-o", "json"}, args...)
+	p := &process{t: h.t, cmd: exec.Command("nsenter", argv...)}
+	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
 		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"))
-	if h.proxmox {
-		cmd.Env = append(cmd.Env, "PHX_PROXMOX="+h.base)
-	}
-	cmd.Env = append(cmd.Env, env...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.WaitDelay = 5 * time.Second // what outlives a killed phoenix may hold the pipes
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.WaitDelay = 5 * time.Second // what outlives a killed phoenix may hold the pipes
+	if err := p.cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return p
+}
+
+func (p *process) wait() result {
+	p.t.Helper()
+	if err := p.cmd.Wait(); err != nil && p.cmd.ProcessState == nil {
+		p.t.Fatal(err)
+	}
+	return result{p.stdout.String(), p.stderr.String(), p.cmd.ProcessState.ExitCode()}
+}
+
+type change struct {
+	Address string `json:"address"`
+	Action  string `json:"action"`
 }
 
 // document is what apply and plan print.
 type document struct {
-	Changes []struct {
-		Address string `json:"address"`
-		Action  string `json:"action"`
-	} `json:"changes"`
-	Mutations int `json:"mutations"`
+	Changes   []change `json:"changes"`
+	Mutations int      `json:"mutations"`
+	Failures  []struct {
+		Address   string `json:"address"`
+		Message   string `json:"message"`
+		Hint      string `json:"hint"`
+		BlockedBy string `json:"blocked_by"`
+	} `json:"failures"`
+	Stopped string   `json:"stopped"`
+	Left    []string `json:"left"`
 }
 
 func (h *hypervisor) changes(want int, args ...string) (document, result) {
 	h.t.Helper()
 	r := h.phoenix(nil, args...)
-	var doc document
-	if err := json.Unmarshal([]byte(r.stdout), &doc); r.exit != want || err != nil || doc.Changes == nil {
-		h.t.Fatalf("%v: want exit %d and a document (%v)\n%s", args, want, err, r)
+	if r.exit != want {
+		h.t.Fatalf("%v: want exit %d\n%s", args, want, r)
 	}
-	return doc, r
+	return h.document(r), r
+}
+
+func (h *hypervisor) document(r result) (doc document) {
+	h.t.Helper()
+	if err := json.Unmarshal([]byte(r.stdout), &doc); err != nil || doc.Changes == nil {
+		h.t.Fatalf("want a document (%v)\n%s", err, r)
+	}
+	return doc
 }
 
 // state is everything that stands after a run: files with mode, owner and content, the bridge, processes. Left out is the content of
-// what is another in each run: the CA's root and what is derived from it, process ids, the memory of digests.
+// what is another in each run: the CA's root and what is derived from it, process ids, the memory of digests, the
+// lock's last holder.
 func (h *hypervisor) state() []string {
 	h.t.Helper()
 	var out []string
-	if h.proxmox {
-		out = h.guests()
-	}
 	for _, top := range []string{"root", "cache"} {
 		err := filepath.WalkDir(h.path(top), func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
@@ -325,7 +454,7 @@ func describe(path string) (string, error) {
 	st := fi.Sys().(*syscall.Stat_t)
 	line := fmt.Sprintf("%s %s %d:%d", path, fi.Mode(), st.Uid, st.Gid)
 	variable := strings.Contains(path, "/objects/") || strings.HasSuffix(path, "/ssl/root") || strings.Contains(path, "/pins/") ||
-		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json")
+		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") || strings.HasSuffix(path, "/root/lock")
 	if !fi.Mode().IsRegular() || variable {
 		return line, nil
 	}

@@ -6,22 +6,28 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
-// point is where phoenix is killed.
+// point is where something goes wrong, and what.
 type point struct {
 	where  string // a container's id: the agent in there; empty: the hypervisor's phoenix
-	what   string // the change
+	what   string // the call
 	nth    int    // of equal ones, counted from 1
-	after  bool   // the change has been made
-	parent bool   // where it is an agent: the hypervisor's phoenix ends with it
+	fault  string // kill, fail, hang or garbage
+	after  bool   // the call has been made
+	always bool   // equal calls that follow go wrong too
+	parent bool   // an agent is killed: the hypervisor's phoenix ends with it
 }
 
 func (p point) String() string {
-	when := "before"
+	fault := p.fault + " before"
 	if p.after {
-		when = "after"
+		fault = p.fault + " after"
+	}
+	if p.always {
+		fault += " always"
 	}
 	who := "phoenix"
 	if p.where != "" {
@@ -30,21 +36,23 @@ func (p point) String() string {
 	if p.parent {
 		who += " and phoenix"
 	}
-	return fmt.Sprintf("%s, %s (%d) %.100s", who, when, p.nth, p.what)
+	return fmt.Sprintf("%s, %s (%d) %.100s", who, fault, p.nth, p.what)
 }
 
 func (p point) environment() []string {
-	env := []string{"PHX_KILL=" + p.what, fmt.Sprintf("PHX_NTH=%d", p.nth)}
-	if p.after {
-		env = append(env, "PHX_AFTER=1")
-	}
-	if p.parent {
-		env = append(env, "PHX_PARENT=1")
+	env := []string{"PHX_AT=" + p.what, "PHX_FAULT=" + p.fault, fmt.Sprintf("PHX_NTH=%d", p.nth)}
+	for name, on := range map[string]bool{"PHX_AFTER": p.after, "PHX_ALWAYS": p.always, "PHX_PARENT": p.parent, "PHX_LOOKS": p.looks()} {
+		if on {
+			env = append(env, name+"=1")
+		}
 	}
 	return env
 }
 
-// watch makes every phoenix of the next run write down its changes, and the one that p names die there.
+// looks tells whether it is a command that changes nothing.
+func (p point) looks() bool { return strings.HasPrefix(p.what, "look ") }
+
+// watch makes every phoenix of the next run write down its calls, and lets what p says go wrong there.
 func (h *hypervisor) watch(p point) (own []string) {
 	h.t.Helper()
 	for _, id := range append([]string{""}, ids...) {
@@ -58,6 +66,9 @@ func (h *hypervisor) watch(p point) (own []string) {
 		}
 		h.write(strings.Join(env, "\n")+"\n", "env."+id)
 	}
+	if p.always { // it is there to stay: waiting is of no use
+		own = append(own, "PHX_HASTE=1")
+	}
 	return own
 }
 
@@ -70,19 +81,20 @@ func (h *hypervisor) quiet() {
 
 func (h *hypervisor) calls(id string) string { return h.path("calls." + id) }
 
-// Without a kill two runs from nothing end the same: else the comparison below would say nothing.
-func (h *hypervisor) reference(create []string) (points []point, state []string) {
+// reference makes the state that every run must end in, and notes what is done on the way. Two runs from nothing end the same:
+// else comparing would say nothing.
+func (h *hypervisor) reference() {
 	h.t.Helper()
 	for range 2 {
 		h.reset()
-		if r := h.phoenix(h.watch(point{}), create...); r.exit != 0 {
-			h.t.Fatalf("without a kill: %s", r)
+		if r := h.phoenix(append(h.watch(point{}), "PHX_LOOKS=1"), create...); r.exit != 0 {
+			h.t.Fatalf("without a fault: %s", r)
 		}
 		h.quiet()
-		h.unchanged(create)
-		before := state
-		if state = h.state(); before != nil {
-			h.same("two runs without a kill", before, state)
+		h.unchanged()
+		before := h.want
+		if h.want = h.state(); before != nil {
+			h.same("two runs without a fault", before)
 		}
 	}
 	for _, id := range append([]string{""}, ids...) {
@@ -90,9 +102,8 @@ func (h *hypervisor) reference(create []string) (points []point, state []string)
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		points = append(points, pointsOf(id, string(raw))...)
+		h.made = append(h.made, pointsOf(id, string(raw))...)
 	}
-	return points, state
 }
 
 // pointsOf makes two points of each change. An agent dies alone, or together with the hypervisor's phoenix.
@@ -102,14 +113,14 @@ func pointsOf(id, calls string) (points []point) {
 		what = strings.TrimSuffix(what, "\n")
 		seen[what]++
 		for _, after := range []bool{false, true} {
-			points = append(points, point{where: id, what: what, nth: seen[what], after: after, parent: id != "" && after})
+			points = append(points, point{where: id, what: what, nth: seen[what], fault: "kill", after: after, parent: id != "" && after})
 		}
 	}
 	return points
 }
 
 // unchanged wants an empty plan, and a run that makes no change.
-func (h *hypervisor) unchanged(create []string) {
+func (h *hypervisor) unchanged() {
 	h.t.Helper()
 	if doc, r := h.changes(0, append([]string{"plan", "--detailed-exitcode"}, ids...)...); len(doc.Changes) > 0 {
 		h.t.Errorf("the plan is not empty: %s", r)
@@ -119,8 +130,10 @@ func (h *hypervisor) unchanged(create []string) {
 	}
 }
 
-func (h *hypervisor) same(what string, want, have []string) {
+// same wants the state of the reference.
+func (h *hypervisor) same(what string, want []string) {
 	h.t.Helper()
+	have := h.state()
 	for _, line := range want {
 		if !slices.Contains(have, line) {
 			h.t.Errorf("%s: missing %s", what, line)
@@ -138,76 +151,88 @@ func (h *hypervisor) same(what string, want, have []string) {
 
 // root is the CA's root as its volume has it; empty: none yet.
 func (h *hypervisor) root() string {
-	path := h.path("root", "volumes", "103", "ssl", "root")
-	if h.proxmox {
-		path = h.path("mounts", "103", "ssl", "root")
-	}
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(h.path("root", "volumes", "103", "ssl", "root"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		h.t.Fatal(err)
 	}
 	return string(raw)
 }
 
-// strike runs create until it dies at p. false: it never came there, as another change was made first.
-func (h *hypervisor) strike(p point, create []string) bool {
+// strike runs create until it comes to p. false: it never came there, as another change was made first.
+func (h *hypervisor) strike(p point) (result, bool) {
 	h.t.Helper()
 	for range 5 {
 		h.reset()
 		r := h.phoenix(h.watch(p), create...)
 		_, err := os.Stat(h.calls(p.where) + ".struck")
 		h.quiet()
-		if err != nil {
-			if r.exit != 0 {
-				h.t.Fatalf("not killed, and failed: %s", r)
-			}
-			continue
+		if err == nil {
+			return r, true
 		}
-		// Who lost only an agent goes on by itself.
-		if alone := p.where != "" && !p.parent; alone != (r.exit == 0) || !alone && r.exit != -1 {
-			h.t.Errorf("struck: %s", r)
+		if r.exit != 0 {
+			h.t.Fatalf("never there, and failed: %s", r)
 		}
-		return true
 	}
-	return false
+	return result{}, false
 }
 
-// Killed right before and right after every single change, and run again: the same end, an empty plan, no change after that.
-func TestKilledAnywhere(t *testing.T) {
-	for name, proxmox := range map[string]bool{"lxc": false, "pve": true} {
-		t.Run(name, func(t *testing.T) { killedAnywhere(t, newHost(t, proxmox)) })
+// recovers wants the same end after one more run, and nothing to do after that.
+func (h *hypervisor) recovers() {
+	h.t.Helper()
+	root := h.root()
+	h.changes(0, create...)
+	h.unchanged()
+	h.same("after one more run", h.want)
+	if root != "" && h.root() != root {
+		h.t.Errorf("the CA has another root: %s, then %s", root, h.root())
 	}
 }
 
-func killedAnywhere(t *testing.T, h *hypervisor) {
-	create := append([]string{"create"}, ids...)
-	points, want := h.reference(create)
-	t.Logf("%d kill points; %d things stand at the end", len(points), len(want))
-	step := 1
-	if testing.Short() {
-		step = 9 // odd: before and after take turns
-	}
-	missed, struck := 0, 0
-	for i := 0; i < len(points); i += step {
-		p := points[i]
-		t.Run(p.String(), func(t *testing.T) {
-			h := &hypervisor{t: t, proxmox: h.proxmox, name: h.name, base: h.base}
-			if !h.strike(p, create) {
-				missed++
-				t.Skip("the order of parallel changes was another in each of five runs")
-			}
-			struck++
-			root := h.root()
-			h.changes(0, create...)
-			h.unchanged(create)
-			h.same("after the kill", want, h.state())
-			if root != "" && h.root() != root {
-				t.Errorf("the CA has another root: %s, then %s", root, h.root())
-			}
-		})
-	}
+// tally counts the points that were reached.
+type tally struct{ struck, missed atomic.Int32 }
+
+func (n *tally) miss(t *testing.T) {
+	n.missed.Add(1)
+	t.Skip("the order of parallel changes was another in each of five runs")
+}
+
+func (n *tally) check(t *testing.T) {
+	t.Helper()
+	struck, missed := n.struck.Load(), n.missed.Load()
 	t.Logf("%d struck, %d never reached", struck, missed)
 	if missed*20 > struck {
 		t.Errorf("too many points were never reached: %d of %d", missed, struck+missed)
 	}
+}
+
+// some are all cases, or a ninth of them in short mode: an odd share, so that before and after take turns.
+func some(cases []point) (out []point) {
+	if !testing.Short() {
+		return cases
+	}
+	for i := 0; i < len(cases); i += 9 {
+		out = append(out, cases[i])
+	}
+	return out
+}
+
+// Killed right before and right after every single change, and run again: the same end, an empty plan, no change after that.
+func TestKilledAnywhere(t *testing.T) {
+	all := hypervisors(t)
+	points := slices.DeleteFunc(slices.Clone(all[0].made), point.looks)
+	t.Logf("%d kill points; %d things stand at the end", len(points), len(all[0].want))
+	var n tally
+	everywhere(t, all, some(points), func(h *hypervisor, p point) {
+		r, ok := h.strike(p)
+		if !ok {
+			n.miss(h.t)
+		}
+		n.struck.Add(1)
+		// Who lost only an agent goes on by itself.
+		if alone := p.where != "" && !p.parent; alone != (r.exit == 0) || !alone && r.exit != -1 {
+			h.t.Errorf("struck: %s", r)
+		}
+		h.recovers()
+	})
+	n.check(t)
 }

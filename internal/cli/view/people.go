@@ -1,8 +1,6 @@
 package view
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -30,7 +28,7 @@ func newPeople(o Options) *people {
 	case o.Live:
 		p.progress = &live{out: o.Out, width: o.Width, rows: map[string]*row{}}
 	default:
-		p.progress = &lines{out: o.Out}
+		p.progress = &lines{out: o.Out, err: o.Err}
 	}
 	return p
 }
@@ -122,6 +120,7 @@ func (p *people) Applied(a Applied) {
 	changes := count(made(a.Result), "change")
 	switch broken := untrue(a); {
 	case a.Stopped != nil:
+		p.left(a.Result.Left())
 		p.problem(fmt.Sprintf("stopped: %v (%s, %.1f s)", a.Stopped, changes, took), "run it again: it goes on from where it stands")
 	case broken > 0:
 		fmt.Fprintf(p.Err, "%d of %s true, %s, %.1f s\n", len(a.Containers)-broken, count(len(a.Containers), "container"), changes, took)
@@ -150,9 +149,31 @@ func causes(a Applied) []engine.Failure {
 	if a.Stopped == nil {
 		return a.Result.Failures
 	}
-	return slices.DeleteFunc(slices.Clone(a.Result.Failures), func(f engine.Failure) bool {
-		return f.BlockedBy != "" || errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, context.DeadlineExceeded)
-	})
+	left := a.Result.Left()
+	return slices.DeleteFunc(slices.Clone(a.Result.Failures), func(f engine.Failure) bool { return slices.Contains(left, f.Address) })
+}
+
+// namedLeft is how many objects that are left are named.
+const namedLeft = 60
+
+func (p *people) left(list []object.Address) {
+	if len(list) > 0 {
+		fmt.Fprintf(p.Err, "not done: %s\n", named(list, namedLeft))
+	}
+}
+
+// named lists the first of many.
+func named(list []object.Address, most int) string {
+	more := ""
+	if len(list) > most {
+		more = fmt.Sprintf(" and %d more", len(list)-most)
+		list = list[:most]
+	}
+	names := make([]string, len(list))
+	for i, a := range list {
+		names[i] = string(a)
+	}
+	return strings.Join(names, ", ") + more
 }
 
 // untrue counts the selected containers that a failure is about or is inside of.
@@ -184,10 +205,10 @@ func (p *people) addresses(a Applied) {
 // namedBlocked is how many blocked objects are named.
 const namedBlocked = 6
 
-// failures shows each cause once, then what it blocks in one line.
+// failures shows each cause once, then what it blocks.
 func (p *people) failures(list []engine.Failure) {
-	blocked := map[object.Address][]string{}
-	var causes []object.Address
+	blocked := map[string][]object.Address{}
+	var causes []string
 	for _, f := range list {
 		if f.BlockedBy == "" {
 			place := ""
@@ -198,18 +219,13 @@ func (p *people) failures(list []engine.Failure) {
 			p.problem(fmt.Sprintf("%s%s: %s", f.Address, place, message), f.Hint)
 			continue
 		}
-		if blocked[f.BlockedBy] == nil {
-			causes = append(causes, f.BlockedBy)
+		if blocked[f.Message] == nil {
+			causes = append(causes, f.Message)
 		}
-		blocked[f.BlockedBy] = append(blocked[f.BlockedBy], string(f.Address))
+		blocked[f.Message] = append(blocked[f.Message], f.Address)
 	}
 	for _, c := range causes {
-		names, more := blocked[c], ""
-		if len(names) > namedBlocked {
-			more = fmt.Sprintf(" and %d more", len(names)-namedBlocked)
-			names = names[:namedBlocked]
-		}
-		fmt.Fprintf(p.Err, "blocked by %s: %s%s\n", c, strings.Join(names, ", "), more)
+		fmt.Fprintf(p.Err, "%s\n  so not done: %s\n", c, named(blocked[c], namedBlocked))
 	}
 }
 

@@ -15,7 +15,12 @@ import (
 // programs writes one JSON document to out. Its shapes are a contract.
 type programs struct{ out, err io.Writer }
 
-func (v *programs) Event(engine.Event) {}
+// Event tells on the error output what a person who waits must know.
+func (v *programs) Event(e engine.Event) {
+	if said := aside(e); said != "" {
+		fmt.Fprintln(v.err, said)
+	}
+}
 
 func (v *programs) Validation(x Validation) {
 	if x.Diagnostics == nil {
@@ -39,6 +44,7 @@ type applied struct {
 	Failures  []engine.Failure `json:"failures"`
 	ElapsedMS int64            `json:"elapsed_ms"`
 	Stopped   string           `json:"stopped,omitempty"`
+	Left      []object.Address `json:"left,omitempty"`
 	Health    *health.Report   `json:"health,omitempty"`
 	Addresses []Address        `json:"addresses,omitempty"`
 	Root      *Root            `json:"root,omitempty"`
@@ -50,7 +56,7 @@ func (v *programs) Applied(a Applied) {
 		ElapsedMS: a.Elapsed.Milliseconds(), Health: a.Health, Addresses: a.Addresses, Root: a.Root,
 	}
 	if a.Stopped != nil {
-		doc.Stopped = a.Stopped.Error()
+		doc.Stopped, doc.Left = a.Stopped.Error(), a.Result.Left()
 	}
 	if doc.Failures == nil {
 		doc.Failures = []engine.Failure{}

@@ -24,18 +24,32 @@ type silent struct{}
 func (silent) event(engine.Event) {}
 func (silent) end()               {}
 
+// aside is what is said of an event that is about no object; empty: nothing.
+func aside(e engine.Event) string {
+	switch e.Stage {
+	case engine.Waiting:
+		return "waiting: " + e.Err.Error()
+	case engine.Stopping:
+		return "stopping: what is under way comes to its end; a second signal ends at once"
+	}
+	return ""
+}
+
 // lines writes one plain line for each change that was made.
 type lines struct {
-	mu  sync.Mutex // guards out
-	out io.Writer
+	mu       sync.Mutex // guards both
+	out, err io.Writer
 }
 
 func (l *lines) event(e engine.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if said := aside(e); said != "" {
+		fmt.Fprintln(l.err, said)
+	}
 	if e.Stage != engine.Changed {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	fmt.Fprintf(l.out, "changed %s (%s) %.1fs\n", e.Object.Address, what(e), e.Elapsed.Seconds())
 }
 
@@ -77,6 +91,9 @@ func (l *live) event(e engine.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	name := e.Object.Container
+	if host := l.rows[""]; host != nil {
+		delete(host.busy, "") // what was waited for goes on
+	}
 	r := l.rows[name]
 	if r == nil {
 		r = &row{busy: map[object.Address]string{}}
@@ -84,6 +101,8 @@ func (l *live) event(e engine.Event) {
 	}
 	delete(r.busy, e.Object.Address)
 	switch e.Stage {
+	case engine.Waiting, engine.Stopping:
+		r.busy[""] = aside(e)
 	case engine.Changing:
 		r.busy[e.Object.Address] = string(e.Object.Address) + " (" + what(e) + ")"
 	case engine.Retrying:

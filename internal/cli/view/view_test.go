@@ -50,8 +50,8 @@ func failed() Applied {
 			Mutations: 3,
 			Failures: []engine.Failure{
 				{Address: "unit/103/step-ca.service", Source: object.Source{File: "lxc.json", Line: 7}, Message: "unit/103/step-ca.service: it did not start\nbecause", Hint: "look"},
-				{Address: "trust/101", Message: "blocked by unit/103/step-ca.service", BlockedBy: "unit/103/step-ca.service"},
-				{Address: "agent/101", Message: "blocked by unit/103/step-ca.service", BlockedBy: "unit/103/step-ca.service"},
+				{Address: "trust/101", Message: "blocked by unit/103/step-ca.service: it did not start", BlockedBy: "unit/103/step-ca.service"},
+				{Address: "agent/101", Message: "blocked by unit/103/step-ca.service: it did not start", BlockedBy: "unit/103/step-ca.service"},
 			},
 		},
 	}
@@ -68,7 +68,8 @@ func TestAppliedForPeople(t *testing.T) {
 	want(t, "stderr", errs, `error: unit/103/step-ca.service (lxc.json:7): it did not start
   because
   hint: look
-blocked by unit/103/step-ca.service: trust/101, agent/101
+blocked by unit/103/step-ca.service: it did not start
+  so not done: trust/101, agent/101
 0 of 2 containers true, 1 change, 12.3 s
 `)
 }
@@ -90,7 +91,7 @@ func TestAppliedSummaries(t *testing.T) {
 				{Address: "a/1", Err: context.Canceled, Message: "context canceled"}, {Address: "b/1", BlockedBy: "a/1", Message: "blocked by a/1"},
 				{Address: "c/1", Err: errors.New("real"), Message: "real"},
 			}}},
-			"", "error: c/1: real\nerror: stopped: interrupt signal received (0 changes, 0.0 s)\n  hint: run it again: it goes on from where it stands\n",
+			"", "error: c/1: real\nnot done: a/1, b/1\nerror: stopped: interrupt signal received (0 changes, 0.0 s)\n  hint: run it again: it goes on from where it stands\n",
 		},
 		"addresses": {
 			Applied{
@@ -197,8 +198,8 @@ func TestJSONShapes(t *testing.T) {
 			`{"changes":[{"address":"volume/103/ssl","action":"create","reason":"absent"}],"summary":{"create":1,"delete":0,"replace":0,"update":0},
 			"mutations":3,"elapsed_ms":12345,"health":{"healthy":false,"checks":null},"failures":[
 			{"address":"unit/103/step-ca.service","source":{"file":"lxc.json","line":7},"message":"unit/103/step-ca.service: it did not start\nbecause","hint":"look"},
-			{"address":"trust/101","message":"blocked by unit/103/step-ca.service","blocked_by":"unit/103/step-ca.service"},
-			{"address":"agent/101","message":"blocked by unit/103/step-ca.service","blocked_by":"unit/103/step-ca.service"}]}`},
+			{"address":"trust/101","message":"blocked by unit/103/step-ca.service: it did not start","blocked_by":"unit/103/step-ca.service"},
+			{"address":"agent/101","message":"blocked by unit/103/step-ca.service: it did not start","blocked_by":"unit/103/step-ca.service"}]}`},
 		"status": {func(v View) {
 			v.Status(Status{Containers: []Container{{ID: 103, Name: "ca", State: "running", IP: "10.0.0.1"}}})
 		},

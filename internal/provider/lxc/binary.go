@@ -3,6 +3,7 @@ package lxc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -22,7 +23,8 @@ type Binary struct{}
 
 // BinaryStatus is what was seen of the binary inside.
 type BinaryStatus struct {
-	SHA256 string `json:"sha256"` // lower-case hex
+	SHA256 string `json:"sha256"`           // lower-case hex
+	Daemon int    `json:"daemon,omitempty"` // process id, out here, of what init runs from it; 0: nothing
 }
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -85,8 +87,10 @@ func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	if err != nil || pid == 0 {
 		return nil, err
 	}
+	st := &BinaryStatus{Daemon: daemon(h, pid, s.Target)}
 	if stamped(h, s, pid) {
-		return &BinaryStatus{SHA256: s.SHA256}, nil
+		st.SHA256 = s.SHA256
+		return st, nil
 	}
 	res, err := inside(s.Path, s.ID).Attach(ctx, h, host.Command{}, "sh", "-c", digestScript, "sh", s.Target)
 	if err != nil {
@@ -97,9 +101,20 @@ func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	}
 	digest, _, _ := strings.Cut(string(res.Stdout), " ")
 	if !hexDigest.MatchString(digest) {
-		return nil, fmt.Errorf("container %s gave no digest of %s: %q", s.ID, s.Target, res.Stdout)
+		return nil, host.Misread(inside(s.Path, s.ID).Enter("sh", "-c", digestScript, "sh", s.Target), res, errors.New("no digest"))
 	}
-	return &BinaryStatus{SHA256: digest}, nil
+	st.SHA256 = digest
+	return st, nil
+}
+
+// daemon is the process that a container's init runs from the binary.
+func daemon(h host.Host, pid int, target string) int {
+	for child, exe := range children(h, pid) {
+		if exe == target || strings.HasSuffix(exe, "/rootfs"+target) {
+			return child
+		}
+	}
+	return 0
 }
 
 // Diff implements provider.Driver.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -210,8 +211,12 @@ func clone(ctx context.Context, h host.Host, s spec.Container, root string) erro
 	if m.Inode == 256 && isBtrfs(ctx, h, s.Template) && isBtrfs(ctx, h, filepath.Dir(root)) { // a subvolume's top
 		argv = []string{"btrfs", "--quiet", "subvolume", "snapshot", s.Template, root}
 	}
-	if _, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: cloneLimit}); err != nil {
+	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: cloneLimit})
+	if err != nil {
 		return err
+	}
+	if err := alike(h, s.Template, root); err != nil {
+		return host.Misread(argv, res, err)
 	}
 	for _, p := range s.Programs {
 		if err := install(ctx, h, s.IDMap.Outside(0), p, root); err != nil {
@@ -219,6 +224,19 @@ func clone(ctx context.Context, h host.Host, s spec.Container, root string) erro
 		}
 	}
 	_, err = h.Run(ctx, host.Command{Argv: []string{"sync", "--file-system", root}, Limit: cloneLimit})
+	return err
+}
+
+// alike fails where a copy that is said to be made does not have what is at the original's top.
+func alike(h host.Host, original, copied string) error {
+	want, err := h.ReadDir(original)
+	if err != nil {
+		return err
+	}
+	have, err := h.ReadDir(copied)
+	if err == nil && !slices.Equal(want, have) {
+		err = fmt.Errorf("%s has %q, not %q as %s", copied, have, want, original)
+	}
 	return err
 }
 

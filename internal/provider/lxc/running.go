@@ -21,7 +21,13 @@ import (
 
 // Running keeps containers running with their present definition. It implements provider.Driver, provider.Stopper and
 // provider.Deleter.
-type Running struct{}
+type Running struct {
+	Boot time.Duration // how long a boot may take; 0: 60 s
+}
+
+func (r Running) inside(s spec.Running) provider.Inside {
+	return provider.Inside{Path: s.Path, ID: s.ID, Boot: r.Boot}
+}
 
 // RunningStatus is what was seen of a container that is defined.
 type RunningStatus struct {
@@ -30,13 +36,16 @@ type RunningStatus struct {
 	Definition string `json:"definition"`    // digest of the configuration it was started with
 	Wanted     string `json:"wanted"`        // digest of its present configuration
 	Booted     bool   `json:"booted"`        // its systemd has started everything
+	// Drift is in what it runs otherwise than its configuration says, whatever it was started with.
+	Drift []plan.Field `json:"drift,omitempty"`
 }
 
 const (
 	running = "running"
 	stopped = "stopped"
 
-	stopLimit = 30 * time.Second // for a clean shutdown; then the container is killed
+	settleLimit = 10 * time.Second // of a boot that is to be stopped
+	stopLimit   = 30 * time.Second // for a clean shutdown; then the container is killed
 )
 
 // Decode implements provider.Driver.
@@ -50,20 +59,21 @@ func (Running) Decode(raw json.RawMessage) (spec.Running, diag.List) {
 
 // Observe implements provider.Driver; nil: the container is not defined. It runs lxc-info once. systemd is asked only while the
 // container is younger than a boot may take.
-func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Running) (*RunningStatus, error) {
+func (r Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Running) (*RunningStatus, error) {
 	config, defined, err := readConfig(h, s.Path, s.ID)
 	if !defined || err != nil {
 		return nil, err
 	}
 	st := &RunningStatus{State: stopped, Wanted: definition(config)}
-	if st.PID, err = inside(s.Path, s.ID).InitPID(ctx, h); err != nil || st.PID == 0 {
+	if st.PID, err = r.inside(s).InitPID(ctx, h); err != nil || st.PID == 0 {
 		return st, err
 	}
 	st.State = running
+	st.Drift = drift(h, config, st.PID)
 	if st.Definition, err = startedWith(h, st.PID); err != nil {
 		return nil, err
 	}
-	st.Booted, err = inside(s.Path, s.ID).Booted(ctx, h, st.PID)
+	st.Booted, err = r.inside(s).Booted(ctx, h, st.PID)
 	return st, err
 }
 
@@ -96,6 +106,10 @@ func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	if !d.Empty() {
 		d.Reason = "it runs with an older configuration: restart"
 	}
+	for _, f := range have.Drift {
+		d.Compare(f.Path, f.Have, f.Want)
+		d.Reason = "it does not run as its configuration says: restart"
+	}
 	d.Compare("booted", strconv.FormatBool(have.Booted), "true")
 	return d
 }
@@ -109,7 +123,10 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	if have == nil {
 		return fmt.Errorf("container %s is not defined in %s", s.ID, s.Path)
 	}
-	if have.State == running && have.Definition != have.Wanted {
+	if have.State == running && (have.Definition != have.Wanted || len(have.Drift) > 0) {
+		if err := r.settle(ctx, h, s, have); err != nil {
+			return err
+		}
 		if err := stop(ctx, h, s); err != nil {
 			return err
 		}
@@ -120,17 +137,33 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 			return err
 		}
 	}
-	return inside(s.Path, s.ID).WaitBooted(ctx, h, func(ctx context.Context) error { return stillRuns(ctx, h, s) })
+	return r.waitBooted(ctx, h, s)
+}
+
+// settle lets a boot come to its end, for an init that has only begun would not hear that it should stop.
+func (r Running) settle(ctx context.Context, h host.Host, s spec.Running, have *RunningStatus) error {
+	if have.Booted {
+		return nil
+	}
+	inTime, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	_ = r.waitBooted(inTime, h, s) // whatever keeps it, it is stopped
+	return ctx.Err()
 }
 
 // canonical refuses an lxcpath that goes over a symbolic link: lxc names its sockets after the path as it is written, so that the
 // same container would look stopped by its other name, and be started twice on one root file system.
 func canonical(ctx context.Context, h host.Host, path string) error {
-	res, err := h.Run(ctx, host.Command{Argv: []string{"realpath", "--", path}})
+	argv := []string{"realpath", "--", path}
+	res, err := h.Run(ctx, host.Command{Argv: argv})
 	if err != nil {
 		return err
 	}
-	if real := strings.TrimSuffix(string(res.Stdout), "\n"); real != path {
+	real := strings.TrimSuffix(string(res.Stdout), "\n")
+	if !filepath.IsAbs(real) {
+		return host.Misread(argv, res, errors.New("no path from the top"))
+	}
+	if real != path {
 		return provider.PermanentHint(fmt.Errorf("%s is %s by another name", path, real), "give the folder by its own name")
 	}
 	return nil
@@ -167,12 +200,17 @@ func logged(h host.Host, log string) string {
 	return b.String()
 }
 
+func (r Running) waitBooted(ctx context.Context, h host.Host, s spec.Running) error {
+	return r.inside(s).WaitBooted(ctx, h, func(ctx context.Context) error { return stillRuns(ctx, h, s) })
+}
+
 // stillRuns fails once a container that was started has ended.
 func stillRuns(ctx context.Context, h host.Host, s spec.Running) error {
-	if pid, err := inside(s.Path, s.ID).InitPID(ctx, h); err != nil || pid == 0 {
-		return errors.Join(err, fmt.Errorf("container %s ended while it was booting%s", s.ID, logged(h, filepath.Join(home(s.Path, s.ID), "lxc.log"))))
+	pid, err := inside(s.Path, s.ID).InitPID(ctx, h)
+	if err == nil && pid == 0 {
+		err = fmt.Errorf("container %s ended while it was booting%s", s.ID, logged(h, filepath.Join(home(s.Path, s.ID), "lxc.log")))
 	}
-	return nil
+	return err
 }
 
 // Stop implements provider.Stopper: a clean shutdown, a kill where that takes too long.

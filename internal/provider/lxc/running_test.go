@@ -342,3 +342,55 @@ func TestThreeAtOnce(t *testing.T) {
 	wg.Wait()
 	t.Logf("three containers: cloned %s, started and booted %s, looked at %s", cloned, booted, time.Since(began))
 }
+
+// What was done to a container behind phoenix's back is seen in what runs, and put right by a restart.
+func TestDriftOfWhatRuns(t *testing.T) {
+	l := newLab(t)
+	volume, other := filepath.Join(l.top, "volumes/101/ssl"), filepath.Join(l.top, "volumes/102/ssl")
+	for _, dir := range []string{volume, other} {
+		must(t, os.MkdirAll(dir, 0o711))
+		must(t, os.Chown(dir, 100000, 100000))
+	}
+	s := l.container(101)
+	s.Mounts = []spec.Mount{{Source: volume, Target: "/etc/nginx/ssl"}}
+	o := l.define(s)
+	l.boot(o)
+	config := filepath.Join(s.Path, s.ID, "config")
+	byHand := func(change func(string) string) {
+		text, err := os.ReadFile(config)
+		must(t, err)
+		lxcTool(t, "lxc-stop", s, "-k")
+		must(t, os.WriteFile(config, []byte(change(string(text))), 0o644))
+		lxcTool(t, "lxc-start", s)
+		must(t, os.WriteFile(config, text, 0o644))
+	}
+	for _, c := range []struct {
+		path string
+		do   func()
+	}{
+		{"mounted at /etc/nginx/ssl", func() { l.inside(s, "umount", "/etc/nginx/ssl") }},
+		{"mounted at /mnt", func() {
+			byHand(func(text string) string { return text + "lxc.mount.entry = " + other + " mnt none bind 0 0\n" })
+		}},
+		{"address", func() {
+			byHand(func(text string) string { return strings.ReplaceAll(text, "10.99.2.101", "10.99.2.111") })
+		}},
+	} {
+		c.do()
+		if _, d := observe(t, lxc.NewRunning(), o); !d.Has(c.path) {
+			t.Errorf("%s is not seen: %+v", c.path, d)
+		}
+		l.boot(o)
+		if _, d := observe(t, lxc.NewRunning(), o); !d.Empty() {
+			t.Errorf("%s is left after apply: %+v", c.path, d)
+		}
+	}
+}
+
+func lxcTool(t *testing.T, name string, s spec.Container, args ...string) {
+	t.Helper()
+	argv := append([]string{name, "-P", s.Path, "-n", s.ID}, args...)
+	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, out)
+	}
+}

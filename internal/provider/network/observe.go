@@ -73,7 +73,8 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 }
 
 func show(ctx context.Context, h host.Host, bridge string) (*link, error) {
-	res, err := h.Run(ctx, host.Command{Argv: []string{"ip", "-json", "-details", "address", "show", "dev", bridge}})
+	argv := []string{"ip", "-json", "-details", "address", "show", "dev", bridge}
+	res, err := h.Run(ctx, host.Command{Argv: argv})
 	if err != nil {
 		if strings.Contains(string(res.Stderr), "does not exist") {
 			return nil, nil
@@ -81,10 +82,15 @@ func show(ctx context.Context, h host.Host, bridge string) (*link, error) {
 		return nil, err
 	}
 	var links []link
-	if err := json.Unmarshal(res.Stdout, &links); err == nil && len(links) == 0 {
+	err = json.Unmarshal(res.Stdout, &links)
+	switch {
+	case err == nil && len(links) == 0:
 		return nil, nil // it went away while ip looked
-	} else if err != nil || len(links) != 1 {
-		return nil, fmt.Errorf("ip said something unexpected about %s: %q", bridge, res.Stdout)
+	case err == nil && len(links) > 1:
+		err = fmt.Errorf("%d interfaces", len(links))
+	}
+	if err != nil {
+		return nil, host.Misread(argv, res, err)
 	}
 	return &links[0], nil
 }

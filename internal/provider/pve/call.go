@@ -117,7 +117,7 @@ func hinted(err error, hint string) error {
 	if hint == "" {
 		return err
 	}
-	return fmt.Errorf("%w\nhint: %s", err, hint)
+	return provider.WithHint(err, hint)
 }
 
 var lockSaying = regexp.MustCompile(`CT is locked \((\S+)\)`)

@@ -2,7 +2,6 @@ package pve_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -23,11 +22,7 @@ func wants(t *testing.T, err error, permanent bool, words ...string) {
 	if err == nil {
 		t.Fatalf("no error, want one that says %q", words)
 	}
-	var p *provider.PermanentError
-	text := err.Error()
-	if errors.As(err, &p) {
-		text += "\nhint: " + p.Hint
-	}
+	text := err.Error() + "\nhint: " + provider.Hint(err)
 	for _, w := range words {
 		if !strings.Contains(text, w) {
 			t.Errorf("%q is missing in:\n%s", w, text)

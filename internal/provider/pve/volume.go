@@ -3,6 +3,7 @@ package pve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -223,13 +224,14 @@ var anyPath = regexp.MustCompile(`^/\S+$`)
 
 // volumePath asks Proxmox where a volume is. What it prints need not exist.
 func volumePath(ctx context.Context, h host.Host, id, volume string) (string, error) {
-	res, err := h.Run(ctx, host.Command{Argv: []string{"pvesm", "path", volume}})
+	argv := []string{"pvesm", "path", volume}
+	res, err := h.Run(ctx, host.Command{Argv: argv})
 	if err != nil {
 		return "", explain(id, res, err)
 	}
 	path := strings.TrimSpace(string(res.Stdout))
 	if !anyPath.MatchString(path) {
-		return "", fmt.Errorf("pvesm gave %q as the path of %s", path, volume)
+		return "", host.Misread(argv, res, errors.New("no path"))
 	}
 	if !present(h, path) {
 		return "", fmt.Errorf("volume %s of container %s is not where Proxmox says: there is no %s", volume, id, path)

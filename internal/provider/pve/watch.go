@@ -23,5 +23,5 @@ func (Running) Watch(_ spec.Running, have *RunningStatus) provider.Watch {
 	if have == nil || have.PID == 0 {
 		return provider.Watch{}
 	}
-	return provider.Watch{Processes: []int{have.PID}}
+	return provider.Watch{Processes: []int{have.PID}, Mounts: []int{have.PID}}
 }

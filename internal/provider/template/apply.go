@@ -163,11 +163,23 @@ func unpack(ctx context.Context, h host.Host, s spec.Template, archive, root, ki
 		tar = append(tar, flag)
 	}
 	argv := append([]string{"sh", "-c", `archive=$1; shift; exec "$@" < "$archive"`, "sh", archive}, inMap(s.IDMap, tar...)...)
-	if _, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: buildLimit}); err != nil {
+	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: buildLimit})
+	if err != nil {
 		return err
 	}
-	argv = inMap(s.IDMap, "chroot", root, "/bin/sh", "-s", kind)
-	_, err := h.Run(ctx, host.Command{Argv: argv, Stdin: []byte(fitScript), Mutates: true})
+	if names, err := h.ReadDir(root); err != nil || len(names) == 0 {
+		return errors.Join(host.Misread(argv, res, errors.New("nothing was unpacked")), err)
+	}
+	return fit(ctx, h, inMap(s.IDMap, "chroot", root, "/bin/sh", "-s", kind))
+}
+
+// fit runs the script, which tells when it has come to its end: a shell that read only half of it ends well too.
+func fit(ctx context.Context, h host.Host, argv []string) error {
+	const said = "fit"
+	res, err := h.Run(ctx, host.Command{Argv: argv, Stdin: []byte(fitScript + "\necho " + said + "\n"), Mutates: true})
+	if err == nil && strings.TrimSpace(string(res.Stdout)) != said {
+		err = host.Misread(argv, res, errors.New("the script did not come to its end"))
+	}
 	return err
 }
 

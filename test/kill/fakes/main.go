@@ -1,8 +1,9 @@
 // Command fakes stands in for the tools of a hypervisor that need containers: lxc-start, lxc-stop, lxc-info, lxc-attach,
-// lxc-usernsexec and mmdebstrap, by the name it is called by. They do as the real ones as far as phoenix looks. A running
+// lxc-usernsexec and mmdebstrap, by the name it is called by, and for any program that fails, hangs or says nonsense. They do as the real ones as far as phoenix looks. A running
 // container is a process that only waits. All state is in the folder above the one that the fakes lie in:
 //
-//	env        lines NAME=VALUE for the phoenix inside; the file env.ID where it is there
+//	env.ID     lines NAME=VALUE for the phoenix inside
+//	agent.ID   where it is there: fail, hang or garbage, which the agent inside then does
 //	pids/ID    a line with the id of the process that is the container's init
 package main
 
@@ -27,7 +28,7 @@ func main() {
 	name := filepath.Base(os.Args[0])
 	tools := map[string]func(call) error{
 		"lxc-start": start, "lxc-stop": stop, "lxc-info": info, "lxc-attach": attach, "lxc-usernsexec": mapped,
-		"mmdebstrap": bootstrap, "init": wait,
+		"mmdebstrap": bootstrap, "init": wait, "fail": fail, "hang": hang, "garbage": garbage,
 	}
 	err := fmt.Errorf("no fake of %s", name)
 	if tool := tools[name]; tool != nil {
@@ -232,6 +233,9 @@ func agent(c call, argv []string) error {
 	if err != nil {
 		return err
 	}
+	if ill, err := os.ReadFile(filepath.Join(c.state, "agent."+c.id)); err == nil {
+		return replace(os.Environ(), filepath.Join(c.state, "bin", string(ill)))
+	}
 	env := append(os.Environ(), "PHX_INSIDE="+filepath.Join(c.rootfs(), "objects"),
 		"PHX_VOLUMES="+filepath.Join(filepath.Dir(c.path), "volumes", c.id))
 	more, err := os.ReadFile(filepath.Join(c.state, "env."+c.id))
@@ -251,6 +255,7 @@ func mapped(c call) error {
 		if _, err := script.ReadString('\n'); err != nil {
 			return err
 		}
+		fmt.Println("fit")
 		return os.WriteFile(filepath.Join(c.behind[1], "fit"), []byte("done\n"), 0o644)
 	}
 	return replace(os.Environ(), c.behind...)

@@ -1,13 +1,18 @@
-// Command phoenix is the real one for tests of kill -9: it writes down every change it is about to make and can end itself, as
-// SIGKILL does, right before or right after a chosen one.
+// Command phoenix is the real one for tests of what goes wrong: it writes down every change it is about to make, and at a chosen
+// one it can end itself as SIGKILL does, or let that call fail, hang or give nonsense.
 //
 // Environment:
 //
 //	PHX_CALLS    file to which each change is appended, one a line
-//	PHX_KILL     the change at which to die, as it stands in that file; PHX_CALLS.struck is made first
+//	PHX_LOOKS    not empty: commands that change nothing are written down and can be chosen too
+//	PHX_AT       the call at which it happens, as it stands in that file; then PHX_CALLS.struck has it as it was
+//	PHX_FAULT    what: kill, fail, pause (until there is PHX_CALLS.go, and then make the call), or for commands also hang or
+//	             garbage (the code is 0, and nothing was done)
 //	PHX_NTH      which one of several equal ones, counted from 1 (default 1)
-//	PHX_AFTER    not empty: the change is made before
+//	PHX_AFTER    not empty: the call is made before
+//	PHX_ALWAYS   not empty: all equal ones that follow too
 //	PHX_PARENT   not empty: who started the process dies with it
+//	PHX_HASTE    not empty: nothing is waited for longer than half a second
 //	PHX_BASE     a folder whose name is written as BASE
 //	PHX_INSIDE   where the inside of a container is faked: the folder that its objects are written to
 //	PHX_PROXMOX  the folder of a fake Proxmox host, as test/pve/fakes has it
@@ -17,33 +22,47 @@ package main
 import (
 	"context"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/cli"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/all"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/lxc"
 )
 
 func main() {
 	syscall.Umask(0o022)
-	ctx := cli.WithVersion(cli.WithDrivers(context.Background(), drivers()), "v0.0.0-kill")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	ctx = cli.WithVersion(cli.WithDrivers(ctx, drivers()), "v0.0.0-kill")
+	if haste() {
+		ctx = cli.WithLimits(ctx, cli.Limits{Patience: 150 * time.Millisecond, Hello: 500 * time.Millisecond})
+	}
 	if dir := os.Getenv("PHX_PROXMOX"); dir != "" {
 		ctx = cli.WithProxmox(ctx, spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"), Locks: filepath.Join(dir, "locks")})
 	}
 	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
+func haste() bool { return os.Getenv("PHX_HASTE") != "" }
+
 func drivers() engine.Drivers {
 	out := engine.Drivers(all.Drivers())
 	if dir := os.Getenv("PHX_INSIDE"); dir != "" {
 		fakeInside(out, dir, os.Getenv("PHX_VOLUMES"))
 	}
+	if haste() {
+		out["lxc/running"] = provider.New(lxc.Running{Boot: 500 * time.Millisecond})
+	}
 	if calls := os.Getenv("PHX_CALLS"); calls != "" {
 		k := fromEnvironment(calls)
 		for name, d := range out {
-			out[name] = watched{Erased: d, killer: k}
+			out[name] = watched{Erased: d, saboteur: k}
 		}
 	}
 	return out

@@ -1,4 +1,4 @@
-package kill
+package pve
 
 import (
 	"fmt"
@@ -65,7 +65,7 @@ func (h *hypervisor) conf(id string) string {
 
 // The three on a Proxmox host, from nothing: few calls, none for a plan and none for a second run, and the CA outlives its container.
 func TestProxmoxHouse(t *testing.T) {
-	h := newHost(t, true)
+	h := newHost(t)
 	h.reset()
 	create := append([]string{"create"}, ids...)
 	if r := h.phoenix(nil, append([]string{"plan"}, ids...)...); r.exit != 0 {
@@ -131,7 +131,7 @@ func (h *hypervisor) guests() (out []string) {
 
 // Without quorum, or where a container is another node's, nothing at all is touched, the bridge neither.
 func TestProxmoxIsReadyFirst(t *testing.T) {
-	h := newHost(t, true)
+	h := newHost(t)
 	h.reset()
 	create := append([]string{"create"}, ids...)
 	untouched := func(words ...string) {
@@ -162,7 +162,7 @@ func TestProxmoxIsReadyFirst(t *testing.T) {
 
 // A change that needs a restart is planned as one, and made with consent only.
 func TestProxmoxRestartsWithConsent(t *testing.T) {
-	h := newHost(t, true)
+	h := newHost(t)
 	h.reset()
 	create := append([]string{"create"}, ids...)
 	h.changes(0, create...)
@@ -218,7 +218,7 @@ func (h *hypervisor) mounted(id string, parts ...string) string {
 
 // The commands that people use from day to day.
 func TestProxmoxCommands(t *testing.T) {
-	h := newHost(t, true)
+	h := newHost(t)
 	h.reset()
 	h.changes(0, append([]string{"create"}, ids...)...)
 	says := func(exit int, words []string, args ...string) {

@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"time"
+)
+
+// Limits are how long phoenix bears with what fails or says nothing.
+type Limits struct {
+	Patience time.Duration // passing failures of one object are tried again so long; 0: the engine's own
+	Hello    time.Duration // a container's agent has so long to say its hello; 0: 30 s
+	Silence  time.Duration // another's lock is waited for so long before a word is said; 0: 1 s
+}
+
+const (
+	helloLimit   = 30 * time.Second
+	silenceLimit = time.Second
+)
+
+func (l Limits) hello() time.Duration   { return cmp.Or(l.Hello, helloLimit) }
+func (l Limits) silence() time.Duration { return cmp.Or(l.Silence, silenceLimit) }
+
+type limitsKey struct{}
+
+// WithLimits gives Main other limits than its own: for tests of what hangs.
+func WithLimits(ctx context.Context, l Limits) context.Context {
+	return context.WithValue(ctx, limitsKey{}, l)
+}
+
+func limitsOf(ctx context.Context) Limits {
+	l, _ := ctx.Value(limitsKey{}).(Limits)
+	return l
+}
