@@ -2,6 +2,7 @@ package lxc
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,20 +105,21 @@ func foreign(all []mount, wanted map[string]string) []mount {
 		}
 	}
 	for _, m := range all {
-		if m.block && !within(m, own) {
+		if hypervisors(m, own) && !slices.ContainsFunc(own, m.within) {
 			out = append(out, m)
 		}
 	}
 	return out
 }
 
-func within(m mount, own []mount) bool {
-	for _, o := range own {
-		if m.device == o.device && (m.root == o.root || o.root == "/" || strings.HasPrefix(m.root, o.root+"/")) {
-			return true
-		}
-	}
-	return false
+// hypervisors tells mounts of file systems that are the hypervisor's from those that the container made.
+func hypervisors(m mount, own []mount) bool {
+	return m.block || slices.ContainsFunc(own, func(o mount) bool { return o.device == m.device })
+}
+
+// within is whether m shows nothing that o does not.
+func (m mount) within(o mount) bool {
+	return m.device == o.device && (m.root == o.root || o.root == "/" || strings.HasPrefix(m.root, o.root+"/"))
 }
 
 // children are the processes that a container's init has started, by what they run (proc_pid_task_children(5)).

@@ -128,17 +128,24 @@ func start(c call) error {
 			}
 		}
 	}
-	if err := plug(value(string(config), "lxc.net.0.veth.pair"), value(string(config), "lxc.net.0.link"), c.id); err != nil {
+	if err := plug(string(config), c.id); err != nil {
 		return err
 	}
-	init.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	init.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS}
+	booted, err := init.StdoutPipe()
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(c.pidFile()), 0o755); err != nil {
 		return err
 	}
 	if err := init.Start(); err != nil {
 		return err
 	}
-	return os.WriteFile(c.pidFile(), []byte(strconv.Itoa(init.Process.Pid)), 0o644)
+	if _, err := bufio.NewReader(booted).ReadString('\n'); err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	return nil
 }
 
 // value of a key that stands once in a configuration.
@@ -148,10 +155,13 @@ func value(config, key string) string {
 	return v
 }
 
-// plug makes the container's interface. Both ends stay on the hypervisor.
-func plug(port, bridge, id string) error {
-	peer := "in" + id
-	in := fmt.Sprintf("link add name %s type veth peer name %s\nlink set dev %s master %s up\nlink set dev %s up\n", port, peer, port, bridge, peer)
+// plug makes the container's interface with its address. Both ends stay on the hypervisor.
+func plug(config, id string) error {
+	port, bridge, peer := value(config, "lxc.net.0.veth.pair"), value(config, "lxc.net.0.link"), "in"+id
+	address, _, _ := strings.Cut(value(config, "lxc.net.0.ipv4.address"), "/")
+	_ = exec.Command("ip", "link", "delete", "dev", peer).Run() // of a start that was killed: a real one goes with its namespace
+	in := fmt.Sprintf("link add name %s type veth peer name %s\nlink set dev %s master %s up\nlink set dev %s up\naddress add %s/32 dev %s\n",
+		port, peer, port, bridge, peer, address, peer)
 	ip := exec.Command("ip", "-batch", "-")
 	ip.Stdin = strings.NewReader(in)
 	if out, err := ip.CombinedOutput(); err != nil {
@@ -160,10 +170,33 @@ func plug(port, bridge, id string) error {
 	return nil
 }
 
-// wait is a container's init.
-func wait(call) error {
+// wait is a container's init: it sees its root file system and its volumes.
+func wait(c call) error {
+	c.state = filepath.Dir(filepath.Dir(os.Args[0]))
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGTERM)
+	config, err := os.ReadFile(filepath.Join(c.home(), "config"))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(config)) {
+		v, ok := strings.CutPrefix(strings.TrimSpace(line), "lxc.mount.entry = ")
+		if !ok {
+			continue
+		}
+		source, target := strings.Fields(v)[0], filepath.Join(c.rootfs(), strings.Fields(v)[1])
+		if err := errors.Join(os.MkdirAll(target, 0o755), syscall.Mount(source, target, "", syscall.MS_BIND, "")); err != nil {
+			return err
+		}
+	}
+	written := os.WriteFile(c.pidFile(), []byte(strconv.Itoa(os.Getpid())), 0o644)
+	if err := errors.Join(written, syscall.Chroot(c.rootfs()), os.Chdir("/")); err != nil {
+		return err
+	}
+	fmt.Println("booted") // where lxc-start was killed meanwhile, the container ends with it
 	<-ended
 	return nil
 }
