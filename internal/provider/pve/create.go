@@ -54,8 +54,10 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 		return provider.PermanentHint(fmt.Errorf("container %s has nothing to be cloned from: there is no container %s on this node", s.ID, source),
 			"phoenix create "+source)
 	}
-	argv := []string{"flock", "--exclusive", "--no-fork", cloneLock(p, source), "pct", "clone", source, s.ID,
-		"--hostname", s.Name, "--description", mark(s.ID)}
+	if err := unlockSource(ctx, h, p, source, c); err != nil {
+		return err
+	}
+	argv := oneByOne(p, source, "pct", "clone", source, s.ID, "--hostname", s.Name, "--description", mark(s.ID))
 	if c.current().get("template") != "1" {
 		argv = append(argv, "--full", "1", "--storage", s.Guest.Storage)
 		if s.Guest.Snapshot != "" {
@@ -67,13 +69,41 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 		}
 	}
 	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: cloneLimit})
+	if says(res, lockSaying) {
+		return explain(source, res, err)
+	}
 	return explain(s.ID, res, err)
+}
+
+// oneByOne waits until no other phoenix copies the source.
+func oneByOne(p spec.Proxmox, source string, argv ...string) []string {
+	return append([]string{"flock", "--exclusive", "--no-fork", cloneLock(p, source)}, argv...)
+}
+
+// unlockSource takes the lock away that a killed copy left on a source of phoenix's.
+func unlockSource(ctx context.Context, h host.Host, p spec.Proxmox, source string, c *conf) error {
+	if c.current().get("lock") != "disk" || !c.marked(source) {
+		return nil
+	}
+	if pid, _ := process(h, atWork(source)); pid != "" {
+		return nil // it waits for its turn
+	}
+	res, err := h.Run(ctx, host.Command{Argv: oneByOne(p, source, "pct", "unlock", source), Mutates: true, Limit: cloneLimit})
+	if err != nil && strings.Contains(string(res.Stderr), "no lock found") {
+		return nil
+	}
+	return explain(source, res, err)
+}
+
+// atWork is what a process looks like that does something to a container: a worker of Proxmox's, or pct itself.
+func atWork(id string) *regexp.Regexp {
+	return regexp.MustCompile(`^task UPID:([^:]*:){5}` + id + `:|\bpct [a-z-]+ ` + id + `\b`)
 }
 
 // repair removes what a killed create or clone left: a lock, nothing else in the file, and perhaps volumes that nothing knows.
 // What waits for the container is kept.
 func repair(ctx context.Context, h host.Host, s spec.Container) error {
-	if pid, what := maker(h, s.ID); pid != "" {
+	if pid, what := process(h, making(s.ID)); pid != "" {
 		return hinted(fmt.Errorf("container %s is being made by process %s: %s", s.ID, pid, what), "wait for its end")
 	}
 	var waiting []string
@@ -92,10 +122,13 @@ func repair(ctx context.Context, h host.Host, s spec.Container) error {
 	return destroy(ctx, h, s)
 }
 
-// maker finds a process that is making the container now: Proxmox's worker, or pct itself.
-func maker(h host.Host, id string) (pid, what string) {
-	worker := regexp.MustCompile(`^task UPID:[^:]*:[^:]*:[^:]*:[^:]*:vz(create|clone|restore):` + id + `:`)
-	direct := regexp.MustCompile(`\bpct (create|restore|clone \d+) ` + id + `\b`)
+// making is what a process looks like that makes a container. The worker of a clone only tells what it copies.
+func making(id string) *regexp.Regexp {
+	return regexp.MustCompile(`^task UPID:([^:]*:){4}(vz(create|restore):` + id + `|vzclone:\d+):|\bpct (create|restore|clone \d+) ` + id + `\b`)
+}
+
+// process finds one by its command line; empty: there is none.
+func process(h host.Host, like *regexp.Regexp) (pid, line string) {
 	names, err := h.ReadDir("/proc")
 	if err != nil {
 		return "", ""
@@ -106,7 +139,7 @@ func maker(h host.Host, id string) (pid, what string) {
 		}
 		raw, err := h.ReadFile("/proc/" + name + "/cmdline")
 		line := strings.ReplaceAll(strings.TrimRight(string(raw), "\x00"), "\x00", " ")
-		if err == nil && (worker.MatchString(line) || direct.MatchString(line)) {
+		if err == nil && like.MatchString(line) {
 			return name, line
 		}
 	}

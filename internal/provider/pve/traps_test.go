@@ -354,6 +354,27 @@ func TestACreateUnderWayIsLeftAlone(t *testing.T) {
 	_ = other.Wait() // it was told to stop
 }
 
+// A killed copy leaves its lock on the source. One that is phoenix's is unlocked, unless something is at work on it.
+func TestALockThatAKilledCloneLeft(t *testing.T) {
+	n := newNode(t)
+	n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--lock", "disk")
+	s := n.container()
+	s.Guest.Archive, s.Guest.CloneFrom = "", "900"
+	x := n.containerThing(s)
+	wants(t, x.try(), false, "container 900 is locked (disk)", "its disks are copied")
+	n.tool("pct", "set", "900", "--lock", "disk", "--description", "phoenix: container/900")
+	n.write("", "slow-clone")
+	other := startTool(t, "sh", "-c", "sleep 60 # pct move-volume 900")
+	wants(t, x.try(), false, "locked (disk)")
+	must(t, other.Process.Kill())
+	_ = other.Wait() // killed
+	must(t, os.Remove(n.path("slow-clone")))
+	x.make()
+	if c := n.read("pve/lxc/900.conf"); strings.Contains(c, "lock") {
+		t.Errorf("%s", c)
+	}
+}
+
 // What waits for its container survives the repair of a half made one.
 func TestRepairKeepsWaitingVolumes(t *testing.T) {
 	n := newNode(t)

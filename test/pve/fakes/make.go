@@ -40,7 +40,7 @@ func (b base) reserve(id string) error {
 }
 
 // undo makes SIGTERM take back what was made so far, as the real one does; SIGKILL leaves it.
-func (b base) undo(id string, volumes *[]string) (done func()) {
+func (b base) undo(id string, volumes *[]string, more ...func()) (done func()) {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGTERM)
 	go func() {
@@ -48,6 +48,9 @@ func (b base) undo(id string, volumes *[]string) (done func()) {
 			return
 		}
 		b.rollBack(id, *volumes)
+		for _, f := range more {
+			f()
+		}
 		fmt.Fprintln(os.Stderr, "received interrupt")
 		os.Exit(255)
 	}()
@@ -212,7 +215,10 @@ func (b base) clone(c call) error {
 		return err
 	}
 	var made []string
-	done := b.undo(id, &made)
+	done := b.undo(id, &made, func() {
+		delete(src.keys, "lock")
+		b.save(from, src)
+	})
 	time.Sleep(20 * time.Millisecond) // so that another at the same time meets the lock
 	if b.slow("clone") {
 		time.Sleep(time.Minute)
