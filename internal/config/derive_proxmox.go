@@ -123,7 +123,7 @@ func (d *derivation) guest(c *Container) {
 	if lifecycle {
 		need = append(need, d.snapshot(c, preConfigured, "before its first start", need))
 	}
-	running := d.add(on(c, spec.KindRunning, "pve"), spec.Running{ID: c.ID, Proxmox: &p}, append(need, d.network(c)...)...)
+	running := d.add(on(c, spec.KindRunning, "pve"), spec.Running{ID: c.ID, Proxmox: &p, Check: c.HealthCheck.Command}, append(need, d.network(c)...)...)
 	d.add(on(c, spec.KindBinary, "pve"), spec.Binary{ID: c.ID, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary}, running)
 	d.inside(c)
 	var names []string

@@ -45,6 +45,10 @@ type Words []string
 // only a shell understands.
 type Argv []string
 
+// Probe is a command that ends well while an application is. In the file it is an object with a command; what else is in there
+// is for who runs it again and again, and is passed over.
+type Probe struct{ Command string }
+
 // MAC is an Ethernet address in lower case with colons.
 type MAC string
 
@@ -98,7 +102,7 @@ type Container struct {
 	Engine            Kept            `json:"vllm_engine_config" kept:"read by the application's own script"`
 	TriggerSync       Kept            `json:"trigger_sync_on_completion" kept:"routes are derived, there is nothing to sync"`
 	Firewall          Kept            `json:"firewall" kept:"phoenix does not set the firewall yet"`
-	HealthCheck       Kept            `json:"health_check" kept:"health checks are derived"`
+	HealthCheck       Probe           `json:"health_check"` // besides the checks that are derived
 	Tests             Kept            `json:"tests" kept:"health checks are derived"`
 	BootstrapCA       Kept            `json:"bootstrap_ca_url" kept:"the address of the CA is derived"`
 }

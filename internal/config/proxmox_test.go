@@ -144,6 +144,9 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 	if !slices.Contains(final.After, object.Address("unit/901/phoenix-agent.service")) {
 		t.Errorf("final-form is taken after %v", final.After)
 	}
+	if r, _ := specAt[spec.Running](t, objects, "running/103"); r.Check != "nc -z localhost 9000" {
+		t.Errorf("103's own check: %q", r.Check)
+	}
 	_, run := specAt[spec.Running](t, objects, "running/901")
 	if !slices.Contains(run.After, object.Address("snapshot/901/pre-configured")) {
 		t.Errorf("901 runs after %v", run.After)

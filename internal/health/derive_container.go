@@ -57,7 +57,14 @@ func (m *model) isRunning(id string) bool {
 	return ok
 }
 
-func (m *model) runs(o object.Object, s spec.Running) { m.add(kindRunning, o, "", s) }
+func (m *model) runs(o object.Object, s spec.Running) {
+	check := s.Check
+	s.Check = ""
+	m.add(kindRunning, o, "", s)
+	if check != "" {
+		m.add(kindCommand, o, s.ID, commandParams{Command: check})
+	}
+}
 
 func (m *model) container(o object.Object, s spec.Container) {
 	r, ok := m.running[s.ID]

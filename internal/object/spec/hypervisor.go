@@ -170,6 +170,7 @@ type Running struct {
 	ID      string   `json:"id"`
 	Path    string   `json:"path"` // lxcpath; empty: lxc's own, as on a Proxmox host
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
+	Check   string   `json:"check,omitempty"` // a command of the users' that ends well inside while its application is
 }
 
 // Binary is the phoenix binary inside a container.
