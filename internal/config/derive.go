@@ -148,9 +148,12 @@ func (d *derivation) networks() {
 	d.add(object.Object{Address: object.NewAddress(spec.KindDNS, iface.Name), Provider: "dns", Source: d.cfg.Hypervisor.DNS.Source}, s, network)
 }
 
+// suite is the Debian that templates are built from.
+const suite = "bookworm"
+
 func (d *derivation) template(c *Container) {
 	s := spec.Template{
-		ID: c.ID, Dir: path.Join(d.machine.Root, "templates"), Cache: d.machine.Cache, Suite: "bookworm",
+		ID: c.ID, Dir: path.Join(d.machine.Root, "templates"), Cache: d.machine.Cache, Suite: suite,
 		Packages: d.house.packages[c.ID], IDMap: idMap(c), Snapshot: c.SnapshotName,
 	}
 	switch {

@@ -74,11 +74,11 @@ func (d *derivation) guestDefinition(c *Container) (spec.Container, Storage) {
 func (d *derivation) archive(c *Container) string {
 	for _, s := range d.machine.Storages {
 		cache := path.Join(s.Path, "template", "cache")
-		if s.Path != "" && path.Dir(c.Template) == cache && slices.Contains(s.Content, "vztmpl") {
+		if s.Path != "" && d.machine.Present[c.Template] && path.Dir(c.Template) == cache && slices.Contains(s.Content, "vztmpl") {
 			return s.ID + ":vztmpl/" + path.Base(c.Template)
 		}
 	}
-	if !d.machine.Present[c.Template] {
+	if !d.machine.Present[c.Template] && !d.house.templates[c.ID] {
 		d.note(diag.Warning, c.Source, fmt.Sprintf("template archive %s is not on this machine", c.Template),
 			"pveam available lists those that can be had, pveam download gets one")
 	}
@@ -89,7 +89,13 @@ func (d *derivation) archive(c *Container) string {
 func (d *derivation) guestTemplate(c *Container) {
 	s, storage := d.guestDefinition(c)
 	s.StartAtBoot = false
-	d.add(on(c, spec.KindTemplate, "pve"), spec.Template{ID: c.ID, Snapshot: d.snapshotOf(c, storage), Definition: &s})
+	t := spec.Template{ID: c.ID, Snapshot: d.snapshotOf(c, storage), Definition: &s}
+	if s.Guest.CloneFrom == "" && s.Guest.Archive == c.Template && !d.machine.Present[c.Template] {
+		t.Suite, t.Dir, t.Cache, t.Packages = suite, path.Join(d.machine.Root, "templates"), d.machine.Cache, d.house.packages[c.ID]
+		s.Guest.Archive = ""
+		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is built in its place", c.Template, t.Suite), "")
+	}
+	d.add(on(c, spec.KindTemplate, "pve"), t)
 }
 
 // snapshotOf is the snapshot that containers are cloned from; empty: from the container as it is.

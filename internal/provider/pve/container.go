@@ -41,8 +41,8 @@ func checkContainer(diags *diag.List, s spec.Container) {
 	}
 	g := s.Guest
 	checkPlace(diags, g.Proxmox)
-	if (g.Archive == "") == (g.CloneFrom == "") {
-		diags.Errorf("container %s needs a template archive or a container to be cloned from", s.ID)
+	if g.Archive != "" && g.CloneFrom != "" {
+		diags.Errorf("container %s cannot both be made from an archive and be cloned", s.ID)
 	}
 	if g.Storage == "" || g.SizeGB <= 0 {
 		diags.Errorf("container %s needs a storage for its root file system, and its size", s.ID)

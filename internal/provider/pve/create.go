@@ -21,6 +21,9 @@ func create(ctx context.Context, h host.Host, s spec.Container) error {
 	if s.Guest.CloneFrom != "" {
 		return clone(ctx, h, s)
 	}
+	if s.Guest.Archive == "" {
+		return provider.PermanentHint(fmt.Errorf("container %s has no archive to be made from", s.ID), "pveam available lists those that can be had, pveam download gets one")
+	}
 	argv := []string{"create", s.ID, s.Guest.Archive, "--description", mark(s.ID), "--unprivileged", flag(s.IDMap != (spec.IDMap{})),
 		"--rootfs", s.Guest.Storage + ":" + strconv.Itoa(s.Guest.SizeGB)}
 	// A volume that waits for its container is mounted afterwards: the archive must not be unpacked over what is on it.

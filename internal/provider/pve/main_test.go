@@ -301,3 +301,5 @@ func startTool(t *testing.T, argv ...string) *exec.Cmd {
 }
 
 func newSnapshot() provider.Erased { return pve.NewSnapshot() }
+
+func newTemplate() provider.Erased { return pve.NewTemplate() }

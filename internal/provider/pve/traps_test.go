@@ -530,3 +530,57 @@ func TestAnothersContainerIsRefused(t *testing.T) {
 		t.Errorf("%s", c)
 	}
 }
+
+// Without an archive a Debian is built, once, with what Proxmox writes the network's configuration for.
+func TestTemplateThatIsBuilt(t *testing.T) {
+	n := newNode(t)
+	n.write("#!/bin/sh\necho \"$@\" >>"+n.path("built")+"\nfor a; do case $a in *.tmp) echo an archive >\"$a\";; esac; done\n", "bin/mmdebstrap")
+	must(t, os.Chmod(n.path("bin/mmdebstrap"), 0o755))
+	s := n.template()
+	s.Definition.Guest.Archive = ""
+	s.Suite, s.Dir, s.Cache, s.Packages = "bookworm", n.path("root/templates"), n.path("cache"), []string{"nginx-light"}
+	x := thing{n, newTemplate(), asObject(t, spec.KindTemplate, "900", s)}
+	must(t, x.try())
+	if d := x.delta(); !d.Empty() {
+		t.Fatalf("%+v", d)
+	}
+	if built := n.read("built"); !strings.Contains(built, "ifupdown") || !strings.Contains(built, "nginx-light") || !strings.Contains(built, "bookworm") {
+		t.Errorf("%s", built)
+	}
+	if calls := n.calls("pct create 900 " + n.path("cache") + "/"); len(calls) != 1 {
+		t.Errorf("%q", n.calls("pct create"))
+	}
+	n.tool("pct", "delsnapshot", "900", "ready")
+	n.tool("pct", "destroy", "900")
+	must(t, x.try())
+	if built := n.read("built"); strings.Count(built, "ifupdown") != 1 {
+		t.Errorf("built again: %s", built)
+	}
+	s.Suite = "--bad"
+	if !x.d.Decode(asObject(t, spec.KindTemplate, "900", s).Spec).HasErrors() {
+		t.Error("an option was taken for a suite")
+	}
+}
+
+// Whether a container is unprivileged is chosen when it is made: another wish makes it anew, with its volumes, and asks for consent.
+func TestMadeAnewForItsIDMap(t *testing.T) {
+	n := newNode(t)
+	n.up()
+	own := volumeOf(n, "mp0")
+	s := n.container()
+	s.IDMap, s.Guest.Volumes[0].IDMap = spec.IDMap{}, spec.IDMap{}
+	x := n.containerThing(s)
+	if d := x.delta(); d.Action != plan.Replace || !d.Has("unprivileged") {
+		t.Fatalf("%+v", d)
+	}
+	x.make()
+	v := n.volumeThing(s.Guest.Volumes[0])
+	v.make()
+	if c := n.conf("103"); volumeOf(n, "mp0") != own || strings.Contains(c, "unprivileged: 1") {
+		t.Errorf("%s", c)
+	}
+	m, err := n.host.Lstat(n.path("zfs", strings.TrimPrefix(own, "local-zfs:")))
+	if err != nil || m.UID != 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
