@@ -200,6 +200,7 @@ func (b base) clone(c call) error {
 	case linked && c.get("storage") != "":
 		return fmt.Errorf("400 Parameter verification failed.\nstorage: parameter 'storage' not allowed for linked clones")
 	case !linked && b.pid(from) != 0 && c.get("snapname") == "":
+		//lint:ignore ST1005 the words are Proxmox's
 		return fmt.Errorf("Full clone of a running container is only possible from a snapshot")
 	}
 	for k, v := range state.keys {

@@ -211,6 +211,7 @@ func (b base) attach(args []string) error {
 
 func (b base) exec(c call) error {
 	if b.pid(c.words[0]) == 0 {
+		//lint:ignore ST1005 the words are Proxmox's
 		return fmt.Errorf("container '%s' not running!", c.words[0])
 	}
 	return b.inside(c.words[0], c.behind)
@@ -308,6 +309,7 @@ func (b base) push(c call) error {
 // pull ends well whatever happens, and leaves an empty file where there was none to be had.
 func (b base) pull(c call) error {
 	if b.pid(c.words[0]) == 0 {
+		//lint:ignore ST1005 the words are Proxmox's
 		return errors.New("can only pull files from a running VM at /usr/share/perl5/PVE/CLI/pct.pm line 490.")
 	}
 	data, err := os.ReadFile(filepath.Join(b.rootfs(c.words[0]), c.words[1]))

@@ -42,6 +42,7 @@ func (b base) change(id string, c call) error {
 		return err
 	}
 	if sum := sha1.Sum(text); c.get("digest") != "" && c.get("digest") != hex.EncodeToString(sum[:]) {
+		//lint:ignore ST1005 the words are Proxmox's
 		return fmt.Errorf("detected modified configuration - file changed by other user? Try again.")
 	}
 	up := b.pid(id) != 0
