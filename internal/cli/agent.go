@@ -40,7 +40,7 @@ func (a *app) agentCommand() *cobra.Command {
 
 func (a *app) agentServe(ctx context.Context, changes bool) error {
 	server := agent.Server{
-		Drivers: a.drivers, Hello: agent.Hello{Version: versionOf(ctx)}, Check: answerCheck,
+		Drivers: a.drivers, Hello: agent.Hello{Version: versionOf(ctx)}, Check: answerQuestion,
 		Lock: newJointLock(agent.LockPath, 0, nil).lock,
 	}
 	if changes {

@@ -72,6 +72,7 @@ type app struct {
 	drivers        engine.Drivers
 	limits         Limits
 	proxmox        spec.Proxmox // where it would be, on a Proxmox host
+	formats        []string     // of -o, which this command has besides text and json
 }
 
 // options are the flags of every command.
@@ -188,7 +189,7 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	root.AddCommand(
 		a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
-		a.statusCommand(), a.healthCommand(), a.watchCommand(), a.eventsCommand(), a.caCommand(), a.validateCommand(),
+		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.caCommand(), a.validateCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
@@ -235,8 +236,9 @@ func (a *app) command(run func(ctx context.Context, args []string) error) func(*
 // begin checks the flags of every command and makes what every command needs.
 func (a *app) begin() error {
 	a.start = time.Now()
-	if !slices.Contains([]string{"text", "json"}, a.opts.output) {
-		return &usageError{err: fmt.Errorf("--output %s is not known", a.opts.output), hint: "text or json"}
+	if formats := append([]string{"text", "json"}, a.formats...); !slices.Contains(formats, a.opts.output) {
+		last := len(formats) - 1
+		return &usageError{err: fmt.Errorf("--output %s is not known", a.opts.output), hint: strings.Join(formats[:last], ", ") + " or " + formats[last]}
 	}
 	if !slices.Contains([]string{"auto", "pve", "lxc"}, a.opts.runtime) {
 		return &usageError{err: fmt.Errorf("--runtime %s is not known", a.opts.runtime), hint: "auto, pve or lxc"}
@@ -251,7 +253,7 @@ func (a *app) begin() error {
 	a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	width, terminal := terminal(a.stdout)
 	a.view = view.New(view.Options{
-		Out: a.stdout, Err: a.stderr, JSON: a.opts.output == "json", Quiet: a.opts.quiet, Width: width,
+		Out: a.stdout, Err: a.stderr, JSON: a.opts.output == "json", Format: a.opts.output, Quiet: a.opts.quiet, Width: width,
 		Live: terminal && !a.opts.verbose, Color: terminal && !a.opts.noColor && os.Getenv("NO_COLOR") == "",
 	})
 	a.local = &host.Local{}

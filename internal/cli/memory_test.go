@@ -357,6 +357,9 @@ func (m *memoryHost) lxc(tool, home string) (string, error) {
 	pid = m.process("environ", value("lxc.environment")+"\x00")
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if f := strings.Fields(value("lxc.mount.entry")); len(f) > 1 {
+		m.files[filepath.Join("/proc", strconv.Itoa(pid), "root", f[1])] = m.files[f[0]]
+	}
 	m.pids[home] = pid
 	m.links[value("lxc.net.0.veth.pair")] = &memoryLink{kind: "veth", master: value("lxc.net.0.link")}
 	return "", nil

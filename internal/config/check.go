@@ -19,7 +19,7 @@ type checker struct {
 	ca       *Container
 }
 
-func check(cfg *Config, host bool, list *diag.List) {
+func check(cfg *Config, host bool, list *diag.List) *checker {
 	c := &checker{cfg: cfg, list: list, byID: make(map[string]*Container, len(cfg.Containers))}
 	for _, x := range cfg.Containers {
 		c.byID[x.ID] = x
@@ -41,6 +41,7 @@ func check(cfg *Config, host bool, list *diag.List) {
 		c.artifacts()
 	}
 	c.audit()
+	return c
 }
 
 // at is a diagnostic at the key of a struct; key may be empty, or key[i].

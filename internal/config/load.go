@@ -21,20 +21,25 @@ type File struct {
 // is the containers'. All problems come back at once, sorted by place. The Config is nil if any of them is an error. It never
 // panics, and the same files give the same result.
 func Load(files []File) (*Config, diag.List) {
-	l := loader{cfg: &Config{}}
+	l, _ := load(files)
+	if l.diags.HasErrors() {
+		return nil, l.diags
+	}
+	return l.cfg, l.diags
+}
+
+func load(files []File) (*loader, *checker) {
+	l := &loader{cfg: &Config{}}
 	for _, f := range files {
 		l.read(f)
 	}
 	if !l.broken {
 		l.missing()
 	}
-	check(l.cfg, l.hypervisor != "", &l.diags) // in the order of the file: the second of two that collide is the one to change
+	c := check(l.cfg, l.hypervisor != "", &l.diags) // in the order of the file: the second of two that collide is the one to change
 	slices.SortFunc(l.cfg.Containers, func(a, b *Container) int { return cmp.Compare(number(a.ID), number(b.ID)) })
 	l.diags.Sort()
-	if l.diags.HasErrors() {
-		return nil, l.diags
-	}
-	return l.cfg, l.diags
+	return l, c
 }
 
 type loader struct {
@@ -42,6 +47,14 @@ type loader struct {
 	diags                  diag.List
 	containers, hypervisor string // names of the files
 	broken                 bool   // a file could not be read, so that nobody knows which one it was
+	trees                  []tree
+}
+
+// tree is a whole file as it was read.
+type tree struct {
+	file       string
+	root       *node
+	containers bool // the containers' file, not the hypervisor's
 }
 
 func (l *loader) read(f File) {
@@ -59,6 +72,7 @@ func (l *loader) read(f File) {
 	}
 	secrets(f.Name, root, place{}, &l.diags)
 	d := &decoder{file: f.Name, list: &l.diags}
+	l.trees = append(l.trees, tree{file: f.Name, root: root, containers: isContainerFile(root)})
 	if isContainerFile(root) {
 		if l.once(&l.containers, f.Name, "containers") {
 			d.decodeStruct(root, reflect.ValueOf(&l.cfg.Global).Elem(), place{line: root.line})

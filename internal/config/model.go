@@ -52,6 +52,9 @@ type Probe struct{ Command string }
 // MAC is an Ethernet address in lower case with colons.
 type MAC string
 
+// Date is a day as 2006-01-02; empty where there is none. Days compare as strings do.
+type Date string
+
 // ContainerFile is phoenix_lxc_configs.json.
 type ContainerFile struct {
 	At

@@ -33,6 +33,16 @@ type Hypervisor struct {
 	DNS           DNSServer       `json:"dns_server"`
 	StepCA        StepCA          `json:"step_ca"`
 	Artifacts     Artifacts       `json:"artifacts"`
+	AuditAccept   []*Acceptance   `json:"audit_accept"` // findings of the audit that are known and borne
+}
+
+// Acceptance is a finding of the audit that somebody bears for a while.
+type Acceptance struct {
+	At
+	Rule   string `json:"rule" need:"true"`   // PHX-AUD-012
+	Object string `json:"object" need:"true"` // as the finding shows it, or the path of its key
+	Reason string `json:"reason" need:"true"`
+	Until  Date   `json:"until" need:"true"` // the last day
 }
 
 // CorePaths says where the users keep their files.

@@ -30,6 +30,8 @@ const (
 type node struct {
 	kind    kind
 	line    int
+	from    int    // where it begins in the file, in bytes, without the byte order mark
+	to      int    // behind its end
 	text    string // the decoded string, or the literal as it stands in the file
 	members []member
 	items   []*node
@@ -38,6 +40,7 @@ type node struct {
 type member struct {
 	key   string
 	line  int
+	from  int // where the key begins
 	value *node
 }
 
@@ -109,24 +112,31 @@ func (p *parser) peek() byte {
 
 func (p *parser) value(at place, depth int) (*node, *syntaxError) {
 	c := p.peek()
-	n := &node{line: p.line}
+	n := &node{line: p.line, from: p.pos}
+	err := p.fill(n, c, at, depth)
+	n.to = p.pos
+	return n, err
+}
+
+// fill reads a value that begins with c.
+func (p *parser) fill(n *node, c byte, at place, depth int) *syntaxError {
 	switch {
 	case depth > maxDepth:
-		return nil, p.fail(fmt.Sprintf("values are nested more than %d deep", maxDepth), "")
+		return p.fail(fmt.Sprintf("values are nested more than %d deep", maxDepth), "")
 	case c == 0:
-		return nil, p.fail("the file ends where a value should be", "is the file cut off?")
+		return p.fail("the file ends where a value should be", "is the file cut off?")
 	case c == '{':
 		n.kind = anObject
-		return n, p.object(n, at, depth)
+		return p.object(n, at, depth)
 	case c == '[':
 		n.kind = aList
-		return n, p.array(n, at, depth)
+		return p.array(n, at, depth)
 	case c == '"':
 		s, err := p.string()
 		n.kind, n.text = aString, s
-		return n, err
+		return err
 	}
-	return n, p.literal(n)
+	return p.literal(n)
 }
 
 func (p *parser) object(n *node, at place, depth int) *syntaxError {
@@ -137,7 +147,7 @@ func (p *parser) object(n *node, at place, depth int) *syntaxError {
 			p.pos++
 			return nil
 		}
-		key, line, err := p.key(n.line, first)
+		key, line, from, err := p.key(n.line, first)
 		if err != nil {
 			return err
 		}
@@ -151,7 +161,7 @@ func (p *parser) object(n *node, at place, depth int) *syntaxError {
 				Hint: "keep one of them: readers disagree which one counts"})
 		} else {
 			seen[key] = line
-			n.members = append(n.members, member{key: key, line: line, value: v})
+			n.members = append(n.members, member{key: key, line: line, from: from, value: v})
 		}
 		if more, err := p.more('}', "{", n.line); !more {
 			return err
@@ -159,27 +169,26 @@ func (p *parser) object(n *node, at place, depth int) *syntaxError {
 	}
 }
 
-func (p *parser) key(opened int, first bool) (string, int, *syntaxError) {
+func (p *parser) key(opened int, first bool) (key string, line, from int, err *syntaxError) {
 	switch c := p.peek(); {
 	case c == 0:
-		return "", 0, p.fail(fmt.Sprintf("the file ends, but the { of line %d is never closed", opened), "add the missing }")
+		return "", 0, 0, p.fail(fmt.Sprintf("the file ends, but the { of line %d is never closed", opened), "add the missing }")
 	case c == '}' && !first:
-		return "", 0, p.fail("a comma before }", "remove the comma behind the last value")
+		return "", 0, 0, p.fail("a comma before }", "remove the comma behind the last value")
 	case c == '/' || c == '#':
-		return "", 0, p.fail("JSON has no comments", "remove the comment")
+		return "", 0, 0, p.fail("JSON has no comments", "remove the comment")
 	case c != '"':
-		return "", 0, p.fail("a key in double quotes should be here", "")
+		return "", 0, 0, p.fail("a key in double quotes should be here", "")
 	}
-	line := p.line
-	key, err := p.string()
-	if err != nil {
-		return "", 0, err
+	line, from = p.line, p.pos
+	if key, err = p.string(); err != nil {
+		return "", 0, 0, err
 	}
 	if p.peek() != ':' {
-		return "", 0, p.fail("a : should be behind the key", "")
+		return "", 0, 0, p.fail("a : should be behind the key", "")
 	}
 	p.pos++
-	return key, line, nil
+	return key, line, from, nil
 }
 
 func (p *parser) array(n *node, at place, depth int) *syntaxError {

@@ -137,10 +137,12 @@ func TestEveryRuleIsTested(t *testing.T) {
 	wanted := wantedDiagnostics(t)
 	seen := map[string]bool{}
 	for _, r := range Rules() {
-		if seen[r.ID] || r.Title == "" || r.Grade == "" {
+		if seen[r.ID] || r.Title == "" || r.Why == "" || r.Grade == "" {
 			t.Errorf("rule %+v is not whole, or its id stands twice", r)
 		}
 		seen[r.ID] = true
+	}
+	for _, r := range loadRules() {
 		word := "warning"
 		if r.refuse {
 			word = "error"

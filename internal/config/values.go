@@ -19,6 +19,7 @@ var wants = map[reflect.Type]string{
 	reflect.TypeFor[MAC]():           "a unicast Ethernet address such as 52:54:00:12:34:56",
 	reflect.TypeFor[spec.Mode]():     `an octal mode in quotes such as "0700"`,
 	reflect.TypeFor[spec.Duration](): `a duration such as "24h" or "365d"`,
+	reflect.TypeFor[Date]():          "a day such as 2027-01-31",
 	reflect.TypeFor[Words]():         "a list of words, or one string",
 	reflect.TypeFor[Argv]():          "a list of words, or one string",
 	reflect.TypeFor[Probe]():         "an object with a command",
@@ -42,6 +43,13 @@ func (m *MAC) UnmarshalText(b []byte) error {
 	}
 	*m = MAC(s)
 	return nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Date) UnmarshalText(b []byte) error {
+	_, err := time.Parse(time.DateOnly, string(b))
+	*d = Date(b)
+	return err
 }
 
 // duration reads what Go writes, and days and years of 365 days.

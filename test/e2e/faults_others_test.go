@@ -33,15 +33,19 @@ var nameFaults = []fault{
 	{group: "trust", name: "root removed from the store",
 		do: func(f *faults) {
 			f.remember(f.rootfs("201", storedRoot))
-			f.sh("201", "rm /"+storedRoot+"; update-ca-certificates --fresh >/dev/null 2>&1")
+			f.still(func() {
+				f.sh("201", "rm /"+storedRoot+"; update-ca-certificates --fresh >/dev/null 2>&1")
+			}, "201")
 		},
 		mended: func(f *faults) bool { return f.same(f.rootfs("201", storedRoot)) }},
 	{group: "trust", name: "a foreign root under our name",
 		do: func(f *faults) {
 			path := f.rootfs("201", storedRoot)
 			f.remember(path)
-			f.rewrite(path, func(string) string { return string(f.foreign().pem()) })
-			f.in("201", "update-ca-certificates")
+			f.still(func() {
+				f.rewrite(path, func(string) string { return string(f.foreign().pem()) })
+				f.in("201", "update-ca-certificates", "--fresh")
+			}, "201")
 		},
 		mended: func(f *faults) bool { return f.same(f.rootfs("201", storedRoot)) }},
 	{group: "names", name: "/etc/hosts poisoned",
@@ -99,6 +103,8 @@ func number(s string) (n int) {
 	return n
 }
 
+const dynamicFile = "etc/traefik/dynamic/phoenix-routes.yml"
+
 var proxyFaults = []fault{
 	{group: "proxies", name: "nginx.conf garbage",
 		do: func(f *faults) {
@@ -113,16 +119,10 @@ var proxyFaults = []fault{
 		mended: (*faults).verifies},
 	{group: "proxies", name: "Traefik's dynamic file garbage",
 		do: func(f *faults) {
-			conf, err := filepath.Glob(f.rootfs("102", "etc/traefik/*/*"))
-			f.must(err)
-			if len(conf) == 0 {
-				f.t.Fatal("no dynamic file")
-			}
-			f.keep["dynamic"] = conf[0]
-			f.remember(conf[0])
-			f.rewrite(conf[0], func(string) string { return "garbage\n" })
+			f.remember(f.rootfs("102", dynamicFile))
+			f.rewrite(f.rootfs("102", dynamicFile), func(string) string { return "garbage\n" })
 		},
-		mended: func(f *faults) bool { return f.same(f.keep["dynamic"]) && f.verifies() }},
+		mended: func(f *faults) bool { return f.same(f.rootfs("102", dynamicFile)) && f.verifies() }},
 	{group: "proxies", name: "Traefik killed", systemd: true,
 		do:     func(f *faults) { f.in("102", "systemctl", "kill", "--signal", "KILL", "traefik.service") },
 		mended: (*faults).verifies},

@@ -115,6 +115,7 @@ func (f *faults) still(do func(), ids ...string) {
 		defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 	}
 	do()
+	f.begun = time.Now()
 }
 
 func (f *faults) lxc() string { return filepath.Join(f.Root, "lxc") }

@@ -22,6 +22,8 @@ type View interface {
 	Removed(Removed)
 	Status(Status)
 	Health(health.Report)
+	Audit(Audit)
+	Migration(Migration)
 	Events([]engine.Entry)
 	Version(Version)
 	// Error is a command that could not do its work. hint may be empty.
@@ -32,7 +34,8 @@ type View interface {
 type Options struct {
 	Out, Err io.Writer
 	JSON     bool
-	Quiet    bool // only what went wrong
+	Format   string // of the audit besides text and JSON: sarif or junit
+	Quiet    bool   // only what went wrong
 	Color    bool
 	Live     bool // Out is a terminal: lines may be drawn over
 	Width    int  // of the terminal, columns
@@ -40,8 +43,13 @@ type Options struct {
 
 // New makes the View that was asked for.
 func New(o Options) View {
-	if o.JSON {
+	switch {
+	case o.JSON:
 		return &programs{out: o.Out, err: o.Err}
+	case o.Format == "sarif":
+		return &sarif{newPeople(o)}
+	case o.Format == "junit":
+		return &junit{newPeople(o)}
 	}
 	return newPeople(o)
 }

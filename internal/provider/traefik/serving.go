@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"slices"
@@ -30,6 +31,7 @@ const (
 	expired      = "expired"
 	overdue      = "renewal is overdue"
 	foreign      = "not under the pinned root"
+	unsaved      = "not in traefik's storage" // it would be ordered anew at the next start, of a CA that may be away then
 )
 
 // Certificate is what Traefik serves for one host.
@@ -61,7 +63,25 @@ func observeServed(ctx context.Context, h host.Host, s spec.Traefik) (*Status, e
 		st.Certificates = append(st.Certificates, look(ctx, h, s, roots, name))
 	}
 	st.Routes = loadedRoutes(ctx, h, s)
-	return st, nil
+	return st, st.lookStored(ctx, h, s)
+}
+
+// lookStored tells certificates that Traefik has only in its memory.
+func (st *Status) lookStored(ctx context.Context, h host.Host, s spec.Traefik) error {
+	all, _, err := readStorage(ctx, h, s.Storage)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	kept := map[string]bool{}
+	for _, leaf := range storedLeaves(all) {
+		kept[leaf.SerialNumber.Text(16)] = true
+	}
+	for i, c := range st.Certificates {
+		if c.Problem == "" && !kept[c.Serial] {
+			st.Certificates[i].Problem = unsaved
+		}
+	}
+	return nil
 }
 
 func diffServed(have *Status) plan.Delta {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"time"
@@ -57,6 +58,29 @@ func wellFormed(all map[string]json.RawMessage) bool {
 		}
 	}
 	return true
+}
+
+// storedLeaves are the certificates that the storage has for Traefik's resolver; what cannot be read is passed over.
+func storedLeaves(all map[string]json.RawMessage) []*x509.Certificate {
+	var data stored
+	if json.Unmarshal(all[resolver], &data) != nil {
+		return nil
+	}
+	var out []*x509.Certificate
+	for _, raw := range data.Certificates {
+		var c storedCert
+		if json.Unmarshal(raw, &c) != nil {
+			continue
+		}
+		block, _ := pem.Decode(c.Certificate)
+		if block == nil {
+			continue
+		}
+		if leaf, err := x509.ParseCertificate(block.Bytes); err == nil {
+			out = append(out, leaf)
+		}
+	}
+	return out
 }
 
 // purge takes out of the storage what Traefik will not replace by itself: certificates that are expired or not under the
