@@ -58,6 +58,9 @@ func (a *app) observeProxmox(m *config.Machine) error {
 	p := a.proxmox
 	m.Proxmox = &p
 	text, err := a.host.ReadFile(filepath.Join(p.Dir, "storage.cfg"))
+	if errors.Is(err, fs.ErrPermission) {
+		return hint("run it again with sudo", "only root can read what storages Proxmox has: %w", err)
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

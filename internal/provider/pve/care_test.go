@@ -284,3 +284,35 @@ func TestMadeAnewForItsIDMap(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
+
+// Waiting for Proxmox's lock is told on standard error, and is no failure.
+func TestWaitingForALockIsNoFailure(t *testing.T) {
+	n := newNode(t)
+	n.house()
+	s := n.container()
+	s.Guest.SizeGB = 5
+	n.fault("resize", 0, "trying to acquire lock...\n OK", "apply")
+	n.containerThing(s).make()
+}
+
+// A clone has its source's network until it is given its own, and nothing of it is left.
+func TestCloneHasItsOwnNetwork(t *testing.T) {
+	n := newNode(t)
+	n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--net0", "name=eth0,bridge=vmbr9,ip=10.9.9.9/24,gw=10.9.9.1,rate=3",
+		"--dev0", "/dev/nvidia7", "--dev1", "/dev/net/tun")
+	s := n.container()
+	s.Guest.Archive, s.Guest.CloneFrom, s.Interface.Gateway, s.Guest.Firewall, s.Guest.Devices = "", "900", "", true, []string{"/dev/nvidia0"}
+	n.containerThing(s).make()
+	c := n.conf("103")
+	if !strings.Contains(c, "net0: name=eth0,bridge=vmbr0,firewall=1,hwaddr=52:54:00:AA:BB:CA,ip=10.0.0.10/24,rate=3,type=veth\n") {
+		t.Errorf("%s", c)
+	}
+	if strings.Contains(c, "nvidia7") || !strings.Contains(c, "/dev/nvidia0") || !strings.Contains(c, "/dev/net/tun") {
+		t.Errorf("%s", c)
+	}
+	s.Guest.Devices = nil
+	n.containerThing(s).make()
+	if c := n.conf("103"); strings.Contains(c, "nvidia") || !strings.Contains(c, "/dev/net/tun") {
+		t.Errorf("%s", c)
+	}
+}

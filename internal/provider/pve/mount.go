@@ -47,6 +47,11 @@ func (p *property) set(key, value string) {
 	p.of[key] = value
 }
 
+func (p *property) drop(key string) {
+	delete(p.of, key)
+	p.keys = slices.DeleteFunc(p.keys, func(k string) bool { return k == key })
+}
+
 func (p property) text() string {
 	var parts []string
 	if p.word != "" {

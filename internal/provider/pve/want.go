@@ -120,6 +120,10 @@ func interfaces(s spec.Container, c *conf) []setting {
 			differs = true
 		}
 	}
+	if gw := wanted[4]; gw[1] == "" && p.of[gw[0]] != "" { // a clone has its source's
+		p.drop(gw[0])
+		differs = true
+	}
 	if !differs {
 		return nil
 	}
