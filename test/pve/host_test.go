@@ -120,7 +120,7 @@ func (h *hypervisor) write(text string, parts ...string) {
 func (h *hypervisor) reset() {
 	h.t.Helper()
 	h.end()
-	for _, link := range []string{"phxbr0"} {
+	for _, link := range []string{"phxbr0", "vmbr0"} {
 		_ = exec.Command("ip", "-n", h.name, "link", "delete", link).Run() // there may be none
 	}
 	left, err := os.ReadDir(h.base)
