@@ -154,6 +154,9 @@ func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s 
 	if err := ownVolumes(s, c, have.Volumes); err != nil {
 		return err
 	}
+	if err := adopt(ctx, h, c, s.Guest.Volumes, have.Volumes); err != nil {
+		return err
+	}
 	list := settings(s, c, have.Volumes)
 	if len(list) == 0 {
 		return nil

@@ -309,3 +309,22 @@ func (m *meddling) Run(ctx context.Context, c host.Command) (host.Result, error)
 	}
 	return m.Host.Run(ctx, c)
 }
+
+// Trap 3, once more: a killed pct set has made a volume that nothing speaks of. An empty one is taken, one with data is nobody's to take.
+func TestAVolumeThatNothingSpeaksOf(t *testing.T) {
+	n := newNode(t)
+	s := n.container()
+	s.Guest.Volumes = nil
+	n.containerThing(s).make()
+	n.tool("pvesm", "alloc", "local-zfs", "103", "", "1G")
+	n.write("data", "zfs/subvol-103-disk-1/file")
+	n.tool("pvesm", "alloc", "local-zfs", "103", "", "1G")
+	n.containerThing(n.container()).make()
+	n.volumeThing(n.ssl()).make()
+	if got := volumeOf(n, "mp0"); got != "local-zfs:subvol-103-disk-2" || len(n.volumes("zfs")) != 3 {
+		t.Errorf("mounted is %s of %q", got, n.volumes("zfs"))
+	}
+	if m, err := n.host.Lstat(n.path("zfs/subvol-103-disk-2")); err != nil || m.UID != 100000 || m.Mode.Perm() != 0o700 {
+		t.Errorf("%+v, %v", m, err)
+	}
+}

@@ -182,6 +182,9 @@ func attach(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := ownVolumes(s, c, known); err != nil {
 		return err
 	}
+	if err := adopt(ctx, h, c, s.Guest.Volumes, known); err != nil {
+		return err
+	}
 	set, revert := arguments(mounts(s, c, known))
 	if len(revert) > 0 {
 		set = []string{"--revert", revert[0]}

@@ -152,12 +152,9 @@ func (b base) build(id string, c call, made *[]string) (*conf, error) {
 func (b base) place(id, value string, unprivileged bool, made *[]string) (string, error) {
 	p := parse(value, "volume")
 	if m := newVolume.FindStringSubmatch(p.word); m != nil {
-		volume, size, err := b.allocate(id, m[1], m[2], unprivileged)
+		volume, size, err := b.allocate(id, m[1], m[2], unprivileged, made)
 		if err != nil {
 			return "", err
-		}
-		if made != nil {
-			*made = append(*made, volume)
 		}
 		p.word, p.of["size"] = volume, size
 	}
@@ -264,11 +261,10 @@ func (b base) copied(id string, c call, state *part, made *[]string) (*conf, err
 		if s := c.get("storage"); s != "" {
 			store = s
 		}
-		fresh, _, err := b.allocate(id, store, strings.TrimSuffix(p.of["size"], "G"), conf.keys["unprivileged"] == "1")
+		fresh, _, err := b.allocate(id, store, strings.TrimSuffix(p.of["size"], "G"), conf.keys["unprivileged"] == "1", made)
 		if err != nil {
 			return nil, err
 		}
-		*made = append(*made, fresh)
 		from, _ := b.locate(volume)
 		to, _ := b.locate(fresh)
 		if out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput(); err != nil {

@@ -66,6 +66,7 @@ func (b base) start(c call) error {
 	if err := b.sources(id, conf); err != nil {
 		return err
 	}
+	signal.Ignore(syscall.SIGTERM) // from here on it is done
 	init := exec.Command(b.path("bin", "init"))
 	init.Env = []string{"PHX_PROXMOX=" + string(b)}
 	init.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

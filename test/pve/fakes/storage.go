@@ -69,7 +69,7 @@ func (b base) locate(volume string) (string, error) {
 var newVolume = regexp.MustCompile(`^([^:/]+):(\d+(?:\.\d+)?)$`)
 
 // allocate makes a volume of SIZE gigabytes with an owner's id in its name. Its top directory is the id map's root's.
-func (b base) allocate(id, store, size string, unprivileged bool) (volume, text string, err error) {
+func (b base) allocate(id, store, size string, unprivileged bool, made *[]string) (volume, text string, err error) {
 	s, err := b.storage(store)
 	if err != nil {
 		return "", "", err
@@ -94,6 +94,9 @@ func (b base) allocate(id, store, size string, unprivileged bool) (volume, text 
 			return "", "", err
 		}
 		if _, err := os.Lstat(path); err != nil {
+			if made != nil { // what SIGTERM takes back
+				*made = append(*made, volume)
+			}
 			return volume, text, fill(path, size, unprivileged)
 		}
 	}
@@ -205,7 +208,7 @@ func (b base) alloc(c call) error {
 	if name != "" && !strings.HasPrefix(name, "subvol-"+id+"-") {
 		return fmt.Errorf("illegal name '%s' - should be 'subvol-%s-*'", name, id)
 	}
-	volume, _, err := b.allocate(id, store, strings.TrimSuffix(size, "G"), false)
+	volume, _, err := b.allocate(id, store, strings.TrimSuffix(size, "G"), false, nil)
 	if err == nil {
 		fmt.Printf("successfully created '%s'\n", volume)
 	}
