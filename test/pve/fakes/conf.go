@@ -112,6 +112,8 @@ func (b base) save(id string, c *conf) error {
 	if !b.quorate() {
 		return b.denied(id)
 	}
+	step.Lock()
+	defer step.Unlock()
 	temp := b.file(id) + ".tmp." + strconv.Itoa(os.Getpid())
 	if err := os.WriteFile(temp, []byte(c.text()), 0o640); err != nil {
 		return err

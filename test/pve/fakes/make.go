@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -39,6 +40,9 @@ func (b base) reserve(id string) error {
 	return b.save(id, c)
 }
 
+// step is held while something is made that SIGTERM would have to take back.
+var step sync.Mutex
+
 // undo makes SIGTERM take back what was made so far, as the real one does; SIGKILL leaves it.
 func (b base) undo(id string, volumes *[]string, more ...func()) (done func()) {
 	ended := make(chan os.Signal, 1)
@@ -47,6 +51,7 @@ func (b base) undo(id string, volumes *[]string, more ...func()) (done func()) {
 		if _, told := <-ended; !told {
 			return
 		}
+		step.Lock() // for good
 		b.rollBack(id, *volumes)
 		for _, f := range more {
 			f()
@@ -215,7 +220,7 @@ func (b base) clone(c call) error {
 	var made []string
 	done := b.undo(id, &made, func() {
 		delete(src.keys, "lock")
-		b.save(from, src)
+		_ = os.WriteFile(b.file(from), []byte(src.text()), 0o640)
 	})
 	time.Sleep(20 * time.Millisecond) // so that another at the same time meets the lock
 	if b.slow("clone") {
@@ -267,7 +272,10 @@ func (b base) copied(id string, c call, state *part, made *[]string) (*conf, err
 		}
 		from, _ := b.locate(volume)
 		to, _ := b.locate(fresh)
-		if out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput(); err != nil {
+		step.Lock()
+		out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput()
+		step.Unlock()
+		if err != nil {
 			return nil, fmt.Errorf("%w: %s", err, out)
 		}
 		p.word = fresh

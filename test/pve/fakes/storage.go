@@ -70,6 +70,8 @@ var newVolume = regexp.MustCompile(`^([^:/]+):(\d+(?:\.\d+)?)$`)
 
 // allocate makes a volume of SIZE gigabytes with an owner's id in its name. Its top directory is the id map's root's.
 func (b base) allocate(id, store, size string, unprivileged bool, made *[]string) (volume, text string, err error) {
+	step.Lock()
+	defer step.Unlock()
 	s, err := b.storage(store)
 	if err != nil {
 		return "", "", err
