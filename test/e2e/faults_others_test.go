@@ -131,7 +131,7 @@ var proxyFaults = []fault{
 			f.still(func() {
 				f.in("101", "systemctl", "stop", "nginx.service")
 				argv := f.inside(f.attach("101", "perl", "-MIO::Socket::INET", "-e",
-					`IO::Socket::INET->new(LocalAddr=>"0.0.0.0:443",Listen=>5,ReuseAddr=>1) or die $!; sleep 600`))
+					`my $s = IO::Socket::INET->new(LocalAddr=>"0.0.0.0:443",Listen=>5,ReuseAddr=>1) or die $!; sleep 600`))
 				thief := exec.Command(argv[0], argv[1:]...)
 				f.must(thief.Start())
 				f.thief = thief
@@ -142,7 +142,7 @@ var proxyFaults = []fault{
 		},
 		told: "perl",
 		person: func(f *faults) {
-			f.sh("101", "pkill -KILL perl || kill -KILL $(pidof perl)")
+			f.sh("101", "kill -KILL $(pidof perl)")
 			_ = f.thief.Wait() // killed
 		},
 		mended: (*faults).verifies},

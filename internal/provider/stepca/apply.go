@@ -19,7 +19,7 @@ import (
 
 // Apply implements provider.Driver. Every step looks before it writes, so that a run after a killed one goes on where that
 // one ended. A root that cannot be used is a permanent error unless the spec carries the consent to a new one.
-func (Driver) Apply(_ context.Context, h host.Host, _ object.Address, s spec.StepCA, _ plan.Delta) error {
+func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.StepCA, _ plan.Delta) error {
 	l := layout(s.Dir)
 	user, err := h.Lookup(s.User, "")
 	if err != nil {
@@ -46,6 +46,9 @@ func (Driver) Apply(_ context.Context, h host.Host, _ object.Address, s spec.Ste
 		return err
 	}
 	if err := h.MkdirAll(l.db(), 0o700, user); err != nil {
+		return err
+	}
+	if err := renewDatabase(ctx, h, l, s); err != nil {
 		return err
 	}
 	return ensureModes(h, l, user)

@@ -90,7 +90,7 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 		return st, nil
 	}
 	st.RootFingerprint, st.RootNotAfter = fingerprint(root.cert), root.cert.NotAfter
-	if err := st.look(h, l, s, root); err != nil {
+	if err := st.look(ctx, h, l, s, root); err != nil {
 		return nil, err
 	}
 	probe(ctx, h, s, root.cert, st)
@@ -98,7 +98,7 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 }
 
 // look compares everything but the root with the spec.
-func (st *Status) look(h host.Host, l layout, s spec.StepCA, root pair) error {
+func (st *Status) look(ctx context.Context, h host.Host, l layout, s spec.StepCA, root pair) error {
 	intermediate := st.lookIntermediate(h, l, s, root)
 	st.lookCopy(h, l.rootCopy(), root.cert)
 	if intermediate != nil {
@@ -117,6 +117,9 @@ func (st *Status) look(h host.Host, l layout, s spec.StepCA, root pair) error {
 	}
 	if names, err := h.ReadDir(l.db()); err == nil && len(names) > 0 {
 		st.Database = databaseIn(names)
+	}
+	if err := st.wholeDatabase(ctx, h, l, s); err != nil {
+		return err
 	}
 	if len(st.Wrong) == 0 {
 		st.Inputs = digest(config, root.cert, intermediate)
@@ -245,7 +248,7 @@ func digest(config []byte, certs ...*x509.Certificate) string {
 func databaseIn(names []string) string {
 	for _, n := range names {
 		switch n {
-		case "step-ca.db":
+		case filepath.Base(databaseFile("")):
 			return bbolt
 		case "MANIFEST":
 			return badger

@@ -228,7 +228,25 @@ func TestRealStepCA(t *testing.T) {
 					t.Errorf("status %+v, delta %+v", again, d)
 				}
 			})
+			if db == "bbolt" {
+				t.Run("a database that was cut off is set aside", func(t *testing.T) { cutOff(t, s) })
+			}
 		})
+	}
+}
+
+func cutOff(t *testing.T, s spec.StepCA) {
+	path := filepath.Join(s.Dir, "db", "step-ca.db")
+	if err := os.Truncate(path, 3*4096); err != nil { // the meta pages and one more
+		t.Fatal(err)
+	}
+	if d := (stepca.Driver{}).Diff(s, look(t, &host.Local{}, s)); !d.Has(path) {
+		t.Errorf("half a database is not seen: %+v", d)
+	}
+	converge(t, &host.Local{}, s)
+	kept, err := filepath.Glob(filepath.Join(s.Dir, "db", "lost-*.db"))
+	if _, there := os.Stat(path); there == nil || len(kept) != 1 || err != nil {
+		t.Errorf("kept %v, %v; still in place: %v", kept, err, there)
 	}
 }
 
