@@ -96,6 +96,14 @@ func (s *session) placed(containers []string) []string {
 	return out
 }
 
+// deletable are the containers, and templates among them, that a delete is about.
+func (s *session) deletable(ids []string, all bool) []string {
+	if all {
+		return s.ids()
+	}
+	return ids
+}
+
 // hinting takes the hint along that a provider's error has.
 func hinting(err error) error {
 	if text := provider.Hint(err); text != "" {

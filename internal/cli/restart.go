@@ -18,6 +18,9 @@ func (a *app) restartCommand() *cobra.Command {
 			return err
 		}
 		defer s.close()
+		if err := s.proxmoxReady(ids); err != nil {
+			return err
+		}
 		if err := s.made(ctx, ids); err != nil {
 			return err
 		}

@@ -249,6 +249,19 @@ func TestProxmoxCommands(t *testing.T) {
 	if h.read("pids", "102") == pid {
 		t.Error("102 was not restarted")
 	}
+	if err := os.Chmod(h.path("pve", "local"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	pid = h.read("pids", "102")
+	for _, args := range [][]string{{"delete", "102", "--yes"}, {"delete", "--all", "--volumes", "--yes"}, {"restart", "102"}, {"create", "102"}} {
+		says(1, []string{"the cluster has no quorum: nothing was changed"}, args...)
+		if calls := h.pct(); len(calls) > 0 || h.read("pids", "102") != pid {
+			t.Errorf("%v without quorum: %q", args, calls)
+		}
+	}
+	if err := os.Chmod(h.path("pve", "local"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	says(0, []string{"volume/102/certs"}, "delete", "102", "--volumes", "--yes")
 	says(0, []string{"container/103", "template/900", "network/phxbr0"}, "delete", "--all", "--volumes", "--yes")
 	left, err := os.ReadDir(h.path("zfs"))

@@ -316,3 +316,41 @@ func TestCloneHasItsOwnNetwork(t *testing.T) {
 		t.Errorf("%s", c)
 	}
 }
+
+// Warnings on standard error are no failure where the call ends well.
+func TestWarningsAreNoFailure(t *testing.T) {
+	n := newNode(t)
+	n.fault("create", 0, "Task finished with 1 warning(s)!", "apply")
+	n.house()
+	n.fault("start", 0, "Task finished with 2 warning(s)!", "apply")
+	n.runningThing().make()
+}
+
+// Proxmox 8 and 9 differ in what a container is where nothing is said: it is always said.
+func TestUnprivilegedIsAlwaysSaid(t *testing.T) {
+	for want, ids := range map[string]spec.IDMap{"--unprivileged 1": idMap, "--unprivileged 0": {}} {
+		n := newNode(t)
+		s := n.container()
+		s.IDMap, s.Guest.Volumes = ids, nil
+		n.containerThing(s).make()
+		if calls := n.calls("pct create"); len(calls) != 1 || !strings.Contains(calls[0], want) {
+			t.Errorf("no %q in %q", want, calls)
+		}
+	}
+}
+
+// A look changes nothing, calls nothing of Proxmox's and works without quorum.
+func TestLooksAreCheap(t *testing.T) {
+	n := newNode(t)
+	n.up()
+	n.quorum(false)
+	n.forgetCalls()
+	for _, x := range []thing{n.containerThing(n.container()), n.volumeThing(n.ssl()), n.runningThing()} {
+		if d := x.delta(); !d.Empty() {
+			t.Errorf("%s: %+v", x.o.Address, d)
+		}
+	}
+	if calls := append(n.calls("pct"), n.calls("pvesm")...); len(calls) > 0 {
+		t.Errorf("%q", calls)
+	}
+}
