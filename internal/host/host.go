@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"strings"
 	"time"
 )
@@ -18,6 +19,7 @@ type Command struct {
 	Dir     string        // working folder; empty: /
 	Stdin   []byte        // secrets go here, never into Argv
 	Mutates bool          // changes the system; observing commands leave it false
+	Aside   bool          // writes where the next run begins anew: it is told to end when phoenix is killed
 	Limit   time.Duration // 0: two minutes. At its end SIGTERM to it and what it started, 5 s later SIGKILL
 }
 
@@ -44,6 +46,11 @@ type Owner struct{ UID, GID int }
 
 // Root owns what belongs to the system.
 var Root = Owner{}
+
+// own tells whether what this process makes belongs to it anyway.
+func (o Owner) own() bool {
+	return (o.UID == -1 || o.UID == os.Geteuid()) && (o.GID == -1 || o.GID == os.Getegid())
+}
 
 // Host runs commands and holds files. All methods may be called at once. Errors of files are *fs.PathError, so that
 // errors.Is(err, fs.ErrNotExist) works; a command that ends with another code than 0 is a *RunError. Methods that change

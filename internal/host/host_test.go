@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -215,4 +216,26 @@ func ends(pid string) bool {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return false
+}
+
+// A folder of our own is never seen with another mode than it should have, so that a kill at any moment leaves none.
+func TestMkdirAllIsWhole(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 300 {
+		path, seen := filepath.Join(dir, fmt.Sprint(i)), make(chan fs.FileMode)
+		go func() {
+			for {
+				if fi, err := os.Lstat(path); err == nil {
+					seen <- fi.Mode().Perm()
+					return
+				}
+			}
+		}()
+		if err := (&Local{}).MkdirAll(path, 0o711, same); err != nil {
+			t.Fatal(err)
+		}
+		if mode := <-seen; mode != 0o711 {
+			t.Fatalf("seen with mode %04o", mode)
+		}
+	}
 }

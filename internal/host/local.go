@@ -62,7 +62,7 @@ func (l *Local) Run(ctx context.Context, c Command) (Result, error) {
 	}
 	out, errs := &capped{limit: outputLimit}, &capped{limit: outputLimit}
 	cmd.Stdout, cmd.Stderr = out, errs
-	l.group(cmd)
+	l.group(cmd, c.Aside)
 	err := cmd.Run()
 	if ctx.Err() != nil && cmd.Process != nil {
 		_ = signalGroup(cmd, syscall.SIGKILL) // what SIGTERM did not end; there may be nothing
@@ -81,10 +81,12 @@ func (l *Local) Run(ctx context.Context, c Command) (Result, error) {
 }
 
 // group gives the command a process group of its own: a Ctrl-C at the terminal must not cut a change in two, and what the
-// command has started ends with it. Where phoenix is killed the command is told to end, so that it does not work on beside the
-// next phoenix.
-func (l *Local) group(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+// command has started ends with it. Where phoenix is killed most commands are better off coming to their end.
+func (l *Local) group(cmd *exec.Cmd, aside bool) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if aside {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
+	}
 	cmd.Cancel = func() error { return signalGroup(cmd, syscall.SIGTERM) }
 	cmd.WaitDelay = cmp.Or(l.Grace, killDelay)
 }
@@ -253,7 +255,11 @@ func (l *Local) MkdirAll(path string, mode fs.FileMode, owner Owner) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(path, 0o700); err != nil { // closed until it has its owner
+	first := fs.FileMode(0o700) // closed until it has its owner
+	if owner.own() {
+		first = mode // whole in one step: who is killed behind it leaves nothing half
+	}
+	if err := os.Mkdir(path, first); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}

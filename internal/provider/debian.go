@@ -85,7 +85,7 @@ func (d Debian) build(ctx context.Context, h host.Host, archive string) error {
 	} else {
 		argv = append(argv, hostSources(h, d.Suite)...)
 	}
-	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + d.Work}, Mutates: true, Limit: buildLimit})
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + d.Work}, Mutates: true, Aside: true, Limit: buildLimit})
 	if err == nil {
 		_, err = h.Run(ctx, host.Command{Argv: []string{"sync", archive}})
 	}

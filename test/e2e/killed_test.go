@@ -94,7 +94,7 @@ func (k *killable) run(p killPoint) Result {
 			env[0] = "PHX_CALLS=" + k.calls("")
 		}
 		if p.where == id && p.what != "" {
-			env = append(env, "PHX_KILL="+p.what, "PHX_NTH="+strconv.Itoa(p.nth))
+			env = append(env, "PHX_AT="+p.what, "PHX_FAULT=kill", "PHX_NTH="+strconv.Itoa(p.nth))
 			if p.after {
 				env = append(env, "PHX_AFTER=1")
 			}

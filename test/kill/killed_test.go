@@ -133,19 +133,20 @@ func (h *hypervisor) unchanged() {
 // same wants the state of the reference.
 func (h *hypervisor) same(what string, want []string) {
 	h.t.Helper()
-	have := h.state()
-	for _, line := range want {
-		if !slices.Contains(have, line) {
-			h.t.Errorf("%s: missing %s", what, line)
-		}
+	more := map[string]int{} // of each line, than is wanted
+	for _, line := range h.state() {
+		more[line]++
 	}
-	for _, line := range have {
-		if !slices.Contains(want, line) {
+	for _, line := range want {
+		more[line]--
+	}
+	for line, n := range more {
+		switch {
+		case n < 0:
+			h.t.Errorf("%s: missing %s", what, line)
+		case n > 0:
 			h.t.Errorf("%s: too much %s", what, line)
 		}
-	}
-	if len(want) != len(have) {
-		h.t.Errorf("%s: %d things, want %d", what, len(have), len(want))
 	}
 }
 

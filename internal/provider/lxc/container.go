@@ -211,7 +211,7 @@ func clone(ctx context.Context, h host.Host, s spec.Container, root string) erro
 	if m.Inode == 256 && isBtrfs(ctx, h, s.Template) && isBtrfs(ctx, h, filepath.Dir(root)) { // a subvolume's top
 		argv = []string{"btrfs", "--quiet", "subvolume", "snapshot", s.Template, root}
 	}
-	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: cloneLimit})
+	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: cloneLimit})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,8 @@ const (
 
 // pct makes one changing call about a container. What it says is explained.
 func pct(ctx context.Context, h host.Host, id string, limit time.Duration, argv ...string) (host.Result, error) {
-	res, err := h.Run(ctx, host.Command{Argv: append([]string{"pct"}, argv...), Mutates: true, Limit: limit})
+	// A create that is told to end takes back what it made.
+	res, err := h.Run(ctx, host.Command{Argv: append([]string{"pct"}, argv...), Mutates: true, Aside: argv[0] == "create", Limit: limit})
 	return res, explain(id, res, err)
 }
 

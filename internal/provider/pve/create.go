@@ -71,7 +71,7 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 			argv = append(argv, "--snapname", s.Guest.Snapshot)
 		}
 	}
-	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: cloneLimit})
+	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: cloneLimit})
 	if says(res, lockSaying) {
 		return explain(source, res, err)
 	}

@@ -122,7 +122,7 @@ func unpack(ctx context.Context, h host.Host, s spec.Template, archive, root, ki
 		tar = append(tar, flag)
 	}
 	argv := append([]string{"sh", "-c", `archive=$1; shift; exec "$@" < "$archive"`, "sh", archive}, inMap(s.IDMap, tar...)...)
-	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: buildLimit})
+	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: buildLimit})
 	if err != nil {
 		return err
 	}

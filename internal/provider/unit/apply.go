@@ -189,11 +189,14 @@ func systemctl(ctx context.Context, h host.Host, name string, argv ...string) er
 	return err
 }
 
-// withJournal adds the end of the unit's journal to an error.
+// withJournal adds the end of the unit's journal to an error, and who has the port that it wants.
 func withJournal(ctx context.Context, h host.Host, name string, cause error) error {
 	res, err := h.Run(ctx, host.Command{Argv: []string{"journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "short-iso"}})
 	if err != nil {
 		return fmt.Errorf("%w\nits journal cannot be read: %v", cause, err)
+	}
+	if who := takers(h, string(res.Stdout)); who != "" {
+		cause = fmt.Errorf("%s does not start: %s: %w", name, who, cause)
 	}
 	return fmt.Errorf("%w\nthe end of its journal:\n%s", cause, strings.TrimRight(string(res.Stdout), "\n"))
 }

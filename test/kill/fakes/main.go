@@ -105,8 +105,20 @@ func alive(pid int) bool {
 	return len(f) > 0 && f[0] != "Z"
 }
 
-// start refuses a container that runs, as lxc-start does.
+// start refuses a container that runs, as lxc-start does, and one at a time works on a container: that of a phoenix which was
+// killed may still be under way.
 func start(c call) error {
+	if err := os.MkdirAll(filepath.Dir(c.pidFile()), 0o755); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(c.pidFile()+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
 	if c.pid() != 0 {
 		//lint:ignore ST1005 the words are lxc's
 		return errors.New("Container is already running")
@@ -134,9 +146,6 @@ func start(c call) error {
 	init.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS}
 	booted, err := init.StdoutPipe()
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(c.pidFile()), 0o755); err != nil {
 		return err
 	}
 	if err := init.Start(); err != nil {

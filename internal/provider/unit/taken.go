@@ -1,0 +1,80 @@
+package unit
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+)
+
+// How programs say in their journals that an address is another's: nginx, Go's net, and what strerror(EADDRINUSE) gives.
+var inUse = regexp.MustCompile(`(?i):(\d{1,5})\b[^\n]*address already in use`)
+
+// takers names the processes that hold ports which a journal says are taken; empty: it says no such thing, or nobody holds them now.
+func takers(h host.Host, journal string) string {
+	var said []string
+	for _, m := range inUse.FindAllStringSubmatch(journal, -1) {
+		port, err := strconv.Atoi(m[1])
+		if err != nil {
+			continue
+		}
+		for _, who := range listeners(h, port) {
+			said = append(said, fmt.Sprintf("port %d is taken by %s", port, who))
+		}
+	}
+	slices.Sort(said)
+	return strings.Join(slices.Compact(said), "; ")
+}
+
+// listeners are the processes that listen on a TCP port, as "process 12 (perl)".
+func listeners(h host.Host, port int) []string {
+	sockets := map[string]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		raw, err := h.ReadFile(table)
+		if err != nil {
+			continue // without IPv6 there is none
+		}
+		for line := range strings.Lines(string(raw)) {
+			if inode := listening(line, port); inode != "" {
+				sockets["socket:["+inode+"]"] = true
+			}
+		}
+	}
+	names, err := h.ReadDir("/proc")
+	if err != nil || len(sockets) == 0 {
+		return nil
+	}
+	var out []string
+	for _, pid := range names {
+		if _, err := strconv.Atoi(pid); err == nil && holds(h, pid, sockets) {
+			name, _ := h.ReadFile(filepath.Join("/proc", pid, "comm")) // it may end meanwhile
+			out = append(out, fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(name))))
+		}
+	}
+	return out
+}
+
+// listening gives the inode of a line of /proc/net/tcp (proc_pid_net(5)) that is a listener (state 0A) on the port.
+func listening(line string, port int) string {
+	f := strings.Fields(line)
+	if len(f) < 10 || f[3] != "0A" || !strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+		return ""
+	}
+	return f[9]
+}
+
+func holds(h host.Host, pid string, sockets map[string]bool) bool {
+	dir := filepath.Join("/proc", pid, "fd")
+	fds, err := h.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		to, err := h.Readlink(filepath.Join(dir, fd))
+		return err == nil && sockets[to]
+	})
+}
