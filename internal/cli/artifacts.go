@@ -191,7 +191,7 @@ func complete(cfg *config.Config, m config.Machine, ids []string) error {
 	return nil
 }
 
-// findScripts finds the users' own application scripts: where the hypervisor file says they are, beside the configuration, in
+// findScripts finds the users' own application and feature scripts: where the hypervisor file says they are, beside the configuration, in
 // ../bin of it, or where they were before phoenix. What is not here is left out.
 func (a *app) findScripts(cfg *config.Config, folders []string, d *digests, m config.Machine) error {
 	var places []string
@@ -202,8 +202,11 @@ func (a *app) findScripts(cfg *config.Config, folders []string, d *digests, m co
 		places = append(places, f, filepath.Join(f, "..", "bin"))
 	}
 	places = append(places, oldScripts)
+	var names []string
 	for _, c := range cfg.Containers {
-		name := c.OwnScript()
+		names = append(append(names, c.FeatureScripts()...), c.OwnScript())
+	}
+	for _, name := range names {
 		if _, known := m.Scripts[name]; known || name == "" {
 			continue
 		}

@@ -57,6 +57,9 @@ the templates too and, with --volumes, the root folder.`,
 
 // remove deletes the objects on the hypervisor; what is inside of a container goes with it.
 func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) error {
+	if err := s.proxmoxReady(s.deletable(ids, all)); err != nil {
+		return err
+	}
 	gone, kept := s.doomed(ctx, ids, all, volumes)
 	if err := s.confirm(ids, all, volumes, kept); err != nil {
 		return err

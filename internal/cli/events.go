@@ -66,7 +66,7 @@ func (s *session) eventsInside(ctx context.Context, id string) []engine.Entry {
 	if !ok || !okBinary {
 		return nil
 	}
-	argv := []string{"lxc-attach", "-P", running.Path, "-n", id, "--clear-env", "--", binary.Target, "agent", "events"}
+	argv := s.enterArgv(running, binary.Target, "agent", "events")
 	res, err := s.host.Run(ctx, host.Command{Argv: argv, Limit: 10 * time.Second})
 	if err != nil {
 		s.log.Debug("no events from inside", "container", id, "error", err)

@@ -104,7 +104,7 @@ func (s *session) dial(ctx context.Context, id string) (*agent.Client, error) {
 	if !ok || !okBinary {
 		return nil, fmt.Errorf("container %s is not one that phoenix starts", id)
 	}
-	argv := []string{"lxc-attach", "-P", running.Path, "-n", id, "--clear-env", "--", binary.Target, "agent", "serve"}
+	argv := s.enterArgv(running, binary.Target, "agent", "serve")
 	if s.changes {
 		argv = append(argv, "--"+changesFlag)
 	}

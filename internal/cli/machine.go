@@ -27,6 +27,11 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 	if m.Runtime, err = a.runtime(); err != nil {
 		return m, err
 	}
+	if m.Runtime == "pve" {
+		if err := a.observeProxmox(&m); err != nil {
+			return m, err
+		}
+	}
 	mounts, err := a.host.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return m, err
@@ -53,23 +58,6 @@ func (a *app) rootFolder() (string, error) {
 		err = &usageError{err: errors.New("--root / would make phoenix the owner of everything"), hint: "a folder of its own, such as /var/lib/phoenix"}
 	}
 	return root, err
-}
-
-// runtime is what --runtime auto finds: pve where Proxmox's pct is, else lxc.
-func (a *app) runtime() (string, error) {
-	name := a.opts.runtime
-	if name == "auto" {
-		name = "lxc"
-		for _, dir := range append([]string{"/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...) {
-			if m, err := a.host.Lstat(filepath.Join(dir, "pct")); err == nil && !m.Mode.IsDir() {
-				name = "pve"
-			}
-		}
-	}
-	if name == "pve" {
-		return "", hint("--runtime lxc uses Debian's lxc instead, beside Proxmox's own containers", "the pve runtime (Proxmox's pct) is not in this version yet")
-	}
-	return name, nil
 }
 
 // fileSystem is the type of the file system that path is on, or will be once it is made, by the kernel's list of mounts

@@ -19,6 +19,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // Exit codes.
@@ -48,7 +49,7 @@ func versionOf(ctx context.Context) string {
 // Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way come to their end,
 // and what was done so far stands: the next run goes on from there. At --timeout also those under way are ended.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx), proxmox: proxmoxOf(ctx)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -70,7 +71,8 @@ type app struct {
 	local          *host.Local
 	drivers        engine.Drivers
 	limits         Limits
-	formats        []string // of -o, which this command has besides text and json
+	proxmox        spec.Proxmox // where it would be, on a Proxmox host
+	formats        []string     // of -o, which this command has besides text and json
 }
 
 // options are the flags of every command.

@@ -18,6 +18,9 @@ func (a *app) restartCommand() *cobra.Command {
 			return err
 		}
 		defer s.close()
+		if err := s.proxmoxReady(ids); err != nil {
+			return err
+		}
 		if err := s.made(ctx, ids); err != nil {
 			return err
 		}
@@ -33,6 +36,6 @@ func (a *app) restartCommand() *cobra.Command {
 		a.view.Applied(done)
 		return outcome(done)
 	})
-	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "agree where something would be destroyed")
+	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "agree where something would be destroyed, or restarted")
 	return cmd
 }

@@ -47,6 +47,7 @@ func (a *app) load() (*house, error) {
 	if h.machine, err = a.observeMachine(h.cfg, f.folders, h.digests); err != nil {
 		return nil, err
 	}
+	h.diags = config.ActedOn(h.diags, h.machine.Runtime)
 	objects, diags := config.Derive(h.cfg, h.machine)
 	// The objects say where the pin is, and what is pinned goes into the objects: no other root is ever made silently.
 	for _, fields := range health.ReadPins(a.host, objects) {
@@ -188,6 +189,9 @@ func specOf[S any](objects []object.Object, a object.Address) (S, bool) {
 
 // prepare makes sure, before anything is changed, that all which the containers need is on this machine.
 func (s *session) prepare(ctx context.Context, containers []string) error {
+	if err := s.proxmoxReady(s.placed(containers)); err != nil {
+		return err
+	}
 	if err := complete(s.cfg, s.machine, containers); err != nil {
 		return err
 	}

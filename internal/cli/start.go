@@ -25,6 +25,6 @@ func (a *app) startCommand() *cobra.Command {
 		a.view.Applied(done)
 		return outcome(done)
 	})
-	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "agree where something would be destroyed")
+	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "agree where something would be destroyed, or restarted")
 	return cmd
 }

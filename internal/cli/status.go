@@ -150,6 +150,7 @@ func stateOf(status json.RawMessage) string {
 func volumeStatus(o object.Object, status json.RawMessage) view.Volume {
 	var v spec.Volume
 	var seen struct {
+		Path string `json:"path"`
 		UID  int    `json:"uid"`
 		GID  int    `json:"gid"`
 		Mode string `json:"mode"`
@@ -159,6 +160,9 @@ func volumeStatus(o object.Object, status json.RawMessage) view.Volume {
 		out.MountPoint, out.Source = v.MountPoint, v.Path
 	}
 	if json.Unmarshal(status, &seen) == nil {
+		if seen.Path != "" {
+			out.Source = seen.Path
+		}
 		out.Owner, out.Mode = fmt.Sprintf("%d:%d", seen.UID, seen.GID), seen.Mode
 	}
 	return out

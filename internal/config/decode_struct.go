@@ -111,7 +111,7 @@ func lastKey(p place) string { return p.path[strings.LastIndexByte(p.path, '.')+
 func (d *decoder) notes() {
 	for _, k := range d.kept {
 		n := diag.Diagnostic{Severity: diag.Note, File: d.file, Line: k.first.line, Path: k.first.pattern,
-			Summary: "kept, not acted on: " + k.reason}
+			Summary: keptSummary + k.reason}
 		if len(k.ids) > 1 {
 			n.Detail = "in " + strings.Join(k.ids, ", ")
 		}

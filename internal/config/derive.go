@@ -31,6 +31,7 @@ func Wanted(cfg *Config) []string {
 		if c.Template != "" {
 			out = append(out, c.Template)
 		}
+		out = append(out, gpuDevices(c)...)
 		for _, m := range c.MountPoints {
 			out = append(out, m.HostPath)
 		}
@@ -43,15 +44,25 @@ func Wanted(cfg *Config) []string {
 // what stands in for what is not on this machine, and what cannot work. The same input gives the same output.
 func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 	d := &derivation{cfg: cfg, machine: m, house: survey(cfg)}
-	d.pools()
+	if !d.proxmox() {
+		d.pools()
+	}
 	d.networks()
 	for _, c := range cfg.Containers {
-		if _, origin := d.house.packages[c.ID]; origin {
+		_, origin := d.house.packages[c.ID]
+		switch {
+		case d.proxmox() && d.house.templates[c.ID]:
+			d.guestTemplate(c)
+		case !d.proxmox() && origin:
 			d.template(c)
 		}
 	}
 	for _, c := range cfg.Containers {
-		if !d.house.templates[c.ID] {
+		switch {
+		case d.house.templates[c.ID]:
+		case d.proxmox():
+			d.guest(c)
+		default:
 			d.container(c)
 			d.inside(c)
 		}
@@ -137,9 +148,12 @@ func (d *derivation) networks() {
 	d.add(object.Object{Address: object.NewAddress(spec.KindDNS, iface.Name), Provider: "dns", Source: d.cfg.Hypervisor.DNS.Source}, s, network)
 }
 
+// suite is the Debian that templates are built from.
+const suite = "bookworm"
+
 func (d *derivation) template(c *Container) {
 	s := spec.Template{
-		ID: c.ID, Dir: path.Join(d.machine.Root, "templates"), Cache: d.machine.Cache, Suite: "bookworm",
+		ID: c.ID, Dir: path.Join(d.machine.Root, "templates"), Cache: d.machine.Cache, Suite: suite,
 		Packages: d.house.packages[c.ID], IDMap: idMap(c), Snapshot: c.SnapshotName,
 	}
 	switch {
@@ -165,14 +179,31 @@ func (d *derivation) container(c *Container) {
 	if template != c.CloneFrom && c.CloneFrom != "" {
 		d.note(diag.Note, c.Source, fmt.Sprintf("container %s is cloned from template %s, where %s comes from", c.ID, template, c.CloneFrom), "")
 	}
+	s := d.definition(c)
+	s.Path, s.Template = path.Join(d.machine.Root, "lxc"), path.Join(d.machine.Root, "templates", template, "rootfs")
+	s.Interface.Port, s.Programs = portName(d.machine.Root, c.ID), d.programs(c)
+	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
+	for _, v := range d.house.volumes[c.ID] {
+		address, volume := d.volume(c, v)
+		after = append(after, address)
+		s.Mounts = append(s.Mounts, spec.Mount{Source: volume.Path, Target: volume.MountPoint})
+	}
+	definition := d.add(on(c, spec.KindContainer, d.machine.Runtime), s, after...)
+	need := append([]object.Address{definition}, d.network(c)...)
+	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path, Check: c.HealthCheck.Command}, need...)
+	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
+	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
+		ID: c.ID, Path: s.Path, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary,
+	}, running, port)
+}
+
+// definition is what a container is with every runtime.
+func (d *derivation) definition(c *Container) spec.Container {
 	s := spec.Container{
-		ID: c.ID, Name: c.Name, Path: path.Join(d.machine.Root, "lxc"), Template: path.Join(d.machine.Root, "templates", template, "rootfs"),
-		MemoryBytes: int64(c.MemoryMB) << 20, SwapBytes: int64(c.SwapMB) << 20, Cores: c.Cores, IDMap: idMap(c), Options: c.Options,
-		StartAtBoot: c.StartAtBoot, BootOrder: c.BootOrder, Programs: d.programs(c),
-		Nameservers: d.nameservers(c), SearchDomains: d.searchDomains(),
+		ID: c.ID, Name: c.Name, MemoryBytes: int64(c.MemoryMB) << 20, SwapBytes: int64(c.SwapMB) << 20, Cores: c.Cores, IDMap: idMap(c),
+		Options: c.Options, StartAtBoot: c.StartAtBoot, BootOrder: c.BootOrder, Nameservers: d.nameservers(c), SearchDomains: d.searchDomains(),
 		Interface: spec.NIC{Name: c.Network.Name, Bridge: c.Network.Bridge, Address: c.Network.Address.String(), MAC: string(c.MAC)},
 	}
-	s.Interface.Port = portName(d.machine.Root, c.ID)
 	if c.Network.Gateway.IsValid() {
 		s.Interface.Gateway = c.Network.Gateway.String()
 	}
@@ -182,23 +213,11 @@ func (d *derivation) container(c *Container) {
 	if s.MemoryBytes == 0 {
 		s.MemoryBytes = int64(d.cfg.Hypervisor.Defaults.LXC.MemoryMB) << 20
 	}
-	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
-	for _, v := range d.house.volumes[c.ID] {
-		address, volume := d.volume(c, v)
-		after = append(after, address)
-		s.Mounts = append(s.Mounts, spec.Mount{Source: volume.Path, Target: volume.MountPoint})
-	}
-	definition := d.add(on(c, spec.KindContainer, d.machine.Runtime), s, after...)
-	if own := d.cfg.Hypervisor.Network.Interface.Address.Addr().String(); d.cfg.Hypervisor.DNS.Enabled && !slices.Contains(s.Nameservers, own) {
+	if own := d.cfg.Hypervisor.Network.Interface.Address.Addr().String(); d.cfg.Hypervisor.DNS.Enabled && !d.house.templates[c.ID] && !slices.Contains(s.Nameservers, own) {
 		d.note(diag.Warning, c.Network.Source, fmt.Sprintf("container %s asks %s for names, which does not know the zones of this house", c.ID, strings.Join(s.Nameservers, ", ")),
 			"leave nameservers out, or name "+own)
 	}
-	need := append([]object.Address{definition}, d.network(c)...)
-	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path}, need...)
-	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
-	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
-		ID: c.ID, Path: s.Path, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary,
-	}, running, port)
+	return s
 }
 
 // programs are those that the container runs. They are there from the start, and later kept by objects of their own.

@@ -63,6 +63,11 @@ func (d *derivation) names(c *Container, after []object.Address) []object.Addres
 	for _, n := range d.nameservers(c) {
 		fmt.Fprintf(&resolv, "nameserver %s\n", n)
 	}
+	if d.proxmox() { // which writes both at each start, unless these stand there
+		for _, name := range []string{"/etc/.pve-ignore.hosts", "/etc/.pve-ignore.resolv.conf"} {
+			after = append(slices.Clone(after), d.file(c, name, "phoenix keeps this file\n", 0o644, after))
+		}
+	}
 	return []object.Address{
 		d.file(c, "/etc/hosts", hosts.String(), 0o644, after),
 		d.file(c, "/etc/resolv.conf", resolv.String(), 0o644, after),
@@ -180,6 +185,16 @@ func withFirst(first string, names []string) []string {
 
 // script runs the user's own application script once its certificates are there.
 func (d *derivation) script(c *Container, after []object.Address) {
+	for _, name := range c.FeatureScripts() {
+		a, found := d.machine.Scripts[name]
+		if !found {
+			feature := strings.TrimSuffix(strings.TrimPrefix(name, featureScript), ".sh")
+			d.note(diag.Note, c.Source, fmt.Sprintf("feature %s of container %s is not acted on: phoenix does not know it, and %s was not found", feature, c.ID, name),
+				"put the script beside the configuration")
+			continue
+		}
+		after = append(after, d.add(in(c, spec.KindScript, "script", name), spec.Script{Name: name, SHA256: a.SHA256}, after...))
+	}
 	name := c.OwnScript()
 	if name == "" {
 		return
@@ -192,7 +207,6 @@ func (d *derivation) script(c *Container, after []object.Address) {
 	d.add(in(c, spec.KindScript, "script", path.Base(name)), spec.Script{Name: path.Base(name), SHA256: a.SHA256}, after...)
 }
 
-// agent adds the daemon, with the objects that it keeps true by itself. What these need of other containers becomes the
 // agent's own need; what they need of one another the daemon fills in itself.
 func (d *derivation) agent(c *Container, objects []object.Object, binary object.Address) {
 	o := in(c, spec.KindAgent, "agent")

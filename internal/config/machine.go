@@ -1,5 +1,7 @@
 package config
 
+import "github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+
 // Machine is what the configuration has to know of the machine it is for. It was observed before, so that this package
 // stays pure.
 type Machine struct {
@@ -14,6 +16,8 @@ type Machine struct {
 	Scripts   map[string]Artifact // by file name: the users' own application scripts that were found
 	Pinned    string              // fingerprint of the root that was pinned here; empty: none yet
 	TrustHost bool                // the root goes into the hypervisor's own store too
+	Proxmox   *spec.Proxmox       // where a Proxmox host keeps its containers; nil: this is none, or another runtime is used
+	Storages  []Storage           // of Proxmox, in the order of its file
 	NewRoot   bool                // a root other than the pinned one is accepted
 }
 

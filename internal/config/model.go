@@ -10,7 +10,7 @@ import (
 
 // Config is what the users' files say, decoded and checked, before any object is derived from it. The struct tags of this file
 // are the one table of known keys: json is the key; need, min, max, enum and default are its rules; kept is the reason why a
-// known key is not acted on; secret marks a value that is never shown.
+// known key is not acted on; acted names the runtime that acts on it all the same; secret marks a value that is never shown.
 type Config struct {
 	Hypervisor Hypervisor
 	Containers []*Container // by id, smallest first
@@ -45,6 +45,10 @@ type Words []string
 // only a shell understands.
 type Argv []string
 
+// Probe is a command that ends well while an application is. In the file it is an object with a command; what else is in there
+// is for who runs it again and again, and is passed over.
+type Probe struct{ Command string }
+
 // MAC is an Ethernet address in lower case with colons.
 type MAC string
 
@@ -68,15 +72,15 @@ type Container struct {
 	Name              string          `json:"name" need:"true"`
 	StartAtBoot       bool            `json:"start_at_boot"`
 	BootOrder         int             `json:"boot_order" min:"0" max:"100000"`
-	BootDelay         Kept            `json:"boot_delay" kept:"phoenix waits for conditions, not for seconds"`
+	BootDelay         int             `json:"boot_delay" min:"0" max:"86400" acted:"pve" kept:"phoenix waits for conditions, not for seconds"`
 	MemoryMB          int             `json:"memory_mb" min:"16" max:"16777216"`
 	SwapMB            int             `json:"swap_mb" min:"0" max:"16777216"`
 	Cores             int             `json:"cores" min:"1" max:"8192"`
 	Template          string          `json:"template"`        // archive, absolute; a container is made from this or CloneFrom
 	CloneFrom         string          `json:"clone_from_ctid"` // id of a container
 	SnapshotName      string          `json:"template_snapshot_name"`
-	StoragePool       string          `json:"storage_pool" kept:"root file systems are kept with all else that phoenix owns"`
-	StorageSizeGB     int             `json:"storage_size_gb" min:"1" max:"1048576" kept:"root file systems have no limit yet"`
+	StoragePool       string          `json:"storage_pool" acted:"pve" kept:"root file systems are kept with all else that phoenix owns"`
+	StorageSizeGB     int             `json:"storage_size_gb" min:"1" max:"1048576" acted:"pve" kept:"root file systems have no limit yet"`
 	Network           Network         `json:"network_config" need:"true"`
 	MAC               MAC             `json:"mac_address"`
 	Unprivileged      bool            `json:"unprivileged" default:"true"`
@@ -93,15 +97,15 @@ type Container struct {
 	Options           []spec.Option   `json:"-"`           // LXCOptions, split; allowed ones only
 	AppArmorProfile   string          `json:"apparmor_profile"`
 	AppArmorNesting   Kept            `json:"apparmor_manages_nesting" kept:"containers with systemd get what they need"`
-	PctOptions        []string        `json:"pct_options" kept:"for pct only; containers with systemd get what they need"`
-	Snapshots         Kept            `json:"enable_lifecycle_snapshots" kept:"phoenix needs no snapshots to go on after a failure"`
-	GPU               Kept            `json:"gpu_assignment" kept:"GPUs are left to their feature scripts"`
+	PctOptions        []string        `json:"pct_options" acted:"pve" kept:"for pct only; containers with systemd get what they need"`
+	Snapshots         bool            `json:"enable_lifecycle_snapshots" acted:"pve" kept:"phoenix needs no snapshots to go on after a failure"`
+	GPU               Words           `json:"gpu_assignment" acted:"pve" kept:"GPUs are left to their feature scripts"`
 	PortainerRole     Kept            `json:"portainer_role" kept:"Portainer is not set up by phoenix"`
 	Ports             Kept            `json:"ports" kept:"containers have addresses of their own"`
 	Engine            Kept            `json:"vllm_engine_config" kept:"read by the application's own script"`
 	TriggerSync       Kept            `json:"trigger_sync_on_completion" kept:"routes are derived, there is nothing to sync"`
 	Firewall          Kept            `json:"firewall" kept:"phoenix does not set the firewall yet"`
-	HealthCheck       Kept            `json:"health_check" kept:"health checks are derived"`
+	HealthCheck       Probe           `json:"health_check"` // besides the checks that are derived
 	Tests             Kept            `json:"tests" kept:"health checks are derived"`
 	BootstrapCA       Kept            `json:"bootstrap_ca_url" kept:"the address of the CA is derived"`
 }
@@ -123,8 +127,24 @@ const (
 	FeatureStepCLI   = "step_cli"
 )
 
+// featureScript is how the names of feature scripts begin.
+const featureScript = "phoenix_hypervisor_feature_install_"
+
 // Has reports whether the container has the feature.
 func (c *Container) Has(feature string) bool { return slices.Contains(c.Features, feature) }
+
+// FeatureScripts are the users' own scripts of the features that phoenix does not know, in the order of the features.
+func (c *Container) FeatureScripts() []string {
+	var out []string
+	for _, f := range c.Features {
+		switch f {
+		case FeatureBase, FeatureStepCA, FeatureGateway, FeatureTraefik, FeatureTrustedCA, FeatureStepCLI:
+		default:
+			out = append(out, featureScript+f+".sh")
+		}
+	}
+	return out
+}
 
 // IsCA reports whether the container runs step-ca.
 func (c *Container) IsCA() bool { return c.Has(FeatureStepCA) || c.ApplicationScript == ScriptCA }
@@ -168,7 +188,7 @@ type Volume struct {
 	UID        *int       `json:"owner_uid" min:"0" max:"65535"` // nil: whoever needs it
 	GID        *int       `json:"owner_gid" min:"0" max:"65535"`
 	Mode       *spec.Mode `json:"mode"`
-	Backup     bool       `json:"backup" kept:"phoenix makes no backups of volumes yet"`
+	Backup     bool       `json:"backup" acted:"pve" kept:"phoenix makes no backups of volumes yet"`
 }
 
 // MountPoint is a directory of the hypervisor that one container sees. UID and GID are ids inside.

@@ -44,6 +44,7 @@ type volume struct {
 	name, pool, hostPath, target string
 	sizeGB, uid, gid             int
 	mode                         spec.Mode
+	keys, backup                 bool // it holds keys; backups hold it
 	source                       object.Source
 }
 
@@ -112,10 +113,10 @@ func packages(c *Container) []string {
 func volumes(c *Container) []volume {
 	var out []volume
 	for _, v := range c.Volumes {
-		out = append(out, owned(c, volume{name: v.Name, pool: v.Pool, target: v.MountPoint, sizeGB: v.SizeGB, source: v.Source}, v.UID, v.GID, v.Mode))
+		out = append(out, owned(c, volume{name: v.Name, pool: v.Pool, target: v.MountPoint, sizeGB: v.SizeGB, backup: v.Backup, source: v.Source}, v.UID, v.GID, v.Mode))
 	}
 	for _, m := range c.MountPoints {
-		out = append(out, owned(c, volume{name: path.Base(m.ContainerPath), hostPath: m.HostPath, target: m.ContainerPath, source: m.Source}, m.UID, m.GID, m.Mode))
+		out = append(out, owned(c, volume{name: path.Base(m.ContainerPath), hostPath: m.HostPath, target: m.ContainerPath, backup: m.Backup, source: m.Source}, m.UID, m.GID, m.Mode))
 	}
 	if dir := tlsDir(c); dir != "" && !slices.ContainsFunc(out, func(v volume) bool { return v.target == dir }) {
 		out = append(out, owned(c, volume{name: path.Base(dir), target: dir, source: c.Source}, nil, nil, nil))
@@ -147,7 +148,7 @@ func owned(c *Container, v volume, uid, gid *int, mode *spec.Mode) volume {
 	v.mode = 0o755
 	keys := v.target == tlsDir(c) || slices.ContainsFunc(c.Certificates, func(x *Certificate) bool { return path.Dir(x.KeyPath) == v.target })
 	if keys {
-		v.mode = 0o700
+		v.mode, v.keys = 0o700, true
 	}
 	if c.IsProxy() && v.target == proxyDir {
 		v.uid, v.gid = traefikUID, traefikUID

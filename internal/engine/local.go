@@ -86,6 +86,10 @@ func (t *LocalTarget) change(ctx context.Context, d provider.Erased, o object.Ob
 		return out, provider.PermanentHint(fmt.Errorf("would %s what is there: %s", obs.Delta.Action, obs.Delta.Reason),
 			"run it again with --yes if that is what you want")
 	}
+	if obs.Delta.Interrupts && !c.Destroy {
+		return out, provider.PermanentHint(fmt.Errorf("would stop and start what runs: %s", obs.Delta.Reason),
+			"run it again with --yes, or: phoenix restart "+o.Address.Scope())
+	}
 	if t.changing != nil {
 		t.changing(o, obs.Delta)
 	}

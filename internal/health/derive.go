@@ -77,6 +77,7 @@ func derivers() map[string]func(*model, object.Object) {
 		spec.KindAgent:       (*model).agent,
 
 		spec.KindTemplate: nil, // used only while a container is made
+		spec.KindSnapshot: nil, // a state that was, not one that is
 		spec.KindBinary:   nil, // without it nothing answers inside (PHX-CT-006)
 		spec.KindPort:     nil, // unplugged, the container reaches neither resolver nor CA: their checks say so
 		spec.KindFile:     nil,

@@ -57,7 +57,14 @@ func (m *model) isRunning(id string) bool {
 	return ok
 }
 
-func (m *model) runs(o object.Object, s spec.Running) { m.add(kindRunning, o, "", s) }
+func (m *model) runs(o object.Object, s spec.Running) {
+	check := s.Check
+	s.Check = ""
+	m.add(kindRunning, o, "", s)
+	if check != "" {
+		m.add(kindCommand, o, s.ID, commandParams{Command: check})
+	}
+}
 
 func (m *model) container(o object.Object, s spec.Container) {
 	r, ok := m.running[s.ID]
@@ -98,8 +105,10 @@ func (m *model) unit(o object.Object, s spec.Unit) {
 }
 
 func (m *model) volume(o object.Object, s spec.Volume) {
-	m.add(kindVolumeOwner, o, "", s)
-	m.add(kindVolumeParents, o, "", s)
+	if s.Proxmox == nil { // Proxmox's storages are its own; what is seen inside tells
+		m.add(kindVolumeOwner, o, "", s)
+		m.add(kindVolumeParents, o, "", s)
+	}
 	owner, ok := m.running[s.Container]
 	if !ok {
 		owner = spec.Running{ID: s.Container, Path: m.containers[s.Container].Path}

@@ -49,6 +49,7 @@ const (
 	kindCertLifetime  = "certificate-lifetime"
 	kindCertServed    = "certificate-served"
 	kindCertRoute     = "certificate-route"
+	kindCommand       = "command"
 	kindBackend       = "backend"
 	kindRoute         = "route"
 )
@@ -87,6 +88,7 @@ func table() []entry {
 		{kindCertLifetime, "PHX-CERT-004", with(runCertLifetime)},
 		{kindCertServed, "PHX-CERT-005", with(runCertServed)},
 		{kindCertRoute, "PHX-CERT-006", with(runCertRoute)},
+		{kindCommand, "PHX-CT-007", with(runCommand)},
 		{kindBackend, "PHX-ROUTE-002", with(runBackend)},
 		{kindRoute, "PHX-ROUTE-001", with(runRoute)},
 	}

@@ -30,6 +30,8 @@ type Delta struct {
 	Action Action  `json:"action"`
 	Reason string  `json:"reason,omitempty"`
 	Fields []Field `json:"fields,omitempty"`
+	// Interrupts: what runs is stopped and started again, which asks for consent.
+	Interrupts bool `json:"interrupts,omitempty"`
 }
 
 // Empty reports whether there is nothing to do.

@@ -10,6 +10,7 @@ const (
 	KindRunning   = "running"   // running/101              provider lxc, pve: it runs, with its present configuration
 	KindPort      = "port"      // port/101/eth0            provider network: its interface is plugged into its bridge
 	KindBinary    = "binary"    // binary/101               provider lxc, pve: the phoenix binary inside
+	KindSnapshot  = "snapshot"  // snapshot/101/final-form  provider pve: a state of the container that is kept
 	KindPin       = "pin"       // pin/103                  provider trust: the root's fingerprint, kept on the hypervisor
 	KindHostTrust = "hosttrust" // hosttrust/103            provider trust: the root in the hypervisor's own store (--trust-host)
 )
@@ -52,6 +53,8 @@ type Template struct {
 	Packages []string `json:"packages"` // besides those every template has
 	IDMap    IDMap    `json:"id_map"`
 	Snapshot string   `json:"snapshot,omitempty"` // the name users gave the state to clone from
+	// Definition is the container that is the template, on a Proxmox host.
+	Definition *Container `json:"definition,omitempty"`
 }
 
 // Volume is storage of one container.
@@ -66,6 +69,10 @@ type Volume struct {
 	GID        int    `json:"gid"`                  // inside
 	Mode       Mode   `json:"mode"`
 	IDMap      IDMap  `json:"id_map"`
+	Backup     bool   `json:"backup,omitempty"` // Proxmox's backups of the container hold it
+	// Proxmox, where there is one: the volume is one of its storage Pool, and Path is where phoenix writes down which one while
+	// its container does not exist.
+	Proxmox *Proxmox `json:"proxmox,omitempty"`
 }
 
 // Container is a system container's definition: its root file system and its configuration, not its running.
@@ -87,6 +94,39 @@ type Container struct {
 	Programs      []Program `json:"programs,omitempty"` // put into a fresh clone before its first start; later they are objects of their own
 	SearchDomains []string  `json:"search_domains,omitempty"`
 	Nameservers   []string  `json:"nameservers,omitempty"`
+	// Guest, where there is one: the container is Proxmox's, and Path, Template and Mounts are empty.
+	Guest *Guest `json:"guest,omitempty"`
+}
+
+// Proxmox is where a Proxmox host keeps what it knows of its containers.
+type Proxmox struct {
+	Dir   string `json:"dir"`   // /etc/pve
+	State string `json:"state"` // /var/lib/lxc: what lxc was given when a container was started
+	Locks string `json:"locks"` // /run/lock
+}
+
+// Guest is what only Proxmox's containers have.
+type Guest struct {
+	Proxmox   Proxmox  `json:"proxmox"`
+	Archive   string   `json:"archive,omitempty"`    // it is made from: a volume id or an absolute path; or
+	CloneFrom string   `json:"clone_from,omitempty"` // the id of the container that it is cloned from, in the state
+	Snapshot  string   `json:"snapshot,omitempty"`   // with this name; empty: as it is
+	Storage   string   `json:"storage"`              // of the root file system
+	SizeGB    int      `json:"size_gb"`              // of the root file system; a larger one stays
+	BootDelay int      `json:"boot_delay,omitempty"` // seconds until the next container is started
+	Features  []string `json:"features,omitempty"`   // nesting=1
+	Devices   []string `json:"devices,omitempty"`    // of the hypervisor, that the container may use: /dev/nvidia0
+	Firewall  bool     `json:"firewall,omitempty"`   // Proxmox's firewall stands before its interface
+	Volumes   []Volume `json:"volumes,omitempty"`    // of Proxmox's storage
+	Binds     []Mount  `json:"binds,omitempty"`      // folders of the hypervisor
+}
+
+// Snapshot is a state of a container that is kept. Once it is there it is not made anew.
+type Snapshot struct {
+	ID      string  `json:"id"`
+	Name    string  `json:"name"`
+	About   string  `json:"about,omitempty"` // for people
+	Proxmox Proxmox `json:"proxmox"`
 }
 
 // Program is a file of the hypervisor's that goes into a container.
@@ -127,14 +167,16 @@ type Option struct {
 
 // Running is a container that runs with its present definition.
 type Running struct {
-	ID   string `json:"id"`
-	Path string `json:"path"` // lxcpath
+	ID      string   `json:"id"`
+	Path    string   `json:"path"` // lxcpath; empty: lxc's own, as on a Proxmox host
+	Proxmox *Proxmox `json:"proxmox,omitempty"`
+	Check   string   `json:"check,omitempty"` // a command of the users' that ends well inside while its application is
 }
 
 // Binary is the phoenix binary inside a container.
 type Binary struct {
 	ID     string `json:"id"`
-	Path   string `json:"path"`   // lxcpath
+	Path   string `json:"path"`   // lxcpath; empty: lxc's own, as on a Proxmox host
 	Source string `json:"source"` // on the hypervisor
 	SHA256 string `json:"sha256"` // of Source
 	Target string `json:"target"` // inside

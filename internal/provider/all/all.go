@@ -13,6 +13,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/network"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/nginx"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/pkg"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/pve"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/script"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/stepca"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/template"
@@ -35,6 +36,12 @@ func Drivers() map[string]provider.Erased {
 		"lxc/container":     lxc.NewContainer(),
 		"lxc/running":       lxc.NewRunning(),
 		"lxc/binary":        lxc.NewBinary(),
+		"pve/template":      pve.NewTemplate(),
+		"pve/container":     pve.NewContainer(),
+		"pve/volume":        pve.NewVolume(),
+		"pve/running":       pve.NewRunning(),
+		"pve/snapshot":      pve.NewSnapshot(),
+		"pve/binary":        lxc.NewBinary(), // lxc's tools find Proxmox's containers
 		"trust/hosttrust":   provider.New(trust.Driver{}),
 		"trust/pin":         provider.New(trust.PinDriver{}),
 

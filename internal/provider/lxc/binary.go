@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -45,8 +46,12 @@ mv -f "$1.new" "$1"`
 
 // stamped reports whether the file in the root file system carries the binary's stamp. It is only looked at, never opened: what
 // lies there is in the container's hands.
-func stamped(h host.Host, s spec.Binary) bool {
-	m, err := h.Lstat(filepath.Join(home(s.Path, s.ID), "rootfs", s.Target))
+func stamped(h host.Host, s spec.Binary, pid int) bool {
+	root := filepath.Join("/proc", strconv.Itoa(pid), "root")
+	if s.Path != "" {
+		root = filepath.Join(home(s.Path, s.ID), "rootfs")
+	}
+	m, err := h.Lstat(filepath.Join(root, s.Target))
 	return err == nil && m.Mode.IsRegular() && m.Mode.Perm() == 0o755 && m.ModTime.Equal(provider.Stamp(s.SHA256))
 }
 
@@ -56,7 +61,12 @@ func (Binary) Decode(raw json.RawMessage) (spec.Binary, diag.List) {
 	if diags.HasErrors() {
 		return s, diags
 	}
-	checkPlace(&diags, s.ID, s.Path)
+	if !plainID.MatchString(s.ID) {
+		diags.Errorf("%q is no id for a container", s.ID)
+	}
+	if s.Path != "" && !cleanPath(s.Path) {
+		diags.Errorf("binary of container %s: lxcpath %q is not a clean absolute path", s.ID, s.Path)
+	}
 	if !cleanPath(s.Source) || !cleanPath(s.Target) {
 		diags.Errorf("binary of container %s: source %q and target %q need clean absolute paths", s.ID, s.Source, s.Target)
 	}
@@ -68,28 +78,30 @@ func (Binary) Decode(raw json.RawMessage) (spec.Binary, diag.List) {
 
 // Observe implements provider.Driver; nil: the container does not run, or has no binary.
 func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Binary) (*BinaryStatus, error) {
-	if _, defined, err := readConfig(h, s.Path, s.ID); !defined || err != nil {
-		return nil, err
+	if s.Path != "" { // else they are Proxmox's, and running/ID has looked whose
+		if _, defined, err := readConfig(h, s.Path, s.ID); !defined || err != nil {
+			return nil, err
+		}
 	}
-	pid, err := initPID(ctx, h, s.Path, s.ID)
+	pid, err := inside(s.Path, s.ID).InitPID(ctx, h)
 	if err != nil || pid == 0 {
 		return nil, err
 	}
 	st := &BinaryStatus{Daemon: daemon(h, pid, s.Target)}
-	if stamped(h, s) {
+	if stamped(h, s, pid) {
 		st.SHA256 = s.SHA256
 		return st, nil
 	}
-	res, err := attach(ctx, h, s.Path, s.ID, host.Command{}, "sh", "-c", digestScript, "sh", s.Target)
+	res, err := inside(s.Path, s.ID).Attach(ctx, h, host.Command{}, "sh", "-c", digestScript, "sh", s.Target)
 	if err != nil {
-		if res.Code == 3 || notRunning(res) {
+		if res.Code == 3 || provider.NotRunning(res) {
 			return nil, nil
 		}
 		return nil, err
 	}
 	digest, _, _ := strings.Cut(string(res.Stdout), " ")
 	if !hexDigest.MatchString(digest) {
-		return nil, host.Misread(inside(s.Path, s.ID, "sh", "-c", digestScript, "sh", s.Target), res, errors.New("no digest"))
+		return nil, host.Misread(inside(s.Path, s.ID).Enter("sh", "-c", digestScript, "sh", s.Target), res, errors.New("no digest"))
 	}
 	st.SHA256 = digest
 	return st, nil
@@ -128,6 +140,6 @@ func (Binary) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.B
 	if err != nil {
 		return err
 	}
-	_, err = attach(ctx, h, s.Path, s.ID, host.Command{Stdin: content, Mutates: true}, "sh", "-c", pushScript, "sh", s.Target, s.SHA256, provider.StampText(s.SHA256))
+	_, err = inside(s.Path, s.ID).Attach(ctx, h, host.Command{Stdin: content, Mutates: true}, "sh", "-c", pushScript, "sh", s.Target, s.SHA256, provider.StampText(s.SHA256))
 	return err
 }

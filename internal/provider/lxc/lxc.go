@@ -4,7 +4,6 @@
 package lxc
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -66,24 +65,5 @@ func readConfig(h host.Host, path, id string) (string, bool, error) {
 	return string(raw), true, nil
 }
 
-// tool builds an lxc command line.
-func tool(name, path, id string, args ...string) []string {
-	return append([]string{name, "-P", path, "-n", id}, args...)
-}
-
-// attach runs argv inside; nothing of the hypervisor's environment goes in.
-func attach(ctx context.Context, h host.Host, path, id string, c host.Command, argv ...string) (host.Result, error) {
-	c.Argv = inside(path, id, argv...)
-	return h.Run(ctx, c)
-}
-
-func inside(path, id string, argv ...string) []string {
-	return append(tool("lxc-attach", path, id, "--clear-env", "--"), argv...)
-}
-
-// notRunning tells from what lxc-attach said that there is no such container or that it does not run.
-func notRunning(r host.Result) bool {
-	said := string(r.Stderr)
-	return strings.Contains(said, "Failed to get init pid") || strings.Contains(said, "Failed to get attach context") ||
-		strings.Contains(said, "is not running") || strings.Contains(said, "No such file or directory - Failed to load config")
-}
+// inside is the container as lxc's tools find it.
+func inside(path, id string) provider.Inside { return provider.Inside{Path: path, ID: id} }

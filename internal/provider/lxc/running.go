@@ -1,7 +1,6 @@
 package lxc
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +25,9 @@ type Running struct {
 	Boot time.Duration // how long a boot may take; 0: 60 s
 }
 
-func (r Running) bootLimit() time.Duration { return cmp.Or(r.Boot, bootLimit) }
+func (r Running) inside(s spec.Running) provider.Inside {
+	return provider.Inside{Path: s.Path, ID: s.ID, Boot: r.Boot}
+}
 
 // RunningStatus is what was seen of a container that is defined.
 type RunningStatus struct {
@@ -43,11 +44,8 @@ const (
 	running = "running"
 	stopped = "stopped"
 
-	bootLimit   = 60 * time.Second
-	bootPoll    = 10 * time.Millisecond
 	settleLimit = 10 * time.Second // of a boot that is to be stopped
 	stopLimit   = 30 * time.Second // for a clean shutdown; then the container is killed
-	startTick   = 100              // a second has that many in /proc/PID/stat (proc(5), USER_HZ)
 )
 
 // Decode implements provider.Driver.
@@ -67,7 +65,7 @@ func (r Running) Observe(ctx context.Context, h host.Host, _ object.Address, s s
 		return nil, err
 	}
 	st := &RunningStatus{State: stopped, Wanted: definition(config)}
-	if st.PID, err = initPID(ctx, h, s.Path, s.ID); err != nil || st.PID == 0 {
+	if st.PID, err = r.inside(s).InitPID(ctx, h); err != nil || st.PID == 0 {
 		return st, err
 	}
 	st.State = running
@@ -75,44 +73,8 @@ func (r Running) Observe(ctx context.Context, h host.Host, _ object.Address, s s
 	if st.Definition, err = startedWith(h, st.PID); err != nil {
 		return nil, err
 	}
-	st.Booted = true
-	if age, err := processAge(h, st.PID); err == nil && age < r.bootLimit() {
-		st.Booted, err = r.booted(ctx, h, s, false)
-		if provider.IsPermanent(err) || ctx.Err() != nil {
-			return st, err
-		}
-	}
-	return st, nil
-}
-
-// initPID is the process id of a container's init; 0: the container does not run.
-func initPID(ctx context.Context, h host.Host, path, id string) (int, error) {
-	argv := tool("lxc-info", path, id, "--state", "--pid")
-	res, err := h.Run(ctx, host.Command{Argv: argv})
-	if err != nil {
-		return 0, err
-	}
-	pid, err := parseInfo(string(res.Stdout))
-	if err != nil {
-		return 0, host.Misread(argv, res, err)
-	}
-	return pid, nil
-}
-
-// parseInfo reads `lxc-info --state --pid`: "State: RUNNING" and, where it runs, "PID: 12" of its init. 0: it does not run.
-func parseInfo(out string) (pid int, err error) {
-	f := make(map[string]string)
-	for line := range strings.Lines(out) {
-		key, value, _ := strings.Cut(line, ":")
-		f[key] = strings.TrimSpace(value)
-	}
-	switch {
-	case f["State"] == "":
-		return 0, errors.New("no state")
-	case f["PID"] == "":
-		return 0, nil
-	}
-	return strconv.Atoi(f["PID"])
+	st.Booted, err = r.inside(s).Booted(ctx, h, st.PID)
+	return st, err
 }
 
 // startedWith reads what render put into the init's environment. A process that is gone was started with nothing.
@@ -127,50 +89,6 @@ func startedWith(h host.Host, pid int) (string, error) {
 		}
 	}
 	return "", err
-}
-
-func processAge(h host.Host, pid int) (time.Duration, error) {
-	stat, err := h.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0, err
-	}
-	uptime, err := h.ReadFile("/proc/uptime")
-	if err != nil {
-		return 0, err
-	}
-	return age(string(stat), string(uptime))
-}
-
-// age reads field 22 of /proc/PID/stat, counted behind the name, which may hold anything (proc(5)).
-func age(stat, uptime string) (time.Duration, error) {
-	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	up := strings.Fields(uptime)
-	if len(f) < 20 || len(up) == 0 {
-		return 0, fmt.Errorf("no start time in %q", stat)
-	}
-	ticks, err1 := strconv.ParseFloat(f[19], 64)
-	seconds, err2 := strconv.ParseFloat(up[0], 64)
-	return time.Duration((seconds - ticks/startTick) * float64(time.Second)), errors.Join(err1, err2)
-}
-
-// booted asks systemd inside. With wait it returns when the boot has come to an end, if systemd can be asked at all by now.
-// A degraded system has booted; what failed is for the health check to say. The error tells why it has not; only a permanent one
-// is more than that it takes its time.
-func (r Running) booted(ctx context.Context, h host.Host, s spec.Running, wait bool) (bool, error) {
-	argv := []string{"systemctl", "is-system-running"}
-	if wait {
-		argv = append(argv, "--wait")
-	}
-	res, err := attach(ctx, h, s.Path, s.ID, host.Command{Limit: r.bootLimit()}, argv...)
-	switch state := strings.TrimSpace(string(res.Stdout)); {
-	case state == "running" || state == "degraded":
-		return true, nil
-	case res.Code == 127:
-		return false, provider.Permanent(fmt.Errorf("container %s has no systemd: %w", s.ID, err))
-	case err == nil:
-		return false, host.Misread(inside(s.Path, s.ID, argv...), res, errors.New("no state of a system"))
-	}
-	return false, err
 }
 
 // Diff implements provider.Driver.
@@ -259,7 +177,7 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	if err := h.Remove(log); err != nil {
 		return err
 	}
-	argv := tool("lxc-start", s.Path, s.ID, "--daemon", "--logfile="+log, "--logpriority=ERROR")
+	argv := inside(s.Path, s.ID).Tool("lxc-start", "--daemon", "--logfile="+log, "--logpriority=ERROR")
 	_, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
 	if err == nil {
 		return nil
@@ -283,34 +201,12 @@ func logged(h host.Host, log string) string {
 }
 
 func (r Running) waitBooted(ctx context.Context, h host.Host, s spec.Running) error {
-	whole := ctx
-	ctx, cancel := context.WithTimeout(ctx, r.bootLimit())
-	defer cancel()
-	tick := time.NewTicker(bootPoll)
-	defer tick.Stop()
-	for {
-		up, why := r.booted(ctx, h, s, true)
-		if up || provider.IsPermanent(why) {
-			return why
-		}
-		if ctx.Err() == nil {
-			if err := stillRuns(ctx, h, s); err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-		select {
-		case <-whole.Done():
-			return whole.Err()
-		case <-ctx.Done():
-			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", s.ID, r.bootLimit(), why)
-		case <-tick.C:
-		}
-	}
+	return r.inside(s).WaitBooted(ctx, h, func(ctx context.Context) error { return stillRuns(ctx, h, s) })
 }
 
 // stillRuns fails once a container that was started has ended.
 func stillRuns(ctx context.Context, h host.Host, s spec.Running) error {
-	pid, err := initPID(ctx, h, s.Path, s.ID)
+	pid, err := inside(s.Path, s.ID).InitPID(ctx, h)
 	if err == nil && pid == 0 {
 		err = fmt.Errorf("container %s ended while it was booting%s", s.ID, logged(h, filepath.Join(home(s.Path, s.ID), "lxc.log")))
 	}
@@ -327,7 +223,7 @@ func (r Running) Stop(ctx context.Context, h host.Host, a object.Address, s spec
 }
 
 func stop(ctx context.Context, h host.Host, s spec.Running) error {
-	argv := tool("lxc-stop", s.Path, s.ID, "--timeout", strconv.Itoa(int(stopLimit.Seconds())))
+	argv := inside(s.Path, s.ID).Tool("lxc-stop", "--timeout", strconv.Itoa(int(stopLimit.Seconds())))
 	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
 	if err != nil && strings.Contains(string(res.Stderr), "is not running") {
 		return nil

@@ -23,7 +23,10 @@ func (Running) Watch(_ spec.Running, have *RunningStatus) provider.Watch {
 
 // Watch implements provider.Watcher: the file, and the daemon that runs from it.
 func (Binary) Watch(want spec.Binary, have *BinaryStatus) provider.Watch {
-	w := provider.Watch{Paths: []string{filepath.Join(home(want.Path, want.ID), "rootfs", want.Target)}}
+	var w provider.Watch
+	if want.Path != "" {
+		w.Paths = []string{filepath.Join(home(want.Path, want.ID), "rootfs", want.Target)}
+	}
 	if have != nil && have.Daemon != 0 {
 		w.Processes = []int{have.Daemon}
 	}

@@ -81,7 +81,7 @@ func stage(ctx context.Context, h host.Host, s spec.Template, source string) err
 	archive, kind := s.Archive, "archive"
 	if archive == "" {
 		var err error
-		if archive, err = built(ctx, h, s); err != nil {
+		if archive, err = debian(s).Archive(ctx, h); err != nil {
 			return err
 		}
 		kind = "built"
@@ -111,47 +111,6 @@ func makeRoot(ctx context.Context, h host.Host, root string, owner host.Owner) e
 		return errors.Join(h.Chown(root, owner), h.Chmod(root, 0o755))
 	}
 	return h.MkdirAll(root, 0o755, owner)
-}
-
-// built gives the archive of a built tree: the cached one, or a new one that goes into the cache.
-func built(ctx context.Context, h host.Host, s spec.Template) (string, error) {
-	work := workshop(s)
-	if err := h.MkdirAll(work, 0o755, host.Root); err != nil {
-		return "", err
-	}
-	if s.Cache == "" {
-		archive := filepath.Join(work, "tree.tar")
-		return archive, build(ctx, h, s, work, archive)
-	}
-	archive := filepath.Join(s.Cache, buildKey(s)+".tar")
-	if _, err := h.Lstat(archive); !errors.Is(err, fs.ErrNotExist) {
-		return archive, err
-	}
-	if err := h.MkdirAll(s.Cache, 0o755, host.Root); err != nil {
-		return "", err
-	}
-	// Two roots may build the same at once: each under a name of its own, and either result is good.
-	temp := filepath.Join(s.Cache, "."+buildKey(s)+"-"+digest([]string{home(s)})+".tmp")
-	if err := build(ctx, h, s, work, temp); err != nil {
-		return "", errors.Join(err, h.Remove(temp))
-	}
-	return archive, h.Rename(temp, archive)
-}
-
-// build runs mmdebstrap in a mount namespace of its own, so that a killed one leaves no mounts in what is then removed.
-func build(ctx context.Context, h host.Host, s spec.Template, work, archive string) error {
-	argv := append([]string{"unshare", "--mount", "--", "mmdebstrap"}, buildOptions...)
-	argv = append(argv, "--include="+strings.Join(packages(s), ","), s.Suite, archive)
-	if s.Mirror != "" {
-		argv = append(argv, s.Mirror)
-	} else {
-		argv = append(argv, hostSources(h, s.Suite)...)
-	}
-	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + work}, Mutates: true, Aside: true, Limit: buildLimit})
-	if err == nil {
-		_, err = h.Run(ctx, host.Command{Argv: []string{"sync", archive}})
-	}
-	return err
 }
 
 // unpack extracts as root of the id map, so that owners and file capabilities come out shifted. The shell opens the archive,

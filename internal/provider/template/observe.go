@@ -60,7 +60,7 @@ func readIfThere(h host.Host, path string) (string, error) {
 // sourceOf names what the tree is made from. An archive goes by path, size and time: reading it takes longer than a whole no-op.
 func sourceOf(h host.Host, s spec.Template) (string, error) {
 	if s.Archive == "" {
-		return buildKey(s), nil
+		return debian(s).Key(), nil
 	}
 	m, err := h.Lstat(s.Archive)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -39,17 +38,6 @@ type Status struct {
 //
 //go:embed fit.sh
 var fitScript string
-
-// basePackages are in every built template: an init, and what the agent and the providers inside call.
-var basePackages = []string{"systemd", "systemd-sysv", "ca-certificates", "openssl", "iproute2", "procps"}
-
-// buildOptions are part of what a cached archive is made from.
-var buildOptions = []string{
-	"--mode=root", "--variant=minbase", "--format=tar", "--quiet", `--aptopt=APT::Install-Recommends "false"`,
-	"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/info/*",
-	"--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
-	"--dpkgopt=path-include=/usr/share/doc/*/copyright",
-}
 
 var (
 	plainName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
@@ -107,15 +95,8 @@ func retired(s spec.Template) string { return filepath.Join(s.Dir, "."+s.ID+".ol
 // workshop is where mmdebstrap works; apt's own user must get in.
 func workshop(s spec.Template) string { return filepath.Join(s.Dir, "."+s.ID+".build") }
 
-func packages(s spec.Template) []string {
-	all := slices.Concat(basePackages, s.Packages)
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// buildKey names what mmdebstrap is asked for.
-func buildKey(s spec.Template) string {
-	return digest(slices.Concat(buildOptions, packages(s), []string{s.Suite, s.Mirror}))
+func debian(s spec.Template) provider.Debian {
+	return provider.Debian{Suite: s.Suite, Mirror: s.Mirror, Packages: s.Packages, Cache: s.Cache, Work: workshop(s)}
 }
 
 // treeKey names what a tree is made from: the source (a build key, or an archive's path, size and time), the script, the map.

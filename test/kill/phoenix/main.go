@@ -15,6 +15,7 @@
 //	PHX_HASTE    not empty: nothing is waited for longer than half a second
 //	PHX_BASE     a folder whose name is written as BASE
 //	PHX_INSIDE   where the inside of a container is faked: the folder that its objects are written to
+//	PHX_PROXMOX  the folder of a fake Proxmox host, as test/pve/fakes has it
 //	PHX_VOLUMES  then: the folder of its volumes
 package main
 
@@ -22,11 +23,13 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/cli"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/all"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/lxc"
@@ -39,6 +42,9 @@ func main() {
 	ctx = cli.WithVersion(cli.WithDrivers(ctx, drivers()), "v0.0.0-kill")
 	if haste() {
 		ctx = cli.WithLimits(ctx, cli.Limits{Patience: 150 * time.Millisecond, Hello: 500 * time.Millisecond})
+	}
+	if dir := os.Getenv("PHX_PROXMOX"); dir != "" {
+		ctx = cli.WithProxmox(ctx, spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"), Locks: filepath.Join(dir, "locks")})
 	}
 	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

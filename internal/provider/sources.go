@@ -1,4 +1,4 @@
-package template
+package provider
 
 import (
 	"path/filepath"

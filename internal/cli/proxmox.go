@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/config"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+type proxmoxKey struct{}
+
+// WithProxmox gives Main other folders than those of a Proxmox host: for tests.
+func WithProxmox(ctx context.Context, p spec.Proxmox) context.Context {
+	return context.WithValue(ctx, proxmoxKey{}, p)
+}
+
+func proxmoxOf(ctx context.Context) spec.Proxmox {
+	if p, ok := ctx.Value(proxmoxKey{}).(spec.Proxmox); ok {
+		return p
+	}
+	return spec.Proxmox{Dir: "/etc/pve", State: "/var/lib/lxc", Locks: "/run/lock"}
+}
+
+// runtime is what --runtime auto finds: pve where Proxmox's pct and its configuration are, else lxc.
+func (a *app) runtime() (string, error) {
+	name := a.opts.runtime
+	_, err := a.host.Lstat(a.proxmox.Dir)
+	here := err == nil
+	switch {
+	case name == "pve" && !here:
+		return "", hint("--runtime lxc uses Debian's lxc", "this is no Proxmox host: there is no %s", a.proxmox.Dir)
+	case name == "auto" && here && a.onPath("pct"):
+		return "pve", nil
+	case name == "auto":
+		return "lxc", nil
+	}
+	return name, nil
+}
+
+// onPath reports whether there is a tool of that name.
+func (a *app) onPath(tool string) bool {
+	for _, dir := range append([]string{"/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...) {
+		if m, err := a.host.Lstat(filepath.Join(dir, tool)); err == nil && !m.Mode.IsDir() {
+			return true
+		}
+	}
+	return false
+}
+
+// observeProxmox looks at the storages of a Proxmox host. It runs no command.
+func (a *app) observeProxmox(m *config.Machine) error {
+	p := a.proxmox
+	m.Proxmox = &p
+	text, err := a.host.ReadFile(filepath.Join(p.Dir, "storage.cfg"))
+	if errors.Is(err, fs.ErrPermission) {
+		return hint("run it again with sudo", "only root can read what storages Proxmox has: %w", err)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	m.Storages = config.ParseStorages(string(text), provider.ProxmoxNode(a.host, p))
+	m.Pools = config.Pools(m.Storages)
+	return nil
+}
+
+// proxmoxReady fails, before anything is touched, where Proxmox cannot be changed or one of the containers is not on this node.
+func (s *session) proxmoxReady(containers []string) error {
+	if s.machine.Proxmox == nil {
+		return nil
+	}
+	if err := provider.ProxmoxWritable(s.host, *s.machine.Proxmox); err != nil {
+		return hinting(err)
+	}
+	var errs []error
+	for _, id := range containers {
+		errs = append(errs, provider.ProxmoxHere(s.host, *s.machine.Proxmox, id))
+	}
+	return hinting(errors.Join(errs...))
+}
+
+// placed are the containers and the templates that they come from.
+func (s *session) placed(containers []string) []string {
+	var out []string
+	for _, o := range plan.Select(s.objects, containers) {
+		switch o.Address.Kind() {
+		case spec.KindContainer, spec.KindTemplate:
+			out = append(out, o.Container)
+		}
+	}
+	return out
+}
+
+// deletable are the containers, and templates among them, that a delete is about.
+func (s *session) deletable(ids []string, all bool) []string {
+	if all {
+		return s.ids()
+	}
+	return ids
+}
+
+// hinting takes the hint along that a provider's error has.
+func hinting(err error) error {
+	if text := provider.Hint(err); text != "" {
+		return hint(text, "%w", err)
+	}
+	return err
+}
+
+// enterArgv is the command line that runs argv inside a running container: by lxc's own tool, which is there on a Proxmox host
+// too and costs a hundredth of Proxmox's.
+func (a *app) enterArgv(r spec.Running, argv ...string) []string {
+	if r.Proxmox != nil && !a.onPath("lxc-attach") {
+		return append([]string{"pct", "exec", r.ID, "--keep-env", "0", "--"}, argv...)
+	}
+	return provider.Inside{Path: r.Path, ID: r.ID}.Enter(argv...)
+}

@@ -1,0 +1,201 @@
+package config_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/config"
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+)
+
+const storageFile = `# by hand
+dir: local
+	path /var/lib/vz
+	content iso,vztmpl,backup
+
+zfspool: quickOS-lxc-disks
+	pool quickOS/lxc-disks
+	content images,rootdir
+	sparse 1
+
+zfspool: fastData-shared-bulk-data
+	pool fastData/shared-bulk-data
+	content rootdir
+
+lvmthin: elsewhere
+	thinpool data
+	vgname pve
+	content rootdir
+	nodes pve2,pve3
+
+dir: off
+	path /mnt/off
+	content rootdir
+	disable
+
+dir: shared-iso
+	path /fastData/shared-iso
+	content iso,vztmpl
+`
+
+func TestParseStorages(t *testing.T) {
+	got := config.ParseStorages(storageFile, "pve")
+	var ids []string
+	for _, s := range got {
+		ids = append(ids, s.ID)
+	}
+	if want := []string{"local", "quickOS-lxc-disks", "fastData-shared-bulk-data", "shared-iso"}; !slices.Equal(ids, want) {
+		t.Errorf("got %q", ids)
+	}
+	if got[0].Path != "/var/lib/vz" || !slices.Equal(got[1].Content, []string{"images", "rootdir"}) || got[1].Type != "zfspool" {
+		t.Errorf("%+v", got)
+	}
+	if pools := config.Pools(got); len(pools) != 2 || pools["quickOS-lxc-disks"] != "pve" {
+		t.Errorf("%v", pools)
+	}
+	if ids := config.ParseStorages("\tpath /x\nnonsense\n", ""); len(ids) != 0 {
+		t.Errorf("%v", ids)
+	}
+}
+
+// proxmoxHost is the users' own, as far as configuration has to know.
+func proxmoxHost(storages string) config.Machine {
+	list := config.ParseStorages(storages, "pve")
+	return config.Machine{
+		Runtime: "pve", Root: "/var/lib/phoenix", Backend: "dir", Storages: list, Pools: config.Pools(list),
+		Proxmox: &spec.Proxmox{Dir: "/etc/pve", State: "/var/lib/lxc", Locks: "/run/lock"},
+		Present: map[string]bool{
+			"/fastData/shared-iso/template/cache/ubuntu-24.04-standard_24.04-2_amd64.tar.zst": true,
+			"/dev/nvidia0": true, "/dev/nvidia1": true, "/dev/nvidiactl": true, "/dev/nvidia-uvm": true, "/dev/nvidia-uvm-tools": true,
+			"/mnt/pve/quickOS/lxc-persistent-data/103/ssl": true,
+		},
+		Binary:    config.Artifact{Path: "/usr/bin/phoenix", SHA256: strings.Repeat("ab", 32)},
+		Artifacts: map[string]config.Artifact{"step-ca": {Path: "/a", SHA256: strings.Repeat("cd", 32)}, "traefik": {Path: "/b", SHA256: strings.Repeat("ef", 32)}},
+		Scripts:   map[string]config.Artifact{"phoenix_hypervisor_feature_install_nvidia.sh": {Path: "/n", SHA256: strings.Repeat("12", 32)}},
+	}
+}
+
+func usersHouse(t *testing.T, m config.Machine) ([]object.Object, diag.List) {
+	t.Helper()
+	cfg, diags := config.Load([]config.File{usersFile(t, "lxc-own-directories.json"), usersFile(t, "hypervisor.json")})
+	if diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	objects, more := config.Derive(cfg, m)
+	if more.HasErrors() {
+		t.Fatal(more.Err())
+	}
+	ordered, wrong := plan.Order(objects)
+	if wrong.HasErrors() {
+		t.Fatal(wrong.Err())
+	}
+	return ordered, append(config.ActedOn(diags, m.Runtime), more...)
+}
+
+func specAt[S any](t *testing.T, objects []object.Object, a object.Address) (S, object.Object) {
+	t.Helper()
+	var s S
+	o, ok := object.Find(objects, a)
+	if !ok {
+		t.Fatalf("no %s", a)
+	}
+	if err := json.Unmarshal(o.Spec, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s, o
+}
+
+// TestUsersHouseOnProxmox is their own file on their own machine: every key is acted on, or listed.
+func TestUsersHouseOnProxmox(t *testing.T) {
+	objects, diags := usersHouse(t, proxmoxHost(storageFile))
+	tpl, _ := specAt[spec.Template](t, objects, "template/900")
+	if g := tpl.Definition.Guest; g.Archive != "shared-iso:vztmpl/ubuntu-24.04-standard_24.04-2_amd64.tar.zst" || tpl.Snapshot != "final-form" || g.Storage != "quickOS-lxc-disks" || g.SizeGB != 16 {
+		t.Errorf("template: %+v, %+v", tpl, g)
+	}
+	ca, o := specAt[spec.Container](t, objects, "container/103")
+	if g := ca.Guest; o.Provider != "pve" || g.CloneFrom != "900" || g.Snapshot != "final-form" || g.BootDelay != 5 || ca.BootOrder != 1 ||
+		!slices.Equal(g.Features, []string{"nesting=1"}) || len(g.Binds) != 1 || len(g.Volumes) != 0 || ca.Path != "" {
+		t.Errorf("103: %+v %+v", ca, g)
+	}
+	if _, o := specAt[spec.Volume](t, objects, "volume/103/ssl"); o.Provider != "dir" {
+		t.Errorf("the folder that is there is kept by %s", o.Provider)
+	}
+	v, o := specAt[spec.Volume](t, objects, "volume/102/certs")
+	if o.Provider != "pve" || v.Pool != "quickOS-lxc-disks" || !v.Backup || v.SizeBytes != 1<<30 || v.Mode != 0o700 || v.UID != 902 || !slices.Contains(o.After, object.Address("container/102")) {
+		t.Errorf("102's volume: %+v %+v", v, o)
+	}
+	models, _ := specAt[spec.Volume](t, objects, "volume/801/vllm_models")
+	if models.Pool != "fastData-shared-bulk-data" || models.SizeBytes != 50<<30 || models.Backup {
+		t.Errorf("801's volume: %+v", models)
+	}
+	gpu, o := specAt[spec.Container](t, objects, "container/910")
+	if g := gpu.Guest; len(g.Devices) != 5 || g.CloneFrom != "901" || g.Snapshot != "final-form" || !slices.Contains(o.After, object.Address("snapshot/901/final-form")) {
+		t.Errorf("910: %+v after %v", g, o.After)
+	}
+	if _, o := specAt[spec.Script](t, objects, "script/901/phoenix_hypervisor_feature_install_nvidia.sh"); o.Host != "901" {
+		t.Errorf("%+v", o)
+	}
+	_, final := specAt[spec.Snapshot](t, objects, "snapshot/901/final-form")
+	if !slices.Contains(final.After, object.Address("unit/901/phoenix-agent.service")) {
+		t.Errorf("final-form is taken after %v", final.After)
+	}
+	if r, _ := specAt[spec.Running](t, objects, "running/103"); r.Check != "nc -z localhost 9000" {
+		t.Errorf("103's own check: %q", r.Check)
+	}
+	_, run := specAt[spec.Running](t, objects, "running/901")
+	if !slices.Contains(run.After, object.Address("snapshot/901/pre-configured")) {
+		t.Errorf("901 runs after %v", run.After)
+	}
+	all := text(diags)
+	for _, key := range []string{"boot_delay", "storage_pool", "storage_size_gb", "pct_options", "enable_lifecycle_snapshots", "gpu_assignment"} {
+		if strings.Contains(all, "lxc_configs.*."+key+": kept") {
+			t.Errorf("%s is acted on, and said to be kept", key)
+		}
+	}
+	for _, key := range []string{"portainer_role", "apparmor_manages_nesting", "trigger_sync_on_completion"} {
+		if !strings.Contains(all, "lxc_configs.*."+key+": kept, not acted on") {
+			t.Errorf("%s is neither acted on nor listed", key)
+		}
+	}
+	for _, want := range []string{"/mnt/pve/quickOS/lxc-persistent-data/102/certs is not on this machine", "feature vllm of container 910 is not acted on", "1002"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("nothing is said about %q:\n%s", want, all)
+		}
+	}
+}
+
+// TestProxmoxWithoutSnapshots is a host with a plain folder only: what cannot be is said, and left out.
+func TestProxmoxWithoutSnapshots(t *testing.T) {
+	objects, diags := usersHouse(t, proxmoxHost("dir: local\n\tpath /var/lib/vz\n\tcontent rootdir,vztmpl\n"))
+	for _, o := range objects {
+		if o.Address.Kind() == spec.KindSnapshot {
+			t.Errorf("%s", o.Address)
+		}
+	}
+	s, _ := specAt[spec.Container](t, objects, "container/103")
+	if s.Guest.Storage != "local" || s.Guest.Snapshot != "" {
+		t.Errorf("%+v", s.Guest)
+	}
+	for _, want := range []string{"storage quickOS-lxc-disks is not on this machine", "storage local takes no snapshots"} {
+		if !strings.Contains(text(diags), want) {
+			t.Errorf("nothing is said about %q", want)
+		}
+	}
+}
+
+// TestProxmoxTakesNoContainers is a mistake that only a person can mend.
+func TestProxmoxTakesNoContainers(t *testing.T) {
+	cfg, diags := config.Load([]config.File{usersFile(t, "lxc-own-directories.json"), usersFile(t, "hypervisor.json")})
+	if diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	_, diags = config.Derive(cfg, proxmoxHost("dir: local\n\tpath /var/lib/vz\n\tcontent iso\n"))
+	if !strings.Contains(text(diags), "error: no storage of this Proxmox host takes containers") {
+		t.Errorf("%s", text(diags))
+	}
+}

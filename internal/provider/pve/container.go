@@ -1,0 +1,237 @@
+package pve
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// Container keeps definitions. It implements provider.Driver and provider.Deleter.
+type Container struct{}
+
+// ContainerStatus is what was seen of a definition.
+type ContainerStatus struct {
+	Config  string            `json:"config"`            // text of its file
+	Volumes map[string]record `json:"volumes,omitempty"` // those of its volumes that are there, by address
+}
+
+// Decode implements provider.Driver. No value may add a line to the configuration, and no path is mounted on twice.
+func (Container) Decode(raw json.RawMessage) (spec.Container, diag.List) {
+	s, diags := provider.Decode[spec.Container](raw)
+	if !diags.HasErrors() {
+		checkContainer(&diags, s)
+	}
+	return s, diags
+}
+
+func checkContainer(diags *diag.List, s spec.Container) {
+	checkID(diags, s.ID)
+	if s.Guest == nil || s.Name == "" {
+		diags.Errorf("container %s has no name, or nothing is said about it for Proxmox", s.ID)
+		return
+	}
+	g := s.Guest
+	checkPlace(diags, g.Proxmox)
+	if g.Archive != "" && g.CloneFrom != "" {
+		diags.Errorf("container %s cannot both be made from an archive and be cloned", s.ID)
+	}
+	if g.Storage == "" || g.SizeGB <= 0 {
+		diags.Errorf("container %s needs a storage for its root file system, and its size", s.ID)
+	}
+	values := []string{s.Name, s.Interface.Name, s.Interface.Bridge, s.Interface.Address, s.Interface.Gateway, s.Interface.MAC, g.Archive,
+		g.CloneFrom, g.Snapshot, g.Storage}
+	for _, o := range s.Options {
+		values = append(values, o.Key, o.Value)
+	}
+	for _, v := range append(append(append(values, g.Features...), g.Devices...), append(s.Nameservers, s.SearchDomains...)...) {
+		if strings.ContainsAny(v, "\n\r") || strings.HasPrefix(v, "-") {
+			diags.Errorf("container %s: %q holds a line break, or looks like an option", s.ID, v)
+		}
+	}
+	seen := map[string]bool{}
+	var targets []string
+	for _, v := range g.Volumes {
+		checkVolume(diags, v)
+		targets = append(targets, v.MountPoint)
+	}
+	for _, b := range g.Binds {
+		checkPath(diags, b.Source)
+		targets = append(targets, b.Target)
+	}
+	for _, t := range targets {
+		checkPath(diags, t)
+		if seen[t] {
+			diags.Errorf("container %s: %s is mounted on twice", s.ID, t)
+		}
+		seen[t] = true
+	}
+}
+
+// Observe implements provider.Driver; nil: there is none. It runs no command.
+func (Container) Observe(_ context.Context, h host.Host, _ object.Address, s spec.Container) (*ContainerStatus, error) {
+	c, err := read(h, s.Guest.Proxmox, s.ID)
+	if c == nil || err != nil {
+		return nil, err
+	}
+	st := &ContainerStatus{Config: c.text(), Volumes: map[string]record{}}
+	for _, v := range s.Guest.Volumes {
+		if r, ok := remembered(h, c, v); ok {
+			st.Volumes[volumeAddress(v)] = r
+		}
+	}
+	return st, nil
+}
+
+// Diff implements provider.Driver: one field for each key of the file.
+func (Container) Diff(want spec.Container, have *ContainerStatus) plan.Delta {
+	if have == nil {
+		return plan.Delta{Action: plan.Create, Reason: "the container does not exist"}
+	}
+	c := parseConf(have.Config)
+	if c.half() {
+		return plan.Delta{Action: plan.Create, Reason: "it was left half made: it is removed and made again"}
+	}
+	var d plan.Delta
+	for _, x := range settings(want, c, have.Volumes) {
+		d.Compare(x.field.Path, x.field.Have, x.field.Want)
+	}
+	if have, want := flag(c.current().get("unprivileged") == "1"), flag(want.IDMap != (spec.IDMap{})); have != want {
+		d.Compare("unprivileged", have, want)
+		d.Action, d.Reason = plan.Replace, "unprivileged can only be chosen when a container is made; its volumes are kept"
+	}
+	return d
+}
+
+// Apply implements provider.Driver. All that differs goes into one call of pct set, and what only the file can hold is edited
+// after that.
+func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Container, d plan.Delta) error {
+	p := s.Guest.Proxmox
+	if err := provider.ProxmoxWritable(h, p); err != nil {
+		return err
+	}
+	if d.Action == plan.Replace {
+		if err := k.Delete(ctx, h, a, s); err != nil {
+			return err
+		}
+	}
+	c, err := read(h, p, s.ID)
+	if err != nil {
+		return err
+	}
+	if c != nil && c.half() {
+		if err := repair(ctx, h, s); err != nil {
+			return err
+		}
+		c = nil
+	}
+	if c == nil {
+		if err := create(ctx, h, s); err != nil {
+			return err
+		}
+	}
+	return k.adjust(ctx, h, a, s)
+}
+
+// adjust makes the differences of a container that exists go away.
+func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
+	have, err := k.Observe(ctx, h, a, s)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		return fmt.Errorf("container %s is gone right after it was made", s.ID)
+	}
+	c := parseConf(have.Config)
+	if err := ownVolumes(s, c, have.Volumes); err != nil {
+		return err
+	}
+	if err := adopt(ctx, h, c, s.Guest.Volumes, have.Volumes); err != nil {
+		return err
+	}
+	list := settings(s, c, have.Volumes)
+	if len(list) == 0 {
+		return nil
+	}
+	if err := c.unlocked(s.ID); err != nil {
+		return err
+	}
+	digest := []string{"--digest", c.digest()}
+	set, revert := arguments(list)
+	if len(revert) > 0 {
+		if _, err := pct(ctx, h, s.ID, callLimit, "set", s.ID, "--revert", strings.Join(revert, ",")); err != nil {
+			return err
+		}
+		digest = nil
+	}
+	if len(set) > 0 {
+		if _, err := pct(ctx, h, s.ID, callLimit, append(append([]string{"set", s.ID}, digest...), set...)...); err != nil {
+			return err
+		}
+	}
+	return finish(ctx, h, s, list)
+}
+
+// finish makes what pct set cannot.
+func finish(ctx context.Context, h host.Host, s spec.Container, list []setting) error {
+	for _, x := range list {
+		if x.grow == "" {
+			continue
+		}
+		if err := grow(ctx, h, s.ID, x.grow, x.value); err != nil {
+			return err
+		}
+	}
+	for _, x := range list {
+		if !x.raw {
+			continue
+		}
+		return edit(ctx, h, s.Guest.Proxmox, s.ID, func(c *conf) bool {
+			c.setOptions(rawOptions(s))
+			return true
+		})
+	}
+	return nil
+}
+
+// ownVolumes fails where another volume stands where one of phoenix's belongs: nobody but a person knows which has the data.
+func ownVolumes(s spec.Container, c *conf, known map[string]record) error {
+	for _, v := range s.Guest.Volumes {
+		own, ok := known[volumeAddress(v)]
+		if key, have := c.mountedNow(v.MountPoint); ok && key != "" && have.word != own.Volume {
+			return otherVolume(v, key, have.word, own.Volume)
+		}
+	}
+	return nil
+}
+
+// grow makes a volume larger. pct resize ends well though it failed: then it complains on standard error, and only there.
+func grow(ctx context.Context, h host.Host, id, key, size string) error {
+	res, err := pct(ctx, h, id, callLimit, "resize", id, key, size)
+	if err != nil && strings.Contains(string(res.Stderr), "disk is already at specified size") {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(res.Stderr)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "trying to acquire lock") && line != "OK" {
+			return provider.PermanentHint(fmt.Errorf("%s of container %s was not made larger: pct resize ended well and said:\n%s", key, id, res.Stderr),
+				"its size stands in the configuration already; see to the file system in it by hand")
+		}
+	}
+	return nil
+}
+
+// cloneLock is held while a container is copied: Proxmox refuses a second copy of it at the same time.
+func cloneLock(p spec.Proxmox, source string) string {
+	return filepath.Join(p.Locks, "phoenix-clone-"+source+".lock")
+}

@@ -1,0 +1,303 @@
+package pve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// create makes a container that does not exist. Its notes say from the first moment whose it is.
+func create(ctx context.Context, h host.Host, s spec.Container) error {
+	if s.Guest.CloneFrom != "" {
+		return clone(ctx, h, s)
+	}
+	if s.Guest.Archive == "" {
+		return provider.PermanentHint(fmt.Errorf("container %s has no archive to be made from", s.ID), "pveam available lists those that can be had, pveam download gets one")
+	}
+	argv := []string{"create", s.ID, s.Guest.Archive, "--description", mark(s.ID), "--unprivileged", flag(s.IDMap != (spec.IDMap{})),
+		"--rootfs", s.Guest.Storage + ":" + strconv.Itoa(s.Guest.SizeGB)}
+	// A volume that waits for its container is mounted afterwards: the archive must not be unpacked over what is on it.
+	known := map[string]record{}
+	var fresh []spec.Volume
+	for _, v := range s.Guest.Volumes {
+		if _, waits := remembered(h, nil, v); !waits {
+			fresh = append(fresh, v)
+		}
+	}
+	s.Guest = withVolumes(s.Guest, fresh)
+	set, _ := arguments(settings(s, parseConf(""), known))
+	_, err := pct(ctx, h, s.ID, cloneLimit, append(argv, set...)...)
+	return err
+}
+
+func withVolumes(g *spec.Guest, volumes []spec.Volume) *spec.Guest {
+	other := *g
+	other.Volumes = volumes
+	return &other
+}
+
+// clone copies the source, one copy at a time: the source is locked for all of it.
+func clone(ctx context.Context, h host.Host, s spec.Container) error {
+	p, source := s.Guest.Proxmox, s.Guest.CloneFrom
+	c, err := look(h, p, source)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return provider.PermanentHint(fmt.Errorf("container %s has nothing to be cloned from: there is no container %s on this node", s.ID, source),
+			"phoenix create "+source)
+	}
+	if err := unlockSource(ctx, h, p, source, c); err != nil {
+		return err
+	}
+	argv := oneByOne(p, source, "pct", "clone", source, s.ID, "--hostname", s.Name, "--description", mark(s.ID))
+	if c.current().get("template") != "1" {
+		argv = append(argv, "--full", "1", "--storage", s.Guest.Storage)
+		if s.Guest.Snapshot != "" {
+			if c.section(s.Guest.Snapshot) == nil {
+				return provider.PermanentHint(fmt.Errorf("container %s has no snapshot %s to be cloned from", source, s.Guest.Snapshot),
+					fmt.Sprintf("phoenix create %s, or: pct snapshot %[1]s %s", source, s.Guest.Snapshot))
+			}
+			argv = append(argv, "--snapname", s.Guest.Snapshot)
+		}
+	}
+	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: cloneLimit})
+	if says(res, lockSaying) {
+		return explain(source, res, err)
+	}
+	return explain(s.ID, res, err)
+}
+
+// oneByOne waits until no other phoenix copies the source.
+func oneByOne(p spec.Proxmox, source string, argv ...string) []string {
+	return append([]string{"flock", "--exclusive", "--no-fork", cloneLock(p, source)}, argv...)
+}
+
+// unlockSource takes the lock away that a killed copy left on a source of phoenix's.
+func unlockSource(ctx context.Context, h host.Host, p spec.Proxmox, source string, c *conf) error {
+	if c.current().get("lock") != "disk" || !c.marked(source) {
+		return nil
+	}
+	if pid, _ := process(h, atWork(source)); pid != "" {
+		return nil // it waits for its turn
+	}
+	res, err := h.Run(ctx, host.Command{Argv: oneByOne(p, source, "pct", "unlock", source), Mutates: true, Limit: cloneLimit})
+	if err != nil && strings.Contains(string(res.Stderr), "no lock found") {
+		return nil
+	}
+	return explain(source, res, err)
+}
+
+// atWork is what a process looks like that does something to a container: a worker of Proxmox's, or pct itself.
+func atWork(id string) *regexp.Regexp {
+	return regexp.MustCompile(`^task UPID:([^:]*:){5}` + id + `:|\bpct [a-z-]+ ` + id + `\b`)
+}
+
+// repair removes what a killed create or clone left: a lock, nothing else in the file, and perhaps volumes that nothing knows.
+// What waits for the container is kept.
+func repair(ctx context.Context, h host.Host, s spec.Container) error {
+	if pid, what := process(h, making(s.ID)); pid != "" {
+		return hinted(fmt.Errorf("container %s is being made by process %s: %s", s.ID, pid, what), "wait for its end")
+	}
+	var waiting []string
+	for _, v := range s.Guest.Volumes {
+		if r, ok := remembered(h, nil, v); ok {
+			waiting = append(waiting, r.Volume)
+		}
+	}
+	if _, err := pct(ctx, h, s.ID, callLimit, "unlock", s.ID); err != nil {
+		return err
+	}
+	if len(waiting) == 0 {
+		return destroy(ctx, h, s, "--destroy-unreferenced-disks", "1")
+	}
+	// What nothing refers to is left alone then: the volumes that wait look the same to Proxmox.
+	return destroy(ctx, h, s)
+}
+
+// making is what a process looks like that makes a container. The worker of a clone only tells what it copies.
+func making(id string) *regexp.Regexp {
+	return regexp.MustCompile(`^task UPID:([^:]*:){4}(vz(create|restore):` + id + `|vzclone:\d+):|\bpct (create|restore|clone \d+) ` + id + `\b`)
+}
+
+// process finds one by its command line; empty: there is none.
+func process(h host.Host, like *regexp.Regexp) (pid, line string) {
+	names, err := h.ReadDir("/proc")
+	if err != nil {
+		return "", ""
+	}
+	for _, name := range names {
+		if _, err := strconv.Atoi(name); err != nil {
+			continue
+		}
+		raw, err := h.ReadFile("/proc/" + name + "/cmdline")
+		line := strings.ReplaceAll(strings.TrimRight(string(raw), "\x00"), "\x00", " ")
+		if err == nil && like.MatchString(line) {
+			return name, line
+		}
+	}
+	return "", ""
+}
+
+// destroy removes the container with all that its file names. Without quorum it would lose the disks and keep the file.
+func destroy(ctx context.Context, h host.Host, s spec.Container, more ...string) error {
+	if err := provider.ProxmoxWritable(h, s.Guest.Proxmox); err != nil {
+		return err
+	}
+	_, err := pct(ctx, h, s.ID, callLimit, append([]string{"destroy", s.ID}, more...)...)
+	return err
+}
+
+// Delete implements provider.Deleter: it stops the container and removes it with its root file system. Volumes of phoenix's are
+// taken out of it before, and written down, so that a container that is made later finds them.
+func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
+	p := s.Guest.Proxmox
+	c, err := read(h, p, s.ID)
+	if c == nil || err != nil {
+		return err
+	}
+	if err := provider.ProxmoxWritable(h, p); err != nil {
+		return err
+	}
+	if c.half() {
+		return repair(ctx, h, s)
+	}
+	if err := c.unlocked(s.ID); err != nil {
+		return err
+	}
+	if c.current().get("protection") == "1" {
+		return provider.PermanentHint(fmt.Errorf("container %s is protected: nothing was changed", s.ID), "pct set "+s.ID+" --protection 0, if you are sure")
+	}
+	if err := (Running{}).Stop(ctx, h, a, spec.Running{ID: s.ID, Proxmox: &p}); err != nil {
+		return err
+	}
+	if err := k.detach(ctx, h, s); err != nil {
+		return err
+	}
+	return destroy(ctx, h, s)
+}
+
+// detach writes down which volumes are phoenix's, and takes them out of the file, where destroy would find them.
+func (Container) detach(ctx context.Context, h host.Host, s spec.Container) error {
+	p := s.Guest.Proxmox
+	c, err := read(h, p, s.ID)
+	if err != nil || c == nil {
+		return err
+	}
+	var keep []string
+	for _, v := range s.Guest.Volumes {
+		r, ok := c.recorded(v)
+		if !ok {
+			if r, ok, err = found(ctx, h, c, v); err != nil {
+				return err
+			}
+		}
+		if _, err := h.Lstat(r.Path); !ok || err != nil && !c.names(r.Volume) {
+			continue
+		}
+		keep = append(keep, r.Volume)
+		if err := h.MkdirAll(parentOf(v.Path), 0o700, host.Root); err != nil {
+			return err
+		}
+		if err := h.WriteFile(v.Path, []byte(r.line(v)+"\n"), 0o600, host.Root); err != nil {
+			return err
+		}
+	}
+	if len(keep) == 0 {
+		return nil
+	}
+	if len(c.snapshots()) > 0 {
+		if err := dropSnapshots(ctx, h, s.ID, c); err != nil {
+			return err
+		}
+	}
+	return edit(ctx, h, p, s.ID, func(c *conf) bool { return takeOut(c, keep) })
+}
+
+// names tells whether the file speaks of a volume, mounted or unused.
+func (c *conf) names(volume string) bool {
+	return slices.ContainsFunc(c.current().lines, func(l line) bool {
+		return (mountKey.MatchString(l.key) || unusedKey.MatchString(l.key)) && parseProperty(l.value, "volume").word == volume
+	})
+}
+
+// found is the record of a volume that is mounted and that the notes do not speak of yet.
+func found(ctx context.Context, h host.Host, c *conf, v spec.Volume) (record, bool, error) {
+	key, have := c.mountedNow(v.MountPoint)
+	if key == "" {
+		return record{}, false, nil
+	}
+	path, err := volumePath(ctx, h, v.Container, have.word)
+	return record{Volume: have.word, Path: path}, err == nil, err
+}
+
+// dropSnapshots removes them, newest first: they hold on to the volumes, and would go with them.
+func dropSnapshots(ctx context.Context, h host.Host, id string, c *conf) error {
+	left := c.snapshots()
+	for name := c.current().get("parent"); len(left) > 0; {
+		s := c.section(name)
+		if s == nil || name == pending {
+			name = left[0]
+			s = c.section(name)
+		}
+		if _, err := pct(ctx, h, id, callLimit, "delsnapshot", id, name); err != nil {
+			return err
+		}
+		left = without(left, name)
+		name = s.get("parent")
+	}
+	return nil
+}
+
+func without(list []string, name string) []string {
+	var out []string
+	for _, x := range list {
+		if x != name {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// takeOut removes every line that names one of the volumes.
+func takeOut(c *conf, volumes []string) bool {
+	changed := false
+	for i := range c.sections {
+		s := &c.sections[i]
+		var kept []line
+		for _, l := range s.lines {
+			named := false
+			for _, v := range volumes {
+				named = named || (mountKey.MatchString(l.key) || unusedKey.MatchString(l.key)) && parseProperty(l.value, "volume").word == v
+			}
+			if named {
+				changed = true
+				continue
+			}
+			kept = append(kept, l)
+		}
+		s.lines = kept
+	}
+	return changed
+}
+
+// forget removes what was written down about a volume that waited for its container.
+func forget(h host.Host, v spec.Volume) error {
+	if err := h.Remove(v.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if left, err := h.ReadDir(parentOf(v.Path)); err == nil && len(left) == 0 {
+		return h.Remove(parentOf(v.Path))
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package pve
+
+import (
+	"context"
+	"crypto/sha1" // Proxmox's own digest of a file; it guards against accidents, not attackers
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+func confPath(p spec.Proxmox, id string) string { return filepath.Join(p.Dir, "lxc", id+".conf") }
+
+func checkPath(diags *diag.List, path string) {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" || strings.ContainsFunc(path, blank) {
+		diags.Errorf("%q is not a clean absolute path without blanks", path)
+	}
+}
+
+func blank(r rune) bool { return r <= ' ' }
+
+// mark is the line in a container's notes that says that it is phoenix's.
+func mark(id string) string {
+	return "phoenix: " + string(object.NewAddress(spec.KindContainer, id))
+}
+
+func (c *conf) marked(id string) bool {
+	return slices.ContainsFunc(c.current().description(), func(n string) bool { return strings.TrimSpace(n) == mark(id) })
+}
+
+// half tells a container that a killed create or clone left: its lock and nothing else.
+func (c *conf) half() bool {
+	return len(c.sections) == 1 && slices.Equal(c.current().keys(), []string{"lock"}) && c.current().get("lock") == "create"
+}
+
+// look reads a container's configuration, whoever's it is; nil: this node has no such container. One of another node is a
+// permanent error.
+func look(h host.Host, p spec.Proxmox, id string) (*conf, error) {
+	raw, err := h.ReadFile(confPath(p, id))
+	if err == nil {
+		return parseConf(string(raw)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if _, err := h.Lstat(filepath.Join(p.Dir, "local")); err != nil {
+		return nil, provider.ProxmoxWritable(h, p) // without pmxcfs every container would seem to be gone
+	}
+	return nil, provider.ProxmoxHere(h, p, id)
+}
+
+// read is look for one that must be phoenix's if it is there.
+func read(h host.Host, p spec.Proxmox, id string) (*conf, error) {
+	c, err := look(h, p, id)
+	if c == nil || err != nil || c.marked(id) || c.half() {
+		return c, err
+	}
+	return nil, provider.PermanentHint(fmt.Errorf("container %s was not made by phoenix", id),
+		fmt.Sprintf("choose another id, or hand it over: add the line %q to its notes", mark(id)))
+}
+
+// unlocked fails while something else is at work on the container.
+func (c *conf) unlocked(id string) error {
+	if lock := c.current().get("lock"); lock != "" {
+		return lockedError(id, lock, nil)
+	}
+	return nil
+}
+
+// digest is Proxmox's digest of the file.
+func (c *conf) digest() string {
+	sum := sha1.Sum([]byte(c.text()))
+	return hex.EncodeToString(sum[:])
+}
+
+// editScript replaces the file $2 by what comes in, under Proxmox's own lock $1, unless its digest is not $3 any more. Proxmox
+// takes the same steps; there is no other way to write a raw option.
+const editScript = `set -e
+mkdir -p "${1%/*}"
+exec 9>"$1"
+flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1; }
+[ "$(sha1sum <"$2")" = "$3  -" ] || { echo "detected modified configuration - file changed by other user? Try again." >&2; exit 1; }
+trap 'rm -f "$2.tmp.$$"' EXIT
+cat >"$2.tmp.$$"
+mv "$2.tmp.$$" "$2"
+trap - EXIT`
+
+// edit changes a container's file by hand. change says whether there was anything to change.
+func edit(ctx context.Context, h host.Host, p spec.Proxmox, id string, change func(*conf) bool) error {
+	c, err := read(h, p, id)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return fmt.Errorf("container %s is gone", id)
+	}
+	before := c.digest()
+	if !change(c) {
+		return nil
+	}
+	lock := filepath.Join(p.Locks, "lxc", "pve-config-"+id+".lock")
+	res, err := h.Run(ctx, host.Command{
+		Argv:  []string{"sh", "-c", editScript, "sh", lock, confPath(p, id), before},
+		Stdin: []byte(c.text()), Mutates: true,
+	})
+	return explain(id, res, err)
+}

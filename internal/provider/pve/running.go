@@ -1,0 +1,250 @@
+package pve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// Running keeps containers running with their present definition. It implements provider.Driver, provider.Stopper and
+// provider.Deleter.
+type Running struct{}
+
+// RunningStatus is what was seen of a container that is defined.
+type RunningStatus struct {
+	State  string   `json:"state"`         // running or stopped
+	PID    int      `json:"pid,omitempty"` // of its init
+	Waits  []string `json:"waits"`         // what it will have after a restart only
+	Booted bool     `json:"booted"`        // its systemd has started everything
+}
+
+const (
+	running = "running"
+	stopped = "stopped"
+
+	stopLimit  = 30 * time.Second // for a clean shutdown; then the container is killed
+	stateLimit = 60 * time.Second // with high availability it is another process that starts and stops it, later
+	statePoll  = 50 * time.Millisecond
+)
+
+// Decode implements provider.Driver.
+func (Running) Decode(raw json.RawMessage) (spec.Running, diag.List) {
+	s, diags := provider.Decode[spec.Running](raw)
+	if diags.HasErrors() {
+		return s, diags
+	}
+	checkID(&diags, s.ID)
+	if s.Proxmox == nil {
+		diags.Errorf("container %s: nothing is said about it for Proxmox", s.ID)
+	} else {
+		checkPlace(&diags, *s.Proxmox)
+	}
+	return s, diags
+}
+
+// Observe implements provider.Driver; nil: the container is not defined. It runs lxc-info once.
+func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Running) (*RunningStatus, error) {
+	c, err := read(h, *s.Proxmox, s.ID)
+	if c == nil || err != nil || c.half() {
+		return nil, err
+	}
+	st := &RunningStatus{State: stopped}
+	if st.PID, err = inside(s.ID).InitPID(ctx, h); err != nil || st.PID == 0 {
+		return st, err
+	}
+	st.State = running
+	if st.Waits, err = waits(h, s, c); err != nil {
+		return nil, err
+	}
+	st.Booted, err = inside(s.ID).Booted(ctx, h, st.PID)
+	return st, err
+}
+
+// restartKeys are the keys of phoenix's that change with a restart only. What else waits is somebody's, and no reason for one.
+var restartKeys = regexp.MustCompile(`^(features|nameserver|searchdomain|mp\d+|dev\d+|net0|memory|swap|cores|hostname|rootfs)$`)
+
+// waits names what the running container does not have yet: by Proxmox's own list, and raw options that lxc was not given.
+func waits(h host.Host, s spec.Running, c *conf) ([]string, error) {
+	var out []string
+	for key, value := range c.waiting() {
+		if restartKeys.MatchString(key) && c.current().get(key) != value {
+			out = append(out, key)
+		}
+	}
+	given, err := h.ReadFile(filepath.Join(s.Proxmox.State, s.ID, "config"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err == nil {
+		has := map[string]bool{}
+		for l := range strings.Lines(string(given)) {
+			k, v, _ := strings.Cut(l, "=")
+			has[strings.TrimSpace(k)+"="+strings.TrimSpace(v)] = true
+		}
+		for _, o := range c.current().options() {
+			if !has[o.key+"="+o.value] && !slices.Contains(out, o.key) {
+				out = append(out, o.key)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// Diff implements provider.Driver. A restart interrupts what the container does, and asks for consent.
+func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
+	if have == nil {
+		return plan.Delta{Action: plan.Create, Reason: "the container does not exist"}
+	}
+	var d plan.Delta
+	d.Compare("state", have.State, running)
+	if have.State != running {
+		d.Reason = "the container does not run"
+		return d
+	}
+	d.Compare("waits", strings.Join(have.Waits, ", "), "")
+	if !d.Empty() {
+		d.Reason, d.Interrupts = "needs restart: "+strings.Join(have.Waits, ", "), true
+	}
+	d.Compare("booted", strconv.FormatBool(have.Booted), "true")
+	return d
+}
+
+// Apply implements provider.Driver: it starts, or stops and starts, and waits until systemd has started everything.
+func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Running, _ plan.Delta) error {
+	have, err := r.Observe(ctx, h, a, s)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		return fmt.Errorf("container %s does not exist", s.ID)
+	}
+	if have.State == running && len(have.Waits) > 0 {
+		if err := stop(ctx, h, s); err != nil {
+			return err
+		}
+		have.State = stopped
+	}
+	if have.State != running {
+		if err := start(ctx, h, s); err != nil {
+			return err
+		}
+	}
+	return inside(s.ID).WaitBooted(ctx, h, func(ctx context.Context) error {
+		if pid, err := inside(s.ID).InitPID(ctx, h); err != nil || pid == 0 {
+			return errors.Join(err, fmt.Errorf("container %s ended while it was booting", s.ID))
+		}
+		return nil
+	})
+}
+
+var (
+	runsAlready = regexp.MustCompile(`CT \d+ already running`)
+	runsNot     = regexp.MustCompile(`(CT|VM) \d+ not running`)
+)
+
+func start(ctx context.Context, h host.Host, s spec.Running) error {
+	if err := provider.ProxmoxWritable(h, *s.Proxmox); err != nil {
+		return err
+	}
+	c, err := read(h, *s.Proxmox, s.ID)
+	if err != nil || c == nil {
+		return err
+	}
+	if err := c.unlocked(s.ID); err != nil {
+		return err
+	}
+	if err := sources(h, s.ID, c); err != nil {
+		return err
+	}
+	res, err := pct(ctx, h, s.ID, callLimit, "start", s.ID)
+	if err != nil && !says(res, runsAlready) {
+		return fmt.Errorf("container %s does not start: %w", s.ID, err)
+	}
+	return waitState(ctx, h, s.ID, true)
+}
+
+// sources fails where a folder of the hypervisor that is mounted is not there: pct start would only speak of a script.
+func sources(h host.Host, id string, c *conf) error {
+	var folders []string
+	for _, key := range c.current().keys() {
+		if p := parseProperty(c.current().get(key), "volume"); mountKey.MatchString(key) && strings.HasPrefix(p.word, "/") {
+			folders = append(folders, p.word)
+		}
+	}
+	for _, o := range c.current().options() {
+		f := strings.Fields(o.value)
+		if o.key == "lxc.mount.entry" && len(f) > 3 && filepath.IsAbs(f[0]) && strings.Contains(f[3], "bind") && !strings.Contains(f[3], "optional") {
+			folders = append(folders, strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace(f[0]))
+		}
+	}
+	for _, dir := range folders {
+		if _, err := h.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+			return provider.PermanentHint(fmt.Errorf("container %s cannot start: %s, which is mounted in it, is not there", id, dir), "make the folder, or take the line out of the configuration")
+		}
+	}
+	return nil
+}
+
+// waitState returns once the container runs, or does not.
+func waitState(ctx context.Context, h host.Host, id string, up bool) error {
+	ctx, cancel := context.WithTimeout(ctx, stateLimit)
+	defer cancel()
+	tick := time.NewTicker(statePoll)
+	defer tick.Stop()
+	for {
+		pid, err := inside(id).InitPID(ctx, h)
+		if err == nil && (pid != 0) == up {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, fmt.Errorf("container %s: running should be %t, and is not after %s", id, up, stateLimit))
+		case <-tick.C:
+		}
+	}
+}
+
+// Stop implements provider.Stopper: a clean shutdown, a kill where that takes too long.
+func (r Running) Stop(ctx context.Context, h host.Host, a object.Address, s spec.Running) error {
+	have, err := r.Observe(ctx, h, a, s)
+	if err != nil || have == nil || have.State != running {
+		return err
+	}
+	return stop(ctx, h, s)
+}
+
+func stop(ctx context.Context, h host.Host, s spec.Running) error {
+	c, err := read(h, *s.Proxmox, s.ID)
+	if err != nil || c == nil {
+		return err
+	}
+	if err := c.unlocked(s.ID); err != nil {
+		return err
+	}
+	res, err := pct(ctx, h, s.ID, callLimit, "shutdown", s.ID, "--timeout", strconv.Itoa(int(stopLimit.Seconds())), "--forceStop", "1")
+	if err != nil && !says(res, runsNot) {
+		return err
+	}
+	return waitState(ctx, h, s.ID, false)
+}
+
+// Delete implements provider.Deleter.
+func (r Running) Delete(ctx context.Context, h host.Host, a object.Address, s spec.Running) error {
+	return r.Stop(ctx, h, a, s)
+}
