@@ -23,7 +23,7 @@ type fault struct {
 	do          func(f *faults)
 	// mended is whether what was broken is as it was; nil: health alone tells. It is asked often and changes nothing.
 	mended func(f *faults) bool
-	// told is what events or health must say before the person comes.
+	// told is what events must say before the person comes.
 	told string
 	// person does what only a person can do; then, and not before, it is whole again without more help.
 	person func(f *faults)
@@ -275,15 +275,12 @@ func (f *faults) run(x fault) outcome {
 	return o
 }
 
-// awaitTold waits until events or health say what has to be said.
+// awaitTold waits until events say what has to be said.
 func (f *faults) awaitTold(text string) string {
 	end := time.Now().Add(healLimit)
 	for {
 		said := fmt.Sprint(f.events())
 		if strings.Contains(said, text) {
-			return ""
-		}
-		if h := f.Phoenix("health"); h.Exit != 0 && strings.Contains(h.Stdout, text) {
 			return ""
 		}
 		if time.Now().After(end) {
