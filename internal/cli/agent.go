@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"log/slog"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +40,10 @@ func (a *app) agentCommand() *cobra.Command {
 	return cmd
 }
 
+// agentServe ends at once with a container that is halted: systemd waits 10 s for each process that does not. The hypervisor stops a
+// session with a word on its standard input.
 func (a *app) agentServe(ctx context.Context, changes bool) error {
+	signal.Reset(syscall.SIGTERM)
 	server := agent.Server{
 		Drivers: a.drivers, Hello: agent.Hello{Version: versionOf(ctx)}, Check: answerQuestion,
 		Lock: newJointLock(agent.LockPath, 0, nil).lock,
@@ -63,5 +68,5 @@ func (a *app) agentDaemon(ctx context.Context) error {
 		Drivers: a.drivers, Host: &host.Local{}, Log: log, Journal: &engine.Journal{Path: agent.EventsPath, By: "agent"},
 		Lock: newJointLock(agent.LockPath, 0, nil).lock, Quiet: engine.FileLock{Path: agent.SessionPath}.Lock,
 	}
-	return daemon.Run(ctx)
+	return daemon.Run(engine.Prompt(ctx))
 }

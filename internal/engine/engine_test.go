@@ -367,3 +367,16 @@ func TestInterruptible(t *testing.T) {
 		t.Errorf("left: %v, %+v", left, res.Failures)
 	}
 }
+
+// A change comes to its end after a stop, but for one that is to end promptly.
+func TestLasting(t *testing.T) {
+	stop, cancel := context.WithCancel(context.Background())
+	ctx, done := Interruptible(context.Background(), stop)
+	defer done()
+	prompt := Prompt(ctx)
+	cancel()
+	<-ctx.Done()
+	if Lasting(ctx).Err() != nil || Lasting(prompt).Err() == nil {
+		t.Errorf("after the stop: a change ends with %v, a prompt one with %v", Lasting(ctx).Err(), Lasting(prompt).Err())
+	}
+}

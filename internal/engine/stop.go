@@ -26,6 +26,12 @@ func Lasting(ctx context.Context) context.Context {
 	return ctx
 }
 
+// Prompt gives a context under which a change that was begun ends with ctx. It is for a process that is told to stop as its system goes
+// down: a change that asks systemd for something would wait for what systemd does after the process has ended.
+func Prompt(ctx context.Context) context.Context {
+	return context.WithValue(ctx, lastingKey{}, ctx)
+}
+
 // Ended is why ctx ended: its Err, in the words of its cause.
 func Ended(ctx context.Context) error { return &endedError{cause: context.Cause(ctx), err: ctx.Err()} }
 

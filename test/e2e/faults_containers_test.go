@@ -97,7 +97,7 @@ var volumeFaults = []fault{
 			f.fill(f.volume("103", "ssl"))
 			f.must(os.Remove(f.volume("101", "ssl", "gateway.key"))) // needs an order
 		},
-		told: "gateway",
+		told: "certificate/101",
 		person: func(f *faults) {
 			f.must(os.Remove(f.volume("103", "ssl", "fill")))
 		},

@@ -258,11 +258,12 @@ func (f *faults) run(x fault) outcome {
 	x.do(f)
 	o := outcome{fault: x}
 	if x.person != nil {
-		if o.problem = f.awaitTold(x.told); o.problem != "" {
-			return o
-		}
+		o.problem = f.awaitTold(x.told)
 		f.begun = time.Now()
 		x.person(f)
+		if o.problem != "" {
+			return o
+		}
 	}
 	limit := healLimit
 	if x.slow != "" {
