@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,11 +29,10 @@ func (a *app) agentCommand() *cobra.Command {
 	serve := &cobra.Command{Use: "serve", Short: "answer the hypervisor on standard input and output", Args: cobra.NoArgs}
 	changes := serve.Flags().Bool(changesFlag, false, "the hypervisor is going to change things: the daemon rests meanwhile")
 	serve.RunE = a.command(func(ctx context.Context, _ []string) error { return a.agentServe(ctx, *changes) })
-	cmd.AddCommand(serve,
-		&cobra.Command{
-			Use: "events", Short: "what the daemon did", Args: cobra.NoArgs,
-			RunE: a.command(func(context.Context, []string) error { return a.agentEvents() }),
-		},
+	events := &cobra.Command{Use: "events", Short: "what the daemon did", Args: cobra.NoArgs}
+	since := events.Flags().Duration("since", 24*time.Hour, "how far back")
+	events.RunE = a.command(func(context.Context, []string) error { return a.agentEvents(*since) })
+	cmd.AddCommand(serve, events,
 		&cobra.Command{
 			Use: "daemon", Short: "keep this container's objects true", Args: cobra.NoArgs,
 			RunE: a.command(func(ctx context.Context, _ []string) error { return a.agentDaemon(ctx) }),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,7 @@ func (a *app) eventsCommand() *cobra.Command {
 			return err
 		}
 		defer s.close()
-		list, err := s.events(ctx, ids)
+		list, err := s.events(ctx, ids, since)
 		if err != nil {
 			return err
 		}
@@ -42,7 +43,7 @@ func (a *app) eventsCommand() *cobra.Command {
 }
 
 // events are those of the hypervisor's watch and of the daemons in running containers, oldest first.
-func (s *session) events(ctx context.Context, ids []string) ([]engine.Entry, error) {
+func (s *session) events(ctx context.Context, ids []string, since time.Duration) ([]engine.Entry, error) {
 	out, err := engine.ReadJournal(s.eventsPath())
 	if err != nil {
 		return nil, err
@@ -53,14 +54,14 @@ func (s *session) events(ctx context.Context, ids []string) ([]engine.Entry, err
 		ids = s.expected(ctx)
 	}
 	inside := make([][]engine.Entry, len(ids))
-	engine.Each(len(ids), checksAtOnce, func(i int) { inside[i] = s.eventsInside(ctx, ids[i]) })
+	engine.Each(len(ids), checksAtOnce, func(i int) { inside[i] = s.eventsInside(ctx, ids[i], since) })
 	out = append(out, slices.Concat(inside...)...)
 	slices.SortStableFunc(out, func(a, b engine.Entry) int { return a.Time.Compare(b.Time) })
 	return out, nil
 }
 
 // eventsInside asks a container; one that does not run has none to tell.
-func (s *session) eventsInside(ctx context.Context, id string) []engine.Entry {
+func (s *session) eventsInside(ctx context.Context, id string, since time.Duration) []engine.Entry {
 	running, ok := specOf[spec.Running](s.objects, object.NewAddress(spec.KindRunning, id))
 	binary, okBinary := specOf[spec.Binary](s.objects, object.NewAddress(spec.KindBinary, id))
 	if !ok || !okBinary {
@@ -82,18 +83,25 @@ func (s *session) eventsInside(ctx context.Context, id string) []engine.Entry {
 	return list
 }
 
-// agentEvents is eventsInside's other side. The last ones are enough, and fit into what a command may say.
-func (a *app) agentEvents() error {
-	const most = 1000
+// What the inside tells has to fit into what a command may say, 1 MiB.
+const (
+	mostEvents = 500
+	mostError  = 1 << 10 // bytes of an error, whose first lines say the most
+)
+
+// agentEvents is eventsInside's other side.
+func (a *app) agentEvents(since time.Duration) error {
 	list, err := engine.ReadJournal(agent.EventsPath)
 	if err != nil {
 		return err
 	}
-	if len(list) > most {
-		list = list[len(list)-most:]
-	}
-	if list == nil {
-		list = []engine.Entry{}
+	from := time.Now().Add(-since)
+	list = slices.DeleteFunc(list, func(e engine.Entry) bool { return e.Time.Before(from) })
+	list = append([]engine.Entry{}, list[max(0, len(list)-mostEvents):]...)
+	for i := range list {
+		if len(list[i].Error) > mostError {
+			list[i].Error = strings.ToValidUTF8(list[i].Error[:mostError], "") + "…"
+		}
 	}
 	return json.NewEncoder(a.stdout).Encode(list)
 }

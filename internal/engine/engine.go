@@ -23,8 +23,8 @@ type Target interface {
 
 // Outcome is what one Apply did.
 type Outcome struct {
-	Delta     plan.Delta           `json:"delta"` // what differed before; empty: nothing was done
-	After     provider.Observation `json:"after"`
+	Delta     plan.Delta           `json:"delta"`     // what differed before; empty: nothing was done
+	After     provider.Observation `json:"after"`     // what was seen last, also where it failed
 	Mutations int                  `json:"mutations"` // changing calls made on the host
 }
 
@@ -185,11 +185,11 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 			return done{err: &notBegunError{err}}
 		}
 		if provider.IsPermanent(err) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
-			return done{delta: out.Delta, mutations: out.Mutations, err: err}
+			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations, err: err}
 		}
 		w.notify(Event{Stage: Retrying, Object: filled, Delta: out.Delta, Err: err, Elapsed: time.Since(start)})
 		if sleep(ctx, wait) != nil {
-			return done{delta: out.Delta, mutations: out.Mutations, err: err}
+			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations, err: err}
 		}
 	}
 }

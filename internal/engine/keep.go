@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -89,14 +91,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return unlessEnded(ctx, err)
 		}
 		if full {
-			fullDue, watches = time.Now().Add(k.Full), map[object.Address]provider.Watch{}
+			fullDue = time.Now().Add(k.Full)
 		}
-		for a, s := range r.Result.Statuses {
-			if !k.inside[a] {
-				watches[a] = s.Watch
-			}
-		}
-		watches[also] = k.Also
+		watches = k.watches(r, watches)
 		added, err := wake.Watch(watches)
 		r.Blind = err
 		if !full && len(r.Result.Plan.Changes) > 0 {
@@ -119,6 +116,27 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// watches are what this round's objects rest on. One that was not looked at, as it failed lately or is blocked, rests on what it did:
+// a change of that is why it is looked at again.
+func (k *Keeper) watches(r Round, before map[object.Address]provider.Watch) map[object.Address]provider.Watch {
+	out := map[object.Address]provider.Watch{}
+	if !r.Full {
+		out = maps.Clone(before)
+	}
+	for a, s := range r.Result.Statuses {
+		if !k.inside[a] {
+			out[a] = s.Watch
+		}
+	}
+	for _, f := range r.Result.Failures {
+		if reflect.ValueOf(out[f.Address]).IsZero() && !k.inside[f.Address] {
+			out[f.Address] = before[f.Address]
+		}
+	}
+	out[also] = k.Also
+	return out
 }
 
 // beyond is whether something was woken that only a full round looks at.

@@ -81,7 +81,7 @@ func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Ou
 }
 
 func (t *LocalTarget) change(ctx context.Context, d provider.Erased, o object.Object, obs provider.Observation, c Consent) (Outcome, error) {
-	out := Outcome{Delta: obs.Delta}
+	out := Outcome{Delta: obs.Delta, After: obs}
 	if (obs.Delta.Action == plan.Replace || obs.Delta.Action == plan.Delete) && !c.Destroy {
 		return out, provider.PermanentHint(fmt.Errorf("would %s what is there: %s", obs.Delta.Action, obs.Delta.Reason),
 			"run it again with --yes if that is what you want")
@@ -99,10 +99,11 @@ func (t *LocalTarget) change(ctx context.Context, d provider.Erased, o object.Ob
 	if err != nil {
 		return out, err
 	}
-	if out.After, err = d.Observe(ctx, t.host, o); err != nil {
+	after, err := d.Observe(ctx, t.host, o)
+	if err != nil {
 		return out, err
 	}
-	if !out.After.Delta.Empty() {
+	if out.After = after; !out.After.Delta.Empty() {
 		return out, fmt.Errorf("%s was changed and still differs: %s", o.Address, describe(out.After.Delta))
 	}
 	return out, nil
