@@ -37,7 +37,7 @@ type Keeper struct {
 	// Also is watched besides what objects rest on, such as the configuration; a change of it makes the next round full.
 	Also provider.Watch
 
-	inside map[object.Address]bool // objects in containers: their paths and processes are not this host's, and not watched from here
+	inside map[object.Address]bool // true: objects in containers; their paths and processes are not this host's, and not watched from here
 	mu     sync.Mutex              // guards holds
 	holds  map[object.Address]*hold
 }
@@ -113,6 +113,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return err
 		} else if beyond {
 			fullDue = time.Time{}
+			k.release(slices.Collect(maps.Keys(k.inside))) // nobody here sees when what keeps them from being true is gone
 		}
 	}
 	return nil

@@ -322,6 +322,8 @@ func (f *faults) tell(o *outcome) {
 	switch {
 	case len(by) == 0 && o.fault.systemd:
 		by, o.attempts = []string{"systemd"}, 1
+	case len(by) == 0 && o.fault.person != nil:
+		by = []string{"a person"}
 	case len(by) == 0:
 		o.problem = "nobody wrote down what was done: was it broken at all?"
 	}
