@@ -9,8 +9,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// minLeaf is the shortest lifetime that step-ca gives out by default.
-const minLeaf = spec.Duration(5 * time.Minute)
+// minLeaf is twice the minute that Traefik looks for what it has to renew in, and that step-ca dates certificates back by.
+const minLeaf = spec.Duration(2 * time.Minute)
 
 // stepCA checks the certificate authority's names and lifetimes.
 func (c *checker) stepCA() {
@@ -61,7 +61,7 @@ func (c *checker) pointsAtCA(s *StepCA) {
 
 func (c *checker) lifetimes(s *StepCA) {
 	if s.LeafLifetime != 0 && s.LeafLifetime < minLeaf {
-		c.errorf(s.At, "leaf_lifetime", "24h is the default", "%s is too short to renew in time; at least 5m", time.Duration(s.LeafLifetime))
+		c.errorf(s.At, "leaf_lifetime", "24h is the default", "%s is too short to renew in time; at least 2m", time.Duration(s.LeafLifetime))
 	}
 	longer := func(key string, a spec.Duration, than string, b spec.Duration) {
 		if a != 0 && b != 0 && a > b {

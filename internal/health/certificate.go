@@ -192,5 +192,5 @@ func traefikWindow(life time.Duration) time.Duration {
 	case life >= day:
 		return 6 * time.Hour
 	}
-	return 20 * time.Minute
+	return min(20*time.Minute, life/3) // the last ones it renews whenever it looks, once a minute
 }

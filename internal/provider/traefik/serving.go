@@ -72,12 +72,11 @@ func (st *Status) lookStored(ctx context.Context, h host.Host, s spec.Traefik) e
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	kept := map[string]bool{}
-	for _, leaf := range storedLeaves(all) {
-		kept[leaf.SerialNumber.Text(16)] = true
-	}
+	leaves := storedLeaves(all)
 	for i, c := range st.Certificates {
-		if c.Problem == "" && !kept[c.Serial] {
+		// Which one it serves may be ahead of the file or behind it.
+		kept := slices.ContainsFunc(leaves, func(leaf *x509.Certificate) bool { return leaf.VerifyHostname(c.Host) == nil })
+		if c.Problem == "" && !kept {
 			st.Certificates[i].Problem = unsaved
 		}
 	}
