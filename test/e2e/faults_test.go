@@ -307,8 +307,14 @@ func (f *faults) awaitHealed(x fault, limit time.Duration) (time.Duration, strin
 // tell fills in who did what, by what they wrote down.
 func (f *faults) tell(o *outcome) {
 	var by []string
+	var events []event
 	tries := map[string]int{}
-	for _, e := range f.events() {
+	// Whoever repairs something writes it down once it has seen to it that it holds.
+	await(5*time.Second, func() bool {
+		events = f.events()
+		return len(events) > 0 || o.fault.systemd || o.fault.person != nil
+	})
+	for _, e := range events {
 		if began := e.Time.Add(-e.Elapsed).Sub(f.begun); o.detected == 0 || began < o.detected {
 			o.detected = max(began, time.Millisecond)
 		}
