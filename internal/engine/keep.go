@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -132,7 +131,7 @@ func (k *Keeper) watches(r Round, before map[object.Address]provider.Watch) map[
 		}
 	}
 	for _, f := range r.Result.Failures {
-		if reflect.ValueOf(out[f.Address]).IsZero() && !k.inside[f.Address] {
+		if out[f.Address].Empty() && !k.inside[f.Address] {
 			out[f.Address] = before[f.Address]
 		}
 	}

@@ -53,6 +53,9 @@ type Watch struct {
 	Links     bool     `json:"links,omitempty"`     // network interfaces and their addresses
 }
 
+// Empty reports whether it rests on nothing.
+func (w Watch) Empty() bool { return len(w.Paths)+len(w.Processes)+len(w.Mounts) == 0 && !w.Links }
+
 // Watcher is a Driver that knows what its objects rest on. It is pure; have is nil where the object is absent.
 type Watcher[Spec, Status any] interface {
 	Watch(want Spec, have *Status) Watch
