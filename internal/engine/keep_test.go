@@ -175,6 +175,23 @@ func TestKeeperBacksOff(t *testing.T) {
 	}
 }
 
+// What only a person can mend is left alone for a minute, and looked at at once when what it rests on changes.
+func TestKeeperLooksAgainAtWhatWasMended(t *testing.T) {
+	m := &texts{fail: provider.Permanent(errors.New("only a person can"))}
+	path := filepath.Join(t.TempDir(), "x")
+	rounds := keep(t, m, path)
+	await(t, rounds, func(r Round) bool { return len(r.Result.Failures) == 1 })
+	m.mu.Lock()
+	m.fail = nil
+	m.mu.Unlock()
+	begun := time.Now()
+	must(t, os.WriteFile(path, []byte("mended"), 0o600))
+	await(t, rounds, func(r Round) bool { return r.Result.Err() == nil })
+	if took := time.Since(begun); took > heldPermanent/4 {
+		t.Errorf("looked at again after %s", took)
+	}
+}
+
 func TestJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a", "events.jsonl")
 	j := &Journal{Path: path, By: "watch"}
