@@ -134,6 +134,8 @@ func awayUntilTheEnd(t *testing.T, h *Hypervisor, root *x509.Certificate) {
 	if !await(time.Minute, func() bool { return c.request(gateway) == nil }) {
 		t.Fatalf("not whole a minute after the CA is back\n%s", h.Phoenix("health", "-q"))
 	}
-	t.Logf("whole %s after the CA is back", time.Since(back).Round(10*time.Millisecond))
-	h.WantHealthy()
+	t.Logf("the gateway is whole %s after the CA is back", time.Since(back).Round(10*time.Millisecond))
+	if !await(healLimit, func() bool { return h.Phoenix("health", "-q").Exit == 0 }) {
+		t.Errorf("not healthy %s later\n%s", healLimit, h.Phoenix("health", "-q"))
+	}
 }
