@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -91,16 +92,11 @@ func (f *faults) dnsmasq() int {
 		if err != nil || !strings.HasPrefix(string(line), "dnsmasq\x00") || !strings.Contains(string(line), f.Root) {
 			continue
 		}
-		return number(filepath.Base(filepath.Dir(path)))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		f.must(err)
+		return pid
 	}
 	return 0
-}
-
-func number(s string) (n int) {
-	for _, c := range s {
-		n = 10*n + int(c-'0')
-	}
-	return n
 }
 
 const dynamicFile = "etc/traefik/dynamic/phoenix-routes.yml"
