@@ -114,35 +114,6 @@ func readable(f file) string {
 
 func shown(m host.Meta) string { return fmt.Sprintf("%04o %d:%d", m.Mode.Perm(), m.UID, m.GID) }
 
-// follow gives the file that a path leads to over any links.
-func follow(h host.Host, name string) (string, error) {
-	resolved, todo := "/", strings.Split(strings.Trim(path.Clean(name), "/"), "/")
-	for links := 0; len(todo) > 0; {
-		next := path.Join(resolved, todo[0])
-		todo = todo[1:]
-		m, err := h.Lstat(next)
-		if err != nil {
-			return "", err
-		}
-		if m.Mode&fs.ModeSymlink == 0 {
-			resolved = next
-			continue
-		}
-		target, err := h.Readlink(next)
-		if err != nil {
-			return "", err
-		}
-		if links++; links > 40 { // as the kernel: path_resolution(7)
-			return "", &fs.PathError{Op: "follow", Path: name, Err: errors.New("too many links")}
-		}
-		if path.IsAbs(target) {
-			resolved = "/"
-		}
-		todo = append(strings.Split(strings.Trim(target, "/"), "/"), todo...)
-	}
-	return resolved, nil
-}
-
 // within reports whether child is parent or below it; both are clean and absolute.
 func within(child, parent string) bool {
 	return child == parent || parent == "/" || strings.HasPrefix(child, parent+"/")

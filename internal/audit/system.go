@@ -59,7 +59,7 @@ type view struct {
 func (s *system) views() []view {
 	var out []view
 	add := func(v view) {
-		real, err := follow(s.h, v.path)
+		real, err := host.Follow(s.h, v.path)
 		if err != nil {
 			return // it does not exist here: nobody sees it
 		}

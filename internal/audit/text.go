@@ -16,7 +16,7 @@ const textLimit = 256 << 10
 func text(h host.Host, name string) (string, bool) {
 	m, err := h.Lstat(name)
 	if err == nil && m.Mode&fs.ModeSymlink != 0 {
-		if real, err2 := follow(h, name); err2 == nil {
+		if real, err2 := host.Follow(h, name); err2 == nil {
 			name = real
 			m, err = h.Lstat(name)
 		}

@@ -106,7 +106,7 @@ func runKeyFile(_ context.Context, h host.Host, c Check, p keyFile) Result {
 	if err != nil {
 		return c.fail("the key's owner is not known", err.Error(), c.apply())
 	}
-	file, err := follow(h, p.Path)
+	file, err := host.Follow(h, p.Path)
 	if err != nil {
 		return c.fail("the key file cannot be looked at", err.Error(), c.apply())
 	}
@@ -119,36 +119,6 @@ func runKeyFile(_ context.Context, h host.Host, c Check, p keyFile) Result {
 		return c.fail("mode or owner of "+p.Path+" is wrong", m.Mode.Type().String()+" "+seen(m)+", wanted "+wanted, c.apply())
 	}
 	return c.pass(p.Path+" is closed", wanted)
-}
-
-// follow gives the file that a link leads to, over any links in its folders, so that what is judged is what programs open.
-func follow(h host.Host, name string) (string, error) {
-	resolved := "/"
-	todo := strings.Split(strings.Trim(name, "/"), "/")
-	for links := 0; len(todo) > 0; {
-		next := path.Join(resolved, todo[0])
-		todo = todo[1:]
-		m, err := h.Lstat(next)
-		if err != nil {
-			return "", err
-		}
-		if m.Mode&fs.ModeSymlink == 0 {
-			resolved = next
-			continue
-		}
-		target, err := h.Readlink(next)
-		if err != nil {
-			return "", err
-		}
-		if links++; links > 40 { // as the kernel: path_resolution(7)
-			return "", &fs.PathError{Op: "follow", Path: name, Err: errors.New("too many links")}
-		}
-		if path.IsAbs(target) {
-			resolved = "/"
-		}
-		todo = append(strings.Split(strings.Trim(target, "/"), "/"), todo...)
-	}
-	return resolved, nil
 }
 
 // keyFolder is a folder in which nothing but certificates may be read by others than root and User.

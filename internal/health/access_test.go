@@ -137,11 +137,11 @@ func TestFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"key", "abs", "d/v1/key", "d/../key"} {
-		if got, err := follow(h, filepath.Join(dir, name)); err != nil || got != want {
+		if got, err := host.Follow(h, filepath.Join(dir, name)); err != nil || got != want {
 			t.Errorf("%s leads to %q, %v; want %s", name, got, err, want)
 		}
 	}
-	if got, err := follow(h, filepath.Join(dir, "loop")); err == nil {
+	if got, err := host.Follow(h, filepath.Join(dir, "loop")); err == nil {
 		t.Errorf("a loop leads to %q", got)
 	}
 }
