@@ -83,7 +83,8 @@ func (c *conf) digest() string {
 }
 
 // editScript replaces the file $2 by what comes in, under Proxmox's own lock $1, unless its digest is not $3 any more. Proxmox
-// takes the same steps; there is no other way to write a raw option.
+// takes the same steps; there is no other way to write a raw option. What comes in must have the digest $4: a phoenix that is
+// killed closes the pipe, and half a file ends like a whole one.
 const editScript = `set -e
 mkdir -p "${1%/*}"
 exec 9>"$1"
@@ -91,6 +92,7 @@ flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1;
 [ "$(sha1sum <"$2")" = "$3  -" ] || { echo "detected modified configuration - file changed by other user? Try again." >&2; exit 1; }
 trap 'rm -f "$2.tmp.$$"' EXIT
 cat >"$2.tmp.$$"
+[ "$(sha1sum <"$2.tmp.$$")" = "$4  -" ] || { echo "the new configuration came only in part" >&2; exit 1; }
 mv "$2.tmp.$$" "$2"
 trap - EXIT`
 
@@ -109,7 +111,7 @@ func edit(ctx context.Context, h host.Host, p spec.Proxmox, id string, change fu
 	}
 	lock := filepath.Join(p.Locks, "lxc", "pve-config-"+id+".lock")
 	res, err := h.Run(ctx, host.Command{
-		Argv:  []string{"sh", "-c", editScript, "sh", lock, confPath(p, id), before},
+		Argv:  []string{"sh", "-c", editScript, "sh", lock, confPath(p, id), before, c.digest()},
 		Stdin: []byte(c.text()), Mutates: true,
 	})
 	return explain(id, res, err)

@@ -328,3 +328,36 @@ func TestAVolumeThatNothingSpeaksOf(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
+
+// cut is the host as it is when phoenix is killed while it writes: what comes in ends early.
+type cut struct {
+	host.Host
+	at int
+}
+
+func (c cut) Run(ctx context.Context, cmd host.Command) (host.Result, error) {
+	if len(cmd.Stdin) > c.at {
+		cmd.Stdin = cmd.Stdin[:c.at]
+	}
+	return c.Host.Run(ctx, cmd)
+}
+
+func TestHalfAConfigurationReplacesNothing(t *testing.T) {
+	n := newNode(t)
+	n.house()
+	s := n.container()
+	s.Options = append(s.Options, spec.Option{Key: "lxc.prlimit.nofile", Value: "4096"})
+	before := n.conf("103")
+	for _, at := range []int{0, 1, len(before) / 2} {
+		x := n.containerThing(s)
+		x.n.host = cut{n.host, at}
+		if err := x.try(); err == nil || !strings.Contains(err.Error(), "came only in part") {
+			t.Errorf("cut at %d: %v", at, err)
+		}
+		if now := n.conf("103"); now != before {
+			t.Fatalf("cut at %d: the file is now:\n%s", at, now)
+		}
+		x.n.host = x.n.host.(cut).Host
+	}
+	n.containerThing(s).make()
+}
