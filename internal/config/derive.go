@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -163,7 +164,19 @@ func (d *derivation) template(c *Container) {
 	default:
 		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is built in its place", c.Template, s.Suite), "")
 	}
-	d.add(on(c, spec.KindTemplate, "template"), s)
+	d.add(on(c, spec.KindTemplate, "template"), s, d.subID(s.IDMap))
+}
+
+// subID is the range of ids of a map, for root to give; empty for privileged containers.
+func (d *derivation) subID(m spec.IDMap) object.Address {
+	if m == (spec.IDMap{}) {
+		return ""
+	}
+	a := object.NewAddress(spec.KindSubID, strconv.Itoa(m.Base))
+	if _, ok := object.Find(d.objects, a); !ok {
+		d.add(object.Object{Address: a, Provider: "subid"}, m)
+	}
+	return a
 }
 
 func idMap(c *Container) spec.IDMap {

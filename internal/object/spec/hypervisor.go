@@ -4,6 +4,8 @@ package spec
 const (
 	KindNetwork   = "network"   // network/vmbr0            provider network
 	KindDNS       = "dns"       // dns/vmbr0                provider dns
+	KindSubID     = "subid"     // subid/100000             provider subid: ids that root may give to containers
+	KindStorage   = "storage"   // storage/local-zfs        provider pve
 	KindTemplate  = "template"  // template/900             provider template
 	KindVolume    = "volume"    // volume/101/ssl           provider dir, btrfs, zfs, pve
 	KindContainer = "container" // container/101            provider lxc, pve: root file system and configuration

@@ -16,6 +16,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/pve"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/script"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/stepca"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/subid"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/template"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/traefik"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/trust"
@@ -30,6 +31,7 @@ func Drivers() map[string]provider.Erased {
 		"network/network":   network.New(),
 		"network/port":      network.NewPort(),
 		"dns/dns":           dns.New(),
+		"subid/subid":       subid.New(),
 		"template/template": template.New(),
 		"dir/volume":        dir.New(),
 		"btrfs/volume":      btrfs.New(),
