@@ -96,6 +96,8 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 			continue
 		}
 		switch o.Address.Kind() {
+		case spec.KindSubID: // the machine's: others may live in the range
+			continue
 		case spec.KindVolume, spec.KindPin:
 			if !volumes {
 				kept = append(kept, o)

@@ -187,7 +187,7 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	f.DurationVar(&a.opts.timeout, "timeout", 0, "give up after this time, such as 10m (default: no limit)")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
-		a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
+		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
 		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.caCommand(), a.validateCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),

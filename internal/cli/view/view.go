@@ -17,6 +17,8 @@ type View interface {
 	// Event is progress while long work runs.
 	Event(engine.Event)
 	Validation(Validation)
+	// Notes is what is to be known besides; it comes before Plan or Applied.
+	Notes(diag.List)
 	Plan(engine.Result)
 	Applied(Applied)
 	Removed(Removed)

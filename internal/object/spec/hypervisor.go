@@ -107,6 +107,15 @@ type Proxmox struct {
 	Locks string `json:"locks"` // /run/lock
 }
 
+// Storage is one of Proxmox's storages, for containers. One that is there is left as it is, whatever it is.
+type Storage struct {
+	ID      string   `json:"id"`
+	Dataset string   `json:"dataset,omitempty"` // of ZFS; made where it is not there; or
+	Folder  string   `json:"folder,omitempty"`  // a folder
+	Content []string `json:"content"`           // rootdir, images, vztmpl
+	Proxmox Proxmox  `json:"proxmox"`
+}
+
 // Guest is what only Proxmox's containers have.
 type Guest struct {
 	Proxmox   Proxmox  `json:"proxmox"`

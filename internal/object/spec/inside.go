@@ -53,6 +53,7 @@ type Unit struct {
 	Ready   string `json:"ready,omitempty"`    // address (host:port) that accepts connections once it is up
 	Stopped bool   `json:"stopped,omitempty"`  // disabled and not running
 	Oneshot bool   `json:"one_shot,omitempty"` // no process stays behind
+	AtBoot  bool   `json:"at_boot,omitempty"`  // the next boot starts it; one that runs already is kept up to date
 }
 
 // Trust is a root certificate in the system's store, taken from the CA over the network and checked against Fingerprint.

@@ -38,6 +38,7 @@ func Drivers() map[string]provider.Erased {
 		"lxc/container":     lxc.NewContainer(),
 		"lxc/running":       lxc.NewRunning(),
 		"lxc/binary":        lxc.NewBinary(),
+		"pve/storage":       pve.NewStorage(),
 		"pve/template":      pve.NewTemplate(),
 		"pve/container":     pve.NewContainer(),
 		"pve/volume":        pve.NewVolume(),
