@@ -20,7 +20,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 		return config.Machine{}, err
 	}
 	m := config.Machine{
-		Root: root, Cache: cacheFolder(), Backend: "dir", Pools: map[string]string{},
+		Root: root, Cache: cacheFolder(), Backend: "dir", Pools: map[string]string{}, Datasets: map[string]string{},
 		Present: map[string]bool{}, Artifacts: map[string]config.Artifact{}, Scripts: map[string]config.Artifact{},
 		TrustHost: a.opts.trust, NewRoot: a.opts.newRoot,
 	}
@@ -38,6 +38,11 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 	}
 	if fileSystem(string(mounts), root) == "btrfs" {
 		m.Backend = "btrfs"
+	}
+	if m.Runtime != "pve" {
+		if err := a.observePools(config.Datasets(cfg), &m); err != nil {
+			return m, err
+		}
 	}
 	for _, path := range config.Wanted(cfg) {
 		_, err := a.host.Lstat(path)

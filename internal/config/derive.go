@@ -41,6 +41,26 @@ func Wanted(cfg *Config) []string {
 	return slices.Compact(out)
 }
 
+// Datasets are the pools that volumes are to be on, each with the names that it may have as a ZFS dataset: its own, and the
+// one that the hypervisor's file has for a storage of that name.
+func Datasets(cfg *Config) map[string][]string {
+	out := map[string][]string{}
+	for _, c := range cfg.Containers {
+		for _, v := range c.Volumes {
+			if v.Pool == "" || out[v.Pool] != nil {
+				continue
+			}
+			out[v.Pool] = []string{v.Pool}
+			for _, d := range cfg.Hypervisor.ZFS.Datasets {
+				if d.Pool+"-"+d.Name == v.Pool && poolName.MatchString(d.Pool+"/"+d.Name) {
+					out[v.Pool] = append(out[v.Pool], d.Pool+"/"+d.Name)
+				}
+			}
+		}
+	}
+	return out
+}
+
 // Derive turns a checked configuration into the objects that it asks for, in an order that reads well. The diagnostics tell
 // what stands in for what is not on this machine, and what cannot work. The same input gives the same output.
 func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
@@ -299,6 +319,9 @@ func (d *derivation) volume(c *Container, v volume) (object.Address, spec.Volume
 		d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s of container %s is a local volume, %s", v.hostPath, v.target, c.ID, s.Path), "")
 	case here:
 		o.Provider = provider
+		if name, zfs := d.machine.Datasets[v.pool]; zfs {
+			s.Pool = name
+		}
 	case v.pool != "":
 		d.note(diag.Note, v.source, fmt.Sprintf("pool %s is not on this machine; %s of container %s is a local volume, %s", v.pool, v.target, c.ID, s.Path), "")
 	}

@@ -10,6 +10,7 @@ type Machine struct {
 	Cache     string              // kept between roots; may be empty
 	Backend   string              // provider of volumes whose pool does not exist here: dir or btrfs
 	Pools     map[string]string   // pools that exist here, with their provider
+	Datasets  map[string]string   // of those pools that are ZFS, the dataset that each is
 	Present   map[string]bool     // paths of Wanted that exist here
 	Binary    Artifact            // phoenix itself, as it goes into containers
 	Artifacts map[string]Artifact // by name: step-ca, traefik

@@ -22,6 +22,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/trust"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/unit"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/user"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/zfs"
 )
 
 // Drivers gives every driver by provider/kind.
@@ -35,6 +36,7 @@ func Drivers() map[string]provider.Erased {
 		"template/template": template.New(),
 		"dir/volume":        dir.New(),
 		"btrfs/volume":      btrfs.New(),
+		"zfs/volume":        zfs.New(),
 		"lxc/container":     lxc.NewContainer(),
 		"lxc/running":       lxc.NewRunning(),
 		"lxc/binary":        lxc.NewBinary(),
