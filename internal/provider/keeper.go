@@ -2,7 +2,6 @@ package provider
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -18,16 +17,7 @@ type Keeper[Spec any] interface {
 }
 
 // Kept is where a deleted object was put aside, and the commands that bring it back and that remove it for good.
-type Kept struct {
-	Place   string `json:"place"`
-	Restore string `json:"restore"`
-	Remove  string `json:"remove"`
-}
-
-// String tells people.
-func (k Kept) String() string {
-	return fmt.Sprintf("%s, until it is deleted again; to get it back: %s; to remove it for good: %s", k.Place, k.Restore, k.Remove)
-}
+type Kept struct{ Place, Restore, Remove string }
 
 // keeps is Keeper without its types.
 type keeps interface {

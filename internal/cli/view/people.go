@@ -257,6 +257,9 @@ func (p *people) Removed(r Removed) {
 	for _, a := range r.Kept {
 		p.say("kept %s\n", a)
 	}
+	for _, a := range r.Aside {
+		p.say("put aside %s: %s, until it is deleted again\n  to get it back: %s\n  to remove it for good: %s\n", a.Address, a.Place, a.Restore, a.Remove)
+	}
 	if len(r.Objects) == 0 {
 		p.say("nothing to do (%.2f s)\n", r.Elapsed.Seconds())
 		return

@@ -93,8 +93,17 @@ type Removed struct {
 	Verb      string           `json:"-"` // stopped or deleted
 	Objects   []object.Address `json:"objects"`
 	Kept      []object.Address `json:"kept,omitempty"`
+	Aside     []Aside          `json:"put_aside,omitempty"`
 	Mutations int              `json:"mutations"`
 	Elapsed   time.Duration    `json:"-"`
+}
+
+// Aside is a deleted object that can be brought back, with the commands that do it and that remove it for good.
+type Aside struct {
+	Address object.Address `json:"address"`
+	Place   string         `json:"place"`
+	Restore string         `json:"restore"`
+	Remove  string         `json:"remove"`
 }
 
 // Status is the state of containers.
