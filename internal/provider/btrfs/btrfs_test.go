@@ -98,16 +98,32 @@ func TestConformance(t *testing.T) {
 		return &host.Local{}, asObject(t, spec1(path))
 	}
 	conformance.Run(t, conformance.Case{
-		Driver: btrfs.New(), Fresh: fresh, Volatile: []string{"path", "used"},
-		Break: map[string]func(*testing.T, host.Host, object.Object){
+		Driver: btrfs.New(), Fresh: fresh, Volatile: []string{"path", "used"}, Fields: []string{"uid", "gid", "mode", "parent", "address", "limit"},
+		State: conformance.Under(func() string { return filepath.Dir(filepath.Dir(filepath.Dir(path))) }),
+		Break: map[string]conformance.Damage{
 			"a wide mode":    func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chmod(path, 0o755)) },
 			"an owner":       func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chown(path, 0, 0)) },
 			"an open parent": func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chmod(filepath.Dir(path), 0o755)) },
 			"a lost mark": func(t *testing.T, _ host.Host, _ object.Object) {
 				command(t, "setfattr", "-x", "trusted.phoenix.address", path)
 			},
-			"another limit": func(t *testing.T, _ host.Host, _ object.Object) { command(t, "btrfs", "qgroup", "limit", "8M", path) },
-			"no quotas":     func(t *testing.T, _ host.Host, _ object.Object) { command(t, "btrfs", "quota", "disable", mount) },
+			"a lost subvolume": func(t *testing.T, _ host.Host, _ object.Object) { command(t, "btrfs", "subvolume", "delete", path) },
+			"another limit":    func(t *testing.T, _ host.Host, _ object.Object) { command(t, "btrfs", "qgroup", "limit", "8M", path) },
+			"no quotas":        func(t *testing.T, _ host.Host, _ object.Object) { command(t, "btrfs", "quota", "disable", mount) },
+		},
+		Foreign: func(t *testing.T, h host.Host, o object.Object) {
+			must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+			command(t, "btrfs", "subvolume", "create", path)
+			command(t, "setfattr", "-n", "trusted.phoenix.address", "-v", "volume/102/certs", path)
+		},
+		Tools: []string{"btrfs", "getfattr", "setfattr"},
+		Fill: func(t *testing.T, _ host.Host, _ object.Object) {
+			must(t, os.WriteFile(filepath.Join(path, "key"), []byte("k"), 0o600))
+		},
+		Filled: func(t *testing.T, _ host.Host, _ object.Object) {
+			if b, err := os.ReadFile(filepath.Join(path, "key")); string(b) != "k" {
+				t.Errorf("%q, %v", b, err)
+			}
 		},
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,11 +52,13 @@ type house struct {
 	host       host.Host
 }
 
+var houses atomic.Int64
+
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	top := testPool(t)
 	root := t.TempDir()
-	h := &house{t: t, pool: top + "/" + filepath.Base(filepath.Dir(root)) + filepath.Base(root), root: root, host: &host.Local{}}
+	h := &house{t: t, pool: fmt.Sprintf("%s/n%d", top, houses.Add(1)), root: root, host: &host.Local{}}
 	command(t, "zfs", "create", "-o", "mountpoint=none", h.pool)
 	t.Cleanup(func() { command(t, "zfs", "destroy", "-r", h.pool) })
 	return h
@@ -104,30 +107,47 @@ func (h *house) apply(v spec.Volume) error {
 }
 
 func TestConformance(t *testing.T) {
+	testPool(t)
 	var h *house
 	v := func() spec.Volume { return h.spec("103", "ssl") }
+	zfsSet := func(args ...string) conformance.Damage {
+		return func(t *testing.T, _ host.Host, _ object.Object) {
+			command(t, append(append([]string{"zfs"}, args...), h.dataset(v()))...)
+		}
+	}
 	conformance.Run(t, conformance.Case{
 		Driver: zfs.New(), Volatile: []string{"path", "dataset", "mountpoint", "used"},
+		Fields: []string{"refquota", "mountpoint", "canmount", "mounted", "uid", "gid", "mode", "parent"},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			h = newHouse(t)
 			return h.host, h.object(v())
 		},
-		Break: map[string]func(*testing.T, host.Host, object.Object){
+		State: func(t *testing.T, _ object.Object) string {
+			return command(t, "zfs", "get", "-Hp", "-r", "all", h.pool) + conformance.Tree(t, h.root)
+		},
+		Break: map[string]conformance.Damage{
 			"a wide mode": func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chmod(v().Path, 0o755)) },
 			"an owner":    func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chown(v().Path, 0, 0)) },
 			"an open parent": func(t *testing.T, _ host.Host, _ object.Object) {
 				must(t, os.Chmod(filepath.Dir(v().Path), 0o755))
 			},
-			"another size": func(t *testing.T, _ host.Host, _ object.Object) {
-				command(t, "zfs", "set", "refquota=8M", h.dataset(v()))
-			},
-			"another place": func(t *testing.T, _ host.Host, _ object.Object) {
-				command(t, "zfs", "set", "mountpoint=none", h.dataset(v()))
-			},
-			"mounted by all": func(t *testing.T, _ host.Host, _ object.Object) {
-				command(t, "zfs", "set", "canmount=on", h.dataset(v()))
-			},
-			"unmounted": func(t *testing.T, _ host.Host, _ object.Object) { command(t, "zfs", "unmount", h.dataset(v())) },
+			"another size":   zfsSet("set", "refquota=8M"),
+			"another place":  zfsSet("set", "mountpoint=none"),
+			"mounted by all": zfsSet("set", "canmount=on"),
+			"unmounted":      zfsSet("unmount"),
+			"a lost dataset": zfsSet("destroy"),
+		},
+		Foreign: func(t *testing.T, _ host.Host, _ object.Object) {
+			command(t, "zfs", "create", "-o", "mountpoint=none", h.dataset(v()))
+		},
+		Tools: []string{"zfs", "setfattr"},
+		Fill: func(t *testing.T, _ host.Host, _ object.Object) {
+			must(t, os.WriteFile(filepath.Join(v().Path, "key"), []byte("k"), 0o600))
+		},
+		Filled: func(t *testing.T, _ host.Host, _ object.Object) {
+			if b, err := os.ReadFile(filepath.Join(v().Path, "key")); string(b) != "k" {
+				t.Errorf("%q, %v", b, err)
+			}
 		},
 	})
 }
