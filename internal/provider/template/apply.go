@@ -155,7 +155,10 @@ func (Driver) Delete(_ context.Context, h host.Host, _ object.Address, s spec.Te
 	if err := removeAll(h, staging(s), retired(s), workshop(s)); err != nil {
 		return err
 	}
-	if err := h.Rename(home(s), retired(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.Lstat(home(s)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := h.Rename(home(s), retired(s)); err != nil {
 		return err
 	}
 	return removeAll(h, retired(s))
