@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -13,14 +14,20 @@ import (
 // zfsDevice is there where the kernel has ZFS; without it no pool is here and zfs need not be asked.
 const zfsDevice = "/dev/zfs"
 
-// observePools finds out which of the pools that the file names are ZFS datasets here. One call for all of them.
-func (a *app) observePools(names map[string][]string, m *config.Machine) error {
-	if _, err := a.host.Lstat(zfsDevice); err != nil || len(names) == 0 {
-		return nil
-	}
+// observePools finds out which of the pools that the file names are here: paths, and ZFS datasets, with one call for all of them.
+func (a *app) observePools(names map[string][]string, mountinfo string, m *config.Machine) error {
 	var all []string
 	for _, pool := range slices.Sorted(maps.Keys(names)) {
 		all = append(all, names[pool]...)
+		if !filepath.IsAbs(pool) {
+			continue
+		}
+		if there, err := a.host.Lstat(pool); err == nil && there.Mode.IsDir() {
+			m.Pools[pool] = backendAt(mountinfo, pool)
+		}
+	}
+	if _, err := a.host.Lstat(zfsDevice); err != nil || len(all) == 0 {
+		return nil
 	}
 	argv := append([]string{"zfs", "list", "-H", "-t", "filesystem", "-o", "name"}, all...)
 	res, err := a.host.Run(context.Background(), host.Command{Argv: argv})

@@ -21,8 +21,8 @@ type zfsHost struct {
 }
 
 func (z *zfsHost) Lstat(path string) (host.Meta, error) {
-	if path == zfsDevice && z.device {
-		return host.Meta{}, nil
+	if path == zfsDevice && z.device || path == "/mnt/fast" {
+		return host.Meta{Mode: fs.ModeDir}, nil
 	}
 	return host.Meta{}, &fs.PathError{Op: "lstat", Path: path, Err: fs.ErrNotExist}
 }
@@ -37,7 +37,8 @@ func (z *zfsHost) Run(_ context.Context, c host.Command) (host.Result, error) {
 }
 
 func TestPoolsThatAreZFS(t *testing.T) {
-	names := map[string][]string{"tank": {"tank"}, "quickOS-certs": {"quickOS-certs", "quickOS/certs"}, "a:b": {"a:b"}}
+	names := map[string][]string{"tank": {"tank"}, "quickOS-certs": {"quickOS-certs", "quickOS/certs"}, "a:b": {"a:b"}, "/mnt/fast": {}, "/gone": {}}
+	const mounts = "22 1 254:0 / / rw - ext4 /dev/a rw\n23 22 254:1 / /mnt rw - btrfs /dev/b rw\n"
 	for what, c := range map[string]struct {
 		host zfsHost
 		want map[string]string // datasets
@@ -53,12 +54,15 @@ func TestPoolsThatAreZFS(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			a := &app{host: &c.host}
 			m := config.Machine{Pools: map[string]string{}, Datasets: map[string]string{}}
-			err := a.observePools(names, &m)
+			err := a.observePools(names, mounts, &m)
 			if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%v", err)
 			}
 			if c.err == "" && !maps.Equal(m.Datasets, c.want) {
 				t.Errorf("%v", m.Datasets)
+			}
+			if m.Pools["/mnt/fast"] != "btrfs" || m.Pools["/gone"] != "" {
+				t.Errorf("paths: %v", m.Pools)
 			}
 			for pool := range m.Datasets {
 				if m.Pools[pool] != "zfs" {

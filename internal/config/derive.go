@@ -42,12 +42,16 @@ func Wanted(cfg *Config) []string {
 }
 
 // Datasets are the pools that volumes are to be on, each with the names that it may have as a ZFS dataset: its own, and the
-// one that the hypervisor's file has for a storage of that name.
+// one that the hypervisor's file has for a storage of that name. A pool that is a path has none.
 func Datasets(cfg *Config) map[string][]string {
 	out := map[string][]string{}
 	for _, c := range cfg.Containers {
 		for _, v := range c.Volumes {
 			if v.Pool == "" || out[v.Pool] != nil {
+				continue
+			}
+			if path.IsAbs(v.Pool) {
+				out[v.Pool] = []string{}
 				continue
 			}
 			out[v.Pool] = []string{v.Pool}
@@ -321,6 +325,9 @@ func (d *derivation) volume(c *Container, v volume) (object.Address, spec.Volume
 		o.Provider = provider
 		if name, zfs := d.machine.Datasets[v.pool]; zfs {
 			s.Pool = name
+		}
+		if path.IsAbs(v.pool) {
+			s.Path = path.Join(v.pool, c.ID, v.name)
 		}
 	case v.pool != "":
 		d.note(diag.Note, v.source, fmt.Sprintf("pool %s is not on this machine; %s of container %s is a local volume, %s", v.pool, v.target, c.ID, s.Path), "")
