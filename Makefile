@@ -18,7 +18,7 @@ FUZZTIME ?= 20s
 PHOENIX_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/phoenix
 export PHOENIX_CACHE
 
-PACKAGES      := lxc mmdebstrap debian-archive-keyring dnsmasq-base uidmap iproute2 attr btrfs-progs util-linux ca-certificates
+PACKAGES      := lxc mmdebstrap debian-archive-keyring dnsmasq-base nftables uidmap iproute2 attr btrfs-progs util-linux ca-certificates
 TEST_PACKAGES := openssl curl
 BENCH_PACKAGES := lego
 

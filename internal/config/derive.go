@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"path"
 	"slices"
 	"strconv"
@@ -73,6 +74,7 @@ func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 		d.pools()
 	}
 	d.networks()
+	d.node = d.nodeFirewall()
 	for _, c := range cfg.Containers {
 		_, origin := d.house.packages[c.ID]
 		switch {
@@ -103,6 +105,9 @@ type derivation struct {
 	house   house
 	objects []object.Object
 	diags   diag.List
+	node    object.Address // the Proxmox host's own firewall; empty: none
+
+	to, from map[netip.Addr][]flow // what phoenix needs, by either end
 }
 
 // add appends an object and returns its address. Its dependencies are added with after.
@@ -227,6 +232,7 @@ func (d *derivation) container(c *Container) {
 	}
 	definition := d.add(on(c, spec.KindContainer, d.machine.Runtime), s, after...)
 	need := append([]object.Address{definition}, d.network(c)...)
+	need = append(need, d.firewall(c, d.network(c)...))
 	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path, Check: c.HealthCheck.Command}, need...)
 	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
 	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{

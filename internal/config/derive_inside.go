@@ -235,7 +235,8 @@ func (d *derivation) agent(c *Container, objects []object.Object, binary object.
 // hostOf is where an object lives; only pins and the like live on the hypervisor and are looked for here.
 func (d *derivation) hostOf(a object.Address) string {
 	switch a.Kind() {
-	case spec.KindPin, spec.KindPort, spec.KindBinary, spec.KindRunning, spec.KindContainer, spec.KindVolume, spec.KindTemplate, spec.KindNetwork, spec.KindDNS:
+	case spec.KindPin, spec.KindPort, spec.KindBinary, spec.KindRunning, spec.KindContainer, spec.KindVolume, spec.KindTemplate, spec.KindNetwork, spec.KindDNS,
+		spec.KindFirewall, spec.KindNode:
 		return ""
 	}
 	return a.Scope()

@@ -20,6 +20,9 @@ type Machine struct {
 	Proxmox   *spec.Proxmox       // where a Proxmox host keeps its containers; nil: this is none, or another runtime is used
 	Storages  []Storage           // of Proxmox, in the order of its file
 	NewRoot   bool                // a root other than the pinned one is accepted
+	Filters   bool                // Proxmox's firewall is on for the cluster
+	FilterOn  bool                // it is put on where that is needed
+	Prune     bool                // firewall rules that somebody else wrote go
 }
 
 // Artifact is a file on the hypervisor that goes into a container.

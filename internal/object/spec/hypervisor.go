@@ -14,6 +14,8 @@ const (
 	KindBinary    = "binary"    // binary/101               provider lxc, pve: the phoenix binary inside
 	KindSnapshot  = "snapshot"  // snapshot/101/final-form  provider pve: a state of the container that is kept
 	KindPin       = "pin"       // pin/103                  provider trust: the root's fingerprint, kept on the hypervisor
+	KindFirewall  = "firewall"  // firewall/101             provider firewall, pve: what may reach the container
+	KindNode      = "node"      // node/firewall            provider pve: what the firewall of the Proxmox host itself lets in
 	KindHostTrust = "hosttrust" // hosttrust/103            provider trust: the root in the hypervisor's own store (--trust-host)
 )
 

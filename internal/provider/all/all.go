@@ -9,6 +9,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/dir"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/dns"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/file"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/firewall"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/lxc"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/network"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/nginx"
@@ -37,6 +38,7 @@ func Drivers() map[string]provider.Erased {
 		"dir/volume":        dir.New(),
 		"btrfs/volume":      btrfs.New(),
 		"zfs/volume":        zfs.New(),
+		"firewall/firewall": firewall.New(),
 		"lxc/container":     lxc.NewContainer(),
 		"lxc/running":       lxc.NewRunning(),
 		"lxc/binary":        lxc.NewBinary(),
