@@ -92,7 +92,7 @@ func (Driver) Diff(want spec.Firewall, have *Status) plan.Delta {
 	case want.Off && have == nil:
 		return plan.Delta{}
 	case want.Off:
-		return plan.Delta{Action: plan.Delete, Reason: "there is to be no firewall"}
+		return plan.Delta{Action: plan.Update, Reason: "there is to be no firewall"}
 	case have == nil:
 		return plan.Delta{Action: plan.Create, Reason: "nothing keeps others out of the container"}
 	}

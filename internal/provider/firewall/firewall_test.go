@@ -136,7 +136,7 @@ func TestOff(t *testing.T) {
 	}
 	off := asObject(t, spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103", Off: true})
 	obs, err := d.Observe(ctx, h, off)
-	if err != nil || obs.Delta.Action != plan.Delete {
+	if err != nil || obs.Delta.Action != plan.Update {
 		t.Fatalf("switched off: %+v, %v", obs.Delta, err)
 	}
 	for range 2 {
