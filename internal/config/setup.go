@@ -3,6 +3,7 @@ package config
 import (
 	_ "embed" // units/phoenix.service
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -81,6 +82,8 @@ func (d *derivation) packageNames() []string {
 	need(d.builds(), "mmdebstrap", "debian-archive-keyring")
 	need(d.cfg.Hypervisor.DNS.Enabled, "dnsmasq-base")
 	need(lxc && d.machine.Backend == "btrfs", "btrfs-progs")
+	need(lxc && slices.Contains(slices.Collect(maps.Values(d.machine.Pools)), "zfs"), "zfsutils-linux")
+	need(lxc && slices.ContainsFunc(d.cfg.Containers, func(c *Container) bool { return c.Firewall.Enabled }), "nftables")
 	slices.Sort(out)
 	return slices.Compact(out)
 }

@@ -23,7 +23,7 @@ func proxmox(m Machine, storages string) Machine {
 
 func setup(t *testing.T, m Machine, i Installation) ([]object.Object, string) {
 	t.Helper()
-	m.Present = maps(m.Present)
+	m.Present = present(m.Present)
 	objects, diags := Setup(homelab(t), m, i)
 	if err := diags.Err(); err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func setup(t *testing.T, m Machine, i Installation) ([]object.Object, string) {
 	return objects, strings.Join(notes, "\n")
 }
 
-func maps(m map[string]bool) map[string]bool {
+func present(m map[string]bool) map[string]bool {
 	if m == nil {
 		return map[string]bool{}
 	}
@@ -49,7 +49,7 @@ func of[S any](t *testing.T, objects []object.Object, a object.Address) S {
 	var s S
 	o, ok := object.Find(objects, a)
 	if !ok {
-		t.Fatalf("no %s in %v", a, addresses(objects))
+		t.Fatalf("no %s in %v", a, named(objects))
 	}
 	if err := json.Unmarshal(o.Spec, &s); err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func of[S any](t *testing.T, objects []object.Object, a object.Address) S {
 	return s
 }
 
-func addresses(objects []object.Object) []string {
+func named(objects []object.Object) []string {
 	var out []string
 	for _, o := range objects {
 		out = append(out, string(o.Address))
@@ -97,7 +97,7 @@ func TestSetup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, notes := setup(t, c.machine, c.i)
-			if got := strings.Join(addresses(objects), " "); got != c.want {
+			if got := strings.Join(named(objects), " "); got != c.want {
 				t.Errorf("objects\n%s, want\n%s", got, c.want)
 			}
 			for _, n := range c.notes {
@@ -115,13 +115,16 @@ func TestSetupPackages(t *testing.T) {
 		return of[spec.Package](t, objects, "package/hypervisor").Names
 	}
 	plain := names(Machine{Runtime: "lxc"})
-	for _, n := range []string{"lxc", "mmdebstrap", "dnsmasq-base", "uidmap"} {
+	for _, n := range []string{"lxc", "mmdebstrap", "dnsmasq-base", "uidmap", "nftables"} {
 		if !slices.Contains(plain, n) {
 			t.Errorf("no %s in %v", n, plain)
 		}
 	}
 	if slices.Contains(plain, "btrfs-progs") || !slices.Contains(names(Machine{Runtime: "lxc", Backend: "btrfs"}), "btrfs-progs") {
 		t.Error("btrfs-progs belong to Btrfs")
+	}
+	if slices.Contains(plain, "zfsutils-linux") || !slices.Contains(names(Machine{Runtime: "lxc", Pools: map[string]string{"homelab": "zfs"}}), "zfsutils-linux") {
+		t.Error("zfsutils-linux belong to ZFS")
 	}
 	if got := names(proxmox(Machine{}, "")); slices.Contains(got, "lxc") || !slices.Contains(got, "dnsmasq-base") {
 		t.Errorf("on Proxmox, which brings its own: %v", got)
