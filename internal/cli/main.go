@@ -73,6 +73,7 @@ type app struct {
 	limits         Limits
 	proxmox        spec.Proxmox // where it would be, on a Proxmox host
 	formats        []string     // of -o, which this command has besides text and json
+	wish           wish
 }
 
 // options are the flags of every command.

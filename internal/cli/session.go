@@ -50,8 +50,12 @@ func (a *app) load() (*house, error) {
 	h.diags = config.ActedOn(h.diags, h.machine.Runtime)
 	objects, diags := config.Derive(h.cfg, h.machine)
 	// The objects say where the pin is, and what is pinned goes into the objects: no other root is ever made silently.
-	for _, fields := range health.ReadPins(a.host, objects) {
-		h.machine.Pinned = fields["fingerprint"]
+	// So do a root that takes its place, and what is known to others.
+	for id, pins := range health.ReadPinFiles(a.host, objects) {
+		h.machine.Pins, h.machine.MakeNext = pins, a.wish.makeNext
+		if h.machine.Exposed, err = a.exposed(h, id); err != nil {
+			return nil, err
+		}
 		objects, diags = config.Derive(h.cfg, h.machine)
 	}
 	h.diags = append(h.diags, diags...)

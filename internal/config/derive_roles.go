@@ -73,7 +73,8 @@ func (d *derivation) stepCA(c *Container) spec.StepCA {
 		Address: fmt.Sprintf(":%d", caPort), Provisioner: acmeName, LeafLifetime: d.lifetime(), MaxLeafLifetime: max(d.lifetime(), defaultLeaf),
 		RootLifetime: cmp.Or(s.RootLifetime, defaultRoot), IntermediateLife: cmp.Or(s.IntermediateLifetime, defaultIntermediate),
 		Database: cmp.Or(s.Database, database), Credentials: "/run/credentials/" + stepUnit, Data: "/var/lib/step-ca",
-		Pinned: d.machine.Pinned, NewRoot: d.machine.NewRoot,
+		Pinned: d.machine.Pins.Root, NewRoot: d.machine.NewRoot, Next: d.machine.Pins.Next, Old: d.machine.Pins.Old, Gone: d.machine.Pins.Gone,
+		MakeNext: d.machine.MakeNext, Exposed: d.machine.Exposed,
 	}
 	address := c.Network.Address.Addr().String()
 	out.DNSNames = withFirst(s.DNSName, append(append(slices.Clone(s.DNSNames), d.house.namesAt(c)...), address, "127.0.0.1"))
@@ -134,6 +135,7 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 		unit = d.add(o, spec.Certificate{
 			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType, ACME: d.acme(), AccountDir: path.Join(stateDir, "acme"),
 			CertPath: cert, KeyPath: key, Mode: 0o600, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Webroot: webroot,
+			Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed,
 			Reload: []string{"systemctl", "try-reload-or-restart", nginxUnit}, Served: "127.0.0.1:443",
 		}, append(base, unit, d.caReady())...)
 	}
@@ -197,7 +199,7 @@ func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	program := d.blob(c, "traefik", traefikProgram, early)
 	s := spec.Traefik{
 		Part: spec.TraefikConfig, Dir: "/etc/traefik", Storage: proxyDir + "/acme.json", User: traefikUser, ACME: d.acme(), Lifetime: d.lifetime(), Challenge: spec.HTTP01,
-		Routes: d.traefikRoutes(), OwnName: d.house.ownName(),
+		Routes: d.traefikRoutes(), OwnName: d.house.ownName(), Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed,
 	}
 	files := in(c, spec.KindTraefik, "traefik", s.Part)
 	files.Needs = []object.Need{d.fingerprint("/fingerprint")}
@@ -252,7 +254,12 @@ func (d *derivation) trustHost() {
 	}
 	o := on(c, spec.KindHostTrust, "trust")
 	o.Needs = []object.Need{d.fingerprint("/fingerprint")}
-	d.add(o, spec.Trust{Name: trustName, Server: "https://" + hostPort(c.Network.Address.Addr(), caPort)}, d.caReady())
+	d.add(o, d.rootTrust("https://"+hostPort(c.Network.Address.Addr(), caPort)), d.caReady())
+}
+
+// rootTrust is the root in a store, and while another takes its place both.
+func (d *derivation) rootTrust(server string) spec.Trust {
+	return spec.Trust{Name: trustName, Server: server, Both: d.machine.Pins.Both(), Gone: d.machine.Pins.Gone}
 }
 
 // kept is an object as the daemon keeps it: what was consented to once, and what the hypervisor alone knows, is not in it.
@@ -261,7 +268,7 @@ func (d *derivation) kept(o object.Object) object.Object {
 		return o
 	}
 	s := d.stepCA(d.house.ca)
-	s.Pinned, s.NewRoot = "", false
+	s.Pinned, s.NewRoot, s.MakeNext = "", false, false
 	if raw, err := json.Marshal(s); err == nil {
 		o.Spec = raw
 	}

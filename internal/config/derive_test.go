@@ -120,7 +120,7 @@ func TestDeriveAgentIsStable(t *testing.T) {
 	cfg := homelab(t)
 	before, _ := Derive(cfg, machine)
 	m := machine
-	m.Pinned, m.NewRoot = strings.Repeat("e", 64), true
+	m.Pins.Root, m.NewRoot = strings.Repeat("e", 64), true
 	after, _ := Derive(cfg, m)
 	for _, a := range []object.Address{"agent/101", "agent/102", "agent/103", "unit/103/step-ca.service"} {
 		x, _ := object.Find(before, a)

@@ -338,7 +338,7 @@ func TestRouteToNowhere(t *testing.T) {
 // TestResolve: a fact reaches every check that needs it, the list given is left as it was, and what is not known stays open.
 func TestResolve(t *testing.T) {
 	h := newHost(t)
-	h.put("/pins/103", 0o644, 0, 0, "# phoenix\n"+strings.ToUpper(print64)+"  root\n")
+	h.put("/pins/103", 0o644, 0, 0, print64+"\nnext "+strings.Repeat("5a", 32)+"\n")
 	objects := homelab()
 	facts := ReadPins(h, objects)
 	if facts["pin/103"]["fingerprint"] != print64 {

@@ -59,7 +59,9 @@ type applied struct {
 	Diagnostics diag.List        `json:"diagnostics,omitempty"`
 }
 
-func (v *programs) Applied(a Applied) {
+func (v *programs) Applied(a Applied) { v.write(v.applied(a)) }
+
+func (v *programs) applied(a Applied) applied {
 	doc := applied{
 		Plan: a.Result.Plan, Mutations: a.Result.Mutations, Failures: a.Result.Failures,
 		ElapsedMS: a.Elapsed.Milliseconds(), Health: a.Health, Addresses: a.Addresses, Root: a.Root, Diagnostics: v.notes,
@@ -70,7 +72,7 @@ func (v *programs) Applied(a Applied) {
 	if doc.Failures == nil {
 		doc.Failures = []engine.Failure{}
 	}
-	v.write(doc)
+	return doc
 }
 
 func (v *programs) Removed(r Removed) {

@@ -16,6 +16,10 @@ import (
 type View interface {
 	// Event is progress while long work runs.
 	Event(engine.Event)
+	// Step is a part of a long command that begins.
+	Step(what string)
+	Rotation(Rotation)
+	Rotated(Rotated)
 	Validation(Validation)
 	// Notes is what is to be known besides; it comes before Plan or Applied.
 	Notes(diag.List)

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"time"
+
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
@@ -61,6 +63,9 @@ type Trust struct {
 	Name        string `json:"name"`        // file name in the store, without .crt
 	Server      string `json:"server"`      // base address of the CA: https://ca.example:9000
 	Fingerprint string `json:"fingerprint"` // lower-case hex SHA-256 of the DER
+	// Both, where there are any, are all roots that are trusted while one takes another's place; Gone is one that must not be.
+	Both []string `json:"both,omitempty"`
+	Gone string   `json:"gone,omitempty"`
 }
 
 // StepCA is a certificate authority run by step-ca.
@@ -89,6 +94,15 @@ type StepCA struct {
 	Pinned string `json:"pinned,omitempty"`
 	// NewRoot is a person's consent to a new root where the old one is lost.
 	NewRoot bool `json:"new_root,omitempty"`
+	// Next, Old and Gone are the other root while one takes another's place (Pins): made and not used yet, still offered to those
+	// who trust it, or to be destroyed.
+	Next string `json:"next,omitempty"`
+	Old  string `json:"old,omitempty"`
+	Gone string `json:"gone,omitempty"`
+	// MakeNext: a person wants another root made beside the one in use.
+	MakeNext bool `json:"make_next,omitempty"`
+	// Exposed: the intermediate and the passwords that were made before count as known to others.
+	Exposed time.Time `json:"exposed,omitzero"`
 }
 
 // ACME is what a client of the CA needs.
@@ -111,17 +125,21 @@ type Certificate struct {
 	ACME        ACME     `json:"acme"`
 	AccountDir  string   `json:"account_dir"` // the ACME account's key and address; 0700
 	Fingerprint string   `json:"fingerprint"` // of the root that the chain must end in
-	CertPath    string   `json:"cert_path"`   // leaf and intermediates
-	KeyPath     string   `json:"key_path"`
-	Owner       string   `json:"owner,omitempty"`
-	Group       string   `json:"group,omitempty"`
-	Mode        Mode     `json:"mode"`                   // of the key; the certificate is 0644
-	RenewBefore Duration `json:"renew_before,omitempty"` // 0: a third of the real lifetime
-	Lifetime    Duration `json:"lifetime,omitempty"`     // asked for; 0: the CA's default
-	Challenge   string   `json:"challenge"`
-	Webroot     string   `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
-	Reload      []string `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
-	Served      string   `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
+	// Good, where there are any, are the roots of which the chain may end in either, while one takes another's place.
+	Good []string `json:"good,omitempty"`
+	// Exposed: a certificate or an intermediate that was issued before counts as known to others, and is replaced.
+	Exposed     time.Time `json:"exposed,omitzero"`
+	CertPath    string    `json:"cert_path"` // leaf and intermediates
+	KeyPath     string    `json:"key_path"`
+	Owner       string    `json:"owner,omitempty"`
+	Group       string    `json:"group,omitempty"`
+	Mode        Mode      `json:"mode"`                   // of the key; the certificate is 0644
+	RenewBefore Duration  `json:"renew_before,omitempty"` // 0: a third of the real lifetime
+	Lifetime    Duration  `json:"lifetime,omitempty"`     // asked for; 0: the CA's default
+	Challenge   string    `json:"challenge"`
+	Webroot     string    `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
+	Reload      []string  `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
+	Served      string    `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
 }
 
 // The parts of a proxy's configuration that are objects of their own.
@@ -158,8 +176,10 @@ type Traefik struct {
 	Storage     string         `json:"storage"` // acme.json on its volume
 	User        string         `json:"user"`
 	ACME        ACME           `json:"acme"`
-	Fingerprint string         `json:"fingerprint"` // of the root
-	Lifetime    Duration       `json:"lifetime"`    // of the leaves, so that Traefik renews in time
+	Fingerprint string         `json:"fingerprint"`      // of the root
+	Good        []string       `json:"good,omitempty"`   // as of Certificate
+	Exposed     time.Time      `json:"exposed,omitzero"` // as of Certificate
+	Lifetime    Duration       `json:"lifetime"`         // of the leaves, so that Traefik renews in time
 	Challenge   string         `json:"challenge"`
 	Routes      []TraefikRoute `json:"routes"`
 	OwnName     string         `json:"own_name,omitempty"` // name under which Traefik itself answers, with its ping and nothing more; empty: none

@@ -39,7 +39,7 @@ func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
 			return nil
 		}
 	}
-	roots, err := readRoot(h, s)
+	roots, err := readRoots(h, s)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
 // curable is whether Traefik, looking again, may mend it all: it has what is bad in memory and in its storage.
 func curable(st *Status) bool {
 	for _, c := range st.Certificates {
-		for _, bad := range []string{foreign, expired, overdue, unsaved} {
+		for _, bad := range []string{foreign, exposed, expired, overdue, unsaved} {
 			if strings.HasPrefix(c.Problem, bad) {
 				return false
 			}

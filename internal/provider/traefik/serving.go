@@ -1,14 +1,10 @@
 package traefik
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +18,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // Why a host has no good certificate.
@@ -31,6 +28,7 @@ const (
 	expired      = "expired"
 	overdue      = "renewal is overdue"
 	foreign      = "not under the pinned root"
+	exposed      = "known to others"
 	unsaved      = "not in traefik's storage" // it would be ordered anew at the next start, of a CA that may be away then
 )
 
@@ -54,7 +52,7 @@ type Route struct {
 }
 
 func observeServed(ctx context.Context, h host.Host, s spec.Traefik) (*Status, error) {
-	roots, err := readRoot(h, s)
+	roots, err := readRoots(h, s)
 	if err != nil {
 		return nil, err
 	}
@@ -97,27 +95,9 @@ func diffServed(have *Status) plan.Delta {
 	return d
 }
 
-// readRoot reads the root and checks it against the pinned fingerprint.
-func readRoot(h host.Host, s spec.Traefik) (*x509.CertPool, error) {
-	text, err := h.ReadFile(s.ACME.RootFile)
-	if err != nil {
-		return nil, fmt.Errorf("root certificate: %w", err)
-	}
-	block, _ := pem.Decode(bytes.TrimSpace(text))
-	if block == nil {
-		return nil, fmt.Errorf("root certificate %s is not PEM", s.ACME.RootFile)
-	}
-	sum := sha256.Sum256(block.Bytes)
-	if got := hex.EncodeToString(sum[:]); got != s.Fingerprint {
-		return nil, fmt.Errorf("root certificate %s has fingerprint %s, pinned is %s", s.ACME.RootFile, got, s.Fingerprint)
-	}
-	root, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("root certificate %s: %w", s.ACME.RootFile, err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(root)
-	return pool, nil
+// readRoots reads the roots that certificates may lead to and checks them against the pinned fingerprints.
+func readRoots(h host.Host, s spec.Traefik) (*x509.CertPool, error) {
+	return provider.Roots(h, s.ACME.RootFile, s.Fingerprint, s.Good)
 }
 
 // look is one TLS handshake with a host's name.
@@ -168,6 +148,8 @@ func (c *Certificate) judge(chain []*x509.Certificate, s spec.Traefik, roots *x5
 	switch err := verify(ders, roots, c.Host, at); {
 	case err != nil:
 		c.Problem = foreign + ": " + err.Error()
+	case provider.Exposed(leaf, chain[1:], s.Exposed) != "":
+		c.Problem = exposed + ": " + provider.Exposed(leaf, chain[1:], s.Exposed)
 	case now.After(leaf.NotAfter):
 		c.Problem = expired + " at " + c.NotAfter.Format(time.RFC3339)
 	case now.After(c.OverdueAt):
