@@ -22,6 +22,8 @@ var (
 	stepUnitText string
 	//go:embed units/traefik.service
 	traefikUnitText string
+	//go:embed units/traefik-cover.service
+	coverUnitText string
 	//go:embed units/phoenix-agent.service
 	agentUnitText string
 )
@@ -30,6 +32,7 @@ const (
 	stepUnit    = "step-ca.service"
 	nginxUnit   = "nginx.service"
 	traefikUnit = "traefik.service"
+	coverUnit   = "traefik-cover.service"
 
 	stepProgram    = "/usr/local/bin/step-ca"
 	traefikProgram = "/usr/local/bin/traefik"
@@ -157,7 +160,7 @@ func (d *derivation) sites(c *Container) []spec.NginxSite {
 		site := spec.NginxSite{Name: name}
 		if _, ok := slices.BinarySearch(routed, name); ok {
 			at := d.house.proxy.Network.Address.Addr()
-			site.Upstream, site.Challenge = hostPort(at, 443), hostPort(at, 80)
+			site.Upstream, site.Challenge, site.Cover = hostPort(at, 443), hostPort(at, 80), hostPort(at, spec.CoverPort)
 		}
 		for _, x := range wanted[name] {
 			if site.Challenge != "" {
@@ -196,10 +199,12 @@ func (d *derivation) wanted(but *Container) map[string][]asking {
 // proxy adds Traefik.
 func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	user := d.add(in(c, spec.KindUser, "user", traefikUser), spec.User{Name: traefikUser, UID: traefikUID, Home: proxyDir}, early...)
+	cover := d.file(c, "/etc/systemd/system/"+coverUnit, coverUnitText, 0o644, early)
 	program := d.blob(c, "traefik", traefikProgram, early)
 	s := spec.Traefik{
 		Part: spec.TraefikConfig, Dir: "/etc/traefik", Storage: proxyDir + "/acme.json", User: traefikUser, ACME: d.acme(), Lifetime: d.lifetime(), Challenge: spec.HTTP01,
 		Routes: d.traefikRoutes(), OwnName: d.house.ownName(), Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed,
+		Cover: coverUnit,
 	}
 	files := in(c, spec.KindTraefik, "traefik", s.Part)
 	files.Needs = []object.Need{d.fingerprint("/fingerprint")}
@@ -215,7 +220,7 @@ func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	s.Part = spec.TraefikCertificates
 	served := in(c, spec.KindTraefik, "traefik", s.Part)
 	served.Needs = []object.Need{d.fingerprint("/fingerprint")}
-	d.add(served, s, unit.Address)
+	d.add(served, s, unit.Address, cover)
 }
 
 // reaches is what must be true for challenges for Traefik's names to reach it.
@@ -262,17 +267,26 @@ func (d *derivation) rootTrust(server string) spec.Trust {
 	return spec.Trust{Name: trustName, Server: server, Both: d.machine.Pins.Both(), Gone: d.machine.Pins.Gone}
 }
 
-// kept is an object as the daemon keeps it: what was consented to once, and what the hypervisor alone knows, is not in it.
+// kept is an object as the daemon keeps it: what was consented to once, and what the hypervisor alone sees to, is not in it.
 func (d *derivation) kept(o object.Object) object.Object {
-	if o.Address.Kind() != spec.KindStepCA {
-		return o
+	switch o.Address.Kind() {
+	case spec.KindTrust:
+		s := d.rootTrust(d.caURL())
+		s.Gone = ""
+		return withSpec(o, s)
+	case spec.KindStepCA:
+		s := d.stepCA(d.house.ca)
+		s.Pinned, s.NewRoot, s.MakeNext, s.Gone = "", false, false, ""
+		o = withSpec(o, s)
+		o.Needs = append(slices.Clone(o.Needs), d.fingerprint("/pinned"))
 	}
-	s := d.stepCA(d.house.ca)
-	s.Pinned, s.NewRoot, s.MakeNext = "", false, false
+	return o
+}
+
+func withSpec(o object.Object, s any) object.Object {
 	if raw, err := json.Marshal(s); err == nil {
 		o.Spec = raw
 	}
-	o.Needs = append(slices.Clone(o.Needs), d.fingerprint("/pinned"))
 	return o
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
@@ -25,7 +26,7 @@ type visitor struct {
 }
 
 // visit asks ten times a second, for the whole time, each time over a connection of its own.
-func (h *Hypervisor) visit(roots *x509.CertPool) (v *visitor, stop func()) {
+func (h *Hypervisor) visit(roots func() *x509.CertPool) (v *visitor, stop func()) {
 	v = &visitor{h: h}
 	end := make(chan struct{})
 	var all sync.WaitGroup
@@ -33,7 +34,7 @@ func (h *Hypervisor) visit(roots *x509.CertPool) (v *visitor, stop func()) {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			v.ask(roots)
+			v.ask(roots())
 			select {
 			case <-end:
 				return
@@ -102,7 +103,7 @@ func (h *Hypervisor) handshake(address, name string) (tls.ConnectionState, error
 }
 
 // differ wants every key to be another than before, and no one's issuer to be the one of before.
-func (now leaves) differ(t *testing.T, before leaves) {
+func (now leaves) differ(t testing.TB, before leaves) {
 	t.Helper()
 	for name, c := range now {
 		old := before[name]
@@ -142,7 +143,7 @@ func TestRotateKeys(t *testing.T) {
 		t.Errorf("the plan does not tell what would be done\n%s", r)
 	}
 	h.Phoenix("plan", "--detailed-exitcode").Want(0)
-	v, stop := h.visit(pool(root))
+	v, stop := h.visit(func() *x509.CertPool { return pool(root) })
 	r := h.Phoenix("ca", "rotate", "--yes").Want(0)
 	stop()
 	t.Logf("%s\n%d requests, %d failed", r, v.requests, len(v.failed))
@@ -157,6 +158,77 @@ func TestRotateKeys(t *testing.T) {
 		if strings.Contains(passwords, p) {
 			t.Error("a password is the same as before")
 		}
+	}
+	h.WantHealthy()
+	h.Phoenix("plan", "--detailed-exitcode").Want(0)
+}
+
+// A new root takes the old one's place while a client that knows both asks and gets an answer every time.
+func TestRotateRoot(t *testing.T) {
+	h := New(t, homelab())
+	h.Phoenix("up").Want(0)
+	root, before := h.RootCertificate(), h.leaves()
+	v, stop := h.visitEither(root)
+	r := h.Phoenix("ca", "rotate", "--new-root", "--yes").Want(0)
+	stop()
+	t.Logf("%s\n%d requests, %d failed", r, v.requests, len(v.failed))
+	if len(v.failed) > 0 {
+		t.Errorf("failed requests:\n%s", strings.Join(v.failed, "\n"))
+	}
+	h.replaced(root, before)
+}
+
+// visitEither is visit by one who trusts the root, and the one that is made beside it.
+func (h *Hypervisor) visitEither(root *x509.Certificate) (v *visitor, stop func()) {
+	var next *x509.Certificate
+	return h.visit(func() *x509.CertPool {
+		if next == nil {
+			next, _ = readCertificate(filepath.Join(h.Root, "volumes", "103", "ssl", "secrets", "next-root", "ca.crt")) // not yet
+		}
+		if next == nil {
+			return pool(root)
+		}
+		return pool(root, next)
+	})
+}
+
+// replaced wants another root than before, everywhere, and no trace of the old one.
+func (h *Hypervisor) replaced(root *x509.Certificate, before leaves) {
+	h.t.Helper()
+	now := h.RootCertificate()
+	if now.Equal(root) {
+		h.t.Error("the root is the same")
+	}
+	after := h.leaves()
+	after.differ(h.t, before)
+	for name, at := range map[string]string{"www": gateway, "hello": "10.86.17.102:443", "hello-backend": "10.86.17.201:8443", "ca": ca} {
+		full := name + ".homelab.internal"
+		state, err := h.handshake(at, full)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		between := pool(state.PeerCertificates[1:]...)
+		if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: full, Roots: pool(now), Intermediates: between}); err != nil {
+			h.t.Errorf("%s: %v", full, err)
+		}
+		if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: full, Roots: pool(root), Intermediates: between}); err == nil {
+			h.t.Errorf("%s still leads to the old root", full)
+		}
+	}
+	pin, err := os.ReadFile(filepath.Join(h.Root, "pins", "103"))
+	if err != nil || strings.TrimSpace(string(pin)) != fingerprint(now) {
+		h.t.Errorf("pinned is %q (%v), the root is %s", pin, err, fingerprint(now))
+	}
+	old := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))
+	for _, id := range []string{"101", "102", "201"} {
+		store := h.Attach(id, nil, "sh", "-ec", "cat /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates/*").Want(0).Stdout
+		if strings.Contains(store, old) {
+			h.t.Errorf("container %s still trusts the old root", id)
+		}
+	}
+	left, err := os.ReadDir(filepath.Join(h.Root, "volumes", "103", "ssl", "secrets"))
+	if err != nil || len(left) != 2 {
+		h.t.Errorf("keys left on the CA's volume: %v, %v", left, err)
 	}
 	h.WantHealthy()
 	h.Phoenix("plan", "--detailed-exitcode").Want(0)

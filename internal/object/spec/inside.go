@@ -165,9 +165,13 @@ type Nginx struct {
 type NginxSite struct {
 	Name     string `json:"name"`               // DNS name
 	Upstream string `json:"upstream,omitempty"` // host:port of the TLS upstream (Traefik); empty: no route, answered 404
+	Cover    string `json:"cover,omitempty"`    // host:port of who answers while the upstream is started anew
 	// Challenge is host:port that http-01 challenges for Name go to when the gateway itself has no answer; empty: nowhere.
 	Challenge string `json:"challenge,omitempty"`
 }
+
+// CoverPort is where the proxy's stand-in is reached.
+const CoverPort = 8443
 
 // Traefik is the internal proxy's configuration.
 type Traefik struct {
@@ -184,7 +188,9 @@ type Traefik struct {
 	Routes      []TraefikRoute `json:"routes"`
 	OwnName     string         `json:"own_name,omitempty"` // name under which Traefik itself answers, with its ping and nothing more; empty: none
 	Binary      string         `json:"binary,omitempty"`   // looks at the static file before it is put in place; empty: /usr/local/bin/traefik, where there is one
-	Restart     []string       `json:"restart,omitempty"`  // command that restarts it, argv; empty: systemctl restart traefik.service
+	// Cover is a unit that answers at CoverPort with the certificates of before while Traefik is started anew; empty: there is none.
+	Cover   string   `json:"cover,omitempty"`
+	Restart []string `json:"restart,omitempty"` // command that restarts it, argv; empty: systemctl restart traefik.service
 }
 
 // TraefikRoute sends names to one backend.

@@ -56,11 +56,11 @@ func observeServed(ctx context.Context, h host.Host, s spec.Traefik) (*Status, e
 	if err != nil {
 		return nil, err
 	}
-	st := &Status{}
+	st := &Status{Trust: staleTrust(ctx, h, s), Covered: covered(h, s)}
 	for _, name := range hosts(s) {
-		st.Certificates = append(st.Certificates, look(ctx, h, s, roots, name))
+		st.Certificates = append(st.Certificates, look(ctx, h, s, roots, servedAt, name))
 	}
-	st.Routes = loadedRoutes(ctx, h, s)
+	st.Routes = loadedRoutes(ctx, h, s, localAddress)
 	return st, st.lookStored(ctx, h, s)
 }
 
@@ -82,6 +82,15 @@ func (st *Status) lookStored(ctx context.Context, h host.Host, s spec.Traefik) e
 }
 
 func diffServed(have *Status) plan.Delta {
+	d := lacks(have)
+	if have.Covered {
+		d.Compare("cover", "left running", "stopped")
+	}
+	return d
+}
+
+// lacks is what Traefik itself does not do as it should.
+func lacks(have *Status) plan.Delta {
 	var d plan.Delta
 	for _, c := range have.Certificates {
 		d.Compare("certificate of "+c.Host, c.Problem, "")
@@ -89,6 +98,7 @@ func diffServed(have *Status) plan.Delta {
 	for _, r := range have.Routes {
 		d.Compare("route "+r.Name, r.Have, r.Want)
 	}
+	d.Compare("trust", have.Trust, "")
 	if !d.Empty() {
 		d.Reason = "traefik does not serve all it should"
 	}
@@ -101,11 +111,11 @@ func readRoots(h host.Host, s spec.Traefik) (*x509.CertPool, error) {
 }
 
 // look is one TLS handshake with a host's name.
-func look(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPool, name string) Certificate {
+func look(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPool, at, name string) Certificate {
 	c := Certificate{Host: name}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := h.Dial(ctx, "tcp", servedAt)
+	conn, err := h.Dial(ctx, "tcp", at)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		c.Problem = notListening
 		return c
@@ -185,8 +195,8 @@ type rawData struct {
 }
 
 // loadedRoutes asks the running Traefik; without an answer every route is missing.
-func loadedRoutes(ctx context.Context, h host.Host, s spec.Traefik) []Route {
-	data, err := ask(ctx, h)
+func loadedRoutes(ctx context.Context, h host.Host, s spec.Traefik, at string) []Route {
+	data, err := ask(ctx, h, at)
 	out := make([]Route, 0, len(s.Routes))
 	for _, r := range s.Routes {
 		route := Route{Name: r.Name, Want: rule(r.Hosts) + " -> " + r.URL}
@@ -216,11 +226,11 @@ func (d rawData) describe(name string) string {
 	return have
 }
 
-func ask(ctx context.Context, h host.Host) (rawData, error) {
+func ask(ctx context.Context, h host.Host, at string) (rawData, error) {
 	var data rawData
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+localAddress+"/api/rawdata", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/api/rawdata", nil)
 	if err != nil {
 		return data, err
 	}

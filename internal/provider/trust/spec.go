@@ -37,7 +37,8 @@ func localFile(s spec.Trust) string { return filepath.Join(localDir, s.Name+".cr
 func link(s spec.Trust) string      { return linkOf(s.Name) }
 func linkOf(name string) string     { return filepath.Join(storeDir, name+".pem") }
 
-// trusted are the fingerprints of all roots that the store has to have, the one that certificates lead to first.
+// trusted are the fingerprints of all roots that the store has to have. The order is always the same: which of two certificates lead
+// to changes nothing here.
 func trusted(s spec.Trust) []string {
 	out := []string{s.Fingerprint}
 	for _, f := range s.Both {
@@ -45,6 +46,7 @@ func trusted(s spec.Trust) []string {
 			out = append(out, f)
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 
