@@ -7,12 +7,18 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -168,7 +174,7 @@ func TestRotateRoot(t *testing.T) {
 	h := New(t, homelab())
 	h.Phoenix("up").Want(0)
 	root, before := h.RootCertificate(), h.leaves()
-	v, stop := h.visitEither(root)
+	v, stop := h.visitAll(root)
 	r := h.Phoenix("ca", "rotate", "--new-root", "--yes").Want(0)
 	stop()
 	t.Logf("%s\n%d requests, %d failed", r, v.requests, len(v.failed))
@@ -178,17 +184,15 @@ func TestRotateRoot(t *testing.T) {
 	h.replaced(root, before)
 }
 
-// visitEither is visit by one who trusts the root, and the one that is made beside it.
-func (h *Hypervisor) visitEither(root *x509.Certificate) (v *visitor, stop func()) {
-	var next *x509.Certificate
+// visitAll is visit by one who trusts the root, and each that is made beside it.
+func (h *Hypervisor) visitAll(root *x509.Certificate) (v *visitor, stop func()) {
+	known := []*x509.Certificate{root}
 	return h.visit(func() *x509.CertPool {
-		if next == nil {
-			next, _ = readCertificate(filepath.Join(h.Root, "volumes", "103", "ssl", "secrets", "next-root", "ca.crt")) // not yet
+		next, err := readCertificate(filepath.Join(h.Root, "volumes", "103", "ssl", "secrets", "next-root", "ca.crt"))
+		if err == nil && !slices.ContainsFunc(known, next.Equal) {
+			known = append(known, next)
 		}
-		if next == nil {
-			return pool(root)
-		}
-		return pool(root, next)
+		return pool(known...)
 	})
 }
 
@@ -232,4 +236,79 @@ func (h *Hypervisor) replaced(root *x509.Certificate, before leaves) {
 	}
 	h.WantHealthy()
 	h.Phoenix("plan", "--detailed-exitcode").Want(0)
+}
+
+// While watch runs, a new root is begun again and again, and phoenix killed each time at another moment; then it comes to its end. No
+// request fails meanwhile.
+func TestRotateKilled(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s, err := strconv.ParseUint(os.Getenv("PHOENIX_KILL_SEED"), 10, 64); err == nil {
+		seed = s
+	}
+	t.Logf("PHOENIX_KILL_SEED=%d", seed)
+	draw := rand.New(rand.NewPCG(seed, 0))
+	f := newFaults(t, nil)
+	f.WantHealthy()
+	root, before := f.RootCertificate(), f.leaves()
+	v, stop := f.visitAll(root)
+	defer stop()
+	var pins []string
+	for range 8 {
+		f.killAfter(time.Duration(500+draw.IntN(7500))*time.Millisecond, "ca", "rotate", "--new-root", "--yes")
+		pin, err := os.ReadFile(filepath.Join(f.Root, "pins", "103"))
+		f.must(err)
+		pins = append(pins, regexp.MustCompile(`[0-9a-f]{56}\b`).ReplaceAllString(strings.TrimSpace(string(pin)), ""))
+	}
+	t.Logf("pinned after the kills: %q", pins)
+	r := f.Phoenix("ca", "rotate", "--new-root", "--yes").Want(0)
+	stop()
+	t.Logf("%s\n%d requests, %d failed", r, v.requests, len(v.failed))
+	if len(v.failed) > 0 {
+		t.Errorf("failed requests:\n%s", strings.Join(v.failed, "\n"))
+	}
+	f.stop()
+	f.replaced(root, before)
+}
+
+// killAfter starts a phoenix command and kills it, with its children, after a while; one that has ended by then has ended.
+func (h *Hypervisor) killAfter(d time.Duration, args ...string) {
+	h.t.Helper()
+	argv := h.inside(h.argv(args))
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	time.Sleep(d) // no condition to wait for: the moment is what is varied
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	_ = cmd.Wait()
+}
+
+// A container that does not run is waited for, and told; meanwhile the others renew their certificates alone, and everyone takes them.
+// Once it runs, all goes on.
+func TestRotateWaitsForAll(t *testing.T) {
+	f := &faults{Hypervisor: New(t, homelab()), keep: map[string]string{}}
+	f.Phoenix("up").Want(0)
+	root, before := f.RootCertificate(), f.leaves()
+	f.Phoenix("stop", "201").Want(0)
+	if r := f.Phoenix("ca", "rotate", "--new-root", "--yes").Want(1); !strings.Contains(r.Stderr, "container 201 does not run") {
+		t.Errorf("who is in the way is not told\n%s", r)
+	}
+	if now := f.RootCertificate(); !now.Equal(root) {
+		t.Fatal("the CA signs under the new root before everyone trusts it")
+	}
+	f.WantHealthy("101", "102", "103")
+	f.Phoenix("plan", "--detailed-exitcode", "101", "102", "103").Want(0)
+
+	f.remember(f.crt())
+	f.must(os.Remove(f.key())) // the daemon gets another, the hypervisor being away
+	if !await(healLimit, func() bool {
+		raw, err := os.ReadFile(f.crt())
+		return err == nil && !f.same(f.crt()) && f.serves() == serial(raw)
+	}) {
+		t.Errorf("not renewed by the container alone within %s", healLimit)
+	}
+	f.Phoenix("start", "201").Want(0)
+	f.Phoenix("ca", "rotate", "--new-root", "--yes").Want(0)
+	f.replaced(root, before)
 }
