@@ -22,7 +22,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 	m := config.Machine{
 		Root: root, Cache: cacheFolder(), Pools: map[string]string{}, Datasets: map[string]string{},
 		Present: map[string]bool{}, Artifacts: map[string]config.Artifact{}, Scripts: map[string]config.Artifact{},
-		TrustHost: a.opts.trust, NewRoot: a.opts.newRoot,
+		TrustHost: a.opts.trust, NewRoot: a.opts.newRoot, Prune: a.opts.prune,
 	}
 	if m.Runtime, err = a.runtime(); err != nil {
 		return m, err

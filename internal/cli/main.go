@@ -89,6 +89,7 @@ type options struct {
 	newRoot bool
 	trust   bool
 	yes     bool
+	prune   bool
 }
 
 // codeError ends with a code; what there was to say is said already.

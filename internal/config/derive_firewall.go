@@ -249,7 +249,7 @@ func (d *derivation) nodeFirewall() object.Address {
 	if i < 0 || !d.proxmox() {
 		return ""
 	}
-	s := spec.NodeFirewall{On: d.machine.FilterOn, Prune: d.machine.Prune, Proxmox: *d.machine.Proxmox}
+	s := spec.NodeFirewall{On: d.machine.FilterOn, Proxmox: *d.machine.Proxmox}
 	if iface := d.cfg.Hypervisor.Network.Interface; d.cfg.Hypervisor.DNS.Enabled && iface.Address.IsValid() {
 		for _, proto := range []string{"udp", "tcp"} {
 			s.Rules = append(s.Rules, spec.Rule{Direction: spec.In, Action: spec.Accept, Proto: proto, Ports: "53", Source: iface.Address.Masked().String(),

@@ -24,7 +24,6 @@ type Firewall struct {
 type NodeFirewall struct {
 	Rules   []Rule  `json:"rules,omitempty"`
 	On      bool    `json:"on,omitempty"` // the switch for the whole cluster is put on
-	Prune   bool    `json:"prune,omitempty"`
 	Proxmox Proxmox `json:"proxmox"`
 }
 

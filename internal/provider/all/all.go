@@ -48,6 +48,8 @@ func Drivers() map[string]provider.Erased {
 		"pve/volume":        pve.NewVolume(),
 		"pve/running":       pve.NewRunning(),
 		"pve/snapshot":      pve.NewSnapshot(),
+		"pve/firewall":      pve.NewFirewall(),
+		"pve/node":          pve.NewNode(),
 		"pve/binary":        lxc.NewBinary(), // lxc's tools find Proxmox's containers
 		"trust/hosttrust":   provider.New(trust.Driver{}),
 		"trust/pin":         provider.New(trust.PinDriver{}),
