@@ -80,10 +80,10 @@ conformance: ## the providers of volumes and containers against the one suite, a
 	go test -count=1 -timeout 30m -v ./test/conformance
 
 test-zfs: root deps build artifacts ## ZFS for real: on this kernel where it has it, else in a virtual machine of its own
-	@test/zfs/run $(PHOENIX_CACHE) $(abspath $(PHOENIX))
+	@test/volumes/run $(PHOENIX_CACHE) $(abspath $(PHOENIX))
 
 e2e: root test-deps build artifacts ## tests in real containers
-	$(E2E) go test -count=1 -timeout 45m -v ./test/e2e
+	$(E2E) go test -count=1 -timeout 45m -v ./test/e2e ./test/volumes
 
 bench: root test-deps build artifacts ## phoenix against the bare floor, as ratios
 	@tools/deps $(BENCH_PACKAGES)
