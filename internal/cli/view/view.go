@@ -18,6 +18,8 @@ type View interface {
 	Event(engine.Event)
 	// Step is a part of a long command that begins.
 	Step(what string)
+	Certificates([]FullCertificate)
+	CertificateDetails([]FullCertificate)
 	Rotation(Rotation)
 	Rotated(Rotated)
 	Validation(Validation)

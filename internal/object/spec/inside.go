@@ -128,7 +128,9 @@ type Certificate struct {
 	// Good, where there are any, are the roots of which the chain may end in either, while one takes another's place.
 	Good []string `json:"good,omitempty"`
 	// Exposed: a certificate or an intermediate that was issued before counts as known to others, and is replaced.
-	Exposed     time.Time `json:"exposed,omitzero"`
+	Exposed time.Time `json:"exposed,omitzero"`
+	// Renew: a person wants another one than was issued before.
+	Renew       time.Time `json:"renew,omitzero"`
 	CertPath    string    `json:"cert_path"` // leaf and intermediates
 	KeyPath     string    `json:"key_path"`
 	Owner       string    `json:"owner,omitempty"`
@@ -183,6 +185,7 @@ type Traefik struct {
 	Fingerprint string         `json:"fingerprint"`      // of the root
 	Good        []string       `json:"good,omitempty"`   // as of Certificate
 	Exposed     time.Time      `json:"exposed,omitzero"` // as of Certificate
+	Renew       time.Time      `json:"renew,omitzero"`   // as of Certificate
 	Lifetime    Duration       `json:"lifetime"`         // of the leaves, so that Traefik renews in time
 	Challenge   string         `json:"challenge"`
 	Routes      []TraefikRoute `json:"routes"`
