@@ -150,7 +150,7 @@ func (a *app) certRenew(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	ids, missing, err := s.wantRenewed(names, running, s.now())
+	ids, missing, err := s.wantRenewed(names, running, s.host.Now().UTC().Truncate(time.Second))
 	switch {
 	case err != nil:
 		return err

@@ -20,6 +20,7 @@ type View interface {
 	Step(what string)
 	Certificates([]FullCertificate)
 	CertificateDetails([]FullCertificate)
+	Sealed(Sealed)
 	Rotation(Rotation)
 	Rotated(Rotated)
 	Validation(Validation)
