@@ -53,6 +53,7 @@ func (d *derivation) flows() []flow {
 	}
 	if len(h.routed()) > 0 {
 		add(h.gateway, h.proxy, 443, "the gateway")
+		add(h.gateway, h.proxy, spec.CoverPort, "the gateway, while the proxy is started anew")
 		add(h.gateway, h.proxy, 80, "challenges of the CA by way of the gateway")
 	}
 	for _, r := range h.routes {
