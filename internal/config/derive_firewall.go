@@ -194,6 +194,19 @@ func allow(direction string, flows []flow) []spec.Rule {
 			out[i].Source = far
 		}
 	}
+	return joined(out)
+}
+
+// joined makes one rule of those that differ in their ports only.
+func joined(rules []spec.Rule) (out []spec.Rule) {
+	for _, r := range rules {
+		i := slices.IndexFunc(out, func(x spec.Rule) bool { x.Ports = r.Ports; return x == r })
+		if i < 0 {
+			out = append(out, r)
+			continue
+		}
+		out[i].Ports, _ = spec.Ports(out[i].Ports + "," + r.Ports) // numbers, both
+	}
 	return out
 }
 
