@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 
 	"crypto/tls"
 	"crypto/x509"
@@ -182,6 +184,17 @@ func TestRotateRoot(t *testing.T) {
 		t.Errorf("failed requests:\n%s", strings.Join(v.failed, "\n"))
 	}
 	h.replaced(root, before)
+	h.Phoenix("ca", "rotate", "--yes").Want(0)
+	h.Phoenix("delete", "--all", "--volumes", "--yes").Want(0)
+	h.gone()
+}
+
+// gone wants nothing of phoenix's own folder to be left.
+func (h *Hypervisor) gone() {
+	h.t.Helper()
+	if _, err := os.Lstat(h.Root); !errors.Is(err, fs.ErrNotExist) {
+		h.t.Errorf("%s is left (%v)", h.Root, err)
+	}
 }
 
 // visitAll is visit by one who trusts the root, and each that is made beside it.
