@@ -257,6 +257,9 @@ func (d *derivation) plainRule(r *usersRule) bool {
 	return true
 }
 
+// FilterOff is told where a switch that phoenix does not put on without consent keeps the rules from having any effect.
+const FilterOff = "Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect"
+
 // nodeFirewall adds what the Proxmox host itself must let in once its firewall is on, and tells where that is off.
 func (d *derivation) nodeFirewall() object.Address {
 	i := slices.IndexFunc(d.cfg.Containers, func(c *Container) bool { return c.Firewall.Enabled && !d.house.templates[c.ID] })
@@ -271,7 +274,7 @@ func (d *derivation) nodeFirewall() object.Address {
 		}
 	}
 	if !d.machine.Filters && !d.machine.FilterOn {
-		d.note(diag.Warning, d.cfg.Containers[i].Firewall.Source, "Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect",
+		d.note(diag.Warning, d.cfg.Containers[i].Firewall.Source, FilterOff,
 			"phoenix apply --yes puts it on, for the nodes themselves too: from then on they take from outside of their own network what their rules let in")
 	}
 	return d.add(object.Object{Address: object.NewAddress(spec.KindNode, "firewall"), Provider: "pve", Source: d.cfg.Containers[i].Firewall.Source}, s)
