@@ -27,6 +27,7 @@ type Machine struct {
 	NewRoot   bool                // a root other than the pinned one is accepted
 	Filters   bool                // Proxmox's firewall is on for the cluster
 	FilterOn  bool                // it is put on where that is needed
+	Walled    map[string]bool     // containers, by id, of Wallable that have a firewall of phoenix's all the same
 	Prune     bool                // firewall rules that somebody else wrote go
 	MakeNext  bool                // another root is wanted beside the pinned one, to take its place
 }
