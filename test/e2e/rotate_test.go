@@ -322,6 +322,15 @@ func TestRotateWaitsForAll(t *testing.T) {
 		t.Errorf("not renewed by the container alone within %s", healLimit)
 	}
 	f.Phoenix("start", "201").Want(0)
+	f.Phoenix("ca", "rotate", "--new-root", "--prepare", "--yes").Want(0)
+	if n := strings.Count(f.Phoenix("ca", "show").Want(0).Stdout, "BEGIN CERTIFICATE"); n != 2 {
+		t.Errorf("%d roots are shown to those outside, want both", n)
+	}
+	f.WantHealthy()
+	f.Phoenix("plan", "--detailed-exitcode").Want(0)
+	if now := f.RootCertificate(); !now.Equal(root) {
+		t.Error("prepared, and the new root is in use already")
+	}
 	f.Phoenix("ca", "rotate", "--new-root", "--yes").Want(0)
 	f.replaced(root, before)
 }
