@@ -153,7 +153,9 @@ func (s *session) repin(ctx context.Context, p spec.Pins) error {
 	if !ok {
 		return fmt.Errorf("no object keeps the pin of container %s", s.authority())
 	}
-	unlock, err := engine.FileLock{Path: s.roundsPath()}.Lock(ctx)
+	unlock, err := engine.FileLock{Path: s.roundsPath(), After: s.limits.silence(), Waiting: func(e *engine.LockedError) {
+		s.view.Event(engine.Event{Stage: engine.Waiting, Err: e})
+	}}.Lock(ctx)
 	if err != nil {
 		return err
 	}
