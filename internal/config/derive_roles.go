@@ -73,7 +73,7 @@ func (d *derivation) stepCA(c *Container) spec.StepCA {
 		Address: fmt.Sprintf(":%d", caPort), Provisioner: acmeName, LeafLifetime: d.lifetime(), MaxLeafLifetime: max(d.lifetime(), defaultLeaf),
 		RootLifetime: cmp.Or(s.RootLifetime, defaultRoot), IntermediateLife: cmp.Or(s.IntermediateLifetime, defaultIntermediate),
 		Database: cmp.Or(s.Database, database), Credentials: "/run/credentials/" + stepUnit, Data: "/var/lib/step-ca",
-		Pinned: d.machine.Pinned, NewRoot: d.machine.NewRoot,
+		Pinned: d.machine.Pinned, NewRoot: d.machine.NewRoot, Import: d.machine.Import,
 	}
 	address := c.Network.Address.Addr().String()
 	out.DNSNames = withFirst(s.DNSName, append(append(slices.Clone(s.DNSNames), d.house.namesAt(c)...), address, "127.0.0.1"))
@@ -133,7 +133,7 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 		o.Needs = []object.Need{d.fingerprint("/fingerprint")}
 		unit = d.add(o, spec.Certificate{
 			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType, ACME: d.acme(), AccountDir: path.Join(stateDir, "acme"),
-			CertPath: cert, KeyPath: key, Mode: 0o600, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Webroot: webroot,
+			CertPath: cert, KeyPath: key, Mode: 0o600, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Webroot: webroot, Leaked: d.machine.Leaked,
 			Reload: []string{"systemctl", "try-reload-or-restart", nginxUnit}, Served: "127.0.0.1:443",
 		}, append(base, unit, d.caReady())...)
 	}
@@ -261,7 +261,7 @@ func (d *derivation) kept(o object.Object) object.Object {
 		return o
 	}
 	s := d.stepCA(d.house.ca)
-	s.Pinned, s.NewRoot = "", false
+	s.Pinned, s.NewRoot, s.Import = "", false, ""
 	if raw, err := json.Marshal(s); err == nil {
 		o.Spec = raw
 	}

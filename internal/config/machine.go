@@ -19,6 +19,9 @@ type Machine struct {
 	Proxmox   *spec.Proxmox       // where a Proxmox host keeps its containers; nil: this is none, or another runtime is used
 	Storages  []Storage           // of Proxmox, in the order of its file
 	NewRoot   bool                // a root other than the pinned one is accepted
+	Homes     map[string]string   // lxcpath of containers that were taken over where they are, by id; all others are below Root
+	Leaked    []string            // digests of keys that others could read (spec.Certificate.Leaked)
+	Import    string              // folder inside the CA's container that holds the files of a CA that was there before; empty: none
 }
 
 // Artifact is a file on the hypervisor that goes into a container.

@@ -88,6 +88,9 @@ type StepCA struct {
 	Pinned string `json:"pinned,omitempty"`
 	// NewRoot is a person's consent to a new root where the old one is lost.
 	NewRoot bool `json:"new_root,omitempty"`
+	// Import is a folder with the files of a CA that was made otherwise: where there is no root, the pinned one and its key are
+	// taken from there. Nothing else is.
+	Import string `json:"import,omitempty"`
 }
 
 // ACME is what a client of the CA needs.
@@ -120,6 +123,7 @@ type Certificate struct {
 	Challenge   string   `json:"challenge"`
 	Webroot     string   `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
 	Reload      []string `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
+	Leaked      []string `json:"leaked,omitempty"`  // keys that others could read, by SHA-256 of their SubjectPublicKeyInfo, lower-case hex: never used again
 	Served      string   `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
 }
 
