@@ -44,6 +44,11 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 	}
 	own := filepath.Join(root, "lxc")
 	scene := audit.Scene{Root: root, Folders: []string{own, otherContainers}, Proxmox: proxmoxDefinitions}
+	for _, home := range a.takenHomes(root) {
+		if !slices.Contains(scene.Folders, home) {
+			scene.Folders = append(scene.Folders, home)
+		}
+	}
 	for _, dir := range []string{oldScripts, filepath.Join(oldScripts, "lxc_setup"), "/etc/systemd/system", "/etc/cron.d"} {
 		if _, err := a.host.Lstat(dir); err == nil {
 			scene.Scripts = append(scene.Scripts, dir)

@@ -39,6 +39,11 @@ func (a *app) load() (*house, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.loadFiles(f)
+}
+
+func (a *app) loadFiles(f files) (*house, error) {
+	var err error
 	h := &house{}
 	if h.cfg, h.diags = config.Load(f.list); h.diags.HasErrors() {
 		return nil, h.diags.Err()
@@ -80,6 +85,10 @@ func (a *app) open() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.openHouse(h)
+}
+
+func (a *app) openHouse(h *house) (*session, error) {
 	if os.Geteuid() != 0 {
 		return nil, hint("run it again with sudo", "only root can look into containers and change them")
 	}
@@ -95,12 +104,19 @@ func (a *app) open() (*session, error) {
 	if a.opts.verbose {
 		watch = func(what string) { a.log.Debug("change", "what", what) }
 	}
-	lock := newJointLock(filepath.Join(h.machine.Root, "lock"), s.limits.silence(), func(e *engine.LockedError) {
-		s.view.Event(engine.Event{Stage: engine.Waiting, Err: e})
-	})
-	s.target = engine.NewLocal(a.drivers, a.host, lock.lock, s.changing, watch)
+	s.target = engine.NewLocal(a.drivers, a.host, a.houseLock(h.machine.Root).lock, s.changing, watch)
 	s.links = newLinks(s.dial)
 	return s, nil
+}
+
+// houseLock keeps other processes out while this one changes things.
+func (a *app) houseLock(root string) *jointLock {
+	if a.lock == nil {
+		a.lock = newJointLock(filepath.Join(root, "lock"), a.limits.silence(), func(e *engine.LockedError) {
+			a.view.Event(engine.Event{Stage: engine.Waiting, Err: e})
+		})
+	}
+	return a.lock
 }
 
 // close ends the sessions in containers. What they said at their end is of interest to nobody but the log.

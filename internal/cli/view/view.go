@@ -24,6 +24,9 @@ type View interface {
 	Health(health.Report)
 	Audit(Audit)
 	Migration(Migration)
+	// Stage is progress too: a step of a migration begins.
+	Stage(Step)
+	Moved(Moved)
 	Events([]engine.Entry)
 	Version(Version)
 	// Error is a command that could not do its work. hint may be empty.
