@@ -44,7 +44,8 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 	}
 	own := filepath.Join(root, "lxc")
 	scene := audit.Scene{Root: root, Folders: []string{own, otherContainers}, Proxmox: proxmoxDefinitions}
-	for _, home := range a.takenHomes(root) {
+	homes := a.takenHomes(root)
+	for _, home := range homes {
 		if !slices.Contains(scene.Folders, home) {
 			scene.Folders = append(scene.Folders, home)
 		}
@@ -65,7 +66,11 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 			seen[i] = audit.System(ctx, a.host, scene)
 			return
 		}
-		seen[i] = a.lookInside(ctx, scene.Folders, places[i])
+		folders := scene.Folders
+		if home := homes[places[i].ID]; home != "" {
+			folders = []string{home}
+		}
+		seen[i] = a.lookInside(ctx, folders, places[i])
 	})
 	return seen, nil
 }

@@ -114,7 +114,7 @@ func (m *mover) bring(ctx context.Context, g guest) error {
 		if err := m.journal.write(m.restored(g), ""); err != nil {
 			return err
 		}
-		if err := m.running(ctx, g); err != nil {
+		if err := m.wake(ctx, g); err != nil {
 			return err
 		}
 		if err := m.bringTree(ctx, g); err != nil {
@@ -131,7 +131,7 @@ func (m *mover) bring(ctx context.Context, g guest) error {
 			return err
 		}
 	}
-	if err := m.running(ctx, g); err != nil {
+	if err := m.wake(ctx, g); err != nil {
 		return err
 	}
 	return m.host.Remove(m.restored(g))
@@ -193,7 +193,8 @@ func (m *mover) halt(ctx context.Context, g guest) error {
 	return err
 }
 
-func (m *mover) running(ctx context.Context, g guest) error {
+// wake starts a container that does not run, and waits until it has booted.
+func (m *mover) wake(ctx context.Context, g guest) error {
 	pid, err := m.at(g).InitPID(ctx, m.host)
 	if err != nil {
 		return err

@@ -226,11 +226,7 @@ func (m *mover) unmount(ctx context.Context) error {
 
 // makeReady brings in what the switch will need, so that it takes no longer than it must.
 func (m *mover) makeReady(ctx context.Context) error {
-	var ids []string
-	for _, g := range m.others() {
-		ids = append(ids, g.id)
-	}
-	if err := m.applyAll(ctx, m.early(ids)); err != nil {
+	if err := m.applyAll(ctx, m.early(m.running())); err != nil {
 		return err
 	}
 	return m.standIn(ctx)

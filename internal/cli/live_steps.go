@@ -175,8 +175,11 @@ func (m *mover) moving() []step {
 		{"join", "the new volumes are mounted into " + strings.Join(others, ", ") + " while they run", m.joined, m.join},
 		{"prepare", "users, programs and the root certificate go into " + strings.Join(others, ", "),
 			func(ctx context.Context) (bool, error) { p, err := m.pending(ctx, m.early(others)); return !p, err }, m.makeReady},
-		{"switch", "gateway and proxy change to certificates by ACME, with new keys; new connections wait for some seconds, none is refused",
-			func(ctx context.Context) (bool, error) { p, err := m.pending(ctx, m.insides(others)); return !p, err }, m.change},
+		{"switch", "gateway and proxy change to certificates by ACME, with new keys; a second proxy answers while the first is made new",
+			func(ctx context.Context) (bool, error) {
+				p, err := m.pending(ctx, m.insides(others))
+				return !p && !m.bridged(ctx), err
+			}, m.change},
 		{"unmount", "the shared directory is taken out of the running containers", m.unmounted, m.unmount},
 		{"settle", "whatever is left to do, by an ordinary apply",
 			func(ctx context.Context) (bool, error) {

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -54,29 +56,67 @@ add element inet %[1]s held { 443 timeout %[2]ds }
 
 // change makes all true that lives in gateway and proxy: first their servers, then what does not answer clients.
 func (m *mover) change(ctx context.Context) error {
-	var ids []string
-	for _, g := range m.others() {
-		ids = append(ids, g.id)
+	up, why := m.bridgeUp(ctx)
+	var err error
+	if up && why == nil {
+		err = m.changeBridged(ctx)
+	} else {
+		m.log.Debug("no second proxy", "why", why)
+		m.notes = append(m.notes, fmt.Sprintf("new connections had to wait while the proxy was restarted: %v", why))
+		err = m.changeWaiting(ctx)
 	}
-	rest := []string{spec.KindAgent}
-	inside := m.insides(ids)
-	first := slices.DeleteFunc(slices.Clone(inside), func(o object.Object) bool {
-		return slices.Contains(rest, o.Address.Kind()) || o.Address.Kind() == spec.KindUnit && slices.ContainsFunc(o.Dependencies(), func(a object.Address) bool { return a.Kind() == spec.KindAgent })
-	})
-	start := time.Now()
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.clearGateway(ctx), m.applyAll(ctx, m.insides(m.running())))
+}
+
+// changeBridged leads the gateway to the second proxy, makes the first one new, and leads the gateway back.
+func (m *mover) changeBridged(ctx context.Context) error {
+	gateway, rest := m.servers(m.old.gateway), m.servers(slices.DeleteFunc(m.running(), func(id string) bool { return id == m.old.gateway })...)
+	if err := m.applyAll(ctx, m.detour(gateway)); err != nil {
+		return err
+	}
+	if err := m.clearProxy(ctx); err != nil {
+		return err
+	}
+	if err := m.applyAll(ctx, rest); err != nil {
+		return err
+	}
+	if err := m.applyAll(ctx, gateway); err != nil {
+		return err
+	}
+	return m.bridgeDown(ctx)
+}
+
+// changeWaiting lets new connections wait until all is done.
+func (m *mover) changeWaiting(ctx context.Context) error {
 	resume, err := m.pause(ctx)
 	if err != nil {
 		return err
 	}
-	if err = m.clearProxy(ctx); err == nil {
-		err = m.applyAll(ctx, first)
-	}
-	resume()
-	m.log.Info("new connections waited", "for", time.Since(start))
-	if err != nil {
+	defer resume()
+	if err := m.clearProxy(ctx); err != nil {
 		return err
 	}
-	return m.applyAll(ctx, inside)
+	return errors.Join(m.applyAll(ctx, m.servers(m.running()...)), m.bridgeDown(ctx))
+}
+
+// running are the ids of the containers that are not restarted.
+func (m *mover) running() []string {
+	var ids []string
+	for _, g := range m.others() {
+		ids = append(ids, g.id)
+	}
+	return ids
+}
+
+// servers are the objects inside of containers but for phoenix's own daemon.
+func (m *mover) servers(ids ...string) []object.Object {
+	ofDaemon := func(a object.Address) bool { return a.Kind() == spec.KindAgent }
+	return slices.DeleteFunc(m.insides(ids), func(o object.Object) bool {
+		return ofDaemon(o.Address) || slices.ContainsFunc(o.Dependencies(), ofDaemon)
+	})
 }
 
 // clearProxy takes out of the proxy's folder what it would read besides phoenix's own files: they were kept for the way back.
@@ -85,7 +125,24 @@ func (m *mover) clearProxy(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	const clear = `[ -d "$1" ] || exit 0; find "$1" -xdev -type f ! -name 'phoenix-*' -print -delete`
-	_, err := m.inside(m.old.proxy).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", clear, "sh", filepath.Join(t.Dir, "dynamic"))
+	return m.clear(ctx, m.old.proxy, filepath.Join(t.Dir, "dynamic"))
+}
+
+// clearGateway takes away sites that the gateway's new configuration does not read any more.
+func (m *mover) clearGateway(ctx context.Context) error {
+	n, ok := specOf[spec.Nginx](m.objects, object.NewAddress(spec.KindNginx, m.old.gateway, spec.NginxBase))
+	if !ok {
+		return nil
+	}
+	return errors.Join(m.clear(ctx, m.old.gateway, filepath.Join(n.Dir, "sites-enabled")), m.clear(ctx, m.old.gateway, filepath.Join(n.Dir, "conf.d")))
+}
+
+// clear removes what is not phoenix's from a folder in a container, and tells what that was.
+func (m *mover) clear(ctx context.Context, id, folder string) error {
+	const clear = `[ -d "$1" ] || exit 0; find "$1" -xdev -mindepth 1 ! -type d ! -name 'phoenix-*' -print -delete`
+	res, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", clear, "sh", folder)
+	if gone := strings.Fields(string(res.Stdout)); len(gone) > 0 {
+		m.notes = append(m.notes, fmt.Sprintf("container %s: %s is read no more: what the configuration does not have as a route is gone with it; %s has it", id, strings.Join(gone, ", "), m.journal.tree(id)))
+	}
 	return err
 }

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -12,8 +14,10 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -25,6 +29,7 @@ type oldLayout struct {
 	lxc    string // lxcpath
 	shared string // the directory
 	root   *x509.Certificate
+	old    []*x509.Certificate // all that were made before phoenix
 }
 
 // oldPassword is the one of the CA's keys and of its provisioner.
@@ -189,7 +194,37 @@ func (o *oldLayout) sign(cn string, names []string, parent *x509.Certificate, by
 	if err != nil {
 		o.t.Fatal(err)
 	}
+	o.old = append(o.old, cert)
 	return key, cert
+}
+
+// chain is what a server shows for the backend's name.
+func (o *oldLayout) chain(address string) ([]*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := o.Dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	t := tls.Client(conn, &tls.Config{ServerName: "hello.homelab.internal", InsecureSkipVerify: true})
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return t.ConnectionState().PeerCertificates, nil
+}
+
+// start begins a phoenix command in a process group of its own.
+func (o *oldLayout) start(args []string, out *os.File) *exec.Cmd {
+	o.t.Helper()
+	argv := o.inside(o.argv(args))
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		o.t.Fatal(err)
+	}
+	return cmd
 }
 
 func certPEM(c *x509.Certificate) []byte {
