@@ -88,8 +88,8 @@ func (m *mover) isBack(ctx context.Context, g guest) (bool, error) {
 	if !m.journal.there(m.journal.config(g.id)) {
 		return true, nil
 	}
-	raw, err := m.host.ReadFile(filepath.Join(g.home, "config"))
-	if err != nil || string(raw) != g.config {
+	raw, err := m.host.ReadFile(g.file)
+	if err != nil || !m.old.isOld(g, string(raw)) {
 		return false, err
 	}
 	pid, err := m.at(g).InitPID(ctx, m.host)
@@ -98,6 +98,9 @@ func (m *mover) isBack(ctx context.Context, g guest) (bool, error) {
 
 // at is the container as lxc finds it by its old place.
 func (m *mover) at(g guest) provider.Inside {
+	if m.machine.Proxmox != nil {
+		return provider.Inside{ID: g.id}
+	}
 	return provider.Inside{Path: filepath.Dir(g.home), ID: g.id}
 }
 
@@ -106,11 +109,11 @@ func (m *mover) restored(g guest) string { return filepath.Join(m.journal.guest(
 
 // bring puts a container's files back from the inside, its definition from the outside, and restarts it.
 func (m *mover) bring(ctx context.Context, g guest) error {
-	raw, err := m.host.ReadFile(filepath.Join(g.home, "config"))
+	raw, err := m.host.ReadFile(g.file)
 	if err != nil {
 		return err
 	}
-	if string(raw) != g.config {
+	if !m.old.isOld(g, string(raw)) {
 		if err := m.journal.write(m.restored(g), ""); err != nil {
 			return err
 		}
@@ -123,7 +126,7 @@ func (m *mover) bring(ctx context.Context, g guest) error {
 		if err := m.halt(ctx, g); err != nil {
 			return err
 		}
-		if err := m.bringDefinition(g); err != nil {
+		if err := m.bringDefinition(ctx, g); err != nil {
 			return err
 		}
 	} else if isThere(m.host, m.restored(g)) {
@@ -137,7 +140,10 @@ func (m *mover) bring(ctx context.Context, g guest) error {
 	return m.host.Remove(m.restored(g))
 }
 
-func (m *mover) bringDefinition(g guest) error {
+func (m *mover) bringDefinition(ctx context.Context, g guest) error {
+	if m.machine.Proxmox != nil {
+		return m.bringProxmox(ctx, g)
+	}
 	if err := provider.LetGo(m.host, g.home); err != nil {
 		return err
 	}
@@ -157,27 +163,32 @@ func (m *mover) bringDefinition(g guest) error {
 	return m.host.WriteFile(filepath.Join(g.home, "config"), []byte(g.config), 0o644, host.Root)
 }
 
-// putBack makes /etc and /usr/local what they were: what is not in the archive goes, mounts are left alone. It stops first what
-// would put things right again.
+// putBack makes etc and usr/local in $1 what they were: what is not in the archive goes, and what is mounted there is left alone. It
+// stops first what would put things right again.
 const putBack = `set -e
-cd /
+cd "$1"
 systemctl disable --now phoenix-agent.service 2>/dev/null || true
 umask 077
-t=/var/tmp/phoenix-back.$$
+mkdir -p var/tmp
+t=var/tmp/phoenix-back.$$
 trap 'rm -f "$t" "$t".*' EXIT
 cat >"$t"
+set -- -false
+while read -r _ _ _ _ at _; do
+	case $at in /etc/*|/usr/local/*) set -- "$@" -o -path "${at#/}" ;; esac
+done </proc/self/mountinfo
 tar --list --file="$t" --quoting-style=literal | sed 's,/$,,' | sort >"$t.had"
-find etc usr/local -xdev | sort | comm -13 "$t.had" - | sort -r >"$t.new"
+find etc usr/local \( "$@" \) -prune -o -print | sort | comm -13 "$t.had" - | sort -r >"$t.new"
 while IFS= read -r f; do
 	if [ -d "$f" ] && [ ! -L "$f" ]; then rmdir "$f" 2>/dev/null || true; else rm -f "$f" 2>/dev/null || true; fi
 done <"$t.new"
-tar --extract --file="$t" --numeric-owner --xattrs --unlink-first
-rm -rf /var/lib/phoenix
-systemctl daemon-reload
+tar --extract --file="$t" --numeric-owner --xattrs
+rm -rf var/lib/phoenix
+systemctl daemon-reload 2>/dev/null || true
 sync`
 
 func (m *mover) bringTree(ctx context.Context, g guest) error {
-	argv := m.at(g).Enter("sh", "-c", putBack)
+	argv := m.at(g).Enter("sh", "-c", putBack, "sh", "/")
 	_, err := m.host.Run(ctx, host.Command{
 		Argv: append([]string{"sh", "-c", `f=$1; shift; exec "$@" <"$f"`, "sh", m.journal.tree(g.id)}, argv...), Mutates: true, Limit: copyLimit,
 	})
@@ -187,6 +198,11 @@ func (m *mover) bringTree(ctx context.Context, g guest) error {
 func (m *mover) halt(ctx context.Context, g guest) error {
 	pid, err := m.at(g).InitPID(ctx, m.host)
 	if err != nil || pid == 0 {
+		return err
+	}
+	if m.machine.Proxmox != nil {
+		running := m.where(func(o object.Object) bool { return o.Container == g.id && o.Address.Kind() == spec.KindRunning })
+		_, err = m.target.Remove(ctx, running, engine.Stop)
 		return err
 	}
 	_, err = m.host.Run(ctx, host.Command{Argv: m.at(g).Tool("lxc-stop", "--timeout", strconv.Itoa(30)), Mutates: true})
@@ -200,7 +216,11 @@ func (m *mover) wake(ctx context.Context, g guest) error {
 		return err
 	}
 	if pid == 0 {
-		if _, err := m.host.Run(ctx, host.Command{Argv: m.at(g).Tool("lxc-start", "--daemon"), Mutates: true}); err != nil {
+		argv := m.at(g).Tool("lxc-start", "--daemon")
+		if m.machine.Proxmox != nil {
+			argv = []string{"pct", "start", g.id}
+		}
+		if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true}); err != nil {
 			return err
 		}
 	}

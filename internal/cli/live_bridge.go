@@ -113,18 +113,17 @@ func (m *mover) bridgeServes(ctx context.Context, at string, hosts []string, fou
 
 // bridgeDown ends it: it answers what it has begun to.
 func (m *mover) bridgeDown(ctx context.Context) error {
-	const end = `systemctl stop "$1" 2>/dev/null; rm -rf "$2"; ! systemctl is-active --quiet "$1"`
-	_, err := m.inside(m.old.proxy).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", end, "sh", bridgeUnit, bridgeFolder)
+	if !m.bridged(ctx) {
+		return nil
+	}
+	const end = `systemctl stop ` + bridgeUnit + ` 2>/dev/null; rm -rf "$1"; ! systemctl is-active --quiet ` + bridgeUnit
+	_, err := m.inside(m.old.proxy).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", end, "sh", bridgeFolder)
 	return err
 }
 
 // bridged is whether the second proxy was left running.
 func (m *mover) bridged(ctx context.Context) bool {
-	if m.old.proxy == "" {
-		return false
-	}
-	_, err := m.inside(m.old.proxy).Attach(ctx, m.host, host.Command{}, "test", "-e", bridgeFolder)
-	return err == nil
+	return m.old.proxy != "" && m.has(ctx, m.old.proxy, bridgeFolder)
 }
 
 // detour is the gateway's objects with the second proxy as upstream.

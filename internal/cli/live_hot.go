@@ -60,7 +60,14 @@ func (m *mover) current(g guest, pid int) bool {
 // wants are the mounts of a container's new definition.
 func (m *mover) wants(g guest) []spec.Mount {
 	want, _ := specOf[spec.Container](m.objects, object.NewAddress(spec.KindContainer, g.id))
-	return want.Mounts
+	if want.Guest == nil {
+		return want.Mounts
+	}
+	out := slices.Clone(want.Guest.Binds)
+	for _, v := range want.Guest.Volumes {
+		out = append(out, spec.Mount{Target: v.MountPoint})
+	}
+	return out
 }
 
 func (m *mover) sees(g guest, pid int) bool {
@@ -241,7 +248,7 @@ func (m *mover) standIn(ctx context.Context) error {
 		return nil
 	}
 	in := m.inside(m.old.gateway)
-	if _, err := in.Attach(ctx, m.host, host.Command{}, "test", "-e", n.Certificate); err == nil {
+	if m.has(ctx, m.old.gateway, n.Certificate) {
 		return nil
 	}
 	chain, err := m.served(ctx, net.JoinHostPort(address.String(), "443"), n.Sites[0].Name)

@@ -29,6 +29,9 @@ func (a *app) observeTakeover(cfg *config.Config, m *config.Machine) {
 		m.Import = importFolder
 	}
 	if m.Runtime != "lxc" {
+		if shared := strings.TrimSpace(j.read(j.shared())); shared != "" {
+			m.Gone = []string{shared}
+		}
 		return
 	}
 	m.Homes = map[string]string{}
@@ -86,7 +89,8 @@ func marked(id, config string) bool {
 
 // guest is a container of the old layout.
 type guest struct {
-	id, home string       // home is the folder with its configuration
+	id, home string       // home is lxc's folder with its configuration
+	file     string       // its configuration
 	config   string       // as the old scripts left it
 	mounts   []spec.Mount // in config
 }
@@ -133,6 +137,10 @@ func (a *app) findOld(cfg *config.Config, m config.Machine, j journal) (*oldHous
 			path = filepath.Join(m.Root, "lxc")
 		}
 		g := guest{id: c.ID, home: filepath.Join(path, c.ID)}
+		g.file = filepath.Join(g.home, "config")
+		if m.Proxmox != nil {
+			g.file = filepath.Join(m.Proxmox.Dir, "lxc", c.ID+".conf")
+		}
 		if err := a.readGuest(&g, j); errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
@@ -156,15 +164,39 @@ func (a *app) findOld(cfg *config.Config, m config.Machine, j journal) (*oldHous
 func (a *app) readGuest(g *guest, j journal) error {
 	raw, err := a.host.ReadFile(j.config(g.id))
 	if errors.Is(err, fs.ErrNotExist) {
-		if raw, err = a.host.ReadFile(filepath.Join(g.home, "config")); err == nil && marked(g.id, string(raw)) {
+		if raw, err = a.host.ReadFile(g.file); err == nil && (marked(g.id, string(raw)) || strings.Contains(string(raw), proxmoxMark)) {
 			return nil
 		}
 	}
 	if err == nil {
 		g.config = string(raw)
-		g.mounts = mountsIn(g.config, g.home)
+		g.mounts = append(mountsIn(g.config, g.home), mountPointsIn(g.config)...)
 	}
 	return err
+}
+
+// proxmoxMark begins phoenix's lines in a container's notes, as Proxmox writes them.
+const proxmoxMark = "#phoenix%3A "
+
+// mountPointsIn reads the folders of the hypervisor among Proxmox's mount points (pct.conf(5)).
+func mountPointsIn(config string) []spec.Mount {
+	var out []spec.Mount
+	for line := range strings.Lines(config) {
+		if strings.HasPrefix(line, "[") { // a snapshot's
+			break
+		}
+		key, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
+		parts := strings.Split(value, ",")
+		if !ok || !strings.HasPrefix(key, "mp") || !filepath.IsAbs(parts[0]) {
+			continue
+		}
+		for _, p := range parts[1:] {
+			if target, ok := strings.CutPrefix(p, "mp="); ok {
+				out = append(out, spec.Mount{Source: filepath.Clean(parts[0]), Target: filepath.Clean(target)})
+			}
+		}
+	}
+	return out
 }
 
 // mountsIn reads the folders of the hypervisor that an lxc configuration shows its container.
@@ -172,7 +204,10 @@ func mountsIn(config, home string) []spec.Mount {
 	var out []spec.Mount
 	undo := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`)
 	for line := range strings.Lines(config) {
-		key, value, _ := strings.Cut(line, "=")
+		key, value, ok := strings.Cut(line, "=")
+		if rest, raw := strings.CutPrefix(line, "lxc.mount.entry:"); raw || !ok { // as Proxmox has it
+			key, value = "lxc.mount.entry", rest
+		}
 		f := strings.Fields(value)
 		if strings.TrimSpace(key) != "lxc.mount.entry" || len(f) < 4 || !strings.HasPrefix(f[0], "/") || !strings.Contains(f[3], "bind") {
 			continue
@@ -221,6 +256,12 @@ func overlaps(a, b string) bool {
 
 // suits fails where a container cannot be kept as it is: its root file system stands elsewhere, or its ids are others.
 func (g guest) suits(want spec.Container) error {
+	if want.Guest != nil {
+		if have := strings.Contains("\n"+g.config, "\nunprivileged: 1\n"); have != (want.IDMap != (spec.IDMap{})) {
+			return hint(`"unprivileged" in the configuration says which`, "container %s is not unprivileged as the configuration wants it, or is and should not be: that cannot be changed", g.id)
+		}
+		return nil
+	}
 	root, base, count := "", 0, 0
 	for line := range strings.Lines(g.config) {
 		key, value, _ := strings.Cut(line, "=")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
@@ -78,20 +79,18 @@ func (m *mover) keep(ctx context.Context) error {
 		if pid, err := m.inside(g.id).InitPID(ctx, m.host); err != nil || pid == 0 {
 			return errors.Join(err, hint("start it: what runs is moved", "container %s does not run", g.id))
 		}
-		if err := j.write(j.home(g.id), ""); err != nil {
+		if err := j.write(j.home(g.id), ""); err != nil { // for its folder
 			return err
 		}
-		argv := m.inside(g.id).Enter("tar", "--create", "--one-file-system", "--numeric-owner", "--xattrs", "--directory=/", "etc", "usr/local")
+		argv := m.inside(g.id).Enter("sh", "-c", pack, "sh", "/")
 		save := []string{"sh", "-c", `umask 077; t=$1; shift; "$@" >"$t" && sync "$t"`, "sh", j.tree(g.id)}
 		if _, err := m.host.Run(ctx, host.Command{Argv: append(save, argv...), Mutates: true, Limit: copyLimit}); err != nil {
 			return err
 		}
-		meta, err := m.host.Lstat(g.home)
-		if err != nil {
-			return err
-		}
-		if err := j.write(j.home(g.id), fmt.Sprintf("%04o %d:%d\n", meta.Mode.Perm(), meta.UID, meta.GID)); err != nil {
-			return err
+		if meta, err := m.host.Lstat(g.home); err == nil && m.machine.Proxmox == nil {
+			if err := j.write(j.home(g.id), fmt.Sprintf("%04o %d:%d\n", meta.Mode.Perm(), meta.UID, meta.GID)); err != nil {
+				return err
+			}
 		}
 		if err := j.write(j.config(g.id), g.config); err != nil {
 			return err
@@ -99,6 +98,14 @@ func (m *mover) keep(ctx context.Context) error {
 	}
 	return nil
 }
+
+// pack writes what $1 has in etc and usr/local, without what is mounted there, which may well be of the same file system.
+const pack = `cd "$1" || exit 1
+set --
+while read -r _ _ _ _ at _; do
+	case $at in /etc/*|/usr/local/*) set -- "$@" "--exclude=${at#/}" ;; esac
+done </proc/self/mountinfo
+exec tar --create --anchored --numeric-owner --xattrs "$@" etc usr/local`
 
 func (m *mover) pinPath() string {
 	for _, o := range m.objects {
@@ -166,7 +173,7 @@ func absolute(path string) string {
 // moving are the steps that change what runs.
 func (m *mover) moving() []step {
 	others := slices.DeleteFunc(m.old.ids(), func(id string) bool { return id == m.old.ca })
-	return []step{
+	steps := []step{
 		{"take over", strings.Join(m.old.ids(), ", ") + " are taken over where they are, with their root file systems", m.marked, m.takeOver},
 		{"volumes", "each gets volumes of its own, and a definition without the shared directory for its next start",
 			func(ctx context.Context) (bool, error) { p, err := m.pending(ctx, m.definitions()); return !p, err }, m.makeVolumes},
@@ -184,10 +191,25 @@ func (m *mover) moving() []step {
 		{"settle", "whatever is left to do, by an ordinary apply",
 			func(ctx context.Context) (bool, error) {
 				o, _ := m.selected(m.old.ids())
-				p, err := m.pending(ctx, o)
+				p, err := m.pending(ctx, m.unrestarted(ctx, o))
 				return !p, err
 			}, m.settle},
 	}
+	if m.machine.Proxmox != nil { // whose containers are where they are, and mounts new volumes itself
+		steps = slices.DeleteFunc(steps, func(s step) bool { return s.name == "take over" || s.name == "join" })
+	}
+	return steps
+}
+
+// unrestarted leaves out the running of containers that must not be restarted now, though something of theirs waits for it.
+func (m *mover) unrestarted(ctx context.Context, objects []object.Object) []object.Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o object.Object) bool {
+		if o.Address.Kind() != spec.KindRunning || m.machine.Proxmox == nil || o.Container == m.old.ca {
+			return false
+		}
+		obs, err := m.target.Observe(ctx, o)
+		return err == nil && obs.Delta.Interrupts
+	})
 }
 
 func (m *mover) marked(context.Context) (bool, error) {
@@ -244,6 +266,9 @@ func (m *mover) makeVolumes(ctx context.Context) error {
 		return err
 	}
 	all := m.definitions()
+	if m.machine.Proxmox != nil {
+		return m.applyAll(ctx, all)
+	}
 	before := slices.DeleteFunc(slices.Clone(all), func(o object.Object) bool { return o.Address.Kind() == spec.KindContainer })
 	if err := m.applyAll(ctx, before); err != nil {
 		return err
@@ -305,6 +330,9 @@ func (m *mover) moveCA(ctx context.Context) error {
 	}
 	id := m.old.ca
 	binary := m.where(func(o object.Object) bool { return o.Container == id && o.Address.Kind() == spec.KindBinary })
+	if err := m.freshCA(ctx, id); err != nil {
+		return err
+	}
 	if err := m.applyAll(ctx, append(m.outside([]string{id}), binary...)); err != nil {
 		return err
 	}
@@ -314,7 +342,26 @@ func (m *mover) moveCA(ctx context.Context) error {
 	if err := m.applyAll(ctx, m.of(id)); err != nil {
 		return err
 	}
-	_, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "rm", "-rf", importFolder)
+	_, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", `rm -rf "$1"`, "sh", importFolder)
+	return err
+}
+
+// freshCA stops a CA that has the shared directory mounted below its own volume: Proxmox mounts that into the running container.
+func (m *mover) freshCA(ctx context.Context, id string) error {
+	g, _ := m.old.guest(id)
+	pid, err := m.inside(id).InitPID(ctx, m.host)
+	if err != nil || pid == 0 || m.machine.Proxmox == nil {
+		return err
+	}
+	at := m.mountedAt(pid)
+	twice := slices.ContainsFunc(g.mounts, func(o spec.Mount) bool {
+		return len(slices.DeleteFunc(slices.Clone(at), func(x string) bool { return x != o.Target })) > 1
+	})
+	if !twice {
+		return nil
+	}
+	running := m.where(func(o object.Object) bool { return o.Container == id && o.Address.Kind() == spec.KindRunning })
+	_, err = m.target.Remove(ctx, running, engine.Stop)
 	return err
 }
 
@@ -327,7 +374,7 @@ exec tar --extract --directory="$1" --no-same-owner --file=-`
 
 func (m *mover) handOver(ctx context.Context, id string) error {
 	s, _ := specOf[spec.StepCA](m.objects, object.NewAddress(spec.KindStepCA, id))
-	if _, err := m.inside(id).Attach(ctx, m.host, host.Command{}, "test", "-e", filepath.Join(s.Dir, "secrets", "root", "ca.crt")); err == nil {
+	if m.has(ctx, id, filepath.Join(s.Dir, "secrets", "root", "ca.crt")) {
 		return nil
 	}
 	into := m.inside(id).Enter("sh", "-c", receive, "sh", importFolder)
@@ -336,10 +383,25 @@ func (m *mover) handOver(ctx context.Context, id string) error {
 	return err
 }
 
+// has is whether there is such a path in a container.
+func (m *mover) has(ctx context.Context, id, path string) bool {
+	_, err := m.inside(id).Attach(ctx, m.host, host.Command{}, "sh", "-c", `[ -e "$1" ]`, "sh", path)
+	return err == nil
+}
+
 func (m *mover) settle(ctx context.Context) error {
 	if err := m.reopen(); err != nil {
 		return err
 	}
-	done, err := m.makeTrue(ctx, m.old.ids())
-	return errors.Join(err, done.Result.Err())
+	all, _ := m.selected(m.old.ids())
+	objects := m.unrestarted(ctx, all)
+	for _, o := range all {
+		if _, kept := object.Find(objects, o.Address); !kept {
+			m.notes = append(m.notes, fmt.Sprintf("something of container %s waits for its next start: %s, when it suits", o.Container, m.again("restart "+o.Container)))
+		}
+	}
+	if err := m.release(m.old.ids()); err != nil {
+		return err
+	}
+	return m.applyAll(ctx, objects)
 }

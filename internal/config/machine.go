@@ -21,6 +21,7 @@ type Machine struct {
 	NewRoot   bool                // a root other than the pinned one is accepted
 	Homes     map[string]string   // lxcpath of containers that were taken over where they are, by id; all others are below Root
 	Leaked    []string            // digests of keys that others could read (spec.Certificate.Leaked)
+	Gone      []string            // folders that were shared, and are mounted in no container any more
 	Import    string              // folder inside the CA's container that holds the files of a CA that was there before; empty: none
 }
 
