@@ -233,10 +233,32 @@ func (m *mover) unmount(ctx context.Context) error {
 
 // makeReady brings in what the switch will need, so that it takes no longer than it must.
 func (m *mover) makeReady(ctx context.Context) error {
+	if err := m.meetAgain(ctx); err != nil {
+		return err
+	}
 	if err := m.applyAll(ctx, m.early(m.running())); err != nil {
 		return err
 	}
 	return m.standIn(ctx)
+}
+
+// meetAgain lets the running containers forget the CA's hardware address: one that had none in its definition has another one now.
+func (m *mover) meetAgain(ctx context.Context) error {
+	address, ok := addressOf(m.objects, m.old.ca)
+	for _, g := range m.others() {
+		pid, err := m.inside(g.id).InitPID(ctx, m.host)
+		if err != nil || !ok {
+			return err
+		}
+		if pid == 0 {
+			continue
+		}
+		argv := []string{"nsenter", "--net=" + filepath.Join("/proc", strconv.Itoa(pid), "ns", "net"), "ip", "neighbour", "flush", "to", address.String()}
+		if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // standIn puts the certificate that the gateway serves now where the new one will be, so that there is no moment without one.
