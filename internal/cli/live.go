@@ -229,12 +229,10 @@ func (m *mover) conclude(ctx context.Context, steps []step, out view.Moved) erro
 	return nil
 }
 
-const healthPatience = 30 * time.Second
-
 // healthy looks until all is well, or for as long as daemons may take to settle.
 func (m *mover) healthy(ctx context.Context) health.Report {
 	objects, _ := m.selected(m.old.ids())
-	end := time.Now().Add(healthPatience)
+	end := time.Now().Add(m.limits.settle())
 	for {
 		report := m.check(ctx, objects)
 		if report.Healthy || ctx.Err() != nil || time.Now().After(end) {

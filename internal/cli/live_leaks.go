@@ -37,6 +37,7 @@ type secret struct {
 }
 
 type plainKey struct {
+	path   string
 	public crypto.PublicKey
 	text   []byte // PEM
 }
@@ -64,6 +65,9 @@ func (m *mover) inventory() (*inventory, error) {
 	v := &inventory{folder: folder, certs: map[string]*x509.Certificate{}}
 	if err := v.walk(m.host, "", inventoryDepth); err != nil {
 		return nil, err
+	}
+	for i, s := range v.secrets {
+		v.secrets[i].root = s.root || slices.ContainsFunc(v.keys, func(k plainKey) bool { return k.path == s.path && v.ofRoot(k) })
 	}
 	slices.SortFunc(v.secrets, func(a, b secret) int { return cmp.Compare(a.path, b.path) })
 	return v, nil
@@ -123,12 +127,10 @@ func (v *inventory) block(path string, b *pem.Block) {
 	case strings.HasSuffix(b.Type, "PRIVATE KEY") && (strings.HasPrefix(b.Type, "ENCRYPTED") || b.Headers["DEK-Info"] != ""):
 		v.secrets = append(v.secrets, secret{kind: kindSealed, path: path, root: strings.Contains(strings.ToLower(filepath.Base(path)), "root")})
 	case strings.HasSuffix(b.Type, "PRIVATE KEY"):
-		s := secret{kind: kindKey, path: path}
 		if public := publicOf(b.Bytes); public != nil {
-			v.keys = append(v.keys, plainKey{public, pem.EncodeToMemory(b)})
-			s.root = slices.ContainsFunc(v.roots(), func(c *x509.Certificate) bool { return publicDigest(c.PublicKey) == publicDigest(public) })
+			v.keys = append(v.keys, plainKey{path, public, pem.EncodeToMemory(b)})
 		}
-		v.secrets = append(v.secrets, s)
+		v.secrets = append(v.secrets, secret{kind: kindKey, path: path})
 	}
 }
 
@@ -204,6 +206,10 @@ func (v *inventory) roots() []*x509.Certificate {
 		}
 	}
 	return out
+}
+
+func (v *inventory) ofRoot(k plainKey) bool {
+	return slices.ContainsFunc(v.roots(), func(c *x509.Certificate) bool { return publicDigest(c.PublicKey) == publicDigest(k.public) })
 }
 
 // root is the fingerprint of the CA's root: the one that its configuration names, else the only one.

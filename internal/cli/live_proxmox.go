@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -33,13 +35,43 @@ func parted(config string) (head, tail string) {
 	return config, ""
 }
 
-// putConf replaces a file below /etc/pve under Proxmox's own lock, unless it is another than it was.
+// putConf replaces the file $2 below /etc/pve by what comes in, under Proxmox's own lock $1, unless its digest is not $3 any more. What
+// comes in must have the digest $4: half a file would end like a whole one.
 const putConf = `set -e
+mkdir -p "${1%/*}"
 exec 9>"$1"
-flock -w 10 9
-[ "$(sha256sum <"$2")" = "$3" ] || { echo "$2 was changed by somebody else meanwhile" >&2; exit 1; }
-umask 027
-cat >"$2.phoenix" && mv "$2.phoenix" "$2"`
+flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1; }
+[ "$(sha256sum <"$2")" = "$3  -" ] || { echo "$2 was changed by somebody else meanwhile" >&2; exit 1; }
+trap 'rm -f "$2.tmp.$$"' EXIT
+cat >"$2.tmp.$$"
+[ "$(sha256sum <"$2.tmp.$$")" = "$4  -" ] || { echo "the new configuration came only in part" >&2; exit 1; }
+mv "$2.tmp.$$" "$2"
+trap - EXIT`
+
+func (m *mover) editConf(ctx context.Context, g guest, was, now string) error {
+	sum := func(text string) string { s := sha256.Sum256([]byte(text)); return hex.EncodeToString(s[:]) }
+	lock := filepath.Join(m.machine.Proxmox.Locks, "lxc", "pve-config-"+g.id+".lock")
+	argv := []string{"sh", "-c", putConf, "sh", lock, g.file, sum(was), sum(now)}
+	_, err := m.host.Run(ctx, host.Command{Argv: argv, Stdin: []byte(now), Mutates: true})
+	return err
+}
+
+// markProxmox adds phoenix's line to a container's notes.
+func (m *mover) markProxmox(ctx context.Context, g guest) error {
+	raw, err := m.host.ReadFile(g.file)
+	if err != nil || m.isMarked(g, string(raw)) {
+		return err
+	}
+	return m.editConf(ctx, g, string(raw), proxmoxMark+"container/"+g.id+"\n"+string(raw))
+}
+
+// isMarked is whether a container's configuration says that it is phoenix's.
+func (m *mover) isMarked(g guest, config string) bool {
+	if m.machine.Proxmox != nil {
+		return strings.Contains("\n"+config, "\n"+proxmoxMark+"container/"+g.id+"\n")
+	}
+	return marked(g.id, config)
+}
 
 // bringProxmox puts the old definition back. The new volumes stay with the container, unattached; so do snapshots.
 func (m *mover) bringProxmox(ctx context.Context, g guest) error {
@@ -69,14 +101,5 @@ func (m *mover) bringProxmox(ctx context.Context, g guest) error {
 	if tail != "" {
 		head += "\n"
 	}
-	lock := filepath.Join(m.machine.Proxmox.Locks, "lxc", "pve-config-"+g.id+".lock")
-	if err := m.host.MkdirAll(filepath.Dir(lock), 0o755, host.Root); err != nil {
-		return err
-	}
-	sum, err := m.host.Digest(g.file)
-	if err != nil {
-		return err
-	}
-	_, err = m.host.Run(ctx, host.Command{Argv: []string{"sh", "-c", putConf, "sh", lock, g.file, sum + "  -"}, Stdin: []byte(head + tail), Mutates: true})
-	return err
+	return m.editConf(ctx, g, string(raw), head+tail)
 }

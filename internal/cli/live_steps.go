@@ -196,7 +196,7 @@ func (m *mover) moving() []step {
 			}, m.settle},
 	}
 	if m.machine.Proxmox != nil { // whose containers are where they are, and mounts new volumes itself
-		steps = slices.DeleteFunc(steps, func(s step) bool { return s.name == "take over" || s.name == "join" })
+		steps = slices.DeleteFunc(steps, func(s step) bool { return s.name == "join" })
 	}
 	return steps
 }
@@ -214,8 +214,8 @@ func (m *mover) unrestarted(ctx context.Context, objects []object.Object) []obje
 
 func (m *mover) marked(context.Context) (bool, error) {
 	for _, g := range m.old.guests {
-		raw, err := m.host.ReadFile(filepath.Join(g.home, "config"))
-		if err != nil || !marked(g.id, string(raw)) {
+		raw, err := m.host.ReadFile(g.file)
+		if err != nil || !m.isMarked(g, string(raw)) {
 			return false, err
 		}
 	}
@@ -223,9 +223,17 @@ func (m *mover) marked(context.Context) (bool, error) {
 }
 
 // takeOver puts phoenix's mark above each definition, and a link to each in phoenix's own folder.
-func (m *mover) takeOver(context.Context) error {
+func (m *mover) takeOver(ctx context.Context) error {
 	if err := m.reopen(); err != nil { // with the pin
 		return err
+	}
+	if m.machine.Proxmox != nil {
+		for _, g := range m.old.guests {
+			if err := m.markProxmox(ctx, g); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	own := filepath.Join(m.machine.Root, "lxc")
 	if err := m.host.MkdirAll(own, 0o711, host.Root); err != nil {
