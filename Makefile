@@ -18,7 +18,7 @@ FUZZTIME ?= 20s
 PHOENIX_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/phoenix
 export PHOENIX_CACHE
 
-PACKAGES      := lxc mmdebstrap debian-archive-keyring dnsmasq-base uidmap iproute2 attr btrfs-progs util-linux ca-certificates
+PACKAGES      := lxc mmdebstrap debian-archive-keyring dnsmasq-base nftables uidmap iproute2 attr btrfs-progs util-linux ca-certificates
 TEST_PACKAGES := openssl curl
 BENCH_PACKAGES := lego
 
@@ -33,7 +33,7 @@ RACE = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/
 
 E2E := PHOENIX_BIN=$(abspath $(PHOENIX)) PHOENIX_E2E=required
 
-.PHONY: help up down build artifacts deps test-deps root test lint unit e2e bench fuzz clean
+.PHONY: help up down build artifacts deps test-deps root test lint unit conformance test-zfs e2e bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,17 +67,23 @@ test-deps: deps
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "make: containers need root: sudo make ..." >&2; exit 1; }
 
-test: root test-deps build artifacts lint unit e2e ## everything
+test: root test-deps build artifacts lint unit conformance e2e ## everything
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@tools/lint/run $(PHOENIX_CACHE)
 
 unit: artifacts ## unit tests, those with real tools included
 	eval "$$(go run ./tools/artifacts -o env)"; \
-	go test $(RACE) -count=1 -timeout 15m $$(go list ./... | grep -v /test/e2e)
+	go test $(RACE) -count=1 -timeout 15m $$(go list ./... | grep -v -e /test/e2e -e /test/conformance)
+
+conformance: ## the providers of volumes and containers against the one suite, as a table
+	go test -count=1 -timeout 30m -v ./test/conformance
+
+test-zfs: root deps build artifacts ## ZFS for real: on this kernel where it has it, else in a virtual machine of its own
+	@test/volumes/run $(PHOENIX_CACHE) $(abspath $(PHOENIX))
 
 e2e: root test-deps build artifacts ## tests in real containers
-	$(E2E) go test -count=1 -timeout 45m -v ./test/e2e
+	$(E2E) go test -count=1 -timeout 45m -v ./test/e2e ./test/volumes
 
 bench: root test-deps build artifacts ## phoenix against the bare floor, as ratios
 	@tools/deps $(BENCH_PACKAGES)

@@ -28,6 +28,7 @@ func (a *app) caCommand() *cobra.Command {
   curl --cacert <(phoenix ca show) https://…`,
 		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caShow(ctx) }),
 	})
+	cmd.AddCommand(a.rotateCommand())
 	return cmd
 }
 

@@ -15,8 +15,10 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 func (a *app) deleteCommand() *cobra.Command {
@@ -25,9 +27,10 @@ func (a *app) deleteCommand() *cobra.Command {
 		Use: "delete ID...", Short: "remove containers; their volumes stay unless --volumes",
 		Long: `delete removes containers. Their volumes stay, and a create afterwards finds them: the
 same certificate authority, the same keys. --volumes removes these too, and with a
-CA's volume its pinned root: every client must then trust a new one. --all removes
-everything that phoenix made for this configuration: the bridge, the resolver and
-the templates too and, with --volumes, the root folder.`,
+CA's volume its pinned root: every client must then trust a new one. A volume on ZFS
+or Btrfs is put aside, until it is deleted again; how to get it back is said. --all
+removes everything that phoenix made for this configuration: the bridge, the resolver
+and the templates too and, with --volumes, the root folder and what was put aside.`,
 		Example: `  phoenix delete 102
   phoenix delete 101 --volumes --yes
   phoenix delete --all --volumes --yes`,
@@ -72,7 +75,11 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 	there := s.there(ctx, gone, func(status json.RawMessage) bool { return len(status) > 0 })
 	// What is not there is deleted too: a delete that was killed may have left parts.
 	defer s.tellStop(ctx)()
-	mutations, err := s.target.Remove(ctx, engine.Among(gone), engine.Delete)
+	power := engine.Delete
+	if all {
+		power = forGood
+	}
+	mutations, err := s.target.Remove(ctx, engine.Among(gone), power)
 	if err == nil && all {
 		var more int
 		more, err = s.removeRoot(volumes)
@@ -85,8 +92,33 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 	for _, o := range kept {
 		done.Kept = append(done.Kept, o.Address)
 	}
+	if !all {
+		done.Aside = s.aside(gone, there)
+	}
 	s.view.Removed(done)
 	return nil
+}
+
+// forGood deletes an object and what was put aside of it before.
+func forGood(ctx context.Context, d provider.Erased, h host.Host, o object.Object) error {
+	if err := engine.Delete(ctx, d, h, o); err != nil {
+		return err
+	}
+	return provider.Forget(ctx, d, h, o)
+}
+
+// aside are those of the deleted objects that can be brought back.
+func (s *session) aside(gone []object.Object, there []object.Address) (out []view.Aside) {
+	for _, o := range gone {
+		d, err := s.drivers.Find(o)
+		if err != nil || !slices.Contains(there, o.Address) {
+			continue
+		}
+		if kept, ok := provider.KeptBy(d, o); ok {
+			out = append(out, view.Aside{Address: o.Address, Place: kept.Place, Restore: kept.Restore, Remove: kept.Remove})
+		}
+	}
+	return out
 }
 
 // doomed splits the objects on the hypervisor that a delete is about into those that go and the data that stays.
@@ -96,6 +128,8 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 			continue
 		}
 		switch o.Address.Kind() {
+		case spec.KindSubID: // the machine's: others may live in the range
+			continue
 		case spec.KindVolume, spec.KindPin:
 			if !volumes {
 				kept = append(kept, o)

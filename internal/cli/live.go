@@ -95,7 +95,7 @@ func (a *app) newMover() (*mover, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.session, err = a.openHouse(h); err != nil {
+	if m.session, err = a.wire(h); err != nil {
 		return nil, err
 	}
 	m.journal = journal{a.host, filepath.Join(h.machine.Root, "migration")}
@@ -198,7 +198,7 @@ func (m *mover) run(ctx context.Context, steps []step) error {
 		if err == nil && done {
 			continue
 		}
-		m.view.Stage(view.Step{Name: s.name, What: s.what})
+		m.view.Step(s.name + ": " + s.what)
 		if err := s.do(ctx); err != nil {
 			return hint(m.again("migrate --live --yes"+m.fromFlag())+" goes on from there; --rollback instead goes back", "%s: %w", s.name, err)
 		}

@@ -46,7 +46,7 @@ func (m *mover) rollback(ctx context.Context) error {
 		if done, err := s.done(ctx); err == nil && done {
 			continue
 		}
-		m.view.Stage(view.Step{Name: s.name, What: s.what})
+		m.view.Step(s.name + ": " + s.what)
 		if err := s.do(ctx); err != nil {
 			return hint(m.again("migrate --live --rollback --yes"+m.fromFlag())+" goes on from there", "%s: %w", s.name, err)
 		}

@@ -20,9 +20,9 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 		return config.Machine{}, err
 	}
 	m := config.Machine{
-		Root: root, Cache: cacheFolder(), Backend: "dir", Pools: map[string]string{},
+		Root: root, Cache: cacheFolder(), Pools: map[string]string{}, Datasets: map[string]string{},
 		Present: map[string]bool{}, Artifacts: map[string]config.Artifact{}, Scripts: map[string]config.Artifact{},
-		TrustHost: a.opts.trust, NewRoot: a.opts.newRoot,
+		TrustHost: a.opts.trust, NewRoot: a.opts.newRoot, Prune: a.opts.prune,
 	}
 	if m.Runtime, err = a.runtime(); err != nil {
 		return m, err
@@ -37,8 +37,11 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 	if err != nil {
 		return m, err
 	}
-	if fileSystem(string(mounts), root) == "btrfs" {
-		m.Backend = "btrfs"
+	m.Backend = backendAt(string(mounts), root)
+	if m.Runtime != "pve" {
+		if err := a.observePools(config.Datasets(cfg), string(mounts), &m); err != nil {
+			return m, err
+		}
 	}
 	for _, path := range config.Wanted(cfg) {
 		_, err := a.host.Lstat(path)
@@ -51,6 +54,14 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 		return m, err
 	}
 	return m, a.findScripts(cfg, folders, d, m)
+}
+
+// backendAt is the provider of volumes below a path.
+func backendAt(mountinfo, path string) string {
+	if fileSystem(mountinfo, path) == "btrfs" {
+		return "btrfs"
+	}
+	return "dir"
 }
 
 func (a *app) rootFolder() (string, error) {

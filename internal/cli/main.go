@@ -75,6 +75,7 @@ type app struct {
 	lock           *jointLock   // see houseLock
 	moving         *moving      // while a running system is moved
 	formats        []string     // of -o, which this command has besides text and json
+	wish           wish
 }
 
 // options are the flags of every command.
@@ -90,6 +91,7 @@ type options struct {
 	newRoot bool
 	trust   bool
 	yes     bool
+	prune   bool
 }
 
 // codeError ends with a code; what there was to say is said already.
@@ -189,9 +191,9 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	f.DurationVar(&a.opts.timeout, "timeout", 0, "give up after this time, such as 10m (default: no limit)")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
-		a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
+		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
-		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.caCommand(), a.validateCommand(),
+		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})

@@ -95,7 +95,11 @@ type memoryLink struct {
 var _ host.Host = (*memoryHost)(nil)
 
 func newMemoryHost() *memoryHost {
-	return &memoryHost{files: map[string]*memoryFile{}, marks: map[string]string{}, links: map[string]*memoryLink{}, pids: map[string]int{}, last: 1 << 22}
+	m := &memoryHost{files: map[string]*memoryFile{}, marks: map[string]string{}, links: map[string]*memoryLink{}, pids: map[string]int{}, last: 1 << 22}
+	for _, path := range []string{"/etc/subuid", "/etc/subgid"} { // not those of the machine that this runs on
+		m.put(path, nil, 0o644, host.Root)
+	}
+	return m
 }
 
 func (m *memoryHost) file(path string) *memoryFile {

@@ -64,6 +64,11 @@ func (a *app) observeProxmox(m *config.Machine) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	filters, err := a.host.ReadFile(filepath.Join(p.Dir, "firewall", "cluster.fw"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	m.Filters, m.FilterOn = spec.FilterOn(string(filters)), a.opts.yes
 	m.Storages = config.ParseStorages(string(text), provider.ProxmoxNode(a.host, p))
 	m.Pools = config.Pools(m.Storages)
 	return nil

@@ -55,8 +55,12 @@ func (a *app) loadFiles(f files) (*house, error) {
 	h.diags = config.ActedOn(h.diags, h.machine.Runtime)
 	objects, diags := config.Derive(h.cfg, h.machine)
 	// The objects say where the pin is, and what is pinned goes into the objects: no other root is ever made silently.
-	for _, fields := range health.ReadPins(a.host, objects) {
-		h.machine.Pinned = fields["fingerprint"]
+	// So do a root that takes its place, and what is known to others.
+	for id, pins := range health.ReadPinFiles(a.host, objects) {
+		h.machine.Pins, h.machine.MakeNext = pins, a.wish.makeNext
+		if h.machine.Exposed, err = a.exposed(h, id); err != nil {
+			return nil, err
+		}
 		objects, diags = config.Derive(h.cfg, h.machine)
 	}
 	h.diags = append(h.diags, diags...)
@@ -85,10 +89,11 @@ func (a *app) open() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.openHouse(h)
+	return a.wire(h)
 }
 
-func (a *app) openHouse(h *house) (*session, error) {
+// wire connects the engine to this machine.
+func (a *app) wire(h *house) (*session, error) {
 	if os.Geteuid() != 0 {
 		return nil, hint("run it again with sudo", "only root can look into containers and change them")
 	}

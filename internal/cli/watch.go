@@ -41,6 +41,7 @@ type watcher struct {
 	session *session
 	journal *engine.Journal
 	trouble string // with the configuration, as it was told last
+	leaving func() // lets go of the lock on the rounds; nil: it is not held
 }
 
 var _ engine.Target = (*watcher)(nil)
@@ -67,7 +68,7 @@ func (a *app) watch(ctx context.Context) error {
 			k.Also.Paths = append(k.Also.Paths, path)
 		}
 	}
-	k.Also.Paths = append(k.Also.Paths, filepath.Join(w.session.machine.Root, "held"))
+	k.Also.Paths = append(k.Also.Paths, filepath.Join(w.session.machine.Root, "held"), w.session.exposedPath(w.session.authority()))
 	return k.Run(ctx)
 }
 
@@ -81,6 +82,19 @@ func (w *watcher) Observe(ctx context.Context, o object.Object) (provider.Observ
 // Apply implements engine.Target.
 func (w *watcher) Apply(ctx context.Context, o object.Object, c engine.Consent) (engine.Outcome, error) {
 	return w.session.target.Apply(ctx, o, c)
+}
+
+// enter keeps the pin as it is while a round that has read it is under way. Who cannot be asked to wait is not waited for.
+func (w *watcher) enter() {
+	if w.leaving != nil {
+		return
+	}
+	unlock, err := engine.FileLock{Path: w.session.roundsPath(), Shared: true}.Lock(w.ctx)
+	if err != nil {
+		w.log.Debug("the rounds are not locked", "error", err)
+		return
+	}
+	w.leaving = unlock
 }
 
 // reopen reads the configuration anew.
@@ -100,6 +114,7 @@ func (w *watcher) reopen() error {
 // With a configuration that cannot be read the last good one stays.
 func (w *watcher) objects(full bool) ([]object.Object, error) {
 	if full {
+		w.enter()
 		err := w.reopen()
 		if err == nil {
 			err = w.ready()
@@ -137,6 +152,10 @@ func (w *watcher) tell(err error) {
 
 func (w *watcher) report(r engine.Round) {
 	w.session.leave()
+	if w.leaving != nil {
+		w.leaving()
+		w.leaving = nil
+	}
 	if r.Blind != nil {
 		w.log.Warn("not everything is watched", "error", r.Blind)
 	}

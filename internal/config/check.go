@@ -34,6 +34,7 @@ func check(cfg *Config, host bool, list *diag.List) *checker {
 	c.volumes()
 	c.certificates()
 	c.traefikServices()
+	c.firewalls()
 	if host {
 		c.bridge()
 		c.zones()

@@ -3,6 +3,7 @@ package config
 import (
 	"regexp"
 	"slices"
+	"strings"
 )
 
 var volumeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
@@ -26,7 +27,11 @@ func (c *checker) volumes() {
 				c.errorf(v.At, "name", "letters, digits, _ and -", "%q is not the name of a volume", v.Name)
 			}
 			c.once(names, v.Name, v.At, "name", "the volume", "give each volume of a container a name of its own")
-			c.matches(v.At, "pool", v.Pool, poolName, "the name of a pool")
+			if strings.HasPrefix(v.Pool, "/") {
+				c.absolute(v.At, "pool", v.Pool)
+			} else {
+				c.matches(v.At, "pool", v.Pool, poolName, "the name of a pool")
+			}
 			c.target(v.At, "mount_point", v.MountPoint, targets)
 		}
 		for _, m := range x.MountPoints {

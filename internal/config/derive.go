@@ -3,8 +3,10 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -40,6 +42,30 @@ func Wanted(cfg *Config) []string {
 	return slices.Compact(out)
 }
 
+// Datasets are the pools that volumes are to be on, each with the names that it may have as a ZFS dataset: its own, and the
+// one that the hypervisor's file has for a storage of that name. A pool that is a path has none.
+func Datasets(cfg *Config) map[string][]string {
+	out := map[string][]string{}
+	for _, c := range cfg.Containers {
+		for _, v := range c.Volumes {
+			if v.Pool == "" || out[v.Pool] != nil {
+				continue
+			}
+			if path.IsAbs(v.Pool) {
+				out[v.Pool] = []string{}
+				continue
+			}
+			out[v.Pool] = []string{v.Pool}
+			for _, d := range cfg.Hypervisor.ZFS.Datasets {
+				if d.Pool+"-"+d.Name == v.Pool && poolName.MatchString(d.Pool+"/"+d.Name) {
+					out[v.Pool] = append(out[v.Pool], d.Pool+"/"+d.Name)
+				}
+			}
+		}
+	}
+	return out
+}
+
 // Derive turns a checked configuration into the objects that it asks for, in an order that reads well. The diagnostics tell
 // what stands in for what is not on this machine, and what cannot work. The same input gives the same output.
 func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
@@ -48,6 +74,7 @@ func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 		d.pools()
 	}
 	d.networks()
+	d.node = d.nodeFirewall()
 	for _, c := range cfg.Containers {
 		_, origin := d.house.packages[c.ID]
 		switch {
@@ -78,6 +105,9 @@ type derivation struct {
 	house   house
 	objects []object.Object
 	diags   diag.List
+	node    object.Address // the Proxmox host's own firewall; empty: none
+
+	to, from map[netip.Addr][]flow // what phoenix needs, by either end
 }
 
 // add appends an object and returns its address. Its dependencies are added with after.
@@ -163,7 +193,19 @@ func (d *derivation) template(c *Container) {
 	default:
 		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is built in its place", c.Template, s.Suite), "")
 	}
-	d.add(on(c, spec.KindTemplate, "template"), s)
+	d.add(on(c, spec.KindTemplate, "template"), s, d.subID(s.IDMap))
+}
+
+// subID is the range of ids of a map, for root to give; empty for privileged containers.
+func (d *derivation) subID(m spec.IDMap) object.Address {
+	if m == (spec.IDMap{}) {
+		return ""
+	}
+	a := object.NewAddress(spec.KindSubID, strconv.Itoa(m.Base))
+	if _, ok := object.Find(d.objects, a); !ok {
+		d.add(object.Object{Address: a, Provider: "subid"}, m)
+	}
+	return a
 }
 
 func idMap(c *Container) spec.IDMap {
@@ -190,6 +232,7 @@ func (d *derivation) container(c *Container) {
 	}
 	definition := d.add(on(c, spec.KindContainer, d.machine.Runtime), s, after...)
 	need := append([]object.Address{definition}, d.network(c)...)
+	need = append(need, d.firewall(c, d.network(c)...))
 	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path, Check: c.HealthCheck.Command}, need...)
 	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
 	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
@@ -294,6 +337,12 @@ func (d *derivation) volume(c *Container, v volume) (object.Address, spec.Volume
 		d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s of container %s is a local volume, %s", v.hostPath, v.target, c.ID, s.Path), "")
 	case here:
 		o.Provider = provider
+		if name, zfs := d.machine.Datasets[v.pool]; zfs {
+			s.Pool = name
+		}
+		if path.IsAbs(v.pool) {
+			s.Path = path.Join(v.pool, c.ID, v.name)
+		}
 	case v.pool != "":
 		d.note(diag.Note, v.source, fmt.Sprintf("pool %s is not on this machine; %s of container %s is a local volume, %s", v.pool, v.target, c.ID, s.Path), "")
 	}

@@ -91,7 +91,7 @@ func (d *derivation) blob(c *Container, name, target string, after []object.Addr
 func (d *derivation) trust(c *Container, after []object.Address) object.Address {
 	o := in(c, spec.KindTrust, "trust")
 	o.Needs = []object.Need{d.fingerprint("/fingerprint")}
-	return d.add(o, spec.Trust{Name: trustName, Server: d.caURL()}, append(after, d.caReady())...)
+	return d.add(o, d.rootTrust(d.caURL()), append(after, d.caReady())...)
 }
 
 // fingerprint is the pinned root's.
@@ -140,7 +140,7 @@ func (d *derivation) certificate(c *Container, x *Certificate, after []object.Ad
 		CommonName: x.CommonName, DNSNames: withFirst(x.CommonName, x.DNSNames), KeyType: x.KeyType, ACME: d.acme(),
 		AccountDir: path.Join(stateDir, "acme"), CertPath: x.CertPath, KeyPath: x.KeyPath, Owner: owner, Group: group, Mode: 0o600,
 		RenewBefore: x.RenewBefore, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Reload: x.Reload,
-		Leaked: d.machine.Leaked,
+		Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked,
 	}
 	if x.Mode != nil {
 		s.Mode = *x.Mode
@@ -236,7 +236,8 @@ func (d *derivation) agent(c *Container, objects []object.Object, binary object.
 // hostOf is where an object lives; only pins and the like live on the hypervisor and are looked for here.
 func (d *derivation) hostOf(a object.Address) string {
 	switch a.Kind() {
-	case spec.KindPin, spec.KindPort, spec.KindBinary, spec.KindRunning, spec.KindContainer, spec.KindVolume, spec.KindTemplate, spec.KindNetwork, spec.KindDNS:
+	case spec.KindPin, spec.KindPort, spec.KindBinary, spec.KindRunning, spec.KindContainer, spec.KindVolume, spec.KindTemplate, spec.KindNetwork, spec.KindDNS,
+		spec.KindFirewall, spec.KindNode:
 		return ""
 	}
 	return a.Scope()

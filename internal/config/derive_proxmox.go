@@ -58,7 +58,7 @@ func (d *derivation) guestDefinition(c *Container) (spec.Container, Storage) {
 	storage := d.storage(c.Source, c.StoragePool, "the root file system of "+c.ID)
 	s.Guest = &spec.Guest{
 		Proxmox: *d.machine.Proxmox, Storage: storage.ID, SizeGB: c.StorageSizeGB, BootDelay: c.BootDelay, Features: d.features(c), Devices: d.devices(c),
-		Gone: d.machine.Gone,
+		Firewall: c.Firewall.Enabled && !d.house.templates[c.ID], Gone: d.machine.Gone,
 	}
 	if s.Guest.SizeGB == 0 {
 		s.Guest.SizeGB = 8 // GiB; a Debian with all that the three need takes two
@@ -130,6 +130,7 @@ func (d *derivation) guest(c *Container) {
 	if lifecycle {
 		need = append(need, d.snapshot(c, preConfigured, "before its first start", need))
 	}
+	need = append(need, d.firewall(c, definition, d.node))
 	running := d.add(on(c, spec.KindRunning, "pve"), spec.Running{ID: c.ID, Proxmox: &p, Check: c.HealthCheck.Command}, append(need, d.network(c)...)...)
 	d.add(on(c, spec.KindBinary, "pve"), spec.Binary{ID: c.ID, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary}, running)
 	d.inside(c)

@@ -22,6 +22,8 @@ var (
 	stepUnitText string
 	//go:embed units/traefik.service
 	traefikUnitText string
+	//go:embed units/traefik-cover.service
+	coverUnitText string
 	//go:embed units/phoenix-agent.service
 	agentUnitText string
 )
@@ -30,6 +32,7 @@ const (
 	stepUnit    = "step-ca.service"
 	nginxUnit   = "nginx.service"
 	traefikUnit = "traefik.service"
+	coverUnit   = "traefik-cover.service"
 
 	stepProgram    = "/usr/local/bin/step-ca"
 	traefikProgram = "/usr/local/bin/traefik"
@@ -73,7 +76,8 @@ func (d *derivation) stepCA(c *Container) spec.StepCA {
 		Address: fmt.Sprintf(":%d", caPort), Provisioner: acmeName, LeafLifetime: d.lifetime(), MaxLeafLifetime: max(d.lifetime(), defaultLeaf),
 		RootLifetime: cmp.Or(s.RootLifetime, defaultRoot), IntermediateLife: cmp.Or(s.IntermediateLifetime, defaultIntermediate),
 		Database: cmp.Or(s.Database, database), Credentials: "/run/credentials/" + stepUnit, Data: "/var/lib/step-ca",
-		Pinned: d.machine.Pinned, NewRoot: d.machine.NewRoot, Import: d.machine.Import,
+		Pinned: d.machine.Pins.Root, NewRoot: d.machine.NewRoot, Next: d.machine.Pins.Next, Old: d.machine.Pins.Old, Gone: d.machine.Pins.Gone,
+		MakeNext: d.machine.MakeNext, Exposed: d.machine.Exposed, Import: d.machine.Import,
 	}
 	address := c.Network.Address.Addr().String()
 	out.DNSNames = withFirst(s.DNSName, append(append(slices.Clone(s.DNSNames), d.house.namesAt(c)...), address, "127.0.0.1"))
@@ -133,7 +137,8 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 		o.Needs = []object.Need{d.fingerprint("/fingerprint")}
 		unit = d.add(o, spec.Certificate{
 			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType, ACME: d.acme(), AccountDir: path.Join(stateDir, "acme"),
-			CertPath: cert, KeyPath: key, Mode: 0o600, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Webroot: webroot, Leaked: d.machine.Leaked,
+			CertPath: cert, KeyPath: key, Mode: 0o600, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Webroot: webroot,
+			Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked,
 			Reload: []string{"systemctl", "try-reload-or-restart", nginxUnit}, Served: "127.0.0.1:443",
 		}, append(base, unit, d.caReady())...)
 	}
@@ -155,7 +160,7 @@ func (d *derivation) sites(c *Container) []spec.NginxSite {
 		site := spec.NginxSite{Name: name}
 		if _, ok := slices.BinarySearch(routed, name); ok {
 			at := d.house.proxy.Network.Address.Addr()
-			site.Upstream, site.Challenge = hostPort(at, 443), hostPort(at, 80)
+			site.Upstream, site.Challenge, site.Cover = hostPort(at, 443), hostPort(at, 80), hostPort(at, spec.CoverPort)
 		}
 		for _, x := range wanted[name] {
 			if site.Challenge != "" {
@@ -194,10 +199,12 @@ func (d *derivation) wanted(but *Container) map[string][]asking {
 // proxy adds Traefik.
 func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	user := d.add(in(c, spec.KindUser, "user", traefikUser), spec.User{Name: traefikUser, UID: traefikUID, Home: proxyDir}, early...)
+	cover := d.file(c, "/etc/systemd/system/"+coverUnit, coverUnitText, 0o644, early)
 	program := d.blob(c, "traefik", traefikProgram, early)
 	s := spec.Traefik{
 		Part: spec.TraefikConfig, Dir: "/etc/traefik", Storage: proxyDir + "/acme.json", User: traefikUser, ACME: d.acme(), Lifetime: d.lifetime(), Challenge: spec.HTTP01,
-		Routes: d.traefikRoutes(), OwnName: d.house.ownName(),
+		Routes: d.traefikRoutes(), OwnName: d.house.ownName(), Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed,
+		Cover: coverUnit,
 	}
 	files := in(c, spec.KindTraefik, "traefik", s.Part)
 	files.Needs = []object.Need{d.fingerprint("/fingerprint")}
@@ -213,7 +220,7 @@ func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	s.Part = spec.TraefikCertificates
 	served := in(c, spec.KindTraefik, "traefik", s.Part)
 	served.Needs = []object.Need{d.fingerprint("/fingerprint")}
-	d.add(served, s, unit.Address)
+	d.add(served, s, unit.Address, cover)
 }
 
 // reaches is what must be true for challenges for Traefik's names to reach it.
@@ -252,20 +259,34 @@ func (d *derivation) trustHost() {
 	}
 	o := on(c, spec.KindHostTrust, "trust")
 	o.Needs = []object.Need{d.fingerprint("/fingerprint")}
-	d.add(o, spec.Trust{Name: trustName, Server: "https://" + hostPort(c.Network.Address.Addr(), caPort)}, d.caReady())
+	d.add(o, d.rootTrust("https://"+hostPort(c.Network.Address.Addr(), caPort)), d.caReady())
 }
 
-// kept is an object as the daemon keeps it: what was consented to once, and what the hypervisor alone knows, is not in it.
+// rootTrust is the root in a store, and while another takes its place both.
+func (d *derivation) rootTrust(server string) spec.Trust {
+	return spec.Trust{Name: trustName, Server: server, Both: d.machine.Pins.Both(), Gone: d.machine.Pins.Gone}
+}
+
+// kept is an object as the daemon keeps it: what was consented to once, and what the hypervisor alone sees to, is not in it.
 func (d *derivation) kept(o object.Object) object.Object {
-	if o.Address.Kind() != spec.KindStepCA {
-		return o
+	switch o.Address.Kind() {
+	case spec.KindTrust:
+		s := d.rootTrust(d.caURL())
+		s.Gone = ""
+		return withSpec(o, s)
+	case spec.KindStepCA:
+		s := d.stepCA(d.house.ca)
+		s.Pinned, s.NewRoot, s.MakeNext, s.Gone, s.Import = "", false, false, "", ""
+		o = withSpec(o, s)
+		o.Needs = append(slices.Clone(o.Needs), d.fingerprint("/pinned"))
 	}
-	s := d.stepCA(d.house.ca)
-	s.Pinned, s.NewRoot, s.Import = "", false, ""
+	return o
+}
+
+func withSpec(o object.Object, s any) object.Object {
 	if raw, err := json.Marshal(s); err == nil {
 		o.Spec = raw
 	}
-	o.Needs = append(slices.Clone(o.Needs), d.fingerprint("/pinned"))
 	return o
 }
 

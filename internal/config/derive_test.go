@@ -120,7 +120,7 @@ func TestDeriveAgentIsStable(t *testing.T) {
 	cfg := homelab(t)
 	before, _ := Derive(cfg, machine)
 	m := machine
-	m.Pinned, m.NewRoot = strings.Repeat("e", 64), true
+	m.Pins.Root, m.NewRoot = strings.Repeat("e", 64), true
 	after, _ := Derive(cfg, m)
 	for _, a := range []object.Address{"agent/101", "agent/102", "agent/103", "unit/103/step-ca.service"} {
 		x, _ := object.Find(before, a)
@@ -200,5 +200,41 @@ func TestMissingPoolIsTold(t *testing.T) {
 	here.Pools = map[string]string{"homelab": "dir"}
 	if n := count(here); n != 0 {
 		t.Errorf("the pool is here, yet told %d times", n)
+	}
+}
+
+func TestVolumesOnDatasets(t *testing.T) {
+	cfg := homelab(t)
+	c := cfg.Containers[0]
+	c.Volumes = []*Volume{{Name: "a", Pool: "tank", SizeGB: 1, MountPoint: "/a"}, {Name: "b", Pool: "quickOS-certs", MountPoint: "/b"},
+		{Name: "c", Pool: "nowhere", MountPoint: "/c"}, {Name: "d", Pool: "/mnt/fast", MountPoint: "/d"}}
+	cfg.Hypervisor.ZFS.Datasets = []*Dataset{{Pool: "quickOS", Name: "certs"}}
+	if got := Datasets(cfg); !slices.Equal(got["quickOS-certs"], []string{"quickOS-certs", "quickOS/certs"}) || !slices.Equal(got["tank"], []string{"tank"}) {
+		t.Errorf("datasets to look for: %v", got)
+	}
+	m := machine
+	m.Pools = map[string]string{"tank": "zfs", "quickOS-certs": "zfs", "/mnt/fast": "btrfs"}
+	m.Datasets = map[string]string{"tank": "tank", "quickOS-certs": "quickOS/certs"}
+	objects, diags := Derive(cfg, m)
+	for name, want := range map[string][2]string{"a": {"zfs", "tank"}, "b": {"zfs", "quickOS/certs"}, "c": {"dir", "nowhere"}, "d": {"btrfs", "/mnt/fast"}} {
+		address := object.NewAddress(spec.KindVolume, c.ID, name)
+		o, _ := object.Find(objects, address)
+		if v := get[spec.Volume](t, objects, address); o.Provider != want[0] || v.Pool != want[1] {
+			t.Errorf("volume %s: %s on %s", name, o.Provider, v.Pool)
+		}
+	}
+	if v := get[spec.Volume](t, objects, object.NewAddress(spec.KindVolume, c.ID, "d")); v.Path != "/mnt/fast/"+c.ID+"/d" {
+		t.Errorf("a volume in a path: %s", v.Path)
+	}
+	told := 0
+	for _, d := range diags {
+		if strings.Contains(d.Summary, "pool nowhere is not on this machine") {
+			told++
+		} else if strings.Contains(d.Summary, "pool tank") {
+			t.Errorf("told of a pool that is here: %s", d.Summary)
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times of a pool that is not here", told)
 	}
 }

@@ -1,6 +1,10 @@
 package config
 
-import "github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+import (
+	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+)
 
 // Machine is what the configuration has to know of the machine it is for. It was observed before, so that this package
 // stays pure.
@@ -10,11 +14,13 @@ type Machine struct {
 	Cache     string              // kept between roots; may be empty
 	Backend   string              // provider of volumes whose pool does not exist here: dir or btrfs
 	Pools     map[string]string   // pools that exist here, with their provider
+	Datasets  map[string]string   // of those pools that are ZFS, the dataset that each is
 	Present   map[string]bool     // paths of Wanted that exist here
 	Binary    Artifact            // phoenix itself, as it goes into containers
 	Artifacts map[string]Artifact // by name: step-ca, traefik
 	Scripts   map[string]Artifact // by file name: the users' own application scripts that were found
-	Pinned    string              // fingerprint of the root that was pinned here; empty: none yet
+	Pins      spec.Pins           // the root that was pinned here, and the one that takes its place; empty: none yet
+	Exposed   time.Time           // keys and certificates that were made before count as known to others; zero: none do
 	TrustHost bool                // the root goes into the hypervisor's own store too
 	Proxmox   *spec.Proxmox       // where a Proxmox host keeps its containers; nil: this is none, or another runtime is used
 	Storages  []Storage           // of Proxmox, in the order of its file
@@ -23,6 +29,10 @@ type Machine struct {
 	Leaked    []string            // digests of keys that others could read (spec.Certificate.Leaked)
 	Gone      []string            // folders that were shared, and are mounted in no container any more
 	Import    string              // folder inside the CA's container that holds the files of a CA that was there before; empty: none
+	Filters   bool                // Proxmox's firewall is on for the cluster
+	FilterOn  bool                // it is put on where that is needed
+	Prune     bool                // firewall rules that somebody else wrote go
+	MakeNext  bool                // another root is wanted beside the pinned one, to take its place
 }
 
 // Artifact is a file on the hypervisor that goes into a container.

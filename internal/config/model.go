@@ -104,7 +104,7 @@ type Container struct {
 	Ports             Kept            `json:"ports" kept:"containers have addresses of their own"`
 	Engine            Kept            `json:"vllm_engine_config" kept:"read by the application's own script"`
 	TriggerSync       Kept            `json:"trigger_sync_on_completion" kept:"routes are derived, there is nothing to sync"`
-	Firewall          Kept            `json:"firewall" kept:"phoenix does not set the firewall yet"`
+	Firewall          Firewall        `json:"firewall"`
 	HealthCheck       Probe           `json:"health_check"` // besides the checks that are derived
 	Tests             Kept            `json:"tests" kept:"health checks are derived"`
 	BootstrapCA       Kept            `json:"bootstrap_ca_url" kept:"the address of the CA is derived"`

@@ -27,7 +27,7 @@ type Hypervisor struct {
 	NvidiaDriver  Kept            `json:"nvidia_driver" kept:"GPUs are left to their feature scripts"`
 	Behavior      Kept            `json:"behavior" kept:"phoenix goes on where it was stopped"`
 	SharedVolumes []*SharedVolume `json:"shared_volumes" keyed:"Name"` // for the audit only: phoenix shares nothing
-	Firewall      Kept            `json:"firewall" kept:"phoenix does not set the firewall yet"`
+	Firewall      Kept            `json:"firewall" kept:"each container has rules of its own; those of the hypervisor are left as they are"`
 	Portainer     Kept            `json:"portainer_api" kept:"Portainer is not set up by phoenix"`
 	VMDefaults    Kept            `json:"vm_defaults" kept:"virtual machines are not phoenix's"`
 	DNS           DNSServer       `json:"dns_server"`
@@ -164,10 +164,10 @@ type SharedVolume struct {
 	Mounts   []*SharedMountedAt `json:"mounts" keyed:"Container"`
 
 	// A firewall stands among the shared volumes of some files. It is known there, so that it is not taken for a volume.
-	Enabled  Kept `json:"enabled" kept:"phoenix does not set the firewall yet"`
-	Input    Kept `json:"default_input_policy" kept:"phoenix does not set the firewall yet"`
-	Output   Kept `json:"default_output_policy" kept:"phoenix does not set the firewall yet"`
-	AllRules Kept `json:"global_firewall_rules" kept:"phoenix does not set the firewall yet"`
+	Enabled  Kept `json:"enabled" kept:"each container has rules of its own; those of the hypervisor are left as they are"`
+	Input    Kept `json:"default_input_policy" kept:"each container has rules of its own; those of the hypervisor are left as they are"`
+	Output   Kept `json:"default_output_policy" kept:"each container has rules of its own; those of the hypervisor are left as they are"`
+	AllRules Kept `json:"global_firewall_rules" kept:"each container has rules of its own; those of the hypervisor are left as they are"`
 }
 
 // SharedMountedAt is one container that a shared volume was mounted in.

@@ -10,6 +10,7 @@ import (
 type Storage struct {
 	ID, Type string
 	Path     string   // of one that is a folder; empty: it is none
+	Pool     string   // of one on ZFS: the dataset
 	Content  []string // what it takes: rootdir are containers, vztmpl archives
 }
 
@@ -37,6 +38,8 @@ func ParseStorages(text, node string) []Storage {
 			switch value := strings.Join(f[1:], " "); f[0] {
 			case "path":
 				s.Path = path.Clean(value)
+			case "pool":
+				s.Pool = value
 			case "content":
 				s.Content = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
 			case "disable":

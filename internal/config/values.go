@@ -23,6 +23,8 @@ var wants = map[reflect.Type]string{
 	reflect.TypeFor[Words]():         "a list of words, or one string",
 	reflect.TypeFor[Argv]():          "a list of words, or one string",
 	reflect.TypeFor[Probe]():         "an object with a command",
+	reflect.TypeFor[Switch]():        "true or false",
+	reflect.TypeFor[Number]():        "a string",
 }
 
 // UnmarshalText implements encoding.TextUnmarshaler: six octets with : or -, and no group address.

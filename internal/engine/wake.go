@@ -35,11 +35,13 @@ const (
 type Wake struct {
 	files     int                         // inotify
 	links     int                         // rtnetlink(7)
+	filters   int                         // nfnetlink: nftables; -1 until somebody rests on it
 	cancelled int                         // eventfd(2)
 	watched   map[string]int32            // folder or file -> watch descriptor
 	names     map[int32]map[string]owners // watch descriptor -> name in the folder ("" is the thing itself) -> who rests on it
 	processes map[handle]process          // their pidfd, or their list of mounts
 	onLinks   owners
+	onFilters owners
 }
 
 type owners []object.Address
@@ -73,7 +75,7 @@ func (h handle) events() int16 {
 
 // NewWake opens what is needed; Close gives it back.
 func NewWake() (*Wake, error) {
-	w := &Wake{watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[handle]process{}}
+	w := &Wake{filters: -1, watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[handle]process{}}
 	var err error
 	if w.files, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
@@ -81,18 +83,18 @@ func NewWake() (*Wake, error) {
 	if w.cancelled, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	if w.links, err = linkSocket(); err != nil {
+	if w.links, err = netlink(unix.NETLINK_ROUTE, unix.RTMGRP_LINK|unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-func linkSocket() (int, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+// netlink opens a socket that becomes readable with what these groups tell.
+func netlink(family int, groups uint32) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, family)
 	if err != nil {
 		return -1, fmt.Errorf("netlink: %w", err)
 	}
-	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR)
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		return -1, errors.Join(fmt.Errorf("netlink: %w", err), unix.Close(fd))
 	}
@@ -102,6 +104,9 @@ func linkSocket() (int, error) {
 // Close gives everything back.
 func (w *Wake) Close() error {
 	errs := []error{unix.Close(w.files), unix.Close(w.links), unix.Close(w.cancelled)}
+	if w.filters >= 0 {
+		errs = append(errs, unix.Close(w.filters))
+	}
 	for _, p := range w.processes {
 		errs = append(errs, unix.Close(p.fd))
 	}
@@ -112,7 +117,7 @@ func (w *Wake) Close() error {
 // last look and now is not told by Wait, so that one more look is due.
 func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err error) {
 	known := maps.Clone(w.watched)
-	w.names, w.onLinks = map[int32]map[string]owners{}, nil
+	w.names, w.onLinks, w.onFilters = map[int32]map[string]owners{}, nil, nil
 	used, alive := map[string]bool{}, map[handle]owners{}
 	var errs []error
 	for a, watch := range watches {
@@ -128,14 +133,20 @@ func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err
 		if watch.Links {
 			w.onLinks = append(w.onLinks, a)
 		}
+		if watch.Filters {
+			w.onFilters = append(w.onFilters, a)
+		}
 	}
+	fresh, err := w.watchFilters()
+	errs = append(errs, err)
 	for path, wd := range w.watched {
 		if !used[path] {
 			_, _ = unix.InotifyRmWatch(w.files, uint32(wd)) // gone with the folder, where that is gone
 			delete(w.watched, path)
 		}
 	}
-	fresh, err := w.watchProcesses(alive)
+	began, err := w.watchProcesses(alive)
+	fresh = fresh || began
 	for path, wd := range w.watched {
 		old, was := known[path]
 		fresh = fresh || !was || old != wd
@@ -171,6 +182,15 @@ func (w *Wake) add(path, name string, a object.Address, used map[string]bool) er
 	}
 	w.names[int32(wd)][name] = append(w.names[int32(wd)][name], a)
 	return nil
+}
+
+// watchFilters listens to nftables once somebody rests on it. In a container nobody does, and nobody there may.
+func (w *Wake) watchFilters() (added bool, err error) {
+	if len(w.onFilters) == 0 || w.filters >= 0 {
+		return false, nil
+	}
+	w.filters, err = netlink(unix.NETLINK_NETFILTER, 1<<(unix.NFNLGRP_NFTABLES-1))
+	return err == nil, err
 }
 
 func (w *Wake) watchProcesses(alive map[handle]owners) (added bool, err error) {
@@ -225,7 +245,8 @@ func (w *Wake) Wait(ctx context.Context, limit time.Duration) ([]object.Address,
 
 // poll waits for one change that somebody rests on, or for wait; after a change it takes what comes within settle.
 func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
-	fds := []unix.PollFd{{Fd: int32(w.cancelled), Events: unix.POLLIN}, {Fd: int32(w.files), Events: unix.POLLIN}, {Fd: int32(w.links), Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(w.cancelled), Events: unix.POLLIN}, {Fd: int32(w.files), Events: unix.POLLIN}, {Fd: int32(w.links), Events: unix.POLLIN},
+		{Fd: int32(w.filters), Events: unix.POLLIN}}
 	var woken []object.Address
 	var handles []handle
 	for h, p := range w.processes {
@@ -255,8 +276,12 @@ func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
 		drain(w.links)
 		woken = append(woken, w.onLinks...)
 	}
+	if fds[3].Revents != 0 {
+		drain(w.filters)
+		woken = append(woken, w.onFilters...)
+	}
 	for i, h := range handles {
-		if fds[3+i].Revents != 0 {
+		if fds[4+i].Revents != 0 {
 			woken = append(woken, w.changed(h)...)
 		}
 	}

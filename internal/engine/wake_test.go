@@ -5,9 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
@@ -106,5 +109,38 @@ func TestWakeEnds(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	if woken, err := w.Wait(ctx, time.Minute); err != nil || woken != nil {
 		t.Errorf("cancelled: %v, %v", woken, err)
+	}
+}
+
+// A change of nftables wakes who rests on it, whoever made it; looking wakes nobody.
+func TestWakeFilters(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil || os.Geteuid() != 0 {
+		t.Skip("needs root and nft")
+	}
+	runtime.LockOSThread() // never unlocked: the thread ends with its namespace
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skip("no network namespace: ", err)
+	}
+	w, err := NewWake()
+	must(t, err)
+	defer w.Close()
+	watches := map[object.Address]provider.Watch{"thing/filter": {Filters: true}, "thing/links": {Links: true}}
+	for again := range 2 {
+		added, err := w.Watch(watches)
+		must(t, err)
+		if added != (again == 0) {
+			t.Errorf("call %d: added %t", again+1, added)
+		}
+	}
+	for _, c := range []struct {
+		args string
+		who  []object.Address
+	}{
+		{"add table bridge phxwake", []object.Address{"thing/filter"}}, {"list ruleset", nil}, {"flush ruleset", []object.Address{"thing/filter"}},
+	} {
+		must(t, exec.Command("nft", c.args).Run())
+		if woken, err := w.Wait(context.Background(), 200*time.Millisecond); err != nil || !slices.Equal(woken, c.who) {
+			t.Errorf("nft %s: woke %v, %v", c.args, woken, err)
+		}
 	}
 }

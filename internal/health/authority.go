@@ -25,7 +25,7 @@ type caParams struct {
 
 // runPin looks at the file that everything else is measured by.
 func runPin(_ context.Context, h host.Host, c Check, p spec.Pin) Result {
-	fp, err := readPin(h, p.Path)
+	pins, err := readPin(h, p.Path)
 	if err != nil {
 		return c.fail("the root's fingerprint is not pinned", err.Error(), "phoenix create "+c.container()+"; if the CA existed before, restore "+p.Path+" from a backup")
 	}
@@ -36,7 +36,7 @@ func runPin(_ context.Context, h host.Host, c Check, p spec.Pin) Result {
 	if m.UID != 0 || m.Mode.Perm()&0o022 != 0 || !m.Mode.IsRegular() {
 		return c.fail("others than root can change the pin", p.Path+" is "+seen(m), "chown root:root "+p.Path+" && chmod 0644 "+p.Path+"; then compare it with: phoenix ca show")
 	}
-	return c.pass("the root's fingerprint is pinned", fp)
+	return c.pass("the root's fingerprint is pinned", strings.Join(strings.Fields(pins.String()), " "))
 }
 
 // runRoot compares the roots that the CA hands out with the pinned one. Nothing is believed for it: a fingerprint cannot be faked.

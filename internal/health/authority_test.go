@@ -2,6 +2,7 @@ package health
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,7 +118,7 @@ func authorityCases() []runCase {
 	return []runCase{
 		{kindPin, "pinned", pinFile(print64+"\n", 0o644, 0), Pass, print64},
 		{kindPin, "empty", pinFile("\n", 0o644, 0), Fail, "no SHA-256"},
-		{kindPin, "two", pinFile(print64+"\n"+print64[2:]+"ff\n", 0o644, 0), Fail, "more than one"},
+		{kindPin, "two", pinFile(print64+"\n"+strings.Repeat("5a", 32)+"\n", 0o644, 0), Fail, "another of its kind"},
 		{kindPin, "writable", pinFile(print64, 0o666, 0), Fail, "0666"},
 		{kindPin, "foreign", pinFile(print64, 0o600, 1000), Fail, "1000:0"},
 		{kindPin, "absent", func(*testing.T, *fakeHost) any { return spec.Pin{Path: "/pins/103"} }, Fail, "does not exist"},

@@ -27,6 +27,7 @@ type model struct {
 	containers map[string]spec.Container
 	running    map[string]spec.Running
 	authority  map[string]spec.StepCA // by container
+	firewalls  map[string]spec.Firewall
 	sites      []gatewaySite
 	drafts     []*draft
 }
@@ -75,6 +76,8 @@ func derivers() map[string]func(*model, object.Object) {
 		spec.KindNginx:       each((*model).nginx),
 		spec.KindTraefik:     each((*model).traefik),
 		spec.KindAgent:       (*model).agent,
+		spec.KindFirewall:    each((*model).firewall),
+		spec.KindNode:        each((*model).node),
 
 		spec.KindTemplate: nil, // used only while a container is made
 		spec.KindSnapshot: nil, // a state that was, not one that is
@@ -103,6 +106,7 @@ func newModel(objects []object.Object) *model {
 	m := &model{
 		byAddress:  map[object.Address]object.Object{},
 		containers: map[string]spec.Container{}, running: map[string]spec.Running{}, authority: map[string]spec.StepCA{},
+		firewalls: map[string]spec.Firewall{},
 	}
 	for _, o := range objects {
 		if _, twice := m.byAddress[o.Address]; !twice {
@@ -115,6 +119,7 @@ func newModel(objects []object.Object) *model {
 		keep(m.containers, spec.KindContainer, o)
 		keep(m.running, spec.KindRunning, o)
 		keep(m.authority, spec.KindStepCA, o)
+		keep(m.firewalls, spec.KindFirewall, o)
 	}
 	for _, o := range m.objects {
 		m.collectSites(o)

@@ -162,6 +162,7 @@ func (m *model) nginx(o object.Object, _ spec.Nginx) {
 
 func (m *model) route(s gatewaySite, on, dial string, root anchor) *draft {
 	p := routeParams{Gateway: endpoint{Dial: dial, Name: s.Name}, Anchor: root, Backend: m.backendOf(s)}
+	p.Apart = on != "" && m.apart(p.Backend)
 	d := m.add(kindRoute, s.gateway, on, p).of(s.Name)
 	d.via = append(d.via, s.gateway.Address.Scope())
 	if s.proxy != "" {

@@ -82,8 +82,17 @@ func homelab() []object.Object {
 		needsPin(testObject("certificate/201/unused.test", spec.Certificate{CommonName: "unused.test", DNSNames: []string{"unused.test"}, ACME: acme, CertPath: "/d", KeyPath: "/e"})),
 		needsPin(testObject("traefik/102/config", proxy(spec.TraefikConfig, acme))),
 		testObject("unit/102/traefik.service", spec.Unit{Name: "traefik.service"}, "traefik/102/config"),
+		testObject("node/firewall", spec.NodeFirewall{}),
+		testObject("firewall/103", letting("103", "10.0.0.10", "9000", "10.0.0.101,10.0.0.102,10.0.0.201")),
+		testObject("firewall/101", letting("101", "10.0.0.101", "80,443", "")),
+		testObject("firewall/201", letting("201", "10.0.0.201", "8000", "10.0.0.102")),
 		needsPin(testObject("traefik/102/certificates", proxy(spec.TraefikCertificates, acme), "unit/102/traefik.service")),
 	)
+}
+
+// letting is a firewall that lets in to ports from some addresses.
+func letting(id, address, ports, from string) spec.Firewall {
+	return spec.Firewall{ID: id, Port: "v" + id, Bridge: "vmbr0", Address: address, Rules: []spec.Rule{{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: ports, Source: from}}}
 }
 
 func gateway(part string) spec.Nginx {
@@ -329,7 +338,7 @@ func TestRouteToNowhere(t *testing.T) {
 // TestResolve: a fact reaches every check that needs it, the list given is left as it was, and what is not known stays open.
 func TestResolve(t *testing.T) {
 	h := newHost(t)
-	h.put("/pins/103", 0o644, 0, 0, "# phoenix\n"+strings.ToUpper(print64)+"  root\n")
+	h.put("/pins/103", 0o644, 0, 0, print64+"\nnext "+strings.Repeat("5a", 32)+"\n")
 	objects := homelab()
 	facts := ReadPins(h, objects)
 	if facts["pin/103"]["fingerprint"] != print64 {

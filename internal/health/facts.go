@@ -2,7 +2,6 @@ package health
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -44,36 +43,38 @@ func ReadPins(h host.Host, objects []object.Object) Facts {
 		if err != nil {
 			continue
 		}
-		if fp, err := readPin(h, p.Path); err == nil {
-			facts[o.Address] = map[string]string{fingerprintField: fp}
+		if pins, err := readPin(h, p.Path); err == nil {
+			facts[o.Address] = map[string]string{fingerprintField: pins.Root}
 		}
 	}
 	return facts
 }
 
-const fingerprintField = "fingerprint"
-
-// readPin finds the fingerprint in a pin file: the one word of 64 hex digits.
-func readPin(h host.Host, path string) (string, error) {
-	b, err := h.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	words := strings.FieldsFunc(strings.ToLower(string(b)), func(r rune) bool { return !isWord(r) })
-	found := ""
-	for _, w := range words {
-		if len(w) != 64 || strings.Trim(w, "0123456789abcdef") != "" || w == found {
+// ReadPinFiles reads what the pin files on the hypervisor h say, by the CA's container. Those that say nothing are left out.
+func ReadPinFiles(h host.Host, objects []object.Object) map[string]spec.Pins {
+	out := map[string]spec.Pins{}
+	for _, o := range objects {
+		p, err := decode[spec.Pin](o.Spec)
+		if o.Address.Kind() != spec.KindPin || err != nil {
 			continue
 		}
-		if found != "" {
-			return "", fmt.Errorf("%s holds more than one fingerprint", path)
+		if pins, err := readPin(h, p.Path); err == nil {
+			out[o.Address.Scope()] = pins
 		}
-		found = w
 	}
-	if found == "" {
-		return "", fmt.Errorf("%s holds no SHA-256 fingerprint", path)
-	}
-	return found, nil
+	return out
 }
 
-func isWord(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' }
+const fingerprintField = "fingerprint"
+
+func readPin(h host.Host, path string) (spec.Pins, error) {
+	b, err := h.ReadFile(path)
+	if err != nil {
+		return spec.Pins{}, err
+	}
+	pins, err := spec.ParsePins(string(b))
+	if err != nil {
+		return spec.Pins{}, fmt.Errorf("%s holds no SHA-256 fingerprint: %w", path, err)
+	}
+	return pins, nil
+}

@@ -35,6 +35,7 @@ type fakeHost struct {
 	t     *testing.T
 	files map[string]fakeFile
 	runs  map[string]fakeRun // by argv, joined
+	walls []string           // answers to attempts to connect, one each, the last one for good; none: dials says
 	dials map[string]string  // network and address as asked for -> real address; what is not in it refuses
 	users map[string]host.Owner
 	clock func() time.Time
@@ -115,6 +116,9 @@ func (h *fakeHost) Lookup(user, group string) (host.Owner, error) {
 }
 
 func (h *fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if len(h.walls) > 0 {
+		return h.wall(ctx)
+	}
 	real, ok := h.dials[network+" "+address]
 	if !ok {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
@@ -155,7 +159,7 @@ func (rc runCase) run(t *testing.T) {
 // TestRun runs every case, and makes sure that every kind of check is seen to pass and to fail.
 func TestRun(t *testing.T) {
 	seen := map[string]map[Status]bool{}
-	cases := slices.Concat(containerCases(), networkCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases())
+	cases := slices.Concat(containerCases(), networkCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases(), firewallCases())
 	for _, rc := range cases {
 		if seen[rc.kind] == nil {
 			seen[rc.kind] = map[Status]bool{}

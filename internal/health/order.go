@@ -31,6 +31,7 @@ func required() []edge {
 		{"PHX-CERT-004", "PHX-CERT-001", sameObject},
 		{"PHX-CERT-005", "PHX-CERT-001", sameObject},
 		{"PHX-VOL-003", "PHX-VOL-001", sameObject},
+		{"PHX-FW-002", "PHX-FW-003", always},
 	}
 }
 
@@ -49,6 +50,10 @@ func likely() []edge {
 		{"PHX-CA-001", "PHX-DNS-001", sameHost},
 		{"PHX-CA-001", "PHX-CLOCK-001", sameHost},
 		{"PHX-CA-001", "PHX-CA-001", awayFromHome},
+		{"PHX-CA-001", "PHX-FW-001", theirs},
+		{"PHX-CLOCK-001", "PHX-FW-001", theirs},
+		{"PHX-ROUTE-001", "PHX-FW-001", theirs},
+		{"PHX-ROUTE-002", "PHX-FW-001", theirs},
 		{"PHX-CA-002", "PHX-CA-001", sameHost},
 		{"PHX-CA-002", "PHX-CA-002", awayFromHome},
 		{"PHX-CA-002", "PHX-TRUST-001", client},
@@ -172,6 +177,11 @@ func sameBackend(_ *model, d, first *draft) bool {
 	q, err2 := decode[backendParams](first.Params)
 	return err == nil && err2 == nil && q.URL != "" && p.Backend == q.URL
 }
+
+// theirs: first tries a door of a container that d goes through.
+func theirs(_ *model, d, first *draft) bool { return slices.Contains(d.via, first.Object.Scope()) }
+
+func always(*model, *draft, *draft) bool { return true }
 
 // sameBridge: first is the bridge that d's resolver is on.
 func sameBridge(_ *model, d, first *draft) bool { return first.Object.Scope() == d.Object.Scope() }

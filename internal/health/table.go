@@ -52,6 +52,9 @@ const (
 	kindCommand       = "command"
 	kindBackend       = "backend"
 	kindRoute         = "route"
+	kindSwitch        = "firewall-switch"
+	kindFlowOpen      = "flow-open"
+	kindFlowClosed    = "flow-closed"
 )
 
 // table has every kind of check, in the order in which a report shows them.
@@ -68,6 +71,9 @@ func table() []entry {
 		{kindDaemon, "PHX-CT-002", with(runDaemon)},
 		{kindRound, "PHX-CT-005", with(runRound)},
 		{kindNames, "PHX-DNS-001", with(runNames)},
+		{kindSwitch, "PHX-FW-003", with(runSwitch)},
+		{kindFlowOpen, "PHX-FW-001", with(runFlowOpen)},
+		{kindFlowClosed, "PHX-FW-002", with(runFlowClosed)},
 		{kindVolumeOwner, "PHX-VOL-001", with(runVolumeOwner)},
 		{kindVolumeParents, "PHX-VOL-002", with(runVolumeParents)},
 		{kindVolumeMount, "PHX-VOL-003", with(runVolumeMount)},

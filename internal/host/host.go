@@ -4,10 +4,12 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 )
@@ -19,6 +21,7 @@ type Command struct {
 	Dir     string        // working folder; empty: /
 	Stdin   []byte        // secrets go here, never into Argv
 	Mutates bool          // changes the system; observing commands leave it false
+	Shared  bool          // observes what several may ask for at once, with the same Argv and nothing else: run once for all of them
 	Aside   bool          // writes where the next run begins anew: it is told to end when phoenix is killed
 	Limit   time.Duration // 0: two minutes. At its end SIGTERM to it and what it started, 5 s later SIGKILL
 }
@@ -109,6 +112,12 @@ func (e *RunError) Error() string {
 
 // Unwrap gives the cause.
 func (e *RunError) Unwrap() error { return e.Cause }
+
+// Missing tells whether a command could not be run because its program is not there.
+func Missing(err error) bool {
+	var failed *RunError
+	return errors.As(err, &failed) && errors.Is(failed.Cause, exec.ErrNotFound)
+}
 
 // Misread is a command that ended well and whose output makes no sense, for the reason given.
 func Misread(argv []string, r Result, why error) error {

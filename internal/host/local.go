@@ -38,12 +38,21 @@ type Local struct {
 	Blob func(ctx context.Context, sha256 string) (io.ReadCloser, error)
 	// Grace is the time between SIGTERM and SIGKILL for a command that is over its limit; 0: 5 s.
 	Grace time.Duration
+
+	shares shares
 }
 
 var _ Host = (*Local)(nil)
 
 // Run implements Host.
 func (l *Local) Run(ctx context.Context, c Command) (Result, error) {
+	if c.Shared && !c.Mutates {
+		return l.shares.run(ctx, c, l.run)
+	}
+	return l.run(ctx, c)
+}
+
+func (l *Local) run(ctx context.Context, c Command) (Result, error) {
 	limit := c.Limit
 	if limit == 0 {
 		limit = runLimit

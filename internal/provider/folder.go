@@ -22,7 +22,8 @@ const folderMark = "trusted.phoenix.address"
 // closedParent lets a container's root through to its own volumes and shows nobody a list of them.
 const closedParent = 0o710
 
-// Folder is what was seen of a volume that is a folder on the hypervisor: a plain directory or a Btrfs subvolume. Ids are the host's.
+// Folder is what was seen of a volume that is a folder on the hypervisor: a plain directory, a Btrfs subvolume or where a ZFS
+// dataset is mounted. Ids are the host's.
 type Folder struct {
 	Path       string    `json:"path"`
 	Address    string    `json:"address"` // from its mark; empty: unmarked
@@ -49,8 +50,28 @@ func DecodeFolder(raw []byte) (spec.Volume, diag.List) {
 	return v, diags
 }
 
-// ObserveFolder looks at a volume; nil: there is none. A folder that is marked as another's is a permanent error.
+// ObserveFolder looks at a volume and at its mark; nil: there is none. A folder that is marked as another's is a permanent error.
 func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, error) {
+	f, err := SeeFolder(h, v)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	if err := f.readMark(ctx, h); err != nil {
+		return nil, err
+	}
+	want := FolderAddress(v)
+	if pool, away := strings.CutPrefix(f.Address, want+" on "); away {
+		return nil, PermanentHint(fmt.Errorf("%s is where %s is mounted, which is not here now", v.Path, pool),
+			"zpool import; to begin anew without it: rmdir "+v.Path)
+	}
+	if f.Address != "" && f.Address != want {
+		return nil, PermanentHint(fmt.Errorf("%s belongs to %s, not to %s", v.Path, f.Address, want), "give each volume its own path")
+	}
+	return f, nil
+}
+
+// SeeFolder looks at a volume without its mark; nil: there is none.
+func SeeFolder(h host.Host, v spec.Volume) (*Folder, error) {
 	m, err := h.Lstat(v.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -62,12 +83,6 @@ func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, er
 		return nil, PermanentHint(fmt.Errorf("%s is not a folder", v.Path), "move it away; phoenix does not remove what it did not make")
 	}
 	f := &Folder{Path: v.Path, UID: m.UID, GID: m.GID, Mode: spec.ModeOf(m.Mode), Subvolume: m.Inode == firstInode}
-	if err := f.readMark(ctx, h); err != nil {
-		return nil, err
-	}
-	if want := folderAddress(v); f.Address != "" && f.Address != want {
-		return nil, PermanentHint(fmt.Errorf("%s belongs to %s, not to %s", v.Path, f.Address, want), "give each volume its own path")
-	}
 	p, err := h.Lstat(filepath.Dir(v.Path))
 	f.Parent = parentText(spec.ModeOf(p.Mode), host.Owner{UID: p.UID, GID: p.GID})
 	return f, err
@@ -76,7 +91,8 @@ func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, er
 // firstInode is the inode of every Btrfs subvolume's top (BTRFS_FIRST_FREE_OBJECTID).
 const firstInode = 256
 
-func folderAddress(v spec.Volume) string {
+// FolderAddress is the address that a volume's mark has.
+func FolderAddress(v spec.Volume) string {
 	return string(object.NewAddress(spec.KindVolume, v.Container, v.Name))
 }
 
@@ -120,7 +136,7 @@ func DiffFolder(want spec.Volume, have *Folder) plan.Delta {
 	d.Compare("gid", strconv.Itoa(have.GID), strconv.Itoa(owner.GID))
 	d.Compare("mode", fmt.Sprintf("%04o", have.Mode), fmt.Sprintf("%04o", want.Mode))
 	if !have.Unmarkable {
-		d.Compare("address", have.Address, folderAddress(want))
+		d.Compare("address", have.Address, FolderAddress(want))
 	}
 	if ownParent(want) {
 		d.Compare("parent", have.Parent, parentText(closedParent, parentOwner(want)))
@@ -131,7 +147,7 @@ func DiffFolder(want spec.Volume, have *Folder) plan.Delta {
 // ApplyFolder makes the delta go away; what is in the folder stays as it is. create makes the folder itself, closed (0700).
 func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, create func() error) error {
 	if d.Action == plan.Create {
-		if err := makeParent(h, v); err != nil {
+		if err := MakeParent(h, v); err != nil {
 			return err
 		}
 		if err := create(); err != nil {
@@ -143,6 +159,23 @@ func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, 
 		return err
 	}
 	d = DiffFolder(v, have)
+	if err := OwnFolder(h, v, d); err != nil {
+		return err
+	}
+	if d.Has("address") {
+		err = MarkFolder(ctx, h, v.Path, FolderAddress(v))
+	}
+	return err
+}
+
+// MarkFolder writes a folder's mark.
+func MarkFolder(ctx context.Context, h host.Host, path, mark string) error {
+	_, err := h.Run(ctx, host.Command{Argv: []string{"setfattr", "-n", folderMark, "-v", mark, "--", path}, Mutates: true})
+	return err
+}
+
+// OwnFolder sets what the delta says of owner, mode and parent.
+func OwnFolder(h host.Host, v spec.Volume, d plan.Delta) error {
 	if d.Has("parent") {
 		parent := filepath.Dir(v.Path)
 		if err := errors.Join(h.Chown(parent, parentOwner(v)), h.Chmod(parent, closedParent)); err != nil {
@@ -154,21 +187,15 @@ func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, 
 			return err
 		}
 	}
-	if d.Has("mode") {
-		if err := h.Chmod(v.Path, v.Mode.Perm()); err != nil {
-			return err
-		}
+	if !d.Has("mode") {
+		return nil
 	}
-	if d.Has("address") {
-		argv := []string{"setfattr", "-n", folderMark, "-v", folderAddress(v), "--", v.Path}
-		_, err = h.Run(ctx, host.Command{Argv: argv, Mutates: true})
-	}
-	return err
+	return h.Chmod(v.Path, v.Mode.Perm())
 }
 
-// makeParent makes what is missing above the volume. Only the container's own folder is closed to all others; those above it
+// MakeParent makes what is missing above the volume. Only the container's own folder is closed to all others; those above it
 // must let every container's root through (0711).
-func makeParent(h host.Host, v spec.Volume) error {
+func MakeParent(h host.Host, v spec.Volume) error {
 	parent := filepath.Dir(v.Path)
 	if !ownParent(v) {
 		return h.MkdirAll(parent, 0o711, host.Root)
@@ -192,6 +219,11 @@ func DeleteFolder(ctx context.Context, h host.Host, v spec.Volume, remove func()
 	if err := remove(); err != nil {
 		return err
 	}
+	return DropParent(h, v)
+}
+
+// DropParent removes the folder of a container's volumes if nothing is left in it.
+func DropParent(h host.Host, v spec.Volume) error {
 	parent := filepath.Dir(v.Path)
 	if left, err := h.ReadDir(parent); err != nil || len(left) > 0 || !ownParent(v) {
 		return nil

@@ -51,10 +51,13 @@ type Watch struct {
 	Processes []int    `json:"processes,omitempty"` // whose end is a change
 	Mounts    []int    `json:"mounts,omitempty"`    // processes, a change of whose mounts is one
 	Links     bool     `json:"links,omitempty"`     // network interfaces and their addresses
+	Filters   bool     `json:"filters,omitempty"`   // the rules of nftables
 }
 
 // Empty reports whether it rests on nothing.
-func (w Watch) Empty() bool { return len(w.Paths)+len(w.Processes)+len(w.Mounts) == 0 && !w.Links }
+func (w Watch) Empty() bool {
+	return len(w.Paths)+len(w.Processes)+len(w.Mounts) == 0 && !w.Links && !w.Filters
+}
 
 // Watcher is a Driver that knows what its objects rest on. It is pure; have is nil where the object is absent.
 type Watcher[Spec, Status any] interface {

@@ -148,4 +148,14 @@ var hostFaults = []fault{
 	{group: "host", name: "bridge deleted",
 		do:     func(f *faults) { f.Exec("ip", "link", "delete", bridge).Want(0) },
 		mended: (*faults).verifies},
+	{group: "host", name: "firewall flushed",
+		do: func(f *faults) {
+			f.still(func() {
+				f.Exec("nft", "flush", "ruleset").Want(0)
+				if got := f.connect("101", "10.86.17.201", "8443"); got != open {
+					f.t.Errorf("without a firewall 201 is %s", got)
+				}
+			})
+		},
+		mended: func(f *faults) bool { return f.connect("101", "10.86.17.201", "8443") == closed && f.verifies() }},
 }

@@ -27,7 +27,7 @@ import (
 
 // Limit is how long one phoenix command may take; the slowest is the first
 // create on a loaded machine.
-const Limit = 5 * time.Minute
+const Limit = 10 * time.Minute
 
 // Hypervisor is one test hypervisor. Its methods are for one goroutine.
 type Hypervisor struct {

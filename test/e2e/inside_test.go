@@ -29,7 +29,7 @@ func TestProvidersInAContainer(t *testing.T) {
 			}
 			there := "/root/" + name + ".test"
 			h.Push(test, id, there)
-			r := h.Attach(id, nil, "env", "-C", "/root", "PHOENIX_TEST_IN_CONTAINER=1", there, "-test.v", "-test.timeout=4m")
+			r := h.Attach(id, nil, "env", "-C", "/root", "PHOENIX_TEST_IN_CONTAINER=1", there, "-test.v", "-test.timeout=9m")
 			passed := len(regexp.MustCompile(`(?m)^--- PASS: `).FindAllString(r.Stdout, -1))
 			skipped := slices.DeleteFunc(regexp.MustCompile(`--- SKIP: \S+`).FindAllString(r.Stdout, -1), func(s string) bool {
 				return strings.HasSuffix(s, "TestSystemdDoesNotAnswer") // it is for the other side
@@ -40,6 +40,7 @@ func TestProvidersInAContainer(t *testing.T) {
 			}
 		})
 	}
+	t.Run("setup", func(t *testing.T) { h.setsUp(t, id) })
 }
 
 // needContainer names the providers whose tests ask for such a container.

@@ -122,6 +122,11 @@ func (h *hypervisor) guests() (out []string) {
 			out = append(out, id+".conf "+variable.ReplaceAllString(strings.TrimSpace(l), "N"))
 		}
 	}
+	for _, name := range []string{"pve/local/host.fw", "pve/firewall/cluster.fw", "pve/firewall/101.fw", "pve/firewall/102.fw", "pve/firewall/103.fw"} {
+		if raw, err := os.ReadFile(h.path(name)); err == nil {
+			out = append(out, name+" "+string(raw))
+		}
+	}
 	volumes, err := os.ReadDir(h.path("zfs"))
 	if err != nil {
 		h.t.Fatal(err)

@@ -35,9 +35,6 @@ type Leak struct {
 	Mended bool   `json:"mended"`
 }
 
-// Stage tells that a step begins.
-func (p *people) Stage(s Step) { p.say("%s %s\n", p.paint(bold, s.Name+":"), s.What) }
-
 // Moved implements View.
 func (p *people) Moved(m Moved) {
 	p.progress.end()
@@ -75,9 +72,6 @@ func (p *people) Moved(m Moved) {
 		fmt.Fprintf(p.Out, "next: %s\n", n)
 	}
 }
-
-// Stage implements View: a program waits for the document.
-func (v *programs) Stage(Step) {}
 
 // Moved implements View.
 func (v *programs) Moved(m Moved) {

@@ -74,6 +74,12 @@ func (p *people) Validation(v Validation) {
 		count(v.Objects, "object"), count(counts[diag.Warning], "warning"), count(counts[diag.Note], "note"))
 }
 
+func (p *people) Notes(list diag.List) {
+	for _, d := range list {
+		p.say("%s\n", d.String())
+	}
+}
+
 func (p *people) Plan(r engine.Result) {
 	p.failures(r.Failures)
 	for _, c := range r.Plan.Changes {
@@ -128,6 +134,8 @@ func (p *people) Applied(a Applied) {
 		fmt.Fprintf(p.Err, "%s, %s, %.1f s\n", count(len(a.Result.Failures), "failure"), changes, took)
 	case len(a.Result.Plan.Changes) == 0:
 		p.say("nothing to do (0 changes, %.2f s)\n", took)
+	case len(a.Containers) == 0:
+		p.say("%s, %.1f s\n", changes, took)
 	default:
 		p.say("%s true, %s, %.1f s\n", count(len(a.Containers), "container"), changes, took)
 	}
@@ -248,6 +256,9 @@ func (p *people) Removed(r Removed) {
 	}
 	for _, a := range r.Kept {
 		p.say("kept %s\n", a)
+	}
+	for _, a := range r.Aside {
+		p.say("put aside %s: %s, until it is deleted again\n  to get it back: %s\n  to remove it for good: %s\n", a.Address, a.Place, a.Restore, a.Remove)
 	}
 	if len(r.Objects) == 0 {
 		p.say("nothing to do (%.2f s)\n", r.Elapsed.Seconds())

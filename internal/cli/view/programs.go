@@ -13,7 +13,10 @@ import (
 )
 
 // programs writes one JSON document to out. Its shapes are a contract.
-type programs struct{ out, err io.Writer }
+type programs struct {
+	out, err io.Writer
+	notes    diag.List
+}
 
 // Event tells on the error output what a person who waits must know.
 func (v *programs) Event(e engine.Event) {
@@ -29,31 +32,39 @@ func (v *programs) Validation(x Validation) {
 	v.write(x)
 }
 
+func (v *programs) Notes(list diag.List) { v.notes = list }
+
 // planned is plan's document.
 type planned struct {
 	plan.Plan
-	Failures []engine.Failure `json:"failures,omitempty"`
+	Failures    []engine.Failure `json:"failures,omitempty"`
+	Diagnostics diag.List        `json:"diagnostics,omitempty"`
 }
 
-func (v *programs) Plan(r engine.Result) { v.write(planned{Plan: r.Plan, Failures: r.Failures}) }
+func (v *programs) Plan(r engine.Result) {
+	v.write(planned{Plan: r.Plan, Failures: r.Failures, Diagnostics: v.notes})
+}
 
 // applied is the document of create, apply, up and start.
 type applied struct {
 	plan.Plan
-	Mutations int              `json:"mutations"`
-	Failures  []engine.Failure `json:"failures"`
-	ElapsedMS int64            `json:"elapsed_ms"`
-	Stopped   string           `json:"stopped,omitempty"`
-	Left      []object.Address `json:"left,omitempty"`
-	Health    *health.Report   `json:"health,omitempty"`
-	Addresses []Address        `json:"addresses,omitempty"`
-	Root      *Root            `json:"root,omitempty"`
+	Mutations   int              `json:"mutations"`
+	Failures    []engine.Failure `json:"failures"`
+	ElapsedMS   int64            `json:"elapsed_ms"`
+	Stopped     string           `json:"stopped,omitempty"`
+	Left        []object.Address `json:"left,omitempty"`
+	Health      *health.Report   `json:"health,omitempty"`
+	Addresses   []Address        `json:"addresses,omitempty"`
+	Root        *Root            `json:"root,omitempty"`
+	Diagnostics diag.List        `json:"diagnostics,omitempty"`
 }
 
-func (v *programs) Applied(a Applied) {
+func (v *programs) Applied(a Applied) { v.write(v.applied(a)) }
+
+func (v *programs) applied(a Applied) applied {
 	doc := applied{
 		Plan: a.Result.Plan, Mutations: a.Result.Mutations, Failures: a.Result.Failures,
-		ElapsedMS: a.Elapsed.Milliseconds(), Health: a.Health, Addresses: a.Addresses, Root: a.Root,
+		ElapsedMS: a.Elapsed.Milliseconds(), Health: a.Health, Addresses: a.Addresses, Root: a.Root, Diagnostics: v.notes,
 	}
 	if a.Stopped != nil {
 		doc.Stopped, doc.Left = a.Stopped.Error(), a.Result.Left()
@@ -61,7 +72,7 @@ func (v *programs) Applied(a Applied) {
 	if doc.Failures == nil {
 		doc.Failures = []engine.Failure{}
 	}
-	v.write(doc)
+	return doc
 }
 
 func (v *programs) Removed(r Removed) {

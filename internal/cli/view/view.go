@@ -16,7 +16,13 @@ import (
 type View interface {
 	// Event is progress while long work runs.
 	Event(engine.Event)
+	// Step is a part of a long command that begins.
+	Step(what string)
+	Rotation(Rotation)
+	Rotated(Rotated)
 	Validation(Validation)
+	// Notes is what is to be known besides; it comes before Plan or Applied.
+	Notes(diag.List)
 	Plan(engine.Result)
 	Applied(Applied)
 	Removed(Removed)
@@ -24,8 +30,6 @@ type View interface {
 	Health(health.Report)
 	Audit(Audit)
 	Migration(Migration)
-	// Stage is progress too: a step of a migration begins.
-	Stage(Step)
 	Moved(Moved)
 	Events([]engine.Entry)
 	Version(Version)
@@ -94,8 +98,17 @@ type Removed struct {
 	Verb      string           `json:"-"` // stopped or deleted
 	Objects   []object.Address `json:"objects"`
 	Kept      []object.Address `json:"kept,omitempty"`
+	Aside     []Aside          `json:"put_aside,omitempty"`
 	Mutations int              `json:"mutations"`
 	Elapsed   time.Duration    `json:"-"`
+}
+
+// Aside is a deleted object that can be brought back, with the commands that do it and that remove it for good.
+type Aside struct {
+	Address object.Address `json:"address"`
+	Place   string         `json:"place"`
+	Restore string         `json:"restore"`
+	Remove  string         `json:"remove"`
 }
 
 // Status is the state of containers.

@@ -4,6 +4,8 @@ package spec
 const (
 	KindNetwork   = "network"   // network/vmbr0            provider network
 	KindDNS       = "dns"       // dns/vmbr0                provider dns
+	KindSubID     = "subid"     // subid/100000             provider subid: ids that root may give to containers
+	KindStorage   = "storage"   // storage/local-zfs        provider pve
 	KindTemplate  = "template"  // template/900             provider template
 	KindVolume    = "volume"    // volume/101/ssl           provider dir, btrfs, zfs, pve
 	KindContainer = "container" // container/101            provider lxc, pve: root file system and configuration
@@ -12,6 +14,8 @@ const (
 	KindBinary    = "binary"    // binary/101               provider lxc, pve: the phoenix binary inside
 	KindSnapshot  = "snapshot"  // snapshot/101/final-form  provider pve: a state of the container that is kept
 	KindPin       = "pin"       // pin/103                  provider trust: the root's fingerprint, kept on the hypervisor
+	KindFirewall  = "firewall"  // firewall/101             provider firewall, pve: what may reach the container
+	KindNode      = "node"      // node/firewall            provider pve: what the firewall of the Proxmox host itself lets in
 	KindHostTrust = "hosttrust" // hosttrust/103            provider trust: the root in the hypervisor's own store (--trust-host)
 )
 
@@ -103,6 +107,15 @@ type Proxmox struct {
 	Dir   string `json:"dir"`   // /etc/pve
 	State string `json:"state"` // /var/lib/lxc: what lxc was given when a container was started
 	Locks string `json:"locks"` // /run/lock
+}
+
+// Storage is one of Proxmox's storages, for containers. One that is there is left as it is, whatever it is.
+type Storage struct {
+	ID      string   `json:"id"`
+	Dataset string   `json:"dataset,omitempty"` // of ZFS; made where it is not there; or
+	Folder  string   `json:"folder,omitempty"`  // a folder
+	Content []string `json:"content"`           // rootdir, images, vztmpl
+	Proxmox Proxmox  `json:"proxmox"`
 }
 
 // Guest is what only Proxmox's containers have.

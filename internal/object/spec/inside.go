@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"time"
+
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
@@ -53,6 +55,7 @@ type Unit struct {
 	Ready   string `json:"ready,omitempty"`    // address (host:port) that accepts connections once it is up
 	Stopped bool   `json:"stopped,omitempty"`  // disabled and not running
 	Oneshot bool   `json:"one_shot,omitempty"` // no process stays behind
+	AtBoot  bool   `json:"at_boot,omitempty"`  // the next boot starts it; one that runs already is kept up to date
 }
 
 // Trust is a root certificate in the system's store, taken from the CA over the network and checked against Fingerprint.
@@ -60,6 +63,9 @@ type Trust struct {
 	Name        string `json:"name"`        // file name in the store, without .crt
 	Server      string `json:"server"`      // base address of the CA: https://ca.example:9000
 	Fingerprint string `json:"fingerprint"` // lower-case hex SHA-256 of the DER
+	// Both, where there are any, are all roots that are trusted while one takes another's place; Gone is one that must not be.
+	Both []string `json:"both,omitempty"`
+	Gone string   `json:"gone,omitempty"`
 }
 
 // StepCA is a certificate authority run by step-ca.
@@ -88,6 +94,15 @@ type StepCA struct {
 	Pinned string `json:"pinned,omitempty"`
 	// NewRoot is a person's consent to a new root where the old one is lost.
 	NewRoot bool `json:"new_root,omitempty"`
+	// Next, Old and Gone are the other root while one takes another's place (Pins): made and not used yet, still offered to those
+	// who trust it, or to be destroyed.
+	Next string `json:"next,omitempty"`
+	Old  string `json:"old,omitempty"`
+	Gone string `json:"gone,omitempty"`
+	// MakeNext: a person wants another root made beside the one in use.
+	MakeNext bool `json:"make_next,omitempty"`
+	// Exposed: the intermediate and the passwords that were made before count as known to others.
+	Exposed time.Time `json:"exposed,omitzero"`
 	// Import is a folder with the files of a CA that was made otherwise: where there is no root, the pinned one and its key are
 	// taken from there. Nothing else is.
 	Import string `json:"import,omitempty"`
@@ -113,7 +128,13 @@ type Certificate struct {
 	ACME        ACME     `json:"acme"`
 	AccountDir  string   `json:"account_dir"` // the ACME account's key and address; 0700
 	Fingerprint string   `json:"fingerprint"` // of the root that the chain must end in
-	CertPath    string   `json:"cert_path"`   // leaf and intermediates
+	// Good, where there are any, are the roots of which the chain may end in either, while one takes another's place.
+	Good []string `json:"good,omitempty"`
+	// Exposed: a certificate or an intermediate that was issued before counts as known to others, and is replaced.
+	Exposed time.Time `json:"exposed,omitzero"`
+	// Leaked are keys that others could read, by SHA-256 of their SubjectPublicKeyInfo in lower-case hex: never used again.
+	Leaked      []string `json:"leaked,omitempty"`
+	CertPath    string   `json:"cert_path"` // leaf and intermediates
 	KeyPath     string   `json:"key_path"`
 	Owner       string   `json:"owner,omitempty"`
 	Group       string   `json:"group,omitempty"`
@@ -123,7 +144,6 @@ type Certificate struct {
 	Challenge   string   `json:"challenge"`
 	Webroot     string   `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
 	Reload      []string `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
-	Leaked      []string `json:"leaked,omitempty"`  // keys that others could read, by SHA-256 of their SubjectPublicKeyInfo, lower-case hex: never used again
 	Served      string   `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
 }
 
@@ -150,9 +170,13 @@ type Nginx struct {
 type NginxSite struct {
 	Name     string `json:"name"`               // DNS name
 	Upstream string `json:"upstream,omitempty"` // host:port of the TLS upstream (Traefik); empty: no route, answered 404
+	Cover    string `json:"cover,omitempty"`    // host:port of who answers while the upstream is started anew
 	// Challenge is host:port that http-01 challenges for Name go to when the gateway itself has no answer; empty: nowhere.
 	Challenge string `json:"challenge,omitempty"`
 }
+
+// CoverPort is where the proxy's stand-in is reached.
+const CoverPort = 8443
 
 // Traefik is the internal proxy's configuration.
 type Traefik struct {
@@ -161,13 +185,17 @@ type Traefik struct {
 	Storage     string         `json:"storage"` // acme.json on its volume
 	User        string         `json:"user"`
 	ACME        ACME           `json:"acme"`
-	Fingerprint string         `json:"fingerprint"` // of the root
-	Lifetime    Duration       `json:"lifetime"`    // of the leaves, so that Traefik renews in time
+	Fingerprint string         `json:"fingerprint"`      // of the root
+	Good        []string       `json:"good,omitempty"`   // as of Certificate
+	Exposed     time.Time      `json:"exposed,omitzero"` // as of Certificate
+	Lifetime    Duration       `json:"lifetime"`         // of the leaves, so that Traefik renews in time
 	Challenge   string         `json:"challenge"`
 	Routes      []TraefikRoute `json:"routes"`
 	OwnName     string         `json:"own_name,omitempty"` // name under which Traefik itself answers, with its ping and nothing more; empty: none
 	Binary      string         `json:"binary,omitempty"`   // looks at the static file before it is put in place; empty: /usr/local/bin/traefik, where there is one
-	Restart     []string       `json:"restart,omitempty"`  // command that restarts it, argv; empty: systemctl restart traefik.service
+	// Cover is a unit that answers at CoverPort with the certificates of before while Traefik is started anew; empty: there is none.
+	Cover   string   `json:"cover,omitempty"`
+	Restart []string `json:"restart,omitempty"` // command that restarts it, argv; empty: systemctl restart traefik.service
 }
 
 // TraefikRoute sends names to one backend.

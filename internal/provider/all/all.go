@@ -9,6 +9,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/dir"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/dns"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/file"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/firewall"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/lxc"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/network"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/nginx"
@@ -16,11 +17,13 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/pve"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/script"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/stepca"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/subid"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/template"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/traefik"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/trust"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/unit"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/user"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/zfs"
 )
 
 // Drivers gives every driver by provider/kind.
@@ -30,17 +33,23 @@ func Drivers() map[string]provider.Erased {
 		"network/network":   network.New(),
 		"network/port":      network.NewPort(),
 		"dns/dns":           dns.New(),
+		"subid/subid":       subid.New(),
 		"template/template": template.New(),
 		"dir/volume":        dir.New(),
 		"btrfs/volume":      btrfs.New(),
+		"zfs/volume":        zfs.New(),
+		"firewall/firewall": firewall.New(),
 		"lxc/container":     lxc.NewContainer(),
 		"lxc/running":       lxc.NewRunning(),
 		"lxc/binary":        lxc.NewBinary(),
+		"pve/storage":       pve.NewStorage(),
 		"pve/template":      pve.NewTemplate(),
 		"pve/container":     pve.NewContainer(),
 		"pve/volume":        pve.NewVolume(),
 		"pve/running":       pve.NewRunning(),
 		"pve/snapshot":      pve.NewSnapshot(),
+		"pve/firewall":      pve.NewFirewall(),
+		"pve/node":          pve.NewNode(),
 		"pve/binary":        lxc.NewBinary(), // lxc's tools find Proxmox's containers
 		"trust/hosttrust":   provider.New(trust.Driver{}),
 		"trust/pin":         provider.New(trust.PinDriver{}),

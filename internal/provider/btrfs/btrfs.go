@@ -1,11 +1,13 @@
-// Package btrfs keeps volumes that are Btrfs subvolumes on the hypervisor. Quotas are left to the administrator: switching
-// them on slows the whole file system down, so size_bytes is not kept by this backend.
+// Package btrfs keeps volumes that are Btrfs subvolumes on the hypervisor, with the volume's size as the limit of its quota group.
+// Quotas are switched on for the file system when the first volume with a size asks for it: simple ones where the kernel and the
+// tools have them, which cost next to nothing, else full ones.
 package btrfs
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -15,8 +17,15 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Driver keeps subvolumes. It implements provider.Driver and provider.Deleter.
+// Driver keeps subvolumes. It implements provider.Driver, provider.Deleter, provider.Keeper and provider.Watcher.
 type Driver struct{}
+
+// Status is what was seen of a subvolume.
+type Status struct {
+	provider.Folder
+	Limit int64 `json:"limit"` // bytes; 0: none
+	Used  int64 `json:"used"`  // bytes that it refers to, as of the last commit
+}
 
 // New gives the driver without its types.
 func New() provider.Erased { return provider.New(Driver{}) }
@@ -25,41 +34,77 @@ func New() provider.Erased { return provider.New(Driver{}) }
 func (Driver) Decode(raw json.RawMessage) (spec.Volume, diag.List) { return provider.DecodeFolder(raw) }
 
 // Observe implements provider.Driver. A plain directory in the subvolume's place is a permanent error.
-func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) (*provider.Folder, error) {
+func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) (*Status, error) {
 	f, err := provider.ObserveFolder(ctx, h, v)
-	if err == nil && f != nil && !f.Subvolume {
+	if f == nil || err != nil {
+		return nil, err
+	}
+	if !f.Subvolume {
 		return nil, provider.PermanentHint(fmt.Errorf("%s is a plain directory, not a subvolume", v.Path),
 			"move it away, apply, and copy its content back")
 	}
-	return f, err
+	st := &Status{Folder: *f}
+	return st, st.readQuota(ctx, h, v)
 }
 
 // Diff implements provider.Driver.
-func (Driver) Diff(want spec.Volume, have *provider.Folder) plan.Delta {
-	return provider.DiffFolder(want, have)
+func (Driver) Diff(want spec.Volume, have *Status) plan.Delta {
+	if have == nil {
+		return provider.DiffFolder(want, nil)
+	}
+	d := provider.DiffFolder(want, &have.Folder)
+	d.Compare("limit", provider.SizeText(have.Limit), provider.SizeText(want.SizeBytes))
+	if provider.Shrinks(want, have.Limit) {
+		d.Reason = provider.ShrinkReason(want, have.Used)
+	}
+	return d
 }
 
 // Apply implements provider.Driver.
-func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, v spec.Volume, d plan.Delta) error {
-	return provider.ApplyFolder(ctx, h, v, d, func() error {
+func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, v spec.Volume, delta plan.Delta) error {
+	err := provider.ApplyFolder(ctx, h, v, delta, func() error {
 		if _, err := h.Lstat(v.Path); err == nil {
 			return nil // made by an apply that was killed
 		}
-		return run(ctx, h, "create", v.Path)
+		return run(ctx, h, "subvolume", "create", v.Path)
 	})
+	if err != nil {
+		return err
+	}
+	have, err := d.Observe(ctx, h, a, v)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		return fmt.Errorf("%s went away while it was changed", v.Path)
+	}
+	return limit(ctx, h, v, have)
 }
 
-// Delete implements provider.Deleter.
+// Delete implements provider.Deleter. The subvolume is put aside; the one that was put aside before is removed.
 func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) error {
 	return provider.DeleteFolder(ctx, h, v, func() error {
-		if _, err := h.Lstat(v.Path); err != nil {
+		m, err := h.Lstat(v.Path)
+		if err != nil {
 			return nil
 		}
-		return run(ctx, h, "delete", v.Path)
+		if m.Inode != subvolumeInode {
+			return provider.PermanentHint(fmt.Errorf("%s is a plain directory, not a subvolume", v.Path), "remove it by hand if nobody needs it")
+		}
+		if err := drop(ctx, h, asideOf(v)); err != nil {
+			return err
+		}
+		if err := h.MkdirAll(filepath.Dir(asideOf(v)), 0o700, host.Root); err != nil {
+			return err
+		}
+		return h.Rename(v.Path, asideOf(v))
 	})
 }
 
-func run(ctx context.Context, h host.Host, verb, path string) error {
-	_, err := h.Run(ctx, host.Command{Argv: []string{"btrfs", "--quiet", "subvolume", verb, path}, Mutates: true})
+// subvolumeInode is the inode of every subvolume's top (BTRFS_FIRST_FREE_OBJECTID).
+const subvolumeInode = 256
+
+func run(ctx context.Context, h host.Host, args ...string) error {
+	_, err := h.Run(ctx, host.Command{Argv: append([]string{"btrfs", "--quiet"}, args...), Mutates: true})
 	return err
 }

@@ -8,6 +8,6 @@ import (
 )
 
 // Watch implements provider.Watcher: the volume's own mode and owner, and those of the folder that closes it.
-func (Driver) Watch(want spec.Volume, _ *provider.Folder) provider.Watch {
+func (Driver) Watch(want spec.Volume, _ *Status) provider.Watch {
 	return provider.Watch{Paths: []string{want.Path, filepath.Dir(want.Path)}}
 }

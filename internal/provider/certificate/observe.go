@@ -1,7 +1,6 @@
 package certificate
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -114,7 +113,7 @@ func judge(st *Status, h host.Host, a object.Address, s spec.Certificate, certPE
 	case keyPEM == nil:
 		st.Problem = "the key is missing"
 	}
-	leaf, inters, err := parseChain(certPEM)
+	leaf, issuers, err := parseChain(certPEM)
 	if err != nil {
 		st.Problem = "the certificate cannot be read: " + err.Error()
 		return
@@ -124,14 +123,17 @@ func judge(st *Status, h host.Host, a object.Address, s spec.Certificate, certPE
 	st.leaked = slices.Contains(s.Leaked, keyDigest(leaf))
 	_, pairErr := tls.X509KeyPair(certPEM, keyPEM)
 	st.KeyMatches = pairErr == nil
-	root, rootErr := readRoot(h, s)
+	roots, rootErr := readRoots(h, s)
 	verifyErr := rootErr
 	if rootErr == nil {
-		verifyErr = verify(leaf, inters, root, insideLifetime(leaf, h.Now()))
+		verifyErr = verify(leaf, issuers, roots, insideLifetime(leaf, h.Now()))
 	}
 	st.Verified = verifyErr == nil
 	if st.Problem == "" {
 		st.Problem = problem(st, s, h.Now(), pairErr, verifyErr)
+	}
+	if st.Problem == "" {
+		st.Problem = provider.Exposed(leaf, issuers, s.Exposed)
 	}
 }
 
@@ -201,9 +203,8 @@ func insideLifetime(leaf *x509.Certificate, now time.Time) time.Time {
 	return now
 }
 
-func parseChain(text []byte) (*x509.Certificate, *x509.CertPool, error) {
-	inters := x509.NewCertPool()
-	var leaf *x509.Certificate
+// parseChain gives the leaf and what stands behind it.
+func parseChain(text []byte) (leaf *x509.Certificate, issuers []*x509.Certificate, err error) {
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			return nil, nil, fmt.Errorf("unexpected %s in it", block.Type)
@@ -216,34 +217,24 @@ func parseChain(text []byte) (*x509.Certificate, *x509.CertPool, error) {
 			leaf = c
 			continue
 		}
-		inters.AddCert(c)
+		issuers = append(issuers, c)
 	}
 	if leaf == nil {
 		return nil, nil, errors.New("no PEM certificate in it")
 	}
-	return leaf, inters, nil
+	return leaf, issuers, nil
 }
 
-// readRoot reads the root and checks it against the pinned fingerprint.
-func readRoot(h host.Host, s spec.Certificate) (*x509.Certificate, error) {
-	text, err := h.ReadFile(s.ACME.RootFile)
-	if err != nil {
-		return nil, fmt.Errorf("root certificate: %w", err)
-	}
-	block, _ := pem.Decode(bytes.TrimSpace(text))
-	if block == nil {
-		return nil, fmt.Errorf("root certificate %s is not PEM", s.ACME.RootFile)
-	}
-	sum := sha256.Sum256(block.Bytes)
-	if got := hex.EncodeToString(sum[:]); got != s.Fingerprint {
-		return nil, fmt.Errorf("root certificate %s has fingerprint %s, pinned is %s", s.ACME.RootFile, got, s.Fingerprint)
-	}
-	return x509.ParseCertificate(block.Bytes)
+// readRoots reads the roots that the chain may end in and checks them against the pinned fingerprints.
+func readRoots(h host.Host, s spec.Certificate) (*x509.CertPool, error) {
+	return provider.Roots(h, s.ACME.RootFile, s.Fingerprint, s.Good)
 }
 
-func verify(leaf *x509.Certificate, inters *x509.CertPool, root *x509.Certificate, now time.Time) error {
-	roots := x509.NewCertPool()
-	roots.AddCert(root)
+func verify(leaf *x509.Certificate, issuers []*x509.Certificate, roots *x509.CertPool, now time.Time) error {
+	inters := x509.NewCertPool()
+	for _, c := range issuers {
+		inters.AddCert(c)
+	}
 	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: inters, CurrentTime: now})
 	return err
 }

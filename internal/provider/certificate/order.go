@@ -18,6 +18,7 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // order is one issuance at the CA (RFC 8555, section 7.4).
@@ -25,7 +26,7 @@ type order struct {
 	host    host.Host
 	spec    spec.Certificate
 	answers answerer
-	root    *x509.Certificate
+	roots   *x509.CertPool
 	client  *acme.Client
 	http    *http.Transport
 	account acme.Account
@@ -38,15 +39,13 @@ const (
 )
 
 func newOrder(h host.Host, s spec.Certificate, answers answerer) (*order, error) {
-	root, err := readRoot(h, s)
+	roots, err := readRoots(h, s)
 	if err != nil {
 		return nil, rootError(s, err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(root)
 	t := &http.Transport{
 		DialContext:           h.Dial,
-		TLSClientConfig:       &tls.Config{RootCAs: pool, Time: h.Now, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:       &tls.Config{RootCAs: roots, Time: h.Now, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: time.Minute, // the CA dials back before it answers
 	}
@@ -54,7 +53,7 @@ func newOrder(h host.Host, s spec.Certificate, answers answerer) (*order, error)
 		Directory: s.ACME.Directory, HTTPClient: &http.Client{Transport: t}, UserAgent: "phoenix",
 		PollInterval: pollInterval, PollTimeout: pollTimeout,
 	}
-	return &order{host: h, spec: s, answers: answers, root: root, client: c, http: t}, nil
+	return &order{host: h, spec: s, answers: answers, roots: roots, client: c, http: t}, nil
 }
 
 // run gives the chain, leaf first, PEM. It is verified: for this key, with these names, under the pinned root.
@@ -160,7 +159,7 @@ func (o *order) finalize(ctx context.Context, placed acme.Order, key crypto.Sign
 
 // accept looks at what the CA gave before anything is put in place.
 func (o *order) accept(chain []byte, key crypto.Signer) error {
-	leaf, inters, err := parseChain(chain)
+	leaf, issuers, err := parseChain(chain)
 	if err != nil {
 		return fmt.Errorf("the CA's answer cannot be read: %w", err)
 	}
@@ -175,8 +174,11 @@ func (o *order) accept(chain []byte, key crypto.Signer) error {
 		return fmt.Errorf("the certificate is valid from %s only, here it is %s: the clocks of the CA and of this container differ",
 			leaf.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
-	if err := verify(leaf, inters, o.root, now); err != nil {
+	if err := verify(leaf, issuers, o.roots, now); err != nil {
 		return fmt.Errorf("the new certificate does not verify: %w", err)
+	}
+	if why := provider.Exposed(leaf, issuers, o.spec.Exposed); why != "" {
+		return fmt.Errorf("the new certificate is no better than the one it is for, the CA is to be rotated first: %s", why)
 	}
 	return nil
 }

@@ -1,11 +1,14 @@
 // Package conformance is the one suite that every provider passes: observing changes nothing, applying once is enough,
-// applying twice changes nothing, and an apply that is killed anywhere and run again ends the same.
+// applying twice changes nothing, an apply that is killed anywhere and run again ends the same, drift is found and repaired,
+// what is somebody else's is refused, what is deleted is gone, and a tool that is missing or dead is told. test/conformance
+// makes one table of it.
 package conformance
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -14,26 +17,52 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
+// Damage does something to a system, to one object's or to what is in its place.
+type Damage = func(t *testing.T, h host.Host, o object.Object)
+
 // Case is one driver with one object on a fresh system.
 type Case struct {
 	Driver provider.Erased
 	// Fresh gives a system without the object and the object's spec on it. It is called once for each kill point.
 	Fresh func(t *testing.T) (host.Host, object.Object)
 	// Break, where there is one, damages a true object; the suite repairs it.
-	Break map[string]func(t *testing.T, h host.Host, o object.Object)
+	Break map[string]Damage
+	// Fields are those of the delta that Break must have shown, all of them together.
+	Fields []string
 	// MaxKills bounds how many kill points are tried; 0: all of them.
 	MaxKills int
 	// Volatile status fields, such as times, are left out when end states are compared.
 	Volatile []string
+	// State, where there is one, tells all that observing must leave as it is, times of files too. See Tree.
+	State func(t *testing.T, o object.Object) string
+	// Foreign puts something of somebody else's in the object's place.
+	Foreign Damage
+	// Tools are the programs that observing or applying runs, as they are called.
+	Tools []string
+	// Fill puts something in an object that can be deleted and brought back; Filled demands that it is there.
+	Fill, Filled Damage
+	// Not has the reason for each part of the suite that does not fit this driver.
+	Not map[string]string
 }
+
+// The parts of the suite, in the order of the table.
+var Parts = []string{"decode", "observe", "create", "idempotent", "drift", "killed", "foreign", "delete", "missing tool", "dead tool"}
 
 // Run runs the suite.
 func Run(t *testing.T, c Case) {
-	t.Run("strict decode", func(t *testing.T) { strict(t, c) })
-	t.Run("apply once", func(t *testing.T) { once(t, c) })
-	t.Run("killed anywhere", func(t *testing.T) { killed(t, c) })
-	for name, damage := range c.Break {
-		t.Run("repairs "+name, func(t *testing.T) { repairs(t, c, damage) })
+	parts := map[string]func(*testing.T, Case){
+		"decode": strict, "observe": unchanged, "create": created, "idempotent": twice, "drift": drift, "killed": killed,
+		"foreign": foreign, "delete": deleted,
+		"missing tool": func(t *testing.T, c Case) { tools(t, c, missing) },
+		"dead tool":    func(t *testing.T, c Case) { tools(t, c, dead) },
+	}
+	for _, name := range Parts {
+		t.Run(name, func(t *testing.T) {
+			if why := c.Not[name]; why != "" {
+				t.Skip(why)
+			}
+			parts[name](t, c)
+		})
 	}
 }
 
@@ -46,18 +75,59 @@ func strict(t *testing.T, c Case) {
 	}
 }
 
-func once(t *testing.T, c Case) {
+// unchanged looks at an absent object and at a true one, and demands that nothing is another than before.
+func unchanged(t *testing.T, c Case) {
+	h, o := c.Fresh(t)
+	counted := host.NewCounted(h, func(what string) { t.Error("observing changes:", what) })
+	look := func() {
+		t.Helper()
+		var before string
+		if c.State != nil {
+			before = c.State(t, o)
+		}
+		observe(t, c, counted, o)
+		if c.State == nil {
+			return
+		}
+		if after := c.State(t, o); after != before {
+			t.Errorf("observing changed the system, from\n%s\nto\n%s", before, after)
+		}
+	}
+	look()
+	obs := observe(t, c, h, o)
+	apply(t, c, h, o, obs.Delta)
+	look()
+}
+
+func created(t *testing.T, c Case) {
 	h, o := c.Fresh(t)
 	counted := host.NewCounted(h, func(what string) { t.Log("change:", what) })
 	first := observe(t, c, counted, o)
-	if counted.Mutations() != 0 {
-		t.Fatalf("observing changed the system %d times", counted.Mutations())
-	}
 	if first.Delta.Empty() {
 		t.Fatal("nothing to do on a fresh system: the case proves nothing")
 	}
 	apply(t, c, counted, o, first.Delta)
+	if counted.Mutations() == 0 {
+		t.Error("it was made without a change")
+	}
 	settled(t, c, counted, o)
+}
+
+// twice demands that a true object needs nothing, however often it is looked at.
+func twice(t *testing.T, c Case) {
+	h, o := c.Fresh(t)
+	counted := host.NewCounted(h, nil)
+	obs := observe(t, c, counted, o)
+	apply(t, c, counted, o, obs.Delta)
+	made := counted.Mutations()
+	for range 2 {
+		if obs = settled(t, c, counted, o); !obs.Delta.Empty() {
+			apply(t, c, counted, o, obs.Delta)
+		}
+	}
+	if n := counted.Mutations() - made; n != 0 {
+		t.Errorf("a true object was changed %d times", n)
+	}
 }
 
 // settled demands that the object is true and that a further look changes nothing.
@@ -104,7 +174,27 @@ func killed(t *testing.T, c Case) {
 	}
 }
 
-func repairs(t *testing.T, c Case, damage func(*testing.T, host.Host, object.Object)) {
+// drift damages the object in each way and repairs it.
+func drift(t *testing.T, c Case) {
+	if len(c.Break) == 0 {
+		t.Skip("no damage is known")
+	}
+	shown := map[string]bool{}
+	for name, damage := range c.Break {
+		t.Run(name, func(t *testing.T) {
+			for _, f := range repaired(t, c, damage).Fields {
+				shown[f.Path] = true
+			}
+		})
+	}
+	for _, field := range c.Fields {
+		if !shown[field] && !t.Failed() {
+			t.Errorf("no damage showed in field %s", field)
+		}
+	}
+}
+
+func repaired(t *testing.T, c Case, damage Damage) plan.Delta {
 	h, o := c.Fresh(t)
 	obs := observe(t, c, h, o)
 	apply(t, c, h, o, obs.Delta)
@@ -115,6 +205,7 @@ func repairs(t *testing.T, c Case, damage func(*testing.T, host.Host, object.Obj
 	}
 	apply(t, c, h, o, obs.Delta)
 	settled(t, c, host.NewCounted(h, nil), o)
+	return obs.Delta
 }
 
 func observe(t *testing.T, c Case, h host.Host, o object.Object) provider.Observation {
@@ -139,8 +230,10 @@ func endState(t *testing.T, c Case, obs provider.Observation) string {
 	if err := json.Unmarshal(obs.Status, &status); err != nil {
 		t.Fatalf("status is no JSON object: %s", obs.Status)
 	}
-	for _, f := range c.Volatile {
-		delete(status, f)
+	for key := range status {
+		if slices.Contains(c.Volatile, key) {
+			delete(status, key)
+		}
 	}
 	b, err := json.Marshal(status)
 	if err != nil {

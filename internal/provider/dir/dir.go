@@ -48,7 +48,10 @@ func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.
 		if err := h.RemoveAll(dead); err != nil {
 			return err
 		}
-		if err := h.Rename(v.Path, dead); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := h.Lstat(v.Path); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err := h.Rename(v.Path, dead); err != nil {
 			return err
 		}
 		return h.RemoveAll(dead)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,16 +59,36 @@ func must(t *testing.T, err error) {
 
 func TestConformance(t *testing.T) {
 	conformance.Isolated(t, "getfattr", "setfattr")
+	var top string
+	write := func(t *testing.T, h host.Host, o object.Object) {
+		must(t, os.WriteFile(filepath.Join(path(t, o), "key"), []byte("k"), 0o600))
+	}
 	conformance.Run(t, conformance.Case{
-		Driver: dir.New(), Fresh: fresh, Volatile: []string{"path"},
-		Break: map[string]func(*testing.T, host.Host, object.Object){
+		Driver: dir.New(), Volatile: []string{"path"}, Fields: []string{"uid", "gid", "mode", "parent", "address"},
+		Fresh: func(t *testing.T) (host.Host, object.Object) {
+			h, o := fresh(t)
+			top = filepath.Dir(filepath.Dir(filepath.Dir(path(t, o))))
+			return h, o
+		},
+		State: conformance.Under(func() string { return top }),
+		Break: map[string]conformance.Damage{
 			"a wide mode": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Chmod(path(t, o), 0o755)) },
 			"an owner":    func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Chown(path(t, o), 0, 0)) },
+			"a group":     func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Chown(path(t, o), -1, 0)) },
 			"an open parent": func(t *testing.T, _ host.Host, o object.Object) {
 				must(t, os.Chmod(filepath.Dir(path(t, o)), 0o755))
 			},
 			"a removed folder": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Remove(path(t, o))) },
+			"a lost mark": func(t *testing.T, _ host.Host, o object.Object) {
+				must(t, exec.Command("setfattr", "-x", "trusted.phoenix.address", path(t, o)).Run())
+			},
 		},
+		Foreign: func(t *testing.T, h host.Host, o object.Object) {
+			make1(t, h, volume(t, path(t, o), "102", "certs"))
+			write(t, h, o)
+		},
+		Tools: []string{"getfattr", "setfattr"},
+		Fill:  write,
 	})
 }
 

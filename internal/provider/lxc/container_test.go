@@ -53,23 +53,54 @@ func define(t *testing.T, o object.Object) {
 
 func TestContainerConformance(t *testing.T) {
 	conformance.Isolated(t, "cp", "install")
+	var top string
+	configOf := func(t *testing.T, o object.Object) string { return filepath.Join(home(t, o), "config") }
+	edit := func(change func(lines []string) []string) conformance.Damage {
+		return func(t *testing.T, _ host.Host, o object.Object) {
+			raw, err := os.ReadFile(configOf(t, o))
+			must(t, err)
+			must(t, os.WriteFile(configOf(t, o), []byte(strings.Join(change(strings.SplitAfter(string(raw), "\n")), "")), 0o644))
+		}
+	}
+	_, o := small(t)
+	define(t, o)
+	fields := []string{"home", "lxc.cap.keep"}
+	raw, err := os.ReadFile(configOf(t, o))
+	must(t, err)
+	for line := range strings.Lines(string(raw)) { // every key that it has
+		if key, _, ok := strings.Cut(line, " = "); ok && !strings.HasPrefix(line, "#") {
+			fields = append(fields, key)
+		}
+	}
 	conformance.Run(t, conformance.Case{
-		Driver: lxc.NewContainer(), Fresh: small, Volatile: []string{"config"},
-		Break: map[string]func(*testing.T, host.Host, object.Object){
-			"a lost configuration": func(t *testing.T, _ host.Host, o object.Object) {
-				must(t, os.Remove(filepath.Join(home(t, o), "config")))
-			},
+		Driver: lxc.NewContainer(), Volatile: []string{"config"}, Fields: fields,
+		Fresh: func(t *testing.T) (host.Host, object.Object) {
+			h, o := small(t)
+			top = filepath.Dir(filepath.Dir(home(t, o)))
+			return h, o
+		},
+		State: conformance.Under(func() string { return top }),
+		Break: map[string]conformance.Damage{
+			"a lost configuration": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Remove(configOf(t, o))) },
 			"a lost root file system": func(t *testing.T, _ host.Host, o object.Object) {
 				must(t, os.RemoveAll(filepath.Join(home(t, o), "rootfs")))
 			},
 			"an open folder": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Chmod(home(t, o), 0o755)) },
-			"an edited configuration": func(t *testing.T, _ host.Host, o object.Object) {
-				path := filepath.Join(home(t, o), "config")
-				raw, err := os.ReadFile(path)
-				must(t, err)
-				must(t, os.WriteFile(path, append(raw, "lxc.cap.keep = sys_admin\n"...), 0o644))
-			},
+			"another key":    edit(func(lines []string) []string { return append(lines, "lxc.cap.keep = sys_admin\n") }),
+			"every value": edit(func(lines []string) []string {
+				for i, line := range lines {
+					if key, _, ok := strings.Cut(line, " = "); ok && !strings.HasPrefix(line, "#") {
+						lines[i] = key + " = another\n"
+					}
+				}
+				return lines
+			}),
 		},
+		Foreign: func(t *testing.T, _ host.Host, o object.Object) {
+			must(t, os.MkdirAll(home(t, o), 0o755))
+			must(t, os.WriteFile(configOf(t, o), []byte("lxc.uts.name = somebody\n"), 0o644))
+		},
+		Tools: []string{"cp"},
 	})
 }
 

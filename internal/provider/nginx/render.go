@@ -199,7 +199,13 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 	proxy_set_header Connection $phoenix_connection;
 {{range .Sites}}
 {{- if .Upstream}}
-	upstream {{upstream .Name}} { server {{.Upstream}}; keepalive 8; }
+	upstream {{upstream .Name}} {
+		server {{.Upstream}} max_fails=0;
+{{- if .Cover}}
+		server {{.Cover}} backup max_fails=0; # there while the other one is started anew
+{{- end}}
+		keepalive 8;
+	}
 	server {
 		listen 443 ssl http2;
 		server_name {{.Name}};

@@ -58,7 +58,7 @@ func checkSites(sites []spec.NginxSite, diags *diag.List) {
 			diags.Errorf("site %q is there twice", site.Name)
 		}
 		seen[site.Name] = true
-		for _, at := range []string{site.Upstream, site.Challenge} {
+		for _, at := range []string{site.Upstream, site.Cover, site.Challenge} {
 			if _, err := netip.ParseAddrPort(at); at != "" && err != nil {
 				diags.Errorf("site %s: %q is not an IP address with a port; nginx would not start while a name does not resolve", site.Name, at)
 			}

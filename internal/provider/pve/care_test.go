@@ -3,6 +3,7 @@ package pve_test
 import (
 	"context"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -73,6 +74,20 @@ func TestALockThatAKilledCloneLeft(t *testing.T) {
 	if c := n.read("pve/lxc/900.conf"); strings.Contains(c, "lock") {
 		t.Errorf("%s", c)
 	}
+}
+
+// A process in a container is not the hypervisor's, whatever it calls itself.
+func TestProcessesInContainersAreNotAsked(t *testing.T) {
+	n := newNode(t)
+	other := exec.Command("sh", "-c", "sleep 60 # pct create 103 x")
+	other.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	must(t, other.Start())
+	defer func() {
+		_ = other.Process.Kill()
+		_ = other.Wait() // killed
+	}()
+	n.write("lock: create\n", "pve/lxc/103.conf")
+	n.containerThing(n.container()).make()
 }
 
 // What waits for its container survives the repair of a half made one.

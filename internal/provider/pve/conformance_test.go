@@ -23,6 +23,13 @@ func damage(n **node, old, new string) func(*testing.T, host.Host, object.Object
 	}
 }
 
+// tree is all that the fake Proxmox keeps, but for the list of calls.
+func tree(n **node) func(*testing.T, object.Object) string {
+	return func(t *testing.T, _ object.Object) string {
+		return conformance.Tree(t, (*n).path("pve")) + conformance.Tree(t, (*n).path("zfs")) + conformance.Tree(t, (*n).path("root"))
+	}
+}
+
 func TestContainerConformance(t *testing.T) {
 	for name, from := range map[string]func(*node, *spec.Guest){
 		"created": func(*node, *spec.Guest) {},
@@ -35,7 +42,10 @@ func TestContainerConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var n *node
 			conformance.Run(t, conformance.Case{
-				Driver: pve.NewContainer(), Volatile: []string{"config", "volumes"},
+				Driver: pve.NewContainer(), Volatile: []string{"config", "volumes"}, State: tree(&n), Tools: []string{"pct"},
+				Foreign: func(*testing.T, host.Host, object.Object) {
+					n.tool("pct", "create", "103", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--hostname", "somebody")
+				},
 				Fresh: func(t *testing.T) (host.Host, object.Object) {
 					n = newNode(t)
 					s := n.container()
@@ -59,7 +69,9 @@ func TestContainerConformance(t *testing.T) {
 func TestVolumeConformance(t *testing.T) {
 	var n *node
 	conformance.Run(t, conformance.Case{
-		Driver: pve.NewVolume(), Volatile: []string{"path"},
+		Driver: pve.NewVolume(), Volatile: []string{"path"}, State: tree(&n), Tools: []string{"pct", "pvesm"},
+		Fields: []string{"uid", "gid", "mode", "recorded"},
+		Not:    map[string]string{"foreign": "it is matched by the path it is mounted at, in a container that container/ID knows as phoenix's"},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			n = newNode(t)
 			s := n.container()
@@ -85,7 +97,8 @@ func TestVolumeConformance(t *testing.T) {
 func TestRunningConformance(t *testing.T) {
 	var n *node
 	conformance.Run(t, conformance.Case{
-		Driver: pve.NewRunning(), Volatile: []string{"pid"},
+		Driver: pve.NewRunning(), Volatile: []string{"pid"}, State: tree(&n), Tools: []string{"pct", "lxc-info"},
+		Not: map[string]string{"foreign": "what runs is known by its definition, which container/ID refuses"},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			n = newNode(t)
 			n.house()
@@ -101,10 +114,15 @@ func TestRunningConformance(t *testing.T) {
 }
 
 func TestSnapshotConformance(t *testing.T) {
+	var n *node
 	conformance.Run(t, conformance.Case{
-		Driver: pve.NewSnapshot(),
+		Driver: pve.NewSnapshot(), State: tree(&n), Tools: []string{"pct"},
+		Not: map[string]string{"foreign": "one of its name is the one that is wanted, whoever took it"},
+		Break: map[string]conformance.Damage{
+			"a lost snapshot": func(*testing.T, host.Host, object.Object) { n.tool("pct", "delsnapshot", "103", "final-form") },
+		},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
-			n := newNode(t)
+			n = newNode(t)
 			n.house()
 			return n.host, asObject(t, spec.KindSnapshot, "103/final-form", spec.Snapshot{ID: "103", Name: "final-form", About: "by hand", Proxmox: n.place()})
 		},
@@ -120,7 +138,10 @@ func (n *node) template() spec.Template {
 func TestTemplateConformance(t *testing.T) {
 	var n *node
 	conformance.Run(t, conformance.Case{
-		Driver: pve.NewTemplate(),
+		Driver: pve.NewTemplate(), State: tree(&n), Tools: []string{"pct"},
+		Foreign: func(*testing.T, host.Host, object.Object) {
+			n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--hostname", "somebody")
+		},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			n = newNode(t)
 			return n.host, asObject(t, spec.KindTemplate, "900", n.template())

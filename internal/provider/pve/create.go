@@ -130,7 +130,8 @@ func making(id string) *regexp.Regexp {
 	return regexp.MustCompile(`^task UPID:([^:]*:){4}(vz(create|restore):` + id + `|vzclone:\d+):|\bpct (create|restore|clone \d+) ` + id + `\b`)
 }
 
-// process finds one by its command line; empty: there is none.
+// process finds one of the hypervisor's own by its command line; empty: there is none. What runs inside a container can be called
+// anything, and is not asked.
 func process(h host.Host, like *regexp.Regexp) (pid, line string) {
 	names, err := h.ReadDir("/proc")
 	if err != nil {
@@ -142,11 +143,23 @@ func process(h host.Host, like *regexp.Regexp) (pid, line string) {
 		}
 		raw, err := h.ReadFile("/proc/" + name + "/cmdline")
 		line := strings.ReplaceAll(strings.TrimRight(string(raw), "\x00"), "\x00", " ")
-		if err == nil && like.MatchString(line) {
+		if err == nil && like.MatchString(line) && here(h, name) {
 			return name, line
 		}
 	}
 	return "", ""
+}
+
+// here reports whether a process is in this one's own namespaces, or that cannot be told.
+func here(h host.Host, pid string) bool {
+	for _, ns := range []string{"pid", "net"} {
+		own, err := h.Readlink("/proc/self/ns/" + ns)
+		its, ierr := h.Readlink("/proc/" + pid + "/ns/" + ns)
+		if err == nil && ierr == nil && own != its {
+			return false
+		}
+	}
+	return true
 }
 
 // destroy removes the container with all that its file names. Without quorum it would lose the disks and keep the file.

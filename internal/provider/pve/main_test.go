@@ -3,6 +3,7 @@ package pve_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,7 +30,33 @@ var fakes string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+// apart runs the tests in a network namespace of their own: the hypervisor's processes are looked for in all of it, and another run's
+// are none.
+func apart() (code int, done bool) {
+	const marker = "PHX_TEST_APART"
+	if os.Geteuid() != 0 || os.Getenv(marker) != "" {
+		return 0, false
+	}
+	c := exec.Command("/proc/self/exe", os.Args[1:]...)
+	c.Env = append(os.Environ(), marker+"=1")
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	err := c.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.ExitCode(), true
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		return 1, true
+	}
+	return 0, true
+}
+
 func run(m *testing.M) int {
+	if code, done := apart(); done {
+		return code
+	}
 	dir, err := os.MkdirTemp("", "phxpve-fakes-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -80,13 +107,13 @@ func newNode(t *testing.T) *node {
 	}
 	n := &node{t: t, base: t.TempDir(), host: &host.Local{}}
 	for _, dir := range []string{"bin", "pve/nodes/pve/lxc", "pve/nodes/pve2/lxc", "pve/nodes/pve2/qemu-server", "pve/local", "zfs", "tank",
-		"vz/template/cache", "lib", "locks", "faults"} {
+		"vz/template/cache", "lib", "locks", "faults", "datasets/rpool"} {
 		must(t, os.MkdirAll(n.path(dir), 0o755))
 	}
 	must(t, os.Symlink("nodes/pve/lxc", n.path("pve/lxc")))
 	must(t, os.WriteFile(n.path("pve/storage.cfg"), []byte(strings.ReplaceAll(storages, "BASE", n.base)), 0o644))
 	must(t, os.WriteFile(n.path("vz/template/cache/debian-12.tar.zst"), []byte("an archive"), 0o644))
-	for _, tool := range []string{"pct", "pvesm", "pvesh", "lxc-info", "lxc-attach", "init"} {
+	for _, tool := range []string{"pct", "pvesm", "pvesh", "zfs", "lxc-info", "lxc-attach", "init"} {
 		must(t, os.Symlink(fakes, n.path("bin", tool)))
 	}
 	t.Setenv("PATH", n.path("bin")+":"+os.Getenv("PATH"))
@@ -94,13 +121,17 @@ func newNode(t *testing.T) *node {
 	return n
 }
 
-// end ends the processes that containers are.
+// end ends the processes that containers are, and waits until they write nothing more.
 func (n *node) end() {
 	names, _ := filepath.Glob(n.path("pids", "*"))
 	for _, name := range names {
 		raw, err := os.ReadFile(name)
-		if pid, perr := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil && perr == nil && pid > 1 {
-			_ = syscall.Kill(pid, syscall.SIGTERM) // may have ended
+		pid, perr := strconv.Atoi(strings.TrimSpace(string(raw)))
+		for err == nil && perr == nil && pid > 1 && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(stat), ") Z ") {
+				break
+			}
+			time.Sleep(time.Millisecond)
 		}
 	}
 }

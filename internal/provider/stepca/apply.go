@@ -4,11 +4,9 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strconv"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -29,14 +27,20 @@ func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.S
 	if err != nil {
 		return err
 	}
+	if err := ensureNext(h, l, s, root); err != nil {
+		return err
+	}
 	intermediate, err := ensureIntermediate(h, l, s, root)
 	if err != nil {
 		return err
 	}
-	for path, c := range map[string]*x509.Certificate{l.rootCopy(): root.cert, l.intermediateCopy(): intermediate} {
-		if err := ensureFile(h, path, encodeCert(c), 0o755, 0o644); err != nil {
+	for path, certs := range map[string][]*x509.Certificate{l.rootCopy(): offered(h, l, s, root), l.intermediateCopy(): {intermediate}} {
+		if err := ensureFile(h, path, encodeCerts(certs), 0o755, 0o644); err != nil {
 			return err
 		}
+	}
+	if err := dropGone(h, l, s); err != nil {
+		return err
 	}
 	config, err := render(s)
 	if err != nil {
@@ -58,8 +62,15 @@ func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.S
 func ensureRoot(h host.Host, l layout, s spec.StepCA) (pair, error) {
 	root, err := readPair(h, l.root())
 	state := rootState(root, err, h.Now())
+	if _, due := successor(h, l, s, root); due {
+		if err := succeed(h, l); err != nil {
+			return pair{}, err
+		}
+		root, err = readPair(h, l.root())
+		state = rootState(root, err, h.Now())
+	}
 	if state == rootUsable {
-		return root, nil
+		return root, ensurePassword(h, l.root(), s, root)
 	}
 	if state == rootAbsent && s.Import != "" {
 		old, err := oldRoot(h, s)
@@ -77,25 +88,13 @@ func ensureRoot(h host.Host, l layout, s spec.StepCA) (pair, error) {
 		return pair{}, provider.PermanentHint(fmt.Errorf("the root in %s cannot be used: %s", l.root(), state),
 			"restore the volume from a backup; a new root has to be consented to, and every client must then learn it")
 	}
-	if err := setAside(h, l); err != nil {
+	if err := setAside(h, l, l.root()); err != nil {
 		return pair{}, err
 	}
 	if root, err = mintRoot(s, h.Now()); err != nil {
 		return pair{}, err
 	}
 	return root, putPair(h, l.root(), root)
-}
-
-// setAside keeps what is left of a root that cannot be used, for whoever may still mend it.
-func setAside(h host.Host, l layout) error {
-	_, err := h.Lstat(l.root())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return h.Rename(l.root(), filepath.Join(l.secrets(), "lost-root-"+strconv.FormatInt(h.Now().UnixNano(), 10)))
 }
 
 // putPair writes a pair with a fresh password into a folder beside dir and renames it. dir must not be there, or be empty.
@@ -124,14 +123,21 @@ func putPair(h host.Host, dir string, p pair) error {
 	return h.Rename(staging, dir)
 }
 
-// ensureIntermediate gives a good intermediate. Where only the certificate is wrong it keeps the key and issues again.
+// ensureIntermediate gives a good intermediate. Where only the certificate is wrong it keeps the key and issues again; not under
+// another root, nor a key that others may know.
 func ensureIntermediate(h host.Host, l layout, s spec.StepCA, root pair) (*x509.Certificate, error) {
 	have, err := readPair(h, l.intermediate())
-	if err != nil {
-		return replaceIntermediate(h, l, s, root)
-	}
-	if intermediateFault(s, root.cert, have.cert, h.Now()) == "" {
+	if err == nil && intermediateFault(s, root.cert, have.cert, h.Now()) == "" {
 		return have.cert, nil
+	}
+	if next, err := readPair(h, l.nextIntermediate()); err == nil && intermediateFault(s, root.cert, next.cert, h.Now()) == "" {
+		if err := h.RemoveAll(l.intermediate()); err != nil {
+			return nil, err
+		}
+		return next.cert, h.Rename(l.nextIntermediate(), l.intermediate())
+	}
+	if err != nil || have.cert.CheckSignatureFrom(root.cert) != nil || exposed(s, have.cert) {
+		return replaceIntermediate(h, l.intermediate(), s, root)
 	}
 	cert, err := mintIntermediate(s, root, have.key, h.Now())
 	if err != nil {
@@ -140,7 +146,8 @@ func ensureIntermediate(h host.Host, l layout, s spec.StepCA, root pair) (*x509.
 	return cert, h.WriteFile(filepath.Join(l.intermediate(), fileCert), encodeCert(cert), 0o600, host.Root)
 }
 
-func replaceIntermediate(h host.Host, l layout, s spec.StepCA, root pair) (*x509.Certificate, error) {
+// replaceIntermediate makes an intermediate with a key of its own in dir.
+func replaceIntermediate(h host.Host, dir string, s spec.StepCA, root pair) (*x509.Certificate, error) {
 	var key *ecdsa.PrivateKey
 	key, err := newKey()
 	if err != nil {
@@ -150,10 +157,10 @@ func replaceIntermediate(h host.Host, l layout, s spec.StepCA, root pair) (*x509
 	if err != nil {
 		return nil, err
 	}
-	if err := h.RemoveAll(l.intermediate()); err != nil {
+	if err := h.RemoveAll(dir); err != nil {
 		return nil, err
 	}
-	return cert, putPair(h, l.intermediate(), pair{cert, key})
+	return cert, putPair(h, dir, pair{cert: cert, key: key})
 }
 
 // ensureFile writes a file of root's where its content differs.
@@ -169,7 +176,11 @@ func ensureFile(h host.Host, path string, data []byte, dirMode, mode fs.FileMode
 
 // ensureModes repairs owners and modes and removes what interrupted runs left.
 func ensureModes(h host.Host, l layout, user host.Owner) error {
-	for _, w := range wanted(l, user) {
+	list, err := present(h, l, user)
+	if err != nil {
+		return err
+	}
+	for _, w := range list {
 		m, err := h.Lstat(w.path)
 		if err != nil {
 			return err

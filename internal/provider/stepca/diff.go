@@ -14,7 +14,11 @@ func (Driver) Diff(_ spec.StepCA, have *Status) plan.Delta {
 	}
 	var d plan.Delta
 	d.Compare("root", have.Root, rootUsable)
-	if have.Root != rootUsable {
+	switch have.Root {
+	case rootUsable:
+	case rootSucceeded:
+		d.Reason = "another root takes its place"
+	default:
 		d.Reason = "the root cannot be used"
 	}
 	for _, w := range have.Wrong {

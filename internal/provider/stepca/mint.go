@@ -20,13 +20,11 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// backdate forgives clients whose clocks are a little behind.
-const backdate = 5 * time.Minute
-
 // pair is a CA certificate with its key.
 type pair struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	cert      *x509.Certificate
+	key       *ecdsa.PrivateKey
+	passwords int // that stand in its file
 }
 
 // constraints are the names an intermediate may sign (RFC 5280, section 4.2.1.10). Without any address, all are excluded: an
@@ -99,7 +97,7 @@ func template(name string, now time.Time, life time.Duration) (*x509.Certificate
 		return nil, err
 	}
 	return &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name},
-		NotBefore: now.Add(-backdate).UTC().Truncate(time.Second), NotAfter: now.Add(life).UTC().Truncate(time.Second),
+		NotBefore: now.Add(-spec.CABackdate).UTC().Truncate(time.Second), NotAfter: now.Add(life).UTC().Truncate(time.Second),
 		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, nil
 }
 
@@ -117,7 +115,7 @@ func mintRoot(s spec.StepCA, now time.Time) (pair, error) {
 	}
 	t.MaxPathLen = 1
 	cert, err := sign(t, t, key, key)
-	return pair{cert, key}, err
+	return pair{cert: cert, key: key}, err
 }
 
 // mintIntermediate signs the key with the root; it never outlives it.
@@ -151,6 +149,8 @@ func intermediateFault(s spec.StepCA, root, c *x509.Certificate, now time.Time) 
 	switch {
 	case c.CheckSignatureFrom(root) != nil:
 		return "signed by another root"
+	case exposed(s, c):
+		return "from before " + s.Exposed.Format(time.RFC3339)
 	case !c.IsCA || c.MaxPathLen != 0 || !c.MaxPathLenZero:
 		return "no CA certificate of path length 0"
 	case !now.Before(c.NotAfter):
@@ -163,6 +163,11 @@ func intermediateFault(s spec.StepCA, root, c *x509.Certificate, now time.Time) 
 		return "permits " + have
 	}
 	return ""
+}
+
+// exposed is whether the intermediate's key counts as known to others.
+func exposed(s spec.StepCA, c *x509.Certificate) bool {
+	return c.NotBefore.Add(spec.CABackdate).Before(s.Exposed)
 }
 
 // renewal is when an intermediate is issued anew: after two thirds of its lifetime.

@@ -47,12 +47,7 @@ func kindOf(folder bool) string {
 // volume's business.
 func wanted(l layout, user host.Owner) []entry {
 	list := []entry{{l.secrets(), true, 0o700, host.Root}}
-	for _, dir := range []string{l.root(), l.intermediate()} {
-		list = append(list, entry{dir, true, 0o700, host.Root},
-			entry{filepath.Join(dir, fileCert), false, 0o600, host.Root},
-			entry{filepath.Join(dir, fileKey), false, 0o600, host.Root},
-			entry{filepath.Join(dir, filePassword), false, 0o400, host.Root})
-	}
+	list = append(list, pairEntries(l.root(), l.intermediate())...)
 	return append(list,
 		entry{l.certs(), true, 0o755, host.Root},
 		entry{l.rootCopy(), false, 0o644, host.Root},
@@ -60,6 +55,25 @@ func wanted(l layout, user host.Owner) []entry {
 		entry{l.configDir(), true, 0o700, host.Root},
 		entry{l.config(), false, 0o600, host.Root},
 		entry{l.db(), true, 0o700, user})
+}
+
+func pairEntries(dirs ...string) (list []entry) {
+	for _, dir := range dirs {
+		list = append(list, entry{dir, true, 0o700, host.Root},
+			entry{filepath.Join(dir, fileCert), false, 0o600, host.Root},
+			entry{filepath.Join(dir, fileKey), false, 0o600, host.Root},
+			entry{filepath.Join(dir, filePassword), false, 0o400, host.Root})
+	}
+	return list
+}
+
+// present is wanted, and what a rotation has put beside.
+func present(h host.Host, l layout, user host.Owner) ([]entry, error) {
+	beside, err := l.beside(h)
+	if err != nil {
+		return nil, err
+	}
+	return append(wanted(l, user), pairEntries(beside...)...), nil
 }
 
 // extra is something that is removed (chown nil) or given to its owner.

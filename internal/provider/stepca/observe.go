@@ -2,6 +2,7 @@ package stepca
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -21,6 +22,8 @@ import (
 const (
 	rootAbsent = "absent"
 	rootUsable = "usable"
+
+	rootSucceeded = "its successor is to take its place"
 )
 
 // Status is what was seen of an authority. Healthy, Directory and Probe tell about the running step-ca, whose unit comes
@@ -29,6 +32,8 @@ type Status struct {
 	Root                    string    `json:"root"` // absent, usable, or why it is not
 	RootFingerprint         string    `json:"root_fingerprint,omitempty"`
 	RootNotAfter            time.Time `json:"root_not_after,omitzero"`
+	NextRoot                string    `json:"next_root,omitempty"` // fingerprint of the one that is to take its place
+	OldRoot                 string    `json:"old_root,omitempty"`  // fingerprint of the one whose place it took
 	IntermediateFingerprint string    `json:"intermediate_fingerprint,omitempty"`
 	IntermediateNotBefore   time.Time `json:"intermediate_not_before,omitzero"`
 	IntermediateNotAfter    time.Time `json:"intermediate_not_after,omitzero"`
@@ -79,6 +84,10 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	l := layout(s.Dir)
 	root, err := readPair(h, l.root())
 	st := &Status{Root: rootState(root, err, h.Now())}
+	if next, due := successor(h, l, s, root); due {
+		st.Root, st.RootFingerprint, st.RootNotAfter = rootSucceeded, fingerprint(next.cert), next.cert.NotAfter
+		return st, nil
+	}
 	if st.Root == rootAbsent {
 		why, err := lost(h, l, s)
 		if err != nil || why == "" {
@@ -100,7 +109,9 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 // look compares everything but the root with the spec.
 func (st *Status) look(ctx context.Context, h host.Host, l layout, s spec.StepCA, root pair) error {
 	intermediate := st.lookIntermediate(h, l, s, root)
-	st.lookCopy(h, l.rootCopy(), root.cert)
+	roots := offered(h, l, s, root)
+	st.lookRotation(h, l, s, root)
+	st.lookCopy(h, l.rootCopy(), roots...)
 	if intermediate != nil {
 		st.lookCopy(h, l.intermediateCopy(), intermediate)
 	}
@@ -122,7 +133,7 @@ func (st *Status) look(ctx context.Context, h host.Host, l layout, s spec.StepCA
 		return err
 	}
 	if len(st.Wrong) == 0 {
-		st.Inputs = digest(config, root.cert, intermediate)
+		st.Inputs = digest(config, append(roots, intermediate)...)
 	}
 	return nil
 }
@@ -142,10 +153,14 @@ func (st *Status) lookIntermediate(h host.Host, l layout, s spec.StepCA, root pa
 	return c
 }
 
-func (st *Status) lookCopy(h host.Host, path string, c *x509.Certificate) {
+func (st *Status) lookCopy(h host.Host, path string, certs ...*x509.Certificate) {
 	have, err := h.ReadFile(path)
-	if err != nil || string(have) != string(encodeCert(c)) {
-		st.wrong(path, textOr(err, "another certificate"), "sha256 "+fingerprint(c))
+	if err != nil || string(have) != string(encodeCerts(certs)) {
+		var want []string
+		for _, c := range certs {
+			want = append(want, fingerprint(c))
+		}
+		st.wrong(path, textOr(err, "another certificate"), "sha256 "+strings.Join(want, ", "))
 	}
 }
 
@@ -155,7 +170,11 @@ func (st *Status) lookModes(h host.Host, l layout, s spec.StepCA) error {
 		st.wrong(l.db(), "no user "+s.User, "owned by "+s.User)
 		return nil
 	}
-	for _, w := range wanted(l, user) {
+	list, err := present(h, l, user)
+	if err != nil {
+		return err
+	}
+	for _, w := range list {
 		m, err := h.Lstat(w.path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -225,14 +244,21 @@ func readPair(h host.Host, dir string) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	key, err := openKey(raw[1], []byte(strings.TrimSpace(string(raw[2]))))
+	passwords := strings.Fields(string(raw[2])) // more than one while it is being changed
+	err = errPassword
+	var key *ecdsa.PrivateKey
+	for _, p := range passwords {
+		if key, err = openKey(raw[1], []byte(p)); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return pair{}, err
 	}
 	if !key.PublicKey.Equal(cert.PublicKey) {
 		return pair{}, errors.New("the key does not belong to the certificate")
 	}
-	return pair{cert, key}, nil
+	return pair{cert, key, len(passwords)}, nil
 }
 
 // digest is over all that step-ca reads at its start.

@@ -42,7 +42,7 @@ func oldRoot(h host.Host, s spec.StepCA) (pair, error) {
 		return pair{}, provider.PermanentHint(fmt.Errorf("the root's key is a %T, not ECDSA", cert.PublicKey), "only a new root helps: --new-root")
 	}
 	if key := oldKey(files, public); key != nil {
-		return pair{cert, key}, nil
+		return pair{cert: cert, key: key}, nil
 	}
 	return pair{}, provider.PermanentHint(errors.New("the root's key is not among the files of the CA that was here before, or none of them is its password"),
 		"put the key and a file with its password there, or make a new root")

@@ -9,6 +9,8 @@
 //	config/ca.json
 //	db/                    of the user that runs step-ca
 //
+// and, while one root takes another's place, secrets/next-root, next-intermediate and old-root (rotate.go).
+//
 // A root comes into being with one rename of a complete folder, so that there is either a usable one or none. Once there
 // was one, no other is made without a person's consent (spec.StepCA.NewRoot).
 package stepca

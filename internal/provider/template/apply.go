@@ -24,11 +24,6 @@ func (d Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec
 	if err != nil {
 		return err
 	}
-	if !have.IDRange {
-		if err := d.allow(h, s.IDMap); err != nil {
-			return err
-		}
-	}
 	if delta := d.Diff(s, have); delta.Action != plan.Create && !delta.Has("inputs") {
 		return removeAll(h, staging(s), retired(s), workshop(s))
 	}
@@ -40,27 +35,6 @@ func (d Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec
 		return err
 	}
 	return swap(h, s)
-}
-
-// allow gives root the map's range in both files.
-func (d Driver) allow(h host.Host, m spec.IDMap) error {
-	for _, path := range []string{d.subuid, d.subgid} {
-		content, err := readIfThere(h, path)
-		if err != nil {
-			return err
-		}
-		if allows(content, m) {
-			continue
-		}
-		if content != "" && !strings.HasSuffix(content, "\n") {
-			content += "\n"
-		}
-		content += fmt.Sprintf("root:%d:%d\n", m.Base, m.Count)
-		if err := h.WriteFile(path, []byte(content), 0o644, host.Root); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func stage(ctx context.Context, h host.Host, s spec.Template, source string) error {
@@ -181,7 +155,10 @@ func (Driver) Delete(_ context.Context, h host.Host, _ object.Address, s spec.Te
 	if err := removeAll(h, staging(s), retired(s), workshop(s)); err != nil {
 		return err
 	}
-	if err := h.Rename(home(s), retired(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.Lstat(home(s)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := h.Rename(home(s), retired(s)); err != nil {
 		return err
 	}
 	return removeAll(h, retired(s))

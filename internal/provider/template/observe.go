@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -24,14 +23,7 @@ func (d Driver) Observe(_ context.Context, h host.Host, _ object.Address, s spec
 
 // look gives a status where there is no template, too.
 func (d Driver) look(h host.Host, s spec.Template) (*Status, error) {
-	st := &Status{IDRange: true}
-	for _, path := range []string{d.subuid, d.subgid} {
-		content, err := readIfThere(h, path)
-		if err != nil {
-			return nil, err
-		}
-		st.IDRange = st.IDRange && allows(content, s.IDMap)
-	}
+	st := &Status{}
 	source, err := sourceOf(h, s)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -67,23 +59,4 @@ func sourceOf(h host.Host, s spec.Template) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%s %d %d", s.Archive, m.Size, m.ModTime.UnixNano()), nil
-}
-
-// allows reports whether root has the map's range in a subuid(5) file. lxc insists on it where newuidmap is installed.
-func allows(file string, m spec.IDMap) bool {
-	if m == (spec.IDMap{}) {
-		return true
-	}
-	for line := range strings.Lines(file) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) != 3 || f[0] != "root" && f[0] != "0" {
-			continue
-		}
-		base, err1 := strconv.Atoi(f[1])
-		count, err2 := strconv.Atoi(f[2])
-		if err1 == nil && err2 == nil && base <= m.Base && m.Base+m.Count <= base+count {
-			return true
-		}
-	}
-	return false
 }

@@ -19,19 +19,16 @@ import (
 )
 
 // Driver keeps templates. It implements provider.Driver and provider.Deleter.
-type Driver struct{ subuid, subgid string }
+type Driver struct{}
 
 // New gives the driver without its types.
-func New() provider.Erased {
-	return provider.New(Driver{subuid: "/etc/subuid", subgid: "/etc/subgid"})
-}
+func New() provider.Erased { return provider.New(Driver{}) }
 
 // Status is what was seen of a template.
 type Status struct {
-	Path    string `json:"path"`     // of the tree; empty: there is none
-	Inputs  string `json:"inputs"`   // digest of what the tree was made from
-	Wanted  string `json:"wanted"`   // digest of what it should be made from; empty: unknown, as the archive is gone
-	IDRange bool   `json:"id_range"` // root may use the id map (subuid(5), subgid(5))
+	Path   string `json:"path"`   // of the tree; empty: there is none
+	Inputs string `json:"inputs"` // digest of what the tree was made from
+	Wanted string `json:"wanted"` // digest of what it should be made from; empty: unknown, as the archive is gone
 }
 
 // fitScript runs in the unpacked tree.
@@ -77,9 +74,6 @@ func (Driver) Diff(want spec.Template, have *Status) plan.Delta {
 	var d plan.Delta
 	if have.Wanted != "" {
 		d.Compare("inputs", have.Inputs, have.Wanted)
-	}
-	if !have.IDRange {
-		d.Compare("id_range", "", fmt.Sprintf("root:%d:%d", want.IDMap.Base, want.IDMap.Count))
 	}
 	return d
 }

@@ -28,6 +28,8 @@ type Status struct {
 	Broken       bool          `json:"broken,omitempty"`       // the storage cannot be read
 	Unchecked    bool          `json:"unchecked,omitempty"`    // a file that was being checked is left behind
 	Certificates []Certificate `json:"certificates,omitempty"` // what is served, one for each host
+	Trust        string        `json:"trust,omitempty"`        // why Traefik does not know the roots as they are now
+	Covered      bool          `json:"covered,omitempty"`      // another one still stands in for it
 	Routes       []Route       `json:"routes,omitempty"`       // what is loaded
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -44,13 +45,17 @@ func entries(h host.Host, s spec.Traefik) ([]entry, error) {
 		return nil, fmt.Errorf("user of Traefik: %w", err)
 	}
 	reader := host.Owner{GID: user.GID} // root's, and Traefik may read it
-	return []entry{
+	list := []entry{
 		{path: s.Dir, folder: true, mode: 0o750, owner: reader},
 		{path: dynamicDir(s), folder: true, mode: 0o750, owner: reader},
 		{path: s.Storage, mode: storageMode, owner: user},
 		{path: routesFile(s), content: renderRoutes(s), mode: 0o640, owner: reader},
 		{path: staticFile(s), content: renderStatic(s), mode: 0o640, owner: reader},
-	}, nil
+	}
+	if s.Cover != "" {
+		list = slices.Insert(list, len(list)-1, entry{path: coverFile(s), content: renderCover(s), mode: 0o640, owner: reader})
+	}
+	return list, nil
 }
 
 func observeFiles(ctx context.Context, h host.Host, s spec.Traefik) (*Status, error) {

@@ -19,14 +19,24 @@ var (
 
 const lookEvery = 20 * time.Millisecond
 
-// applyServed makes Traefik ask for what it does not have. Certificates that are no good it would keep: they are taken out of
-// its storage. Its client may hang on to a challenge that the CA gave up on, or to an account that the CA does not know: then
-// only a restart with a clean storage helps.
+// applyServed makes Traefik ask for what it does not have.
 func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
 	st, err := observeServed(ctx, h, s)
 	if err != nil {
 		return err
 	}
+	if d := lacks(st); !d.Empty() {
+		if err := mend(ctx, h, s, st); err != nil {
+			return err
+		}
+	}
+	return stopCover(ctx, h, s)
+}
+
+// mend has Traefik look again where that may help. Certificates that are no good it would keep: they are taken out of its storage. Its
+// client may hang on to a challenge that the CA gave up on, or to an account that the CA does not know: then only a restart
+// with a clean storage helps.
+func mend(ctx context.Context, h host.Host, s spec.Traefik, st *Status) error {
 	if curable(st) {
 		owner, err := h.Lookup(s.User, "")
 		if err != nil {
@@ -39,7 +49,14 @@ func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
 			return nil
 		}
 	}
-	roots, err := readRoot(h, s)
+	// What goes wrong with the one that stands in must not keep Traefik from being mended.
+	_ = startCover(ctx, h, s, st)
+	return restart(ctx, h, s)
+}
+
+// restart starts Traefik anew, without what is no good in its storage, and waits until it serves everything.
+func restart(ctx context.Context, h host.Host, s spec.Traefik) error {
+	roots, err := readRoots(h, s)
 	if err != nil {
 		return err
 	}
@@ -57,8 +74,11 @@ func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
 
 // curable is whether Traefik, looking again, may mend it all: it has what is bad in memory and in its storage.
 func curable(st *Status) bool {
+	if st.Trust != "" {
+		return false
+	}
 	for _, c := range st.Certificates {
-		for _, bad := range []string{foreign, expired, overdue, unsaved} {
+		for _, bad := range []string{foreign, exposed, expired, overdue, unsaved} {
 			if strings.HasPrefix(c.Problem, bad) {
 				return false
 			}
@@ -77,7 +97,7 @@ func settle(ctx context.Context, h host.Host, s spec.Traefik, limit time.Duratio
 			if err != nil {
 				return plan.Delta{Action: plan.Update, Reason: err.Error()}
 			}
-			d = diffServed(st)
+			d = lacks(st)
 		}
 		if (d.Empty() && ctx.Err() == nil) || pause(ctx, lookEvery) != nil {
 			return d

@@ -3,6 +3,8 @@ package traefik
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,6 +23,7 @@ const (
 	// localAddress is where the container itself asks Traefik what it has loaded; nobody else reaches it.
 	localAddress = "127.0.0.1:8079"
 	servedAt     = "127.0.0.1:443"
+	coverAddress = "127.0.0.1:8078"
 )
 
 // object is a JSON object; encoding/json sorts its keys, so that a spec always gives the same bytes.
@@ -39,8 +42,19 @@ func encode(v any) []byte {
 
 // renderStatic is what Traefik reads once, at its start (pkg/config/static).
 func renderStatic(s spec.Traefik) []byte {
+	return static(s, s.Storage, obj{entryWeb: obj{"address": ":80"}, entryTLS: obj{"address": ":443"}, entryHere: obj{"address": localAddress}})
+}
+
+// renderCover is the same for the one that stands in: other ports, and a storage that goes with it.
+func renderCover(s spec.Traefik) []byte {
+	return static(s, filepath.Join(coverDir, "acme.json"), obj{
+		entryWeb: obj{"address": "127.0.0.1:8081"}, entryTLS: obj{"address": fmt.Sprintf(":%d", spec.CoverPort)}, entryHere: obj{"address": coverAddress},
+	})
+}
+
+func static(s spec.Traefik, storage string, entries obj) []byte {
 	acme := obj{
-		"caServer": s.ACME.Directory, "caCertificates": []string{s.ACME.RootFile}, "storage": s.Storage,
+		"caServer": s.ACME.Directory, "caCertificates": []string{s.ACME.RootFile}, "storage": storage,
 		"keyType": "EC256", "certificatesDuration": max(1, int(time.Duration(s.Lifetime)/time.Hour)),
 	}
 	if s.Challenge == spec.TLSALPN01 {
@@ -50,10 +64,7 @@ func renderStatic(s spec.Traefik) []byte {
 	}
 	return encode(obj{
 		"global": obj{"checkNewVersion": false, "sendAnonymousUsage": false},
-		"log":    obj{"level": "INFO"},
-		"entryPoints": obj{
-			entryWeb: obj{"address": ":80"}, entryTLS: obj{"address": ":443"}, entryHere: obj{"address": localAddress},
-		},
+		"log":    obj{"level": "INFO"}, "entryPoints": entries,
 		"api":  obj{"dashboard": false, "insecure": false},
 		"ping": obj{"entryPoint": entryHere},
 		// Traefik's own 2 s between two readings of a provider would be waited for by every apply.

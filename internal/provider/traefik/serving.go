@@ -1,14 +1,10 @@
 package traefik
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +18,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // Why a host has no good certificate.
@@ -31,6 +28,7 @@ const (
 	expired      = "expired"
 	overdue      = "renewal is overdue"
 	foreign      = "not under the pinned root"
+	exposed      = "known to others"
 	unsaved      = "not in traefik's storage" // it would be ordered anew at the next start, of a CA that may be away then
 )
 
@@ -54,15 +52,15 @@ type Route struct {
 }
 
 func observeServed(ctx context.Context, h host.Host, s spec.Traefik) (*Status, error) {
-	roots, err := readRoot(h, s)
+	roots, err := readRoots(h, s)
 	if err != nil {
 		return nil, err
 	}
-	st := &Status{}
+	st := &Status{Trust: staleTrust(ctx, h, s), Covered: covered(h, s)}
 	for _, name := range hosts(s) {
-		st.Certificates = append(st.Certificates, look(ctx, h, s, roots, name))
+		st.Certificates = append(st.Certificates, look(ctx, h, s, roots, servedAt, name))
 	}
-	st.Routes = loadedRoutes(ctx, h, s)
+	st.Routes = loadedRoutes(ctx, h, s, localAddress)
 	return st, st.lookStored(ctx, h, s)
 }
 
@@ -84,6 +82,15 @@ func (st *Status) lookStored(ctx context.Context, h host.Host, s spec.Traefik) e
 }
 
 func diffServed(have *Status) plan.Delta {
+	d := lacks(have)
+	if have.Covered {
+		d.Compare("cover", "left running", "stopped")
+	}
+	return d
+}
+
+// lacks is what Traefik itself does not do as it should.
+func lacks(have *Status) plan.Delta {
 	var d plan.Delta
 	for _, c := range have.Certificates {
 		d.Compare("certificate of "+c.Host, c.Problem, "")
@@ -91,41 +98,24 @@ func diffServed(have *Status) plan.Delta {
 	for _, r := range have.Routes {
 		d.Compare("route "+r.Name, r.Have, r.Want)
 	}
+	d.Compare("trust", have.Trust, "")
 	if !d.Empty() {
 		d.Reason = "traefik does not serve all it should"
 	}
 	return d
 }
 
-// readRoot reads the root and checks it against the pinned fingerprint.
-func readRoot(h host.Host, s spec.Traefik) (*x509.CertPool, error) {
-	text, err := h.ReadFile(s.ACME.RootFile)
-	if err != nil {
-		return nil, fmt.Errorf("root certificate: %w", err)
-	}
-	block, _ := pem.Decode(bytes.TrimSpace(text))
-	if block == nil {
-		return nil, fmt.Errorf("root certificate %s is not PEM", s.ACME.RootFile)
-	}
-	sum := sha256.Sum256(block.Bytes)
-	if got := hex.EncodeToString(sum[:]); got != s.Fingerprint {
-		return nil, fmt.Errorf("root certificate %s has fingerprint %s, pinned is %s", s.ACME.RootFile, got, s.Fingerprint)
-	}
-	root, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("root certificate %s: %w", s.ACME.RootFile, err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(root)
-	return pool, nil
+// readRoots reads the roots that certificates may lead to and checks them against the pinned fingerprints.
+func readRoots(h host.Host, s spec.Traefik) (*x509.CertPool, error) {
+	return provider.Roots(h, s.ACME.RootFile, s.Fingerprint, s.Good)
 }
 
 // look is one TLS handshake with a host's name.
-func look(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPool, name string) Certificate {
+func look(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPool, at, name string) Certificate {
 	c := Certificate{Host: name}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := h.Dial(ctx, "tcp", servedAt)
+	conn, err := h.Dial(ctx, "tcp", at)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		c.Problem = notListening
 		return c
@@ -168,6 +158,8 @@ func (c *Certificate) judge(chain []*x509.Certificate, s spec.Traefik, roots *x5
 	switch err := verify(ders, roots, c.Host, at); {
 	case err != nil:
 		c.Problem = foreign + ": " + err.Error()
+	case provider.Exposed(leaf, chain[1:], s.Exposed) != "":
+		c.Problem = exposed + ": " + provider.Exposed(leaf, chain[1:], s.Exposed)
 	case now.After(leaf.NotAfter):
 		c.Problem = expired + " at " + c.NotAfter.Format(time.RFC3339)
 	case now.After(c.OverdueAt):
@@ -203,8 +195,8 @@ type rawData struct {
 }
 
 // loadedRoutes asks the running Traefik; without an answer every route is missing.
-func loadedRoutes(ctx context.Context, h host.Host, s spec.Traefik) []Route {
-	data, err := ask(ctx, h)
+func loadedRoutes(ctx context.Context, h host.Host, s spec.Traefik, at string) []Route {
+	data, err := ask(ctx, h, at)
 	out := make([]Route, 0, len(s.Routes))
 	for _, r := range s.Routes {
 		route := Route{Name: r.Name, Want: rule(r.Hosts) + " -> " + r.URL}
@@ -234,11 +226,11 @@ func (d rawData) describe(name string) string {
 	return have
 }
 
-func ask(ctx context.Context, h host.Host) (rawData, error) {
+func ask(ctx context.Context, h host.Host, at string) (rawData, error) {
 	var data rawData
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+localAddress+"/api/rawdata", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/api/rawdata", nil)
 	if err != nil {
 		return data, err
 	}

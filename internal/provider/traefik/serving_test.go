@@ -193,7 +193,7 @@ func TestUnknownAccount(t *testing.T) {
 	if d := (Driver{}).Diff(p.served, st); len(d.Fields) == 0 || !strings.HasPrefix(d.Fields[0].Have, overdue) {
 		t.Fatalf("got %+v", d)
 	}
-	roots, err := readRoot(p.h, p.served)
+	roots, err := readRoots(p.h, p.served)
 	if err != nil {
 		t.Fatal(err)
 	}

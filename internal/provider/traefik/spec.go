@@ -118,6 +118,12 @@ func plainName(n string) bool {
 
 func staticFile(s spec.Traefik) string { return filepath.Join(s.Dir, "traefik.yml") }
 
+// coverFile is the static file of the one that stands in.
+func coverFile(s spec.Traefik) string { return filepath.Join(s.Dir, "traefik-cover.yml") }
+
+// coverDir is there while the one that stands in runs: it is its unit's RuntimeDirectory.
+const coverDir = "/run/traefik-cover"
+
 // nextFile is the static file while it is being checked.
 func nextFile(s spec.Traefik) string { return filepath.Join(s.Dir, "traefik-next.yml") }
 

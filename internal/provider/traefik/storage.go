@@ -12,6 +12,7 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // stored is one resolver's part of acme.json (StoredData in Traefik's pkg/provider/acme).
@@ -102,7 +103,7 @@ func purge(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPoo
 	keep := stored{}
 	for _, raw := range data.Certificates {
 		var c storedCert
-		if json.Unmarshal(raw, &c) == nil && good(c, roots, h.Now()) {
+		if json.Unmarshal(raw, &c) == nil && good(c, s, roots, h.Now()) {
 			keep.Certificates = append(keep.Certificates, raw)
 		}
 	}
@@ -116,12 +117,18 @@ func purge(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPoo
 	return h.WriteFile(s.Storage, encode(all), storageMode, owner)
 }
 
-func good(c storedCert, roots *x509.CertPool, now time.Time) bool {
+func good(c storedCert, s spec.Traefik, roots *x509.CertPool, now time.Time) bool {
 	pair, err := tls.X509KeyPair(c.Certificate, c.Key)
-	if err != nil {
+	if err != nil || verify(pair.Certificate, roots, "", now) != nil {
 		return false
 	}
-	return verify(pair.Certificate, roots, "", now) == nil
+	chain := make([]*x509.Certificate, len(pair.Certificate))
+	for i, der := range pair.Certificate {
+		if chain[i], err = x509.ParseCertificate(der); err != nil {
+			return false
+		}
+	}
+	return provider.Exposed(chain[0], chain[1:], s.Exposed) == ""
 }
 
 // verify checks a chain of DER certificates, leaf first, for a name; for none where it is empty.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"regexp"
 	"slices"
 
@@ -27,32 +28,34 @@ func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.T
 		return err
 	}
 	fresh := err == nil
-	root, err := ensureFile(ctx, h, s)
+	roots, err := ensureFile(ctx, h, s)
 	if err != nil {
 		return err
 	}
-	if !fresh {
-		done, err := add(ctx, h, s, root)
+	if !fresh && len(trusted(s)) == 1 && s.Gone == "" {
+		done, err := add(ctx, h, s, roots)
 		if done || err != nil {
 			return err
 		}
 	}
+	if err := ensureSingles(h, s, roots); err != nil {
+		return err
+	}
 	return update(ctx, h)
 }
 
-// ensureFile puts the root among the local ones; it asks the network only where it is not there.
+// ensureFile puts the roots into the one file that programs read; it asks the network only for those that are not there.
 func ensureFile(ctx context.Context, h host.Host, s spec.Trust) ([]byte, error) {
 	have, err := h.ReadFile(localFile(s))
 	if ignoreAbsent(err) != nil {
 		return nil, err
 	}
-	if m, err := h.Lstat(localFile(s)); err == nil && modeOf(m) == goodMode && holds(have, s.Fingerprint) {
+	m, err := h.Lstat(localFile(s))
+	if err == nil && modeOf(m) == goodMode && slices.Equal(fingerprints(have), trusted(s)) {
 		return have, nil
 	}
-	if !holds(have, s.Fingerprint) {
-		if have, err = fetch(ctx, h, s); err != nil {
-			return nil, err
-		}
+	if have, err = gather(ctx, h, s, have); err != nil {
+		return nil, err
 	}
 	if err := h.MkdirAll(localDir, 0o755, host.Root); err != nil {
 		return nil, err
@@ -60,9 +63,45 @@ func ensureFile(ctx context.Context, h host.Host, s spec.Trust) ([]byte, error) 
 	return have, h.WriteFile(localFile(s), have, 0o644, host.Root)
 }
 
-// holds reports whether PEM is this one certificate and no other.
-func holds(raw []byte, fingerprint string) bool {
-	return slices.Equal(fingerprints(raw), []string{fingerprint})
+// gather gives the wanted roots in their order: from what is there, else from the CA.
+func gather(ctx context.Context, h host.Host, s spec.Trust, have []byte) ([]byte, error) {
+	var out, offered []byte
+	for _, f := range trusted(s) {
+		root := find(have, f)
+		if root == nil {
+			if offered == nil {
+				var err error
+				if offered, err = fetch(ctx, h, s); err != nil {
+					return nil, err
+				}
+			}
+			if root = find(offered, f); root == nil {
+				return nil, notOffered(s, f, offered)
+			}
+		}
+		out = append(out, root...)
+	}
+	return out, nil
+}
+
+// ensureSingles writes a file for each of two roots, and removes those of roots that are not wanted any more.
+func ensureSingles(h host.Host, s spec.Trust, roots []byte) error {
+	if all := trusted(s); len(all) > 1 {
+		for _, f := range all {
+			path := filepath.Join(localDir, single(s, f)+".crt")
+			if have, err := h.ReadFile(path); err == nil && slices.Equal(fingerprints(have), []string{f}) {
+				continue
+			}
+			if err := h.WriteFile(path, find(roots, f), 0o644, host.Root); err != nil {
+				return err
+			}
+		}
+	}
+	old, err := left(h, s)
+	for _, n := range old {
+		err = errors.Join(err, h.Remove(filepath.Join(localDir, n)))
+	}
+	return err
 }
 
 // update runs Debian's tool. Without --fresh it would not make the hash links anew when a file changed its content.
@@ -117,6 +156,10 @@ func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.
 		return nil
 	}
 	if err := h.Remove(localFile(s)); err != nil {
+		return err
+	}
+	s.Both, s.Fingerprint = nil, ""
+	if err := ensureSingles(h, s, nil); err != nil {
 		return err
 	}
 	return update(ctx, h)

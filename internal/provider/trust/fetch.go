@@ -20,8 +20,7 @@ const (
 	rootsLimit = 1 << 20 // bytes
 )
 
-// fetch gets the CA's roots (step-ca's /roots.pem) and gives the one with the pinned fingerprint as PEM. A CA that has
-// another root is a permanent error: whether that is a new CA or an attack is for a person to say.
+// fetch gets the CA's roots (step-ca's /roots.pem) as PEM. None of them is believed before its fingerprint was compared.
 func fetch(ctx context.Context, h host.Host, s spec.Trust) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
 	defer cancel()
@@ -49,21 +48,26 @@ func fetch(ctx context.Context, h host.Host, s spec.Trust) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("get the root from %s: the server answers %s", url, resp.Status)
 	}
-	return pick(raw, s)
+	return raw, nil
 }
 
-func pick(raw []byte, s spec.Trust) ([]byte, error) {
+// find gives the one with that fingerprint as PEM; nil: it is not there.
+func find(raw []byte, fingerprint string) []byte {
 	for rest := raw; ; {
 		var p *pem.Block
 		if p, rest = pem.Decode(rest); p == nil {
-			break
+			return nil
 		}
-		if p.Type == "CERTIFICATE" && fingerprintOf(p.Bytes) == s.Fingerprint {
-			return encode(p.Bytes), nil
+		if p.Type == "CERTIFICATE" && fingerprintOf(p.Bytes) == fingerprint {
+			return encode(p.Bytes)
 		}
 	}
-	return nil, provider.PermanentHint(
-		fmt.Errorf("the CA at %s does not have the pinned root: pinned is sha256 %s, it offers %q", s.Server, s.Fingerprint,
-			strings.Join(fingerprints(raw), " ")),
+}
+
+// notOffered is a permanent error: whether that is a new CA or an attack is for a person to say.
+func notOffered(s spec.Trust, fingerprint string, offered []byte) error {
+	return provider.PermanentHint(
+		fmt.Errorf("the CA at %s does not have the pinned root: pinned is sha256 %s, it offers %q", s.Server, fingerprint,
+			strings.Join(fingerprints(offered), " ")),
 		"if the CA was lost and made anew, consent to the new root on the hypervisor; if not, somebody else answers at that address")
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,12 +23,16 @@ type Status struct {
 	Path         string   `json:"path"`              // our file among the local roots
 	Fingerprints []string `json:"fingerprints"`      // of all certificates in that file
 	Mode         string   `json:"mode"`              // and owner, as 0644 0:0
-	Bundled      bool     `json:"bundled"`           // the wanted root is in the bundle
-	Linked       bool     `json:"linked"`            // and OpenSSL finds it by its hash
-	Foreign      []string `json:"foreign,omitempty"` // roots of our file's name that are not the wanted one but in the bundle
+	Bundled      bool     `json:"bundled"`           // the wanted roots are in the bundle
+	Linked       bool     `json:"linked"`            // and OpenSSL finds them by their hash
+	Foreign      []string `json:"foreign,omitempty"` // roots of our file, or the one that is gone, that are not wanted but in the bundle
+	Left         []string `json:"left,omitempty"`    // files of roots that are not wanted any more
 }
 
 const goodMode = "0644 0:0"
+
+// shortHex is how a single root's file ends.
+var shortHex = regexp.MustCompile(`^[0-9a-f]{8}$`)
 
 // hashLink is the name under which OpenSSL looks a subject up.
 var hashLink = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
@@ -50,35 +55,70 @@ func (Driver) Observe(_ context.Context, h host.Host, _ object.Address, s spec.T
 		return nil, err
 	}
 	st := &Status{Path: localFile(s), Fingerprints: fingerprints(raw), Mode: modeOf(m)}
-	trusted := fingerprints(all)
-	st.Bundled = slices.Contains(trusted, s.Fingerprint)
-	for _, f := range st.Fingerprints {
-		if f != s.Fingerprint && slices.Contains(trusted, f) {
+	bundled, want := fingerprints(all), trusted(s)
+	st.Bundled = !slices.ContainsFunc(want, func(f string) bool { return !slices.Contains(bundled, f) })
+	for _, f := range append(slices.Clone(st.Fingerprints), s.Gone) {
+		if !slices.Contains(want, f) && slices.Contains(bundled, f) {
 			st.Foreign = append(st.Foreign, f)
 		}
+	}
+	if st.Left, err = left(h, s); err != nil {
+		return nil, err
 	}
 	st.Linked, err = linked(h, s)
 	return st, err
 }
 
-// linked reports whether the store links to our file by name and by hash.
+// left are files of roots that were trusted for a while.
+func left(h host.Host, s spec.Trust) ([]string, error) {
+	all, err := h.ReadDir(localDir)
+	if err != nil {
+		return nil, ignoreAbsent(err)
+	}
+	var out []string
+	for _, n := range all {
+		name, ok := strings.CutSuffix(n, ".crt")
+		tail, own := strings.CutPrefix(name, s.Name+"-")
+		if ok && own && shortHex.MatchString(tail) && !slices.Contains(names(s), name) {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// linked reports whether the store links to our files by name and by hash.
 func linked(h host.Host, s spec.Trust) (bool, error) {
-	if to, err := h.Readlink(link(s)); err != nil || to != localFile(s) {
+	hashed, err := hashLinks(h)
+	if err != nil {
 		return false, ignoreAbsent(err)
 	}
-	names, err := h.ReadDir(storeDir)
-	if err != nil {
-		return false, err
+	for _, name := range names(s) {
+		if to, err := h.Readlink(linkOf(name)); err != nil || to != filepath.Join(localDir, name+".crt") {
+			return false, ignoreAbsent(err)
+		}
+		if !slices.Contains(hashed, name+".pem") {
+			return false, nil
+		}
 	}
-	for _, n := range names {
+	return true, nil
+}
+
+// hashLinks are what OpenSSL's links by hash point to.
+func hashLinks(h host.Host) ([]string, error) {
+	all, err := h.ReadDir(storeDir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, n := range all {
 		if !hashLink.MatchString(n) {
 			continue
 		}
-		if to, err := h.Readlink(storeDir + "/" + n); err == nil && to == s.Name+".pem" {
-			return true, nil
+		if to, err := h.Readlink(storeDir + "/" + n); err == nil {
+			out = append(out, to)
 		}
 	}
-	return false, nil
+	return out, nil
 }
 
 func ignoreAbsent(err error) error {
@@ -113,11 +153,12 @@ func (Driver) Diff(want spec.Trust, have *Status) plan.Delta {
 		return plan.Delta{Action: plan.Create, Reason: "the root is not in the trust store"}
 	}
 	var d plan.Delta
-	d.Compare("fingerprint", strings.Join(have.Fingerprints, " "), want.Fingerprint)
+	d.Compare("fingerprint", strings.Join(have.Fingerprints, " "), strings.Join(trusted(want), " "))
 	d.Compare("mode", have.Mode, goodMode)
 	d.Compare("bundled", yes(have.Bundled), yes(true))
 	d.Compare("linked", yes(have.Linked), yes(true))
 	d.Compare("foreign", strings.Join(have.Foreign, " "), "")
+	d.Compare("left behind", strings.Join(have.Left, " "), "")
 	return d
 }
 

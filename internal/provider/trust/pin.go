@@ -18,7 +18,7 @@ import (
 )
 
 // PinDriver implements provider.Driver for spec.Pin. The first fingerprint is written; another one is refused, and nothing
-// changed, unless the spec carries the consent to it.
+// changed, unless the spec carries the consent to it. What the file says of another root (spec.Pins) is a person's wish and stays.
 type PinDriver struct{}
 
 // PinStatus is the pinned fingerprint.
@@ -26,6 +26,8 @@ type PinStatus struct {
 	Fingerprint string `json:"fingerprint"` // empty: the file holds something else
 	Content     string `json:"content,omitempty"`
 	Mode        string `json:"mode"`
+
+	pins spec.Pins // all of it
 }
 
 // Decode implements provider.Driver. An empty fingerprint is one that is not known yet.
@@ -55,10 +57,10 @@ func (PinDriver) Observe(_ context.Context, h host.Host, _ object.Address, s spe
 		return nil, err
 	}
 	st := &PinStatus{Mode: modeOf(m)}
-	if text := strings.TrimSpace(string(raw)); sha256Hex.MatchString(text) {
-		st.Fingerprint = text
+	if st.pins, err = spec.ParsePins(string(raw)); err == nil {
+		st.Fingerprint = st.pins.Root
 	} else {
-		st.Content = fmt.Sprintf("%.80q", text)
+		st.Content = fmt.Sprintf("%.80q", strings.TrimSpace(string(raw)))
 	}
 	return st, nil
 }
@@ -95,7 +97,11 @@ func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	if err := h.MkdirAll(filepath.Dir(s.Path), 0o711, host.Root); err != nil {
 		return err
 	}
-	return h.WriteFile(s.Path, []byte(s.Fingerprint+"\n"), 0o644, host.Root)
+	pins := spec.Pins{Root: s.Fingerprint}
+	if have != nil && have.Fingerprint == s.Fingerprint {
+		pins = have.pins // its mode is all that is wrong
+	}
+	return h.WriteFile(s.Path, []byte(pins.String()), 0o644, host.Root)
 }
 
 // Delete implements provider.Deleter: a root that is given up is no longer waited for.

@@ -95,3 +95,32 @@ func TestPinIsDeleted(t *testing.T) {
 		t.Errorf("left: %+v, %v", have, err)
 	}
 }
+
+// Only its mode is mended: what the file says of another root is a person's wish.
+func TestPinKeepsTheOtherRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("files of root's need root")
+	}
+	s := spec.Pin{Path: filepath.Join(t.TempDir(), "103"), Fingerprint: one}
+	text := spec.Pins{Root: one, Next: two}.String()
+	if err := os.WriteFile(s.Path, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(s.Path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	st, err := trust.PinDriver{}.Observe(t.Context(), &host.Local{}, "pin/103", s)
+	if err != nil || st.Fingerprint != one {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	d := trust.PinDriver{}.Diff(s, st)
+	if d.Has("fingerprint") || !d.Has("mode") {
+		t.Errorf("delta %+v", d)
+	}
+	if err := (trust.PinDriver{}).Apply(t.Context(), &host.Local{}, "pin/103", s, d); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := os.ReadFile(s.Path); err != nil || string(raw) != text {
+		t.Errorf("the pin is %q, %v", raw, err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
@@ -33,7 +34,38 @@ var (
 )
 
 func localFile(s spec.Trust) string { return filepath.Join(localDir, s.Name+".crt") }
-func link(s spec.Trust) string      { return filepath.Join(storeDir, s.Name+".pem") }
+func link(s spec.Trust) string      { return linkOf(s.Name) }
+func linkOf(name string) string     { return filepath.Join(storeDir, name+".pem") }
+
+// trusted are the fingerprints of all roots that the store has to have. The order is always the same: which of two certificates lead
+// to changes nothing here.
+func trusted(s spec.Trust) []string {
+	out := []string{s.Fingerprint}
+	for _, f := range s.Both {
+		if !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// single is the name of a file with one root alone: where there are two, programs read both in the one file, and OpenSSL finds each
+// by the hash of its own.
+func single(s spec.Trust, fingerprint string) string { return s.Name + "-" + fingerprint[:8] }
+
+// names are those in the store, each of one certificate.
+func names(s spec.Trust) []string {
+	roots := trusted(s)
+	if len(roots) == 1 {
+		return []string{s.Name}
+	}
+	var out []string
+	for _, f := range roots {
+		out = append(out, single(s, f))
+	}
+	return out
+}
 
 // Decode implements provider.Driver. An empty fingerprint is one that is not known yet.
 func (Driver) Decode(raw json.RawMessage) (spec.Trust, diag.List) {
@@ -47,7 +79,12 @@ func (Driver) Decode(raw json.RawMessage) (spec.Trust, diag.List) {
 	if u, err := url.Parse(s.Server); err != nil || u.Scheme != "https" || u.Host == "" {
 		diags.Errorf("server %q is no https address", s.Server)
 	}
-	checkFingerprint(s.Fingerprint, &diags)
+	for _, f := range append([]string{s.Fingerprint, s.Gone}, s.Both...) {
+		checkFingerprint(f, &diags)
+	}
+	if slices.Contains(trusted(s), s.Gone) && s.Gone != "" {
+		diags.Errorf("the root %s is to be trusted and gone", s.Gone)
+	}
 	return s, diags
 }
 

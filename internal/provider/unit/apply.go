@@ -112,7 +112,9 @@ func stop(ctx context.Context, h host.Host, s spec.Unit, have *Status) error {
 func (dr Driver) start(ctx context.Context, h host.Host, a object.Address, s spec.Unit, have *Status) error {
 	verb := "start"
 	switch {
-	case have.Active != "inactive" && have.Active != "failed" && have.Mark != mark(s):
+	case s.AtBoot && !runs(have):
+		return nil
+	case runs(have) && have.Mark != mark(s):
 		verb = "restart"
 	case have.Active == "active":
 		if dr.await(ctx, h, a, s) == nil {

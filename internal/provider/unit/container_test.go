@@ -189,6 +189,38 @@ func TestStopped(t *testing.T) {
 	}
 }
 
+// A unit for the next boot is enabled and not started; one that runs with older inputs is restarted.
+func TestAtBoot(t *testing.T) {
+	inContainer(t)
+	s := spec.Unit{Name: testUnit, Content: "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n", Inputs: "a", AtBoot: true}
+	if err := applyNew(t, s); err != nil {
+		t.Fatal(err)
+	}
+	pid := func(s spec.Unit) int {
+		t.Helper()
+		have, err := Driver{}.Observe(context.Background(), &host.Local{}, "unit/x", s)
+		if err != nil || have == nil || have.Enabled != "enabled" {
+			t.Fatalf("%+v, %v", have, err)
+		}
+		if d := (Driver{}).Diff(s, have); !d.Empty() {
+			t.Fatalf("%+v", d)
+		}
+		return have.PID
+	}
+	if got := pid(s); got != 0 {
+		t.Errorf("it was started: %d", got)
+	}
+	sh(t, "systemctl start "+testUnit)
+	before := pid(s)
+	s.Inputs = "b"
+	if err := New().Apply(context.Background(), &host.Local{}, objectOf(t, s), plan.Delta{Action: plan.Update}); err != nil {
+		t.Fatal(err)
+	}
+	if after := pid(s); before == 0 || after == 0 || after == before {
+		t.Errorf("older inputs still run: %d, then %d", before, after)
+	}
+}
+
 func applyNew(t *testing.T, s spec.Unit) error {
 	t.Helper()
 	clean(t)

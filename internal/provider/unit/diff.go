@@ -53,7 +53,7 @@ func stopped(d *plan.Delta, have *Status) {
 	if have.Enabled == "enabled" || have.Enabled == "enabled-runtime" {
 		d.Compare(fieldEnabled, have.Enabled, "disabled")
 	}
-	if have.Active != "inactive" && have.Active != "failed" {
+	if runs(have) {
 		d.Compare(fieldState, have.Active, "inactive")
 	}
 }
@@ -68,6 +68,9 @@ func up(d *plan.Delta, want spec.Unit, have *Status) {
 	if have.Stale {
 		d.Compare(fieldLoaded, "older files", "the files on disk")
 	}
+	if want.AtBoot && !runs(have) {
+		return
+	}
 	if have.Active != "active" {
 		d.Compare(fieldState, have.Active+" ("+have.Sub+")", "active")
 		return
@@ -79,6 +82,9 @@ func up(d *plan.Delta, want spec.Unit, have *Status) {
 		d.Compare(fieldReady, "no connection", want.Ready+" accepts")
 	}
 }
+
+// runs reports whether there is, or will be by itself, a process.
+func runs(have *Status) bool { return have.Active != "inactive" && have.Active != "failed" }
 
 // summary tells texts apart without showing them: a unit's lines may hold what others must not read.
 func summary(text string) string {

@@ -97,6 +97,21 @@ func TestDiffNamesWhatDiffers(t *testing.T) {
 	}
 }
 
+func TestDiffAtBoot(t *testing.T) {
+	for shown, want := range map[string]string{
+		"ActiveState=inactive\nSubState=dead": "", "ActiveState=failed\nSubState=failed": "",
+		"ActiveState=activating\nSubState=auto-restart": fieldState, "ActiveState=active\nSubState=running": "",
+	} {
+		s, unit := trueSystem(), stepCA
+		unit.AtBoot = true
+		s.shown = strings.Replace(s.shown, "ActiveState=active\nSubState=running", shown, 1)
+		d := delta(t, s, unit)
+		if got := len(d.Fields) == 1 && d.Fields[0].Path == want; want == "" && !d.Empty() || want != "" && !got {
+			t.Errorf("%q: %+v", shown, d)
+		}
+	}
+}
+
 func TestMarkCoversAllInputs(t *testing.T) {
 	seen := map[string]bool{mark(stepCA): true}
 	for _, change := range []func(*spec.Unit){

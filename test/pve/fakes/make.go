@@ -227,6 +227,9 @@ func (b base) clone(c call) error {
 		time.Sleep(time.Minute)
 	}
 	conf, err := b.copied(id, c, state, &made)
+	if rules, ferr := os.ReadFile(b.path("pve", "firewall", from+".fw")); err == nil && ferr == nil {
+		err = os.WriteFile(b.path("pve", "firewall", id+".fw"), rules, 0o640)
+	}
 	if err == nil {
 		err = b.save(id, conf)
 	}

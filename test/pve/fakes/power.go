@@ -125,10 +125,10 @@ func (b base) halt(id string) error {
 		return locked(conf.keys["lock"])
 	}
 	pid := b.pid(id)
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		return err
-	}
-	for alive(pid) {
+	for alive(pid) { // one that has just begun does not listen yet
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && err != syscall.ESRCH {
+			return err
+		}
 		time.Sleep(2 * time.Millisecond)
 	}
 	if err := os.Remove(b.path("pids", id)); err != nil {

@@ -195,6 +195,8 @@ func (b base) pvesm(args []string) error {
 		return b.list(c)
 	case "alloc":
 		return b.alloc(c)
+	case "add":
+		return b.addStorage(c)
 	case "status":
 		fmt.Println("Name             Type     Status     Total (KiB)      Used (KiB) Available (KiB)        %")
 		for _, s := range b.storages() {
@@ -203,6 +205,46 @@ func (b base) pvesm(args []string) error {
 		return nil
 	}
 	return exitCode(255)
+}
+
+// addStorage wants a dataset to be there, makes a folder, and refuses a name that is taken.
+func (b base) addStorage(c call) error {
+	kind, id := c.words[0], c.words[1]
+	if _, err := b.storage(id); err == nil {
+		return fmt.Errorf("create storage failed: storage ID '%s' already defined", id)
+	}
+	key, value := "path", c.get("path")
+	if kind == "zfspool" {
+		key, value = "pool", c.get("pool")
+		if _, err := os.Stat(b.path("datasets", value)); err != nil {
+			return fmt.Errorf("create storage failed: could not activate storage '%s', zfs error: cannot open '%s': dataset does not exist", id, value)
+		}
+	}
+	f, err := os.OpenFile(b.path("pve", "storage.cfg"), os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(f, "\n%s: %s\n\t%s %s\n\tcontent %s\n", kind, id, key, value, c.get("content"))
+	return f.Close()
+}
+
+// zfs knows list -H -o name and create, of one dataset.
+func (b base) zfs(args []string) error {
+	name := args[len(args)-1]
+	_, err := os.Stat(b.path("datasets", name))
+	switch {
+	case args[0] == "list" && err != nil:
+		return fmt.Errorf("cannot open '%s': dataset does not exist", name)
+	case args[0] == "list":
+		fmt.Println(name)
+		return nil
+	case args[0] == "create" && err == nil:
+		return fmt.Errorf("cannot create '%s': dataset already exists", name)
+	}
+	if err := os.Mkdir(b.path("datasets", name), 0o755); err != nil {
+		return fmt.Errorf("cannot create '%s': no such pool", name)
+	}
+	return nil
 }
 
 func (b base) alloc(c call) error {

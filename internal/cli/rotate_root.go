@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// The steps of a new root, as people read them.
+var rootSteps = []string{
+	"a new root and its intermediate are made beside the old ones",
+	"both roots are pinned, and everyone trusts both",
+	"the CA signs under the new root, and everyone gets new certificates with new keys",
+	"nobody trusts the old root any more, and its key is destroyed",
+}
+
+// stepOf is where a pin stands: the step of rootSteps that it wishes for; 0: it wishes for none.
+func stepOf(p spec.Pins) int {
+	switch {
+	case p.Next != "":
+		return 1
+	case p.Old != "":
+		return 2
+	case p.Gone != "":
+		return 3
+	}
+	return 0
+}
+
+// replaceRoot goes from step to step: what the pin wishes for is made so, everyone is looked at, then the pin wishes for the next.
+func (a *app) replaceRoot(ctx context.Context) (view.Rotated, error) {
+	var done view.Rotated
+	for {
+		s, err := a.openCA(ctx)
+		if err != nil {
+			return done, err
+		}
+		pins := s.machine.Pins
+		at := stepOf(pins)
+		a.view.Step(fmt.Sprintf("step %d of %d: %s", at+1, len(rootSteps), rootSteps[at]))
+		next, err := s.rootStep(ctx, &done, pins)
+		if err == nil {
+			err = s.repin(ctx, next)
+		}
+		s.close()
+		if done.Root = next.Root; err != nil {
+			done.Root = pins.Root
+			return done, err
+		}
+		if stepOf(next) == 0 && at > 1 {
+			return done, nil
+		}
+	}
+}
+
+// rootStep makes true what the pin wishes for and gives the pin that comes then.
+func (s *session) rootStep(ctx context.Context, done *view.Rotated, pins spec.Pins) (spec.Pins, error) {
+	switch stepOf(pins) {
+	case 0:
+		next, err := s.makeNext(ctx, done)
+		return spec.Pins{Root: pins.Root, Next: next}, err
+	case 1:
+		if there, err := s.nextThere(ctx, pins); err != nil || !there {
+			return spec.Pins{Root: pins.Root}, err // another is made: this one nobody has used yet
+		}
+		return spec.Pins{Root: pins.Next, Old: pins.Root}, s.everyone(ctx, done, false)
+	case 2:
+		done.Old = pins.Old
+		return spec.Pins{Root: pins.Root, Gone: pins.Old}, s.everyone(ctx, done, false)
+	}
+	done.Old = pins.Gone
+	return spec.Pins{Root: pins.Root}, s.everyone(ctx, done, false)
+}
+
+// makeNext has the CA make another root beside the one in use, and gives its fingerprint.
+func (s *session) makeNext(ctx context.Context, done *view.Rotated) (string, error) {
+	s.wish.makeNext = true
+	inner, err := s.openCA(ctx)
+	s.wish.makeNext = false
+	if err != nil {
+		return "", err
+	}
+	defer inner.close()
+	if err := inner.converge(ctx, done, []string{inner.authority()}); err != nil {
+		return "", err
+	}
+	seen, err := inner.seeAuthority(done.Result)
+	if err == nil && seen.Next == "" {
+		err = fmt.Errorf("the CA of container %s has made no other root", inner.authority())
+	}
+	return seen.Next, err
+}
+
+// nextThere is whether the CA has the root that is to take the other's place, there or beside.
+func (s *session) nextThere(ctx context.Context, pins spec.Pins) (bool, error) {
+	o, ok := object.Find(s.objects, object.NewAddress(spec.KindStepCA, s.authority()))
+	if !ok {
+		return false, nil
+	}
+	client, err := s.links.any(ctx, o.Host)
+	if err != nil {
+		return false, err
+	}
+	obs, err := client.Observe(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	seen, err := s.seeAuthority(engine.Result{Statuses: map[object.Address]provider.Observation{o.Address: obs}})
+	return seen.Next == pins.Next || seen.Root == pins.Next, err
+}
+
+// repin writes the pin while no round of watch, which read the one before, is under way.
+func (s *session) repin(ctx context.Context, p spec.Pins) error {
+	pin, ok := specOf[spec.Pin](s.objects, object.NewAddress(spec.KindPin, s.authority()))
+	if !ok {
+		return fmt.Errorf("no object keeps the pin of container %s", s.authority())
+	}
+	unlock, err := engine.FileLock{Path: s.roundsPath()}.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.host.WriteFile(pin.Path, []byte(p.String()), 0o644, host.Root)
+}
+
+// roundsPath is the lock that each full round of watch shares.
+func (h *house) roundsPath() string { return filepath.Join(h.machine.Root, "rounds.lock") }

@@ -1,0 +1,99 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// Apply implements provider.Driver. Until the tables are sealed at the end they count as half made; they hold from the first step.
+func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Firewall, _ plan.Delta) error {
+	if s.Off {
+		return d.Delete(ctx, h, a, s)
+	}
+	native, err := follows(ctx, h, s)
+	if err != nil {
+		return err
+	}
+	if !native && !handed(h, s.Bridge) {
+		if err := hand(ctx, h, s); err != nil {
+			return err
+		}
+	}
+	have, err := d.Observe(ctx, h, a, s)
+	if err != nil || have != nil && d.Diff(s, have).Empty() {
+		return err
+	}
+	if _, err := nft(ctx, h, host.Command{Stdin: []byte(render(s, native)), Mutates: true}, "--file", "-"); err != nil {
+		return err
+	}
+	text, err := list(ctx, h, "bridge", s)
+	if err != nil {
+		return err
+	}
+	marks, err := list(ctx, h, "inet", s)
+	if err != nil {
+		return err
+	}
+	_, err = nft(ctx, h, host.Command{Mutates: true}, "add", "chain", "bridge", table(s), "sealed_"+seal(text, marks))
+	return err
+}
+
+// Delete implements provider.Deleter.
+func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.Firewall) error {
+	for _, family := range []string{"bridge", "inet"} {
+		text, err := list(ctx, h, family, s)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // without nft there are no tables
+		}
+		if err != nil {
+			return err
+		}
+		if text == "" {
+			continue
+		}
+		if _, err := nft(ctx, h, host.Command{Mutates: true}, "delete", "table", family, table(s)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func nft(ctx context.Context, h host.Host, c host.Command, args ...string) (host.Result, error) {
+	c.Argv = append([]string{"nft"}, args...)
+	return h.Run(ctx, c)
+}
+
+// follows asks the kernel whether it follows connections on bridges by itself. Nothing is changed.
+func follows(ctx context.Context, h host.Host, s spec.Firewall) (bool, error) {
+	probe := fmt.Sprintf("table bridge %s_probe {\n\tchain probe {\n\t\tct state established accept\n\t}\n}\n", table(s))
+	_, err := nft(ctx, h, host.Command{Stdin: []byte(probe)}, "--check", "--file", "-")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, provider.PermanentHint(fmt.Errorf("%s needs nft: %w", named(s), err), "apt-get install nftables")
+	}
+	return err == nil, ctx.Err()
+}
+
+// hand makes the packets on the bridge, on this one only, pass the hooks of IP.
+func hand(ctx context.Context, h host.Host, s spec.Firewall) error {
+	own := switches(s.Bridge)[0]
+	if _, err := h.Lstat("/proc/sys/net/bridge"); errors.Is(err, fs.ErrNotExist) {
+		if _, err := h.Run(ctx, host.Command{Argv: []string{"modprobe", "br_netfilter"}, Mutates: true}); err != nil {
+			return provider.PermanentHint(fmt.Errorf("%s: this kernel does not follow connections on bridges: %w", named(s), err),
+				"use a kernel with nf_conntrack_bridge or br_netfilter, or set firewall.enabled to false")
+		}
+	}
+	if _, err := h.Lstat(filepath.Dir(own)); err != nil {
+		return fmt.Errorf("bridge %s is not there: %w", s.Bridge, err)
+	}
+	_, err := h.Run(ctx, host.Command{Argv: []string{"ip", "link", "set", "dev", s.Bridge, "type", "bridge", "nf_call_iptables", "1"}, Mutates: true})
+	return err
+}

@@ -1,0 +1,248 @@
+package pve
+
+import (
+	"context"
+	"crypto/sha1" // guards against accidents, not attackers
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// Firewall keeps a container's file of Proxmox's firewall. It implements provider.Driver, provider.Deleter and provider.Watcher. It
+// runs no command to look.
+type Firewall struct{}
+
+// NewFirewall gives the driver without its types.
+func NewFirewall() provider.Erased { return provider.New(Firewall{}) }
+
+// FirewallStatus is what was seen of a file.
+type FirewallStatus struct {
+	Options map[string]string `json:"options"`
+	Rules   []string          `json:"rules"`  // phoenix's, by their meaning
+	Others  []string          `json:"others"` // those that others wrote
+	Doubled []string          `json:"-"`      // of Others, what phoenix's say too
+}
+
+func filterPath(p spec.Proxmox, name string) string {
+	return filepath.Join(p.Dir, "firewall", name+".fw")
+}
+
+// filterOptions are those of a container's file, with what holds where they are not in it. A source means something only where nobody
+// speaks with another's address.
+var filterOptions = [][3]string{{"enable", "1", "0"}, {"policy_in", "DROP", "DROP"}, {"ipfilter", "1", "0"}}
+
+// Decode implements provider.Driver.
+func (Firewall) Decode(raw json.RawMessage) (spec.Firewall, diag.List) {
+	s, diags := provider.Decode[spec.Firewall](raw)
+	if diags.HasErrors() {
+		return s, diags
+	}
+	checkID(&diags, s.ID)
+	if s.Proxmox == nil {
+		diags.Errorf("the firewall of container %s: proxmox is missing", s.ID)
+		return s, diags
+	}
+	checkPlace(&diags, *s.Proxmox)
+	if _, err := netip.ParseAddr(s.Address); err != nil {
+		diags.Errorf("%q is no address", s.Address)
+	}
+	checkRules(&diags, s.Rules)
+	return s, diags
+}
+
+// checkRules makes sure that a rule is read from the file as it is written to it.
+func checkRules(diags *diag.List, rules []spec.Rule) {
+	for _, r := range rules {
+		line := ruleLine(r)
+		back, ok := parseRule(line)
+		if !ok || back.Meaning() != r.Meaning() || strings.Count(line, "\n") != 1 {
+			diags.Errorf("rule %q cannot be written so that Proxmox reads it", r.Meaning())
+		}
+	}
+}
+
+// Observe implements provider.Driver.
+func (Firewall) Observe(_ context.Context, h host.Host, _ object.Address, s spec.Firewall) (*FirewallStatus, error) {
+	f, there, err := readFilter(h, filterPath(*s.Proxmox, s.ID))
+	if err != nil || !there {
+		return nil, err
+	}
+	st := f.status(s.Rules)
+	if s.Off && len(st.Rules) == 0 {
+		return nil, nil // whatever there is is not phoenix's
+	}
+	return st, nil
+}
+
+func (f *filter) status(want []spec.Rule) *FirewallStatus {
+	st := &FirewallStatus{Options: map[string]string{}, Rules: []string{}, Others: []string{}}
+	for _, o := range filterOptions {
+		if st.Options[o[0]] = f.option(o[0]); st.Options[o[0]] == "" {
+			st.Options[o[0]] = o[2]
+		}
+	}
+	for _, r := range f.rules() {
+		meaning := r.Meaning()
+		if r.off {
+			meaning = "off: " + meaning
+		}
+		switch {
+		case r.ours:
+			st.Rules = append(st.Rules, meaning)
+			continue
+		case repeated(r, want):
+			st.Doubled = append(st.Doubled, meaning)
+		}
+		st.Others = append(st.Others, meaning)
+	}
+	return st
+}
+
+// readFilter reads a file; one that is not there is empty.
+func readFilter(h host.Host, path string) (*filter, bool, error) {
+	raw, err := h.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return parseFilter(""), false, nil
+	}
+	return parseFilter(string(raw)), err == nil, err
+}
+
+// Diff implements provider.Driver.
+func (Firewall) Diff(want spec.Firewall, have *FirewallStatus) plan.Delta {
+	switch {
+	case want.Off && have == nil:
+		return plan.Delta{}
+	case want.Off:
+		return plan.Delta{Action: plan.Update, Reason: "there is to be no firewall"}
+	case have == nil:
+		return plan.Delta{Action: plan.Create, Reason: "nothing keeps others out of the container"}
+	}
+	var d plan.Delta
+	for _, o := range filterOptions {
+		d.Compare(o[0], have.Options[o[0]], o[1])
+	}
+	compareRules(&d, have, want.Rules, want.Prune)
+	return d
+}
+
+// compareRules compares phoenix's rules by meaning and in their order.
+func compareRules(d *plan.Delta, have *FirewallStatus, rules []spec.Rule, prune bool) {
+	var want []string
+	for _, r := range rules {
+		want = append(want, r.Meaning())
+	}
+	before := len(d.Fields)
+	for _, r := range want {
+		if !slices.Contains(have.Rules, r) {
+			d.Compare("rule", "", r)
+		}
+	}
+	gone := slices.Clone(have.Doubled)
+	if prune {
+		gone = have.Others
+	}
+	for _, r := range have.Rules {
+		if !slices.Contains(want, r) {
+			d.Compare("rule", r, "")
+		}
+	}
+	for _, r := range gone {
+		d.Compare("rule of another", r, "")
+	}
+	if len(d.Fields) == before && !slices.Equal(have.Rules, want) {
+		d.Compare("rules", "in another order, or twice", "in order")
+	}
+}
+
+// Apply implements provider.Driver.
+func (k Firewall) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Firewall, _ plan.Delta) error {
+	if s.Off {
+		return k.Delete(ctx, h, a, s)
+	}
+	return editFilter(ctx, h, *s.Proxmox, filterPath(*s.Proxmox, s.ID), func(f *filter) {
+		for _, o := range filterOptions {
+			f.setOption(o[0], o[1])
+		}
+		f.setRules(s.Rules, s.Prune)
+	})
+}
+
+// Delete implements provider.Deleter. What others wrote stays, and has no effect.
+func (Firewall) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.Firewall) error {
+	path := filterPath(*s.Proxmox, s.ID)
+	f, there, err := readFilter(h, path)
+	if err != nil || !there || !slices.ContainsFunc(f.rules(), func(r fileRule) bool { return r.ours }) {
+		return err
+	}
+	return editFilter(ctx, h, *s.Proxmox, path, func(f *filter) {
+		f.setRules(nil, false)
+		f.setOption("ipfilter", "")
+		f.setOption("enable", "0")
+	})
+}
+
+// Watch implements provider.Watcher.
+func (Firewall) Watch(want spec.Firewall, _ *FirewallStatus) provider.Watch {
+	return provider.Watch{Paths: []string{filterPath(*want.Proxmox, want.ID)}}
+}
+
+// filterScript is editScript for a file that need not be there, which the digest "none" says.
+const filterScript = `set -e
+mkdir -p "${1%/*}" "${2%/*}"
+exec 9>"$1"
+flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1; }
+now=none
+[ ! -e "$2" ] || now=$(sha1sum <"$2" | cut -d" " -f1)
+[ "$now" = "$3" ] || { echo "detected modified configuration - file changed by other user? Try again." >&2; exit 1; }
+trap 'rm -f "$2.tmp.$$"' EXIT
+cat >"$2.tmp.$$"
+[ "$(sha1sum <"$2.tmp.$$")" = "$4  -" ] || { echo "the new configuration came only in part" >&2; exit 1; }
+mv "$2.tmp.$$" "$2"
+trap - EXIT`
+
+// editFilter changes one of Proxmox's firewall files, unless there is nothing to change.
+func editFilter(ctx context.Context, h host.Host, p spec.Proxmox, path string, change func(*filter)) error {
+	if err := provider.ProxmoxWritable(h, p); err != nil {
+		return err
+	}
+	f, there, err := readFilter(h, path)
+	if err != nil {
+		return err
+	}
+	was := f.text()
+	change(f)
+	if there && f.text() == was {
+		return nil
+	}
+	before := "none"
+	if there {
+		before = sha1Of(was)
+	}
+	name := strings.TrimSuffix(filepath.Base(path), ".fw")
+	res, err := h.Run(ctx, host.Command{
+		Argv:  []string{"sh", "-c", filterScript, "sh", filepath.Join(p.Locks, "lxc", "phoenix-firewall-"+name+".lock"), path, before, sha1Of(f.text())},
+		Stdin: []byte(f.text()), Mutates: true,
+	})
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, explain(name, res, err))
+	}
+	return err
+}
+
+func sha1Of(text string) string {
+	sum := sha1.Sum([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
