@@ -48,7 +48,6 @@ type inventory struct {
 	secrets []secret
 	certs   map[string]*x509.Certificate // by path
 	keys    []plainKey
-	config  string // path of ca.json
 	rootRef string // base name of the root, as ca.json has it
 }
 
@@ -63,14 +62,19 @@ func (m *mover) inventory() (*inventory, error) {
 		folder = m.old.shared
 	}
 	v := &inventory{folder: folder, certs: map[string]*x509.Certificate{}}
-	if err := v.walk(m.host, "", inventoryDepth); err != nil {
-		return nil, err
+	return v, v.read(m.host)
+}
+
+// read looks at all that is in the folder.
+func (v *inventory) read(h host.Host) error {
+	if err := v.walk(h, "", inventoryDepth); err != nil {
+		return err
 	}
 	for i, s := range v.secrets {
 		v.secrets[i].root = s.root || slices.ContainsFunc(v.keys, func(k plainKey) bool { return k.path == s.path && v.ofRoot(k) })
 	}
 	slices.SortFunc(v.secrets, func(a, b secret) int { return cmp.Compare(a.path, b.path) })
-	return v, nil
+	return nil
 }
 
 func (v *inventory) walk(h host.Host, dir string, depth int) error {
@@ -177,7 +181,7 @@ func (v *inventory) authority(path string, raw []byte) {
 	if json.Unmarshal(raw, &ca) != nil {
 		return
 	}
-	v.config, v.rootRef = path, filepath.Base(ca.Root)
+	v.rootRef = filepath.Base(ca.Root)
 	for _, p := range ca.Authority.Provisioners {
 		if p.Key != "" {
 			v.secrets = append(v.secrets, secret{kind: kindProvisioner, path: path, about: p.Type + " " + p.Name})

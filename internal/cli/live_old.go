@@ -99,10 +99,10 @@ func (g guest) mark() string { return provider.ContainerMark(g.id) }
 
 // oldHouse is the layout that is left behind, as the containers' definitions tell it.
 type oldHouse struct {
-	guests              []guest
-	ca, gateway, proxy  string // ids; empty: none
-	shared              string // the directory that the CA shares
-	sharedWith, foreign []string
+	guests             []guest
+	ca, gateway, proxy string   // ids; empty: none
+	shared             string   // the directory that the CA shares
+	sharedWith         []string // those that see it, the CA too
 }
 
 func (o *oldHouse) guest(id string) (guest, bool) {
@@ -158,13 +158,13 @@ func (a *app) findOld(cfg *config.Config, m config.Machine, j journal) (*oldHous
 		}
 		o.guests = append(o.guests, g)
 	}
-	return o, o.find(j)
+	return o, o.find()
 }
 
 func (a *app) readGuest(g *guest, j journal) error {
 	raw, err := a.host.ReadFile(j.config(g.id))
 	if errors.Is(err, fs.ErrNotExist) {
-		if raw, err = a.host.ReadFile(g.file); err == nil && (marked(g.id, string(raw)) || strings.Contains(string(raw), proxmoxMark)) {
+		if raw, err = a.host.ReadFile(g.file); err == nil && (marked(g.id, string(raw)) || strings.Contains(string(raw), proxmoxWord)) {
 			return nil
 		}
 	}
@@ -175,8 +175,8 @@ func (a *app) readGuest(g *guest, j journal) error {
 	return err
 }
 
-// proxmoxMark begins phoenix's lines in a container's notes, as Proxmox writes them.
-const proxmoxMark = "#phoenix%3A "
+// proxmoxWord begins phoenix's lines in a container's notes, as Proxmox writes them.
+const proxmoxWord = "phoenix%3A "
 
 // mountPointsIn reads the folders of the hypervisor among Proxmox's mount points (pct.conf(5)).
 func mountPointsIn(config string) []spec.Mount {
@@ -222,7 +222,7 @@ func mountsIn(config, home string) []spec.Mount {
 }
 
 // find looks for what the CA's container shares with others.
-func (o *oldHouse) find(j journal) error {
+func (o *oldHouse) find() error {
 	ca, ok := o.guest(o.ca)
 	if !ok {
 		return nil

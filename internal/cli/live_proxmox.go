@@ -14,7 +14,7 @@ import (
 
 // isOld is whether a container's configuration is the old one. Of Proxmox's what phoenix left waiting beside it does not count.
 func (o *oldHouse) isOld(g guest, config string) bool {
-	return config == g.config || strings.HasSuffix(g.file, ".conf") && !strings.Contains(config, proxmoxMark) && old(config) == old(g.config)
+	return config == g.config || strings.HasSuffix(g.file, ".conf") && !strings.Contains(config, proxmoxWord) && old(config) == old(g.config)
 }
 
 // old is the present state in a container's file of Proxmox without volumes that wait unattached.
@@ -62,13 +62,18 @@ func (m *mover) markProxmox(ctx context.Context, g guest) error {
 	if err != nil || m.isMarked(g, string(raw)) {
 		return err
 	}
-	return m.editConf(ctx, g, string(raw), proxmoxMark+"container/"+g.id+"\n"+string(raw))
+	return m.editConf(ctx, g, string(raw), "#"+proxmoxWord+"container/"+g.id+"\n"+string(raw))
 }
 
 // isMarked is whether a container's configuration says that it is phoenix's.
 func (m *mover) isMarked(g guest, config string) bool {
 	if m.machine.Proxmox != nil {
-		return strings.Contains("\n"+config, "\n"+proxmoxMark+"container/"+g.id+"\n")
+		for line := range strings.Lines(config) {
+			if note, ok := strings.CutPrefix(line, "#"); ok && strings.TrimSpace(note) == "phoenix%3A container/"+g.id {
+				return true
+			}
+		}
+		return false
 	}
 	return marked(g.id, config)
 }
