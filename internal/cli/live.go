@@ -20,6 +20,7 @@ import (
 // liveOptions are the flags of migrate --live.
 type liveOptions struct {
 	live, rollback, shred bool
+	newRoot               bool // the root, too
 	from                  string
 }
 
@@ -31,6 +32,7 @@ type mover struct {
 	journal journal
 	files   files            // of the configuration, as they are
 	mig     config.Migration // of these
+	newRoot bool             // wanted
 	notes   []string
 }
 
@@ -63,7 +65,8 @@ func (a *app) migrateLive(ctx context.Context, o liveOptions) error {
 	if err != nil {
 		return err
 	}
-	defer m.close()
+	defer func() { m.close() }()
+	m.newRoot = o.newRoot
 	if a.opts.yes {
 		unlock, err := a.houseLock(m.machine.Root).lock(ctx)
 		if err != nil {
@@ -127,6 +130,10 @@ func (m *mover) move(ctx context.Context) error {
 		return err
 	}
 	steps := append(m.closing(), m.moving()...)
+	if m.newRoot {
+		steps = append(steps, step{"new root", "another root takes the place of the one whose key leaked: everyone trusts both before the old one goes",
+			func(context.Context) (bool, error) { return m.rootReplaced() }, m.replaceOldRoot})
+	}
 	out := view.Moved{Made: m.opts.yes, Notes: m.notes}
 	if !m.opts.yes {
 		return m.preview(ctx, steps, out)
@@ -172,11 +179,11 @@ func (m *mover) preview(ctx context.Context, steps []step, out view.Moved) error
 		out.Done = out.Done && done
 	}
 	var err error
-	if out.Leaked, err = m.leaks(out.Done); err != nil {
+	if out.Leaked, err = m.leaks(out.Done && !m.newRoot); err != nil {
 		return err
 	}
 	if !out.Done {
-		out.Next = []string{m.again("migrate --live --yes" + m.fromFlag())}
+		out.Next = []string{m.again("migrate --live --yes" + m.fromFlag() + map[bool]string{true: " --new-root"}[m.newRoot])}
 	}
 	m.view.Moved(out)
 	return nil

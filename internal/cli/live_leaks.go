@@ -247,7 +247,14 @@ func (m *mover) leaks(done bool) ([]view.Leak, error) {
 		if s.about != "" {
 			l.Item += " (" + s.about + ")"
 		}
-		l.Remedy, l.Mended = remedy(s, done)
+		if l.Remedy, l.Mended = remedy(s, done); s.root && done {
+			if l.Mended, err = m.rootReplaced(); err != nil {
+				return nil, err
+			}
+		}
+		if s.root && l.Mended {
+			l.Remedy = "a new root: nobody trusts the old one any more"
+		}
 		out = append(out, l)
 	}
 	return out, nil
@@ -270,7 +277,7 @@ func remedy(s secret, done bool) (string, bool) {
 }
 
 // newRootCommand makes a new root while clients learn it.
-const newRootCommand = "phoenix ca rotate --new-root"
+const newRootCommand = "phoenix ca rotate --new-root --yes"
 
 // exposed says who could read a file of the shared directory.
 func (m *mover) exposed(path string) string {

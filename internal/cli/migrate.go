@@ -41,8 +41,8 @@ what leaked; only --yes takes them. Stopped or killed anywhere, the next run goe
 		Args: cobra.NoArgs,
 		RunE: a.command(func(ctx context.Context, _ []string) error {
 			switch {
-			case !live.live && (live.rollback || live.shred || live.from != "" || a.opts.yes):
-				return &usageError{err: errors.New("--rollback, --shred, --from and --yes are for --live"), hint: "phoenix migrate --live"}
+			case !live.live && (live.rollback || live.shred || live.newRoot || live.from != "" || a.opts.yes):
+				return &usageError{err: errors.New("--rollback, --shred, --new-root, --from and --yes are for --live"), hint: "phoenix migrate --live"}
 			case live.live && write, live.rollback && live.shred:
 				return &usageError{err: errors.New("--live, --rollback and --shred write what they must: give one of --write, --rollback and --shred")}
 			case live.live:
@@ -55,6 +55,7 @@ what leaked; only --yes takes them. Stopped or killed anywhere, the next run goe
 	f := cmd.Flags()
 	f.BoolVar(&live.live, "live", false, "move the running system, too")
 	f.StringVar(&live.from, "from", "", "with --live: lxcpath of the old containers (default "+otherContainers+")")
+	f.BoolVar(&live.newRoot, "new-root", false, "with --live: a new root as well, once all else is done; needed where the old one's key leaked")
 	f.BoolVar(&live.rollback, "rollback", false, "with --live: back to the old layout")
 	f.BoolVar(&live.shred, "shred", false, "with --live: empty the old directory, once all is healthy; then there is no way back")
 	f.BoolVar(&a.opts.yes, "yes", false, "with --live: do it")

@@ -148,6 +148,34 @@ func TestMigrateLive(t *testing.T) {
 	// Another start gives the same, with the definition's limits.
 	o.Phoenix("restart", "101").Want(0)
 	o.moved()
+	t.Run("new root", func(t *testing.T) { o.replaceRoot(t) })
+}
+
+// replaceRoot is the last that can be done about what leaked. Asked for again it is not done again.
+func (o *oldLayout) replaceRoot(t *testing.T) {
+	t.Log(o.Phoenix(o.live("--new-root")...).Want(0).Stdout)
+	t.Log(o.Phoenix(o.live("--new-root", "--yes")...).Want(0).Stdout)
+	root := o.RootCertificate()
+	if root.Equal(o.root) {
+		t.Error("it is the old root")
+	}
+	var doc struct {
+		Leaked []struct {
+			Path   string `json:"path"`
+			Mended bool   `json:"mended"`
+		} `json:"leaked"`
+	}
+	o.Phoenix(o.live("--new-root", "--yes", "-o", "json")...).Want(0).JSON(&doc)
+	for _, l := range doc.Leaked {
+		if !l.Mended {
+			t.Errorf("still open: %s", l.Path)
+		}
+	}
+	if again := o.RootCertificate(); len(doc.Leaked) == 0 || !again.Equal(root) {
+		t.Error("a second run made yet another root")
+	}
+	o.WantHealthy()
+	o.Phoenix("plan", "--detailed-exitcode").Want(0)
 }
 
 // Killed at random moments, again and again, it ends the same; so does the way back. When the old directory is emptied there is none.
@@ -164,8 +192,14 @@ func TestMigrateLiveKilled(t *testing.T) {
 	for _, id := range everyone {
 		files[id] = o.tree(id)
 	}
-	o.killing(draw, 8, 3*time.Second, o.live("--yes"))
-	o.Phoenix(o.live("--yes")...).Want(0)
+	c := o.callDuring(func() {
+		o.killing(draw, 8, 3*time.Second, o.live("--yes"))
+		o.Phoenix(o.live("--yes")...).Want(0)
+	})
+	t.Logf("%d requests, %d failed, the slowest took %s", c.requests, len(c.failed), c.slowest.Round(time.Millisecond))
+	if len(c.failed) > 0 {
+		t.Errorf("failed requests: %s", strings.Join(c.failed, "; "))
+	}
 	o.moved()
 
 	o.killing(draw, 4, 4*time.Second, o.live("--rollback", "--yes"))
