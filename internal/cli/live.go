@@ -111,9 +111,9 @@ func (a *app) newMover() (*mover, error) {
 // reopen is the house with what was written meanwhile: the pin, the configuration, the leaked keys.
 func (m *mover) reopen() error {
 	m.close()
-	s, err := m.open()
+	next, err := m.app.newMover()
 	if err == nil {
-		m.session = s
+		m.session, m.files, m.mig = next.session, next.files, next.mig
 	}
 	return err
 }

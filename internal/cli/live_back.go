@@ -39,6 +39,9 @@ func (m *mover) rollback(ctx context.Context) error {
 		m.view.Moved(out)
 		return nil
 	}
+	if err := m.hold(m.old.ids(), heldMoving); err != nil {
+		return err
+	}
 	for _, s := range steps {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -261,6 +264,9 @@ func (m *mover) bringFiles(context.Context) error {
 
 // forget takes away what phoenix does on the hypervisor for a house that is not its own any more.
 func (m *mover) forget(ctx context.Context) error {
+	if err := m.release(m.old.ids()); err != nil {
+		return err
+	}
 	dns := m.where(func(o object.Object) bool { return o.Address.Kind() == spec.KindDNS })
 	if _, err := m.target.Remove(ctx, dns, engine.Delete); err != nil {
 		return err

@@ -23,8 +23,6 @@ func (m *mover) closing() []step {
 			func(context.Context) (bool, error) { return j.there(j.copy()) && j.there(j.leakedFile()), nil }, m.closedCopy},
 		{"keep", "definitions, /etc and /usr/local of " + strings.Join(m.old.ids(), ", ") + " are kept for the way back", m.kept, m.keep},
 		{"pin", "the old root is pinned: no other one is made", m.pinned, m.pin},
-		{"configuration", "the configuration is written without the shared directory; the old files stay beside it",
-			func(context.Context) (bool, error) { return len(m.mig.Changes) == 0, nil }, m.writeConfiguration},
 	}
 }
 
@@ -175,6 +173,8 @@ func (m *mover) moving() []step {
 	others := slices.DeleteFunc(m.old.ids(), func(id string) bool { return id == m.old.ca })
 	steps := []step{
 		{"take over", strings.Join(m.old.ids(), ", ") + " are taken over where they are, with their root file systems", m.marked, m.takeOver},
+		{"configuration", "the configuration is written without the shared directory; the old files stay beside it",
+			func(context.Context) (bool, error) { return len(m.mig.Changes) == 0, nil }, m.writeConfiguration},
 		{"volumes", "each gets volumes of its own, and a definition without the shared directory for its next start",
 			func(ctx context.Context) (bool, error) { p, err := m.pending(ctx, m.definitions()); return !p, err }, m.makeVolumes},
 		{"ca", "container " + m.old.ca + " is restarted on its own volume: the same root, a new intermediate with a new key and password, ACME as the only provisioner",
@@ -225,6 +225,9 @@ func (m *mover) marked(context.Context) (bool, error) {
 // takeOver puts phoenix's mark above each definition, and a link to each in phoenix's own folder.
 func (m *mover) takeOver(ctx context.Context) error {
 	if err := m.reopen(); err != nil { // with the pin
+		return err
+	}
+	if err := m.hold(m.old.ids(), heldMoving); err != nil {
 		return err
 	}
 	if m.machine.Proxmox != nil {

@@ -231,6 +231,9 @@ func (s *session) prepare(ctx context.Context, containers []string) error {
 // makeTrue applies what these containers need and shows nothing yet.
 func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, error) {
 	objects, containers := s.selected(ids)
+	if err := s.notMoving(containers); err != nil {
+		return view.Applied{}, err
+	}
 	if err := s.prepare(ctx, containers); err != nil {
 		return view.Applied{}, err
 	}

@@ -193,6 +193,14 @@ func TestMigrateLiveKilled(t *testing.T) {
 		files[id] = o.tree(id)
 	}
 	c := o.callDuring(func() {
+		// Half moved, they are nobody else's.
+		o.Kill(func() bool {
+			raw, err := os.ReadFile(filepath.Join(o.lxc, "101", "config"))
+			return err == nil && strings.Contains(string(raw), "PHOENIX_DEFINITION")
+		}, o.live("--yes")...)
+		if r := o.Phoenix("create", "101").Want(1); !strings.Contains(r.Stderr, "is on its way to the new layout") {
+			t.Errorf("in the middle of a migration\n%s", r)
+		}
 		o.killing(draw, 8, 3*time.Second, o.live("--yes"))
 		o.Phoenix(o.live("--yes")...).Want(0)
 	})
