@@ -45,6 +45,7 @@ func (o *oldLayout) live(args ...string) []string {
 // moved is what must be true at the end, whatever happened on the way.
 func (o *oldLayout) moved() {
 	o.t.Helper()
+	await(30*time.Second, func() bool { return o.Phoenix("health", "-q").Exit == 0 }) // daemons settle
 	o.WantHealthy()
 	o.Phoenix("plan", "--detailed-exitcode").Want(0)
 	o.WantNoChange(everyone...)

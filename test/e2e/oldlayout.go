@@ -43,7 +43,8 @@ func newOldLayout(t *testing.T) *oldLayout {
 	h.Phoenix("create", "900").Want(0) // for its root file system; phoenix makes nothing else here
 	o.configure()
 	o.fill()
-	h.Exec("ip", "link", "add", bridge, "type", "bridge").Want(0)
+	// With an address of its own, which a bridge of a real hypervisor has of its network card.
+	h.Exec("ip", "link", "add", bridge, "address", "02:00:0a:56:11:01", "type", "bridge").Want(0)
 	h.Exec("ip", "address", "add", "10.86.17.1/24", "dev", bridge).Want(0)
 	h.Exec("ip", "link", "set", bridge, "up").Want(0)
 	for _, id := range []string{"103", "201", "102", "101"} {
