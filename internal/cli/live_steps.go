@@ -188,11 +188,11 @@ func (m *mover) moving() []step {
 				return !p && !m.bridged(ctx), err
 			}, m.change},
 		{"unmount", "the shared directory is taken out of the running containers", m.unmounted, m.unmount},
-		{"settle", "whatever is left to do, by an ordinary apply",
+		{"settle", "whatever is left to do, by an ordinary apply; from then on they are like all others",
 			func(ctx context.Context) (bool, error) {
 				o, _ := m.selected(m.old.ids())
 				p, err := m.pending(ctx, m.unrestarted(ctx, o))
-				return !p, err
+				return !p && !slices.ContainsFunc(m.old.ids(), m.held), err
 			}, m.settle},
 	}
 	if m.machine.Proxmox != nil { // whose containers are where they are, and mounts new volumes itself
