@@ -38,11 +38,12 @@ var allowed = map[string][]string{
 	"internal/engine":               append([]string{"internal/provider"}, core...),
 	// audit reads config's rules and findings, so that the file's and the system's are one list.
 	"internal/audit":    {"internal/config", "internal/object", "internal/host"},
+	"internal/backup":   {"internal/host"}, // runs in the container of the CA, as the audit does
 	"internal/health":   {"internal/diag", "internal/object", "internal/object/spec", "internal/host"},
 	"internal/agent":    append([]string{"internal/engine", "internal/health", "internal/provider"}, core...),
 	"internal/cli/view": append([]string{"internal/engine", "internal/health"}, pureBase...),
 	"internal/cli": append([]string{
-		"internal/config", "internal/audit", "internal/provider", "internal/provider/all", "internal/engine", "internal/health", "internal/agent",
+		"internal/config", "internal/audit", "internal/backup", "internal/provider", "internal/provider/all", "internal/engine", "internal/health", "internal/agent",
 		"internal/cli/view",
 	}, core...),
 }

@@ -200,7 +200,8 @@ func (a *app) exists(path string) bool {
 
 // question is a check or a look of the audit, as it goes to an agent.
 type question struct {
-	Audit *audit.Place `json:"audit,omitempty"`
+	Audit  *audit.Place    `json:"audit,omitempty"`
+	Backup *backupQuestion `json:"backup,omitempty"`
 }
 
 // answerQuestion is lookInside's and checkOne's other side, inside a container.
@@ -211,6 +212,9 @@ func answerQuestion(ctx context.Context, h host.Host, raw json.RawMessage) (json
 	}
 	if q.Audit != nil {
 		return json.Marshal(audit.Inside(ctx, h, *q.Audit))
+	}
+	if q.Backup != nil {
+		return answerBackup(h, *q.Backup)
 	}
 	return answerCheck(ctx, h, raw)
 }

@@ -23,12 +23,12 @@ import (
 func (a *app) caCommand() *cobra.Command {
 	cmd := group(&cobra.Command{Use: "ca", Short: "the certificate authority"})
 	cmd.AddCommand(&cobra.Command{
-		Use: "show", Short: "print the root certificate (PEM), asked of the CA and checked against the pinned fingerprint",
+		Use: "show", Short: "print the root certificate (PEM), asked of the CA and checked against the pinned fingerprint; two while one root takes another's place",
 		Example: `  phoenix ca show > root.pem
   curl --cacert <(phoenix ca show) https://…`,
 		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caShow(ctx) }),
 	})
-	cmd.AddCommand(a.rotateCommand())
+	cmd.AddCommand(a.rotateCommand(), a.backupCommand(), a.restoreCommand())
 	return cmd
 }
 
@@ -46,13 +46,27 @@ func (a *app) caShow(ctx context.Context) error {
 		if !ok {
 			return hint("phoenix create "+o.Container, "the CA of container %s is not made yet: no root is pinned", o.Container)
 		}
-		root, err := a.fetchRoot(ctx, h.objects, o.Container, ca, fingerprint)
-		if err != nil {
-			return hint("phoenix health "+o.Container, "the root cannot be had from container %s: %w", o.Container, err)
+		roots := h.machine.Pins.Both()
+		if len(roots) == 0 {
+			roots = []string{fingerprint}
 		}
-		return pem.Encode(a.stdout, &pem.Block{Type: "CERTIFICATE", Bytes: root})
+		return a.printRoots(ctx, h, o.Container, ca, roots)
 	}
 	return hint(`give one container the feature "step_ca"`, "no container of this configuration is a CA")
+}
+
+// printRoots writes the certificates with these fingerprints: the root, and while another takes its place both.
+func (a *app) printRoots(ctx context.Context, h *house, id string, ca spec.StepCA, fingerprints []string) error {
+	for _, f := range fingerprints {
+		root, err := a.fetchRoot(ctx, h.objects, id, ca, f)
+		if err != nil {
+			return hint("phoenix health "+id, "the root cannot be had from container %s: %w", id, err)
+		}
+		if err := pem.Encode(a.stdout, &pem.Block{Type: "CERTIFICATE", Bytes: root}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func pinned(a *app, objects []object.Object, id string) (string, bool) {

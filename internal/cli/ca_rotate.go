@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,13 +23,20 @@ answers all the time. Killed anywhere and run again it goes on from there.
 Without --yes the plan is shown and nothing is changed.`,
 		Example: `  phoenix ca rotate
   phoenix ca rotate --yes
+  phoenix ca rotate --new-root --prepare --yes && phoenix ca show > both.pem
   phoenix ca rotate --new-root --yes`,
 		Args: cobra.NoArgs,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&a.opts.yes, "yes", false, "agree to it")
 	f.BoolVar(&r.newRoot, "new-root", false, "replace the root as well: needed where its key may be known to others")
-	cmd.RunE = a.command(func(ctx context.Context, _ []string) error { return a.caRotate(ctx, r) })
+	f.BoolVar(&r.prepare, "prepare", false, "of a new root only what has everyone trust it: ca show then gives both, for clients outside")
+	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
+		if r.prepare && !r.newRoot {
+			return &usageError{err: errors.New("--prepare is for --new-root"), hint: "phoenix ca rotate --new-root --prepare"}
+		}
+		return a.caRotate(ctx, r)
+	})
 	return cmd
 }
 

@@ -38,6 +38,8 @@ type rotation struct {
 	exposed time.Time
 	// newRoot: the root too.
 	newRoot bool
+	// prepare: of a new root only as much as has everyone trust it.
+	prepare bool
 }
 
 // exposed is the time before which keys count as known to others; zero: none do.
@@ -54,6 +56,9 @@ func (a *app) exposed(h *house, id string) (time.Time, error) {
 			return since, hint("write a time such as 2026-01-31T12:00:00Z into it, or: phoenix ca rotate, after removing it", "%s holds no time: %w", path, err)
 		}
 	}
+	if since.After(a.host.Now().Add(time.Minute)) {
+		return since, hint("correct the time in it, or the clock", "%s names a time to come, %s: nothing could be new enough", path, since.Format(time.RFC3339))
+	}
 	if a.wish.exposed.After(since) {
 		since = a.wish.exposed
 	}
@@ -66,7 +71,7 @@ func (h *house) exposedPath(id string) string { return filepath.Join(h.machine.R
 // Killed anywhere and called again it comes to the same end. In the end everything that was looked at is true.
 func (a *app) rotate(ctx context.Context, r rotation) (view.Rotated, error) {
 	if r.newRoot {
-		return a.replaceRoot(ctx)
+		return a.replaceRoot(ctx, r.prepare)
 	}
 	return a.replaceKeys(ctx, r.exposed)
 }
@@ -117,11 +122,17 @@ func (s *session) sinceWhen(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	for _, c := range result.Plan.Changes {
-		if slices.Contains([]string{spec.KindStepCA, spec.KindCertificate, spec.KindTraefik}, c.Address.Kind()) {
+		if blames(c, s.machine.Exposed) {
 			return s.machine.Exposed, nil
 		}
 	}
 	return s.now(), nil
+}
+
+// blames is whether a change is because of that time.
+func blames(c plan.Change, since time.Time) bool {
+	why := since.UTC().Format(time.RFC3339)
+	return strings.Contains(c.Reason, why) || slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return strings.Contains(f.Have, why) })
 }
 
 // now is a second ago: file systems and certificates tell time in coarser steps than the clock.

@@ -87,6 +87,9 @@ func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 	for _, c := range cfg.Containers {
 		switch {
 		case d.house.templates[c.ID]:
+			if c.has("firewall") {
+				d.note(diag.Note, c.source("firewall"), "container "+c.ID+" is a template, which never runs: its firewall is not acted on", "")
+			}
 		case d.proxmox():
 			d.guest(c)
 		default:

@@ -53,6 +53,7 @@ func (d *derivation) flows() []flow {
 	}
 	if len(h.routed()) > 0 {
 		add(h.gateway, h.proxy, 443, "the gateway")
+		add(h.gateway, h.proxy, spec.CoverPort, "the gateway, while the proxy is started anew")
 		add(h.gateway, h.proxy, 80, "challenges of the CA by way of the gateway")
 	}
 	for _, r := range h.routes {
@@ -192,6 +193,19 @@ func allow(direction string, flows []flow) []spec.Rule {
 		} else {
 			out[i].Source = far
 		}
+	}
+	return joined(out)
+}
+
+// joined makes one rule of those that differ in their ports only.
+func joined(rules []spec.Rule) (out []spec.Rule) {
+	for _, r := range rules {
+		i := slices.IndexFunc(out, func(x spec.Rule) bool { x.Ports = r.Ports; return x == r })
+		if i < 0 {
+			out = append(out, r)
+			continue
+		}
+		out[i].Ports, _ = spec.Ports(out[i].Ports + "," + r.Ports) // numbers, both
 	}
 	return out
 }

@@ -138,6 +138,42 @@ func TestDeriveAgentIsStable(t *testing.T) {
 	}
 }
 
+// Along the way of a new root everyone's wishes are one: who is trusted, what certificates may lead to. At its end the daemons' lists do
+// not change any more: whatever they keep was looked at before.
+func TestDeriveSuccession(t *testing.T) {
+	cfg, old, next := homelab(t), strings.Repeat("e", 64), strings.Repeat("f", 64)
+	lists := map[string]string{}
+	for name, c := range map[string]struct {
+		pins       spec.Pins
+		both, good int
+	}{
+		"before": {spec.Pins{Root: old}, 0, 0}, "next": {spec.Pins{Root: old, Next: next}, 2, 2}, "old": {spec.Pins{Root: next, Old: old}, 2, 0},
+		"gone": {spec.Pins{Root: next, Gone: old}, 0, 0}, "after": {spec.Pins{Root: next}, 0, 0},
+	} {
+		m := machine
+		m.Pins = c.pins
+		objects, _ := Derive(cfg, m)
+		trust, ca := get[spec.Trust](t, objects, "trust/101"), get[spec.StepCA](t, objects, "stepca/103")
+		proxy := get[spec.Traefik](t, objects, "traefik/102/certificates")
+		if len(trust.Both) != c.both || trust.Gone != c.pins.Gone || len(proxy.Good) != c.good {
+			t.Errorf("%s: trusts %v, not %q; good are %v", name, trust.Both, trust.Gone, proxy.Good)
+		}
+		if (spec.Pins{Root: ca.Pinned, Next: ca.Next, Old: ca.Old, Gone: ca.Gone}) != c.pins || ca.MakeNext {
+			t.Errorf("%s: the CA is to have %+v", name, ca)
+		}
+		for _, id := range []string{"101", "103"} {
+			x, _ := object.Find(objects, object.NewAddress(spec.KindAgent, id))
+			lists[name] += string(x.Spec)
+		}
+	}
+	if lists["gone"] != lists["after"] || lists["before"] != lists["after"] {
+		t.Error("the daemons' lists change at the end")
+	}
+	if lists["next"] == lists["before"] || lists["old"] == lists["next"] {
+		t.Error("the daemons do not know of two roots")
+	}
+}
+
 // The users' own files, where they are at hand.
 func TestDeriveUsersFiles(t *testing.T) {
 	dir := os.Getenv("PHOENIX_USER_FILES")

@@ -54,7 +54,7 @@ func runRoot(ctx context.Context, h host.Host, c Check, p caParams) Result {
 	}
 	if !slices.Contains(prints, p.Anchor.Fingerprint) {
 		return c.fail("the CA's root is not the pinned one", "served "+strings.Join(prints, " ")+", pinned "+p.Anchor.Fingerprint,
-			"restore the CA's volume (phoenix ca restore); only if a new root is meant: phoenix ca rotate")
+			"restore the CA's root (phoenix ca restore); only if it is lost for good: phoenix create "+c.container()+" --new-root")
 	}
 	return c.pass("the CA's root is the pinned one", p.Anchor.Fingerprint)
 }
@@ -122,7 +122,7 @@ func runAuthorityLife(ctx context.Context, h host.Host, c Check, p caParams) Res
 		left := cert.NotAfter.Sub(h.Now())
 		life := fmt.Sprintf("%q %s", cert.Subject.CommonName, expiry(left))
 		if left < notice(cert)+time.Duration(p.LeafLife) {
-			return c.fail("a certificate of the CA itself runs out", life, "phoenix ca rotate")
+			return c.fail("a certificate of the CA itself runs out", life, map[bool]string{true: "phoenix ca rotate --new-root", false: "phoenix ca rotate"}[cert == root])
 		}
 		lives = append(lives, life)
 	}

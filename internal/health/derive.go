@@ -81,6 +81,8 @@ func derivers() map[string]func(*model, object.Object) {
 
 		spec.KindTemplate: nil, // used only while a container is made
 		spec.KindSnapshot: nil, // a state that was, not one that is
+		spec.KindSubID:    nil, // without the range no unprivileged container starts (PHX-CT-001)
+		spec.KindStorage:  nil, // of the machine, for setup
 		spec.KindBinary:   nil, // without it nothing answers inside (PHX-CT-006)
 		spec.KindPort:     nil, // unplugged, the container reaches neither resolver nor CA: their checks say so
 		spec.KindFile:     nil,

@@ -24,10 +24,16 @@ func (m *model) caFrom(ca, on string) endpoint {
 	return e
 }
 
+// both are the roots that everyone trusts while one takes another's place.
+func (m *model) both(ca string) []string {
+	s := m.authority[ca]
+	return spec.Pins{Root: s.Pinned, Next: s.Next, Old: s.Old}.Both()
+}
+
 func (m *model) stepCA(o object.Object, s spec.StepCA) {
 	ca, needs := o.Address.Scope(), pinned(o.Address.Scope())
 	e := m.caFrom(ca, o.Host)
-	p := caParams{CA: e, Anchor: anchor{CA: e}}
+	p := caParams{CA: e, Anchor: anchor{CA: e, Also: m.both(ca)}}
 	m.add(kindRoot, o, o.Host, p).asks(ca, needs)
 	m.add(kindAuthority, o, o.Host, p).asks(ca, needs)
 
@@ -53,7 +59,7 @@ func (m *model) trust(o object.Object, s spec.Trust) {
 		return
 	}
 	ca, needs := m.anchored(o, s.Fingerprint)
-	p := caParams{CA: e, Anchor: anchor{Fingerprint: s.Fingerprint, CA: e}}
+	p := caParams{CA: e, Anchor: anchor{Fingerprint: s.Fingerprint, CA: e, Also: s.Both}}
 	m.add(kindTrust, o, o.Host, p).asks(ca, needs)
 	if o.Host == ca {
 		return // the CA itself is asked from inside already
@@ -81,7 +87,7 @@ func (m *model) certificate(o object.Object, s spec.Certificate) {
 	p := certParams{
 		CommonName: s.CommonName, DNSNames: s.DNSNames, CertPath: s.CertPath, KeyPath: s.KeyPath,
 		RenewBefore: s.RenewBefore, Served: cmp.Or(s.Served, m.servedBy(o.Host, s)),
-		Anchor: anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile},
+		Anchor: anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile, Also: s.Good},
 	}
 	m.add(kindCertFiles, o, o.Host, p)
 	m.add(kindCertChain, o, o.Host, p).Needs = needs
@@ -94,7 +100,7 @@ func (m *model) certificate(o object.Object, s spec.Certificate) {
 	if s.AccountDir != "" {
 		m.add(kindKeyFolder, o, o.Host, keyFolder{Path: s.AccountDir, User: "root", Optional: true}).of(s.AccountDir)
 	}
-	m.directory(o, s.ACME, anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile}, ca, needs)
+	m.directory(o, s.ACME, anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile, Also: m.both(ca)}, ca, needs)
 }
 
 // servedBy is where a certificate of a container is served, as far as others rely on it: by the gateway in there, or by the
@@ -154,7 +160,7 @@ func (m *model) nginx(o object.Object, _ spec.Nginx) {
 	}
 	for _, s := range m.sites {
 		if s.gateway.Address == o.Address && m.isRunning(s.proxy) && m.ends(m.backendOf(s)) {
-			root := anchor{CA: m.caFrom(ca, "")}
+			root := anchor{CA: m.caFrom(ca, ""), Also: m.both(ca)}
 			m.route(s, "", net.JoinHostPort(ip, httpsPort), root).asks(ca, pinned(ca))
 		}
 	}
@@ -213,7 +219,7 @@ func (m *model) clientRoutes() {
 		if !m.isRunning(s.proxy) || !m.ends(m.backendOf(s)) {
 			continue
 		}
-		root := anchor{Fingerprint: t.Fingerprint, File: systemBundle}
+		root := anchor{Fingerprint: t.Fingerprint, File: systemBundle, Also: t.Both}
 		m.route(s, client.Host, net.JoinHostPort(s.Name, httpsPort), root).Needs = needs
 	}
 }
@@ -239,9 +245,9 @@ func (m *model) traefik(o object.Object, s spec.Traefik) {
 		return
 	}
 	ca, needs := m.anchored(o, s.Fingerprint)
-	root := anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile}
+	root := anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile, Also: s.Good}
 	m.add(kindKeyFile, o, o.Host, keyFile{Path: s.Storage, Mode: 0o600, Owner: s.User}).of(s.Storage)
-	m.directory(o, s.ACME, root, ca, needs)
+	m.directory(o, s.ACME, anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile, Also: m.both(ca)}, ca, needs)
 	dial := net.JoinHostPort("127.0.0.1", m.proxyPort(o.Address.Scope()))
 	for _, name := range proxyNames(s) {
 		p := servedParams{Server: endpoint{Dial: dial, Name: name}, Anchor: root}

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -165,40 +166,51 @@ type anchor struct {
 	Fingerprint string   `json:"fingerprint,omitempty"`
 	File        string   `json:"file,omitempty"` // PEM, the root among others
 	CA          endpoint `json:"ca,omitzero"`
+	// Also are roots that are believed besides, while one takes another's place.
+	Also []string `json:"also,omitempty"`
 }
 
 var errNoPin = errors.New("the root's pinned fingerprint is not known")
 
 func (a anchor) pool(ctx context.Context, h host.Host) (*x509.CertPool, error) {
-	root, err := a.root(ctx, h)
+	certs, root, err := a.find(ctx, h)
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
+	for _, c := range certs {
+		if slices.Contains(a.Also, fingerprint(c)) {
+			pool.AddCert(c)
+		}
+	}
 	return pool, nil
 }
 
 func (a anchor) root(ctx context.Context, h host.Host) (*x509.Certificate, error) {
+	_, root, err := a.find(ctx, h)
+	return root, err
+}
+
+// find gives the root, and all that were found where it is.
+func (a anchor) find(ctx context.Context, h host.Host) (certs []*x509.Certificate, root *x509.Certificate, err error) {
 	if a.Fingerprint == "" {
-		return nil, errNoPin
+		return nil, nil, errNoPin
 	}
-	var certs []*x509.Certificate
-	var err error
 	if a.File != "" {
 		certs, err = readCerts(h, a.File)
 	} else {
 		certs, err = askRoots(ctx, h, a.CA)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the root cannot be had: %w", err)
+		return nil, nil, fmt.Errorf("the root cannot be had: %w", err)
 	}
 	for _, c := range certs {
 		if fingerprint(c) == a.Fingerprint {
-			return c, nil
+			return certs, c, nil
 		}
 	}
-	return nil, fmt.Errorf("no root with the pinned fingerprint %s among %d in %s%s", a.Fingerprint, len(certs), a.File, a.CA.Dial)
+	return nil, nil, fmt.Errorf("no root with the pinned fingerprint %s among %d in %s%s", a.Fingerprint, len(certs), a.File, a.CA.Dial)
 }
 
 // askRoots gives the roots that a step-ca serves. They are not verified.

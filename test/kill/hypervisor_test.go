@@ -127,7 +127,7 @@ func missing() error {
 	if os.Geteuid() != 0 {
 		return errors.New("a network namespace needs root")
 	}
-	for _, tool := range []string{"ip", "nsenter", "dnsmasq", "setfattr"} {
+	for _, tool := range []string{"ip", "nsenter", "dnsmasq", "setfattr", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("needs %s: run make deps", tool)
 		}
@@ -196,6 +196,7 @@ func (h *hypervisor) reset() {
 	links := exec.Command("ip", "-n", h.name, "-force", "-batch", "-")
 	links.Stdin = strings.NewReader("link delete phxbr0\nlink delete in103\nlink delete in101\nlink delete in102\n")
 	_ = links.Run() // there may be none
+	h.command("nsenter", "--net=/run/netns/"+h.name, "nft", "flush", "ruleset")
 	left, err := os.ReadDir(h.base)
 	if err != nil {
 		h.t.Fatal(err)
@@ -415,6 +416,11 @@ func (h *hypervisor) state() []string {
 		out = append(out, "process "+name)
 	}
 	out = append(out, h.links()...)
+	for _, family := range []string{"bridge", "inet"} { // in the order in which they were made
+		for table := range strings.SplitSeq(h.command("nsenter", "--net=/run/netns/"+h.name, "nft", "--stateless", "list", "ruleset", family), "\n}\n") {
+			out = append(out, table)
+		}
+	}
 	slices.Sort(out)
 	return out
 }

@@ -13,6 +13,7 @@ type Rotated struct {
 	Applied
 	Root string   // fingerprint of the root now
 	Old  string   // fingerprint of the root before; empty: it is the same
+	Next string   // fingerprint of the root that everyone trusts besides by now; empty: none
 	Down []string // containers that did not run: they come along when they are started
 }
 
@@ -40,9 +41,12 @@ func (p *people) Step(what string) { p.say("%s\n", p.paint(bold, what)) }
 func (p *people) Rotated(r Rotated) {
 	p.progress.end()
 	p.say("%s, %.1f s\n", count(len(r.Result.Plan.Changes), "change"), r.Elapsed.Seconds())
-	if r.Old != "" {
+	switch {
+	case r.Old != "":
 		p.say("the root is now sha256 %s; nobody trusts %s any more\n", r.Root, r.Old)
-	} else {
+	case r.Next != "":
+		p.say("the root is still sha256 %s; everyone trusts %s as well\ngive both to clients outside (phoenix ca show), then run it without --prepare\n", r.Root, r.Next)
+	default:
 		p.say("the root is the same, sha256 %s\n", r.Root)
 	}
 	if len(r.Down) > 0 {
@@ -91,6 +95,7 @@ func (v *programs) Rotated(r Rotated) {
 		applied
 		Root string   `json:"root"`
 		Old  string   `json:"old_root,omitempty"`
+		Next string   `json:"next_root,omitempty"`
 		Down []string `json:"not_running,omitempty"`
-	}{v.applied(r.Applied), r.Root, r.Old, r.Down})
+	}{v.applied(r.Applied), r.Root, r.Old, r.Next, r.Down})
 }

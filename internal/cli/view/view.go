@@ -18,6 +18,9 @@ type View interface {
 	Event(engine.Event)
 	// Step is a part of a long command that begins.
 	Step(what string)
+	Certificates([]FullCertificate)
+	CertificateDetails([]FullCertificate)
+	Sealed(Sealed)
 	Rotation(Rotation)
 	Rotated(Rotated)
 	Validation(Validation)

@@ -133,18 +133,20 @@ type Certificate struct {
 	// Exposed: a certificate or an intermediate that was issued before counts as known to others, and is replaced.
 	Exposed time.Time `json:"exposed,omitzero"`
 	// Leaked are keys that others could read, by SHA-256 of their SubjectPublicKeyInfo in lower-case hex: never used again.
-	Leaked      []string `json:"leaked,omitempty"`
-	CertPath    string   `json:"cert_path"` // leaf and intermediates
-	KeyPath     string   `json:"key_path"`
-	Owner       string   `json:"owner,omitempty"`
-	Group       string   `json:"group,omitempty"`
-	Mode        Mode     `json:"mode"`                   // of the key; the certificate is 0644
-	RenewBefore Duration `json:"renew_before,omitempty"` // 0: a third of the real lifetime
-	Lifetime    Duration `json:"lifetime,omitempty"`     // asked for; 0: the CA's default
-	Challenge   string   `json:"challenge"`
-	Webroot     string   `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
-	Reload      []string `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
-	Served      string   `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
+	Leaked []string `json:"leaked,omitempty"`
+	// Renew: a person wants another one than was issued before.
+	Renew       time.Time `json:"renew,omitzero"`
+	CertPath    string    `json:"cert_path"` // leaf and intermediates
+	KeyPath     string    `json:"key_path"`
+	Owner       string    `json:"owner,omitempty"`
+	Group       string    `json:"group,omitempty"`
+	Mode        Mode      `json:"mode"`                   // of the key; the certificate is 0644
+	RenewBefore Duration  `json:"renew_before,omitempty"` // 0: a third of the real lifetime
+	Lifetime    Duration  `json:"lifetime,omitempty"`     // asked for; 0: the CA's default
+	Challenge   string    `json:"challenge"`
+	Webroot     string    `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
+	Reload      []string  `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
+	Served      string    `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
 }
 
 // The parts of a proxy's configuration that are objects of their own.
@@ -188,6 +190,7 @@ type Traefik struct {
 	Fingerprint string         `json:"fingerprint"`      // of the root
 	Good        []string       `json:"good,omitempty"`   // as of Certificate
 	Exposed     time.Time      `json:"exposed,omitzero"` // as of Certificate
+	Renew       time.Time      `json:"renew,omitzero"`   // as of Certificate
 	Lifetime    Duration       `json:"lifetime"`         // of the leaves, so that Traefik renews in time
 	Challenge   string         `json:"challenge"`
 	Routes      []TraefikRoute `json:"routes"`

@@ -111,6 +111,9 @@ func TestReasons(t *testing.T) {
 		"names":       {h, func(s *spec.Certificate) { s.DNSNames = []string{"a.test.internal", "c.test.internal"} }, "names are a.test.internal, b.test.internal"},
 		"key type":    {h, func(s *spec.Certificate) { s.KeyType = "ec-p384" }, "key type is ec-p256"},
 		"foreign CA":  {h, func(s *spec.Certificate) { s.Fingerprint = strings.Repeat("0", 64) }, "does not end in the pinned root"},
+		"exposed":     {h, func(s *spec.Certificate) { s.Exposed = time.Now().Add(time.Minute) }, "issued before"},
+		"old issuer":  {h, func(s *spec.Certificate) { s.Exposed = time.Now().Add(-time.Minute) }, "issued by an intermediate from before"},
+		"wanted anew": {h, func(s *spec.Certificate) { s.Renew = time.Now().Add(time.Minute) }, "issued before"},
 		"renew early": {h, func(s *spec.Certificate) { s.RenewBefore = spec.Duration(24*time.Hour - time.Second) }, "renewal is due"},
 	}
 	for name, c := range cases {
@@ -124,6 +127,58 @@ func TestReasons(t *testing.T) {
 	}
 	if _, d := look(t, h, s); !d.Empty() {
 		t.Errorf("the unchanged one: %+v", d)
+	}
+}
+
+// While one root takes another's place a certificate may lead to either, in the store are both; then only to the one.
+func TestEitherRoot(t *testing.T) {
+	ca := sandbox.StartCA(t, day, "a.test.internal", "b.test.internal")
+	s, h := specIn(room(t), ca), &host.Local{}
+	made(t, h, s)
+	other := sandbox.NewAuthority(t, t.TempDir())
+	both := filepath.Join(t.TempDir(), "both.crt")
+	var text []byte
+	for _, path := range []string{other.RootFile, ca.RootFile} {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, raw...)
+	}
+	if err := os.WriteFile(both, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.ACME.RootFile, s.Fingerprint, s.Good = both, other.Fingerprint, []string{other.Fingerprint, ca.Fingerprint}
+	if _, d := look(t, h, s); !d.Empty() {
+		t.Errorf("it leads to one of two: %+v", d)
+	}
+	// Alone, and with the CA ahead: what it signs is taken.
+	if err := apply(h, s, plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: fieldCertificate}}}); err != nil {
+		t.Error(err)
+	}
+	s.Good = nil
+	if _, d := look(t, h, s); !strings.Contains(d.Reason, "does not end in the pinned root") {
+		t.Errorf("only one will do: %+v", d)
+	}
+	s.Fingerprint = ca.Fingerprint
+	if _, d := look(t, h, s); !d.Empty() {
+		t.Errorf("it leads to that one: %+v", d)
+	}
+}
+
+// A CA whose intermediate is still the one that others may know is asked in vain: what is in place stays.
+func TestNoBetterThanBefore(t *testing.T) {
+	ca := sandbox.StartCA(t, day, "a.test.internal", "b.test.internal")
+	s, h := specIn(room(t), ca), &host.Local{}
+	first := made(t, h, s)
+	exposed := s
+	exposed.Exposed = time.Now().Add(-time.Minute) // the CA's intermediate is an hour old
+	_, d := look(t, h, exposed)
+	if err := apply(h, exposed, d); err == nil || !strings.Contains(err.Error(), "rotated first") {
+		t.Errorf("got %v", err)
+	}
+	if after, d := look(t, h, s); after.Serial != first.Serial || after.Stale != 0 {
+		t.Errorf("the pair was touched: %+v, %+v", after, d)
 	}
 }
 

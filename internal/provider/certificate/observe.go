@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -133,7 +134,7 @@ func judge(st *Status, h host.Host, a object.Address, s spec.Certificate, certPE
 		st.Problem = problem(st, s, h.Now(), pairErr, verifyErr)
 	}
 	if st.Problem == "" {
-		st.Problem = provider.Exposed(leaf, issuers, s.Exposed)
+		st.Problem = cmp.Or(provider.Exposed(leaf, issuers, s.Exposed), provider.Exposed(leaf, nil, s.Renew))
 	}
 }
 

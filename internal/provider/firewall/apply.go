@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -75,11 +76,17 @@ func nft(ctx context.Context, h host.Host, c host.Command, args ...string) (host
 // follows asks the kernel whether it follows connections on bridges by itself. Nothing is changed.
 func follows(ctx context.Context, h host.Host, s spec.Firewall) (bool, error) {
 	probe := fmt.Sprintf("table bridge %s_probe {\n\tchain probe {\n\t\tct state established accept\n\t}\n}\n", table(s))
-	_, err := nft(ctx, h, host.Command{Stdin: []byte(probe)}, "--check", "--file", "-")
-	if errors.Is(err, fs.ErrNotExist) {
+	res, err := nft(ctx, h, host.Command{Stdin: []byte(probe)}, "--check", "--file", "-")
+	said := strings.TrimSpace(string(res.Stdout) + string(res.Stderr))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return false, provider.PermanentHint(fmt.Errorf("%s needs nft: %w", named(s), err), "apt-get install nftables")
+	case err == nil && said != "":
+		return false, host.Misread([]string{"nft", "--check", "--file", "-"}, res, errors.New("nft says nothing where all is well"))
+	case err != nil && strings.Contains(said, "Could not process rule"):
+		return false, nil
 	}
-	return err == nil, ctx.Err()
+	return err == nil, err
 }
 
 // hand makes the packets on the bridge, on this one only, pass the hooks of IP.

@@ -55,9 +55,13 @@ func seal(text, marks string) string { return digest(sealed.ReplaceAllString(tex
 
 // list is what nft shows of one of the container's tables; empty: it is not there.
 func list(ctx context.Context, h host.Host, family string, s spec.Firewall) (string, error) {
-	res, err := h.Run(ctx, host.Command{Argv: []string{"nft", "--stateless", "list", "table", family, table(s)}})
-	if err != nil && strings.Contains(string(res.Stderr), "No such file or directory") {
+	argv := []string{"nft", "--stateless", "list", "table", family, table(s)}
+	res, err := h.Run(ctx, host.Command{Argv: argv})
+	switch {
+	case err != nil && strings.Contains(string(res.Stderr), "No such file or directory"):
 		return "", nil
+	case err == nil && !strings.HasPrefix(string(res.Stdout), "table "+family+" "+table(s)+" {\n"):
+		return "", host.Misread(argv, res, errors.New("no table"))
 	}
 	return string(res.Stdout), err
 }

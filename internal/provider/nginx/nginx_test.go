@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -275,6 +277,59 @@ func TestRoutes(t *testing.T) {
 	}
 	rejects(t, "foreign.test.internal")
 	websocket(t, g)
+}
+
+// Where the upstream does not answer, or has no certificate, the one that stands in is asked, and no longer than that.
+func TestCoveredUpstream(t *testing.T) {
+	g := newGateway(t)
+	for i := range g.base.Sites {
+		if g.base.Sites[i].Upstream != "" {
+			g.base.Sites[i].Upstream, g.base.Sites[i].Cover = "127.0.0.4:8443", "127.0.0.2:8443"
+		}
+	}
+	g.tls.Sites = g.base.Sites
+	g.certify()
+	upstream(t, g.ca)
+	g.run()
+	g.start()
+	ask := func() string {
+		resp, err := g.client().Get("https://a.test.internal/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return fmt.Sprintf("%d %s", resp.StatusCode, body)
+	}
+	for range 3 {
+		if got := ask(); !strings.HasPrefix(got, "200 host a.test.internal") {
+			t.Fatalf("with nobody at the upstream: %s", got)
+		}
+	}
+	first := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "first") }))
+	first.Listener = listen(t, "127.0.0.4:8443")
+	var pair *tls.Certificate
+	first.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if pair == nil {
+			return nil, errors.New("not issued yet")
+		}
+		return pair, nil
+	}}
+	first.Config.ErrorLog = log.New(io.Discard, "", 0)
+	first.StartTLS()
+	t.Cleanup(first.Close)
+	first.TLS.Certificates = nil // httptest's own
+	if got := ask(); !strings.HasPrefix(got, "200 host a.test.internal") {
+		t.Errorf("with an upstream without a certificate: %s", got)
+	}
+	made, err := tls.X509KeyPair(g.ca.Issue(t, time.Now().Add(time.Hour), "a.test.internal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair = &made
+	if got := ask(); got != "200 first" {
+		t.Errorf("once the upstream answers: %s", got)
+	}
 }
 
 func websocket(t *testing.T, g *gateway) {

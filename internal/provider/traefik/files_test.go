@@ -140,3 +140,19 @@ func TestInputsChangeWithTheStaticFileOnly(t *testing.T) {
 		t.Errorf("in the folder: %v %v", n, err)
 	}
 }
+
+// The one that stands in is the same, but for where it listens and where its certificates are; it takes nothing of the other's.
+func TestCoverIsTheSame(t *testing.T) {
+	s := spec.Traefik{Dir: "/etc/traefik", Storage: "/etc/traefik/certs/acme.json", Challenge: spec.HTTP01, Cover: "traefik-cover.service",
+		ACME: spec.ACME{Directory: "https://ca:9000/acme/acme/directory", RootFile: "/root.crt"}}
+	own, cover := string(renderStatic(s)), string(renderCover(s))
+	for _, taken := range []string{"127.0.0.1:8079", `":443"`, `":80"`, s.Storage} {
+		if !strings.Contains(own, taken) || strings.Contains(cover, taken) {
+			t.Errorf("%s: in its own %v, in the other's %v", taken, strings.Contains(own, taken), strings.Contains(cover, taken))
+		}
+	}
+	same := strings.NewReplacer(coverAddress, localAddress, `":8443"`, `":443"`, `"127.0.0.1:8081"`, `":80"`, coverDir+"/acme.json", s.Storage)
+	if got := same.Replace(cover); got != own {
+		t.Errorf("they differ in more:\n%s\n%s", got, own)
+	}
+}

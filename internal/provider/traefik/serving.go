@@ -1,6 +1,7 @@
 package traefik
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -28,7 +29,7 @@ const (
 	expired      = "expired"
 	overdue      = "renewal is overdue"
 	foreign      = "not under the pinned root"
-	exposed      = "known to others"
+	exposed      = "to be replaced"
 	unsaved      = "not in traefik's storage" // it would be ordered anew at the next start, of a CA that may be away then
 )
 
@@ -158,13 +159,18 @@ func (c *Certificate) judge(chain []*x509.Certificate, s spec.Traefik, roots *x5
 	switch err := verify(ders, roots, c.Host, at); {
 	case err != nil:
 		c.Problem = foreign + ": " + err.Error()
-	case provider.Exposed(leaf, chain[1:], s.Exposed) != "":
-		c.Problem = exposed + ": " + provider.Exposed(leaf, chain[1:], s.Exposed)
+	case replaced(leaf, chain[1:], s) != "":
+		c.Problem = exposed + ": " + replaced(leaf, chain[1:], s)
 	case now.After(leaf.NotAfter):
 		c.Problem = expired + " at " + c.NotAfter.Format(time.RFC3339)
 	case now.After(c.OverdueAt):
 		c.Problem = overdue + " since " + c.OverdueAt.Format(time.RFC3339)
 	}
+}
+
+// replaced says why a certificate that is good is to be replaced all the same.
+func replaced(leaf *x509.Certificate, issuers []*x509.Certificate, s spec.Traefik) string {
+	return cmp.Or(provider.Exposed(leaf, issuers, s.Exposed), provider.Exposed(leaf, nil, s.Renew))
 }
 
 // overdueAt is when Traefik has had time enough. It renews 6 hours before the end where leaves live for a day or more, 20

@@ -156,6 +156,58 @@ func TestHangingChallenge(t *testing.T) {
 	}
 }
 
+// A person wants other certificates: Traefik gets them, with other keys, which by itself it would use again.
+func TestWantedAnew(t *testing.T) {
+	p, _ := startAll(t)
+	limit := restartLimit
+	restartLimit = time.Minute // other tests may keep the processors busy
+	defer func() { restartLimit = limit }()
+	p.makeTrue(p.config)
+	p.start()
+	first := p.makeTrue(p.served)
+	keys := p.keys()
+	time.Sleep(1100 * time.Millisecond) // certificates tell time in seconds
+	p.served.Renew = time.Now().Truncate(time.Second)
+	if _, d := p.look(p.served); !d.Has("certificate of a.test.internal") {
+		t.Fatalf("not seen: %+v", d)
+	}
+	second := p.makeTrue(p.served)
+	for i, c := range second.Certificates {
+		if c.Serial == first.Certificates[i].Serial {
+			t.Errorf("%s has the certificate of before", c.Host)
+		}
+	}
+	for _, k := range p.keys() {
+		if strings.Contains(strings.Join(keys, " "), k) {
+			t.Error("a key is used again")
+		}
+	}
+}
+
+// keys are those in Traefik's storage.
+func (p *proxy) keys() (out []string) {
+	p.t.Helper()
+	all, _, err := readStorage(context.Background(), p.h, p.served.Storage)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var data stored
+	if err := json.Unmarshal(all[resolver], &data); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, raw := range data.Certificates {
+		var c storedCert
+		if err := json.Unmarshal(raw, &c); err != nil {
+			p.t.Fatal(err)
+		}
+		out = append(out, string(c.Key))
+	}
+	if len(out) == 0 {
+		p.t.Fatal("no keys in the storage")
+	}
+	return out
+}
+
 // The CA was made anew, with another root: what Traefik has is worth nothing, its account included.
 func TestAnotherRoot(t *testing.T) {
 	p, ca := startAll(t)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
-	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // stored is one resolver's part of acme.json (StoredData in Traefik's pkg/provider/acme).
@@ -128,7 +127,7 @@ func good(c storedCert, s spec.Traefik, roots *x509.CertPool, now time.Time) boo
 			return false
 		}
 	}
-	return provider.Exposed(chain[0], chain[1:], s.Exposed) == ""
+	return replaced(chain[0], chain[1:], s) == ""
 }
 
 // verify checks a chain of DER certificates, leaf first, for a name; for none where it is empty.

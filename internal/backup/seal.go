@@ -1,0 +1,69 @@
+package backup
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+)
+
+// The format of openssl-enc(1) with -aes-256-cbc -pbkdf2 -iter 600000: a word, a salt, the ciphertext. Key and initialisation vector
+// come out of PBKDF2 with HMAC-SHA-256.
+const (
+	magic      = "Salted__"
+	saltSize   = 8
+	keySize    = 32
+	iterations = 600_000
+
+	// PasswordMin is the shortest password that is taken, in bytes.
+	PasswordMin = 12
+)
+
+var errPassword = errors.New("the password does not open it, or the file is damaged")
+
+func cipherOf(password, salt []byte) (cipher.Block, []byte, error) {
+	if len(password) < PasswordMin {
+		return nil, nil, fmt.Errorf("a password for the CA's keys needs %d characters at least", PasswordMin)
+	}
+	key, err := pbkdf2.Key(sha256.New, string(password), salt, iterations, keySize+aes.BlockSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	block, err := aes.NewCipher(key[:keySize])
+	return block, key[keySize:], err
+}
+
+func seal(plain, password []byte) ([]byte, error) {
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt) // never fails (crypto/rand)
+	block, iv, err := cipherOf(password, salt)
+	if err != nil {
+		return nil, err
+	}
+	pad := aes.BlockSize - len(plain)%aes.BlockSize
+	data := append(bytes.Clone(plain), bytes.Repeat([]byte{byte(pad)}, pad)...)
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(data, data)
+	return append(append([]byte(magic), salt...), data...), nil
+}
+
+func open(sealed, password []byte) ([]byte, error) {
+	data, ok := bytes.CutPrefix(sealed, []byte(magic))
+	if !ok || len(data) < saltSize+aes.BlockSize || (len(data)-saltSize)%aes.BlockSize != 0 {
+		return nil, errors.New("this is no backup of phoenix, or half of one")
+	}
+	block, iv, err := cipherOf(password, data[:saltSize])
+	if err != nil {
+		return nil, err
+	}
+	plain := bytes.Clone(data[saltSize:])
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, plain)
+	pad := int(plain[len(plain)-1])
+	if pad < 1 || pad > aes.BlockSize {
+		return nil, errPassword
+	}
+	return plain[:len(plain)-pad], nil
+}

@@ -1,0 +1,20 @@
+package view
+
+// Sealed is a backup that was made, or brought back.
+type Sealed struct {
+	File     string `json:"file"`
+	Root     string `json:"root"` // fingerprint
+	Restored bool   `json:"restored,omitempty"`
+	Next     string `json:"-"` // paste-ready: what comes then
+}
+
+func (p *people) Sealed(s Sealed) {
+	p.progress.end()
+	if !s.Restored {
+		p.say("%s: the keys of the root sha256 %s, sealed\nkeep the password as well, and not beside it\n", s.File, s.Root)
+		return
+	}
+	p.say("the root is back, sha256 %s\nthe others come next: %s\n", s.Root, s.Next)
+}
+
+func (v *programs) Sealed(s Sealed) { v.write(s) }

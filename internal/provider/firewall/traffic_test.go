@@ -1,0 +1,164 @@
+package firewall_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/firewall"
+)
+
+// guest is a network namespace whose interface is plugged into the bridge, as a container's is.
+type guest struct {
+	t             *testing.T
+	port, address string
+	pid           int
+}
+
+// plug makes a guest, or gives it a new interface as a restart does.
+func (g *guest) plug() {
+	g.t.Helper()
+	run(g.t, "", "ip", "link", "add", g.port, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(g.pid))
+	run(g.t, "", "ip", "link", "set", "dev", g.port, "master", bridge, "up")
+	run(g.t, "link set lo up\naddress add "+g.address+"/24 dev eth0\nlink set eth0 up\n", "nsenter", "-t", strconv.Itoa(g.pid), "-n", "ip", "-batch", "-")
+}
+
+func newGuest(t *testing.T, port, address string) *guest {
+	t.Helper()
+	g := &guest{t: t, port: port, address: address}
+	cmd := exec.Command("unshare", "--net", "cat") // until its input ends
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Wait()
+	})
+	if _, err := in.Write([]byte("x")); err == nil {
+		_, err = io.ReadFull(out, make([]byte, 1)) // it is in its namespace
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.pid = cmd.Process.Pid
+	g.plug()
+	return g
+}
+
+// connect tries a port from inside: whoever is there answers, with a no at least.
+func (g *guest) connect(address string, port int) string {
+	g.t.Helper()
+	return connect(g.t, []string{"nsenter", "-t", strconv.Itoa(g.pid), "-n"}, address, port)
+}
+
+func connect(t *testing.T, enter []string, address string, port int) string {
+	t.Helper()
+	var said bytes.Buffer
+	cmd := exec.Command("timeout", append(append([]string{"0.4"}, enter...), "bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/%s/%d", address, port))...)
+	cmd.Stderr = &said
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil, strings.Contains(said.String(), "Connection refused"):
+		return spec.Accept
+	case errors.As(err, &exit) && exit.ExitCode() == 124:
+		return spec.Drop
+	}
+	t.Fatalf("neither: %v\n%s", err, said.String())
+	return ""
+}
+
+// town is two guests and the hypervisor on a bridge; the first has a firewall.
+func town(t *testing.T) (a, b *guest, apply func(...spec.Rule) spec.Firewall) {
+	t.Helper()
+	conformance.Isolated(t, "ip", "nft", "nsenter", "timeout", "bash")
+	h, _ := fresh(t)
+	run(t, "", "ip", "address", "add", "10.99.2.1/24", "dev", bridge)
+	run(t, "", "ip", "link", "set", "dev", bridge, "up")
+	a, b = newGuest(t, port, "10.99.2.103"), newGuest(t, "phxt101", "10.99.2.101")
+	return a, b, func(rules ...spec.Rule) spec.Firewall {
+		t.Helper()
+		s := spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: a.address, Rules: rules}
+		ctx, o := context.Background(), asObject(t, s)
+		if err := firewall.New().Apply(ctx, h, o, plan.Delta{}); err != nil {
+			t.Fatal(err)
+		}
+		if obs, err := firewall.New().Observe(ctx, h, o); err != nil || !obs.Delta.Empty() {
+			t.Fatalf("not true: %+v, %v", obs.Delta, err)
+		}
+		return s
+	}
+}
+
+// What the kernel does is what the rules mean.
+func TestKernelKeepsTheRules(t *testing.T) {
+	a, b, apply := town(t)
+	if b.connect(a.address, 80) != spec.Accept {
+		t.Fatal("without a firewall nothing gets through")
+	}
+	in := func(action, proto, ports, source string) spec.Rule {
+		return spec.Rule{Direction: spec.In, Action: action, Proto: proto, Ports: ports, Source: source}
+	}
+	out := func(action, ports, dest string) spec.Rule {
+		return spec.Rule{Direction: spec.Out, Action: action, Proto: "tcp", Ports: ports, Dest: dest}
+	}
+	for _, rules := range [][]spec.Rule{
+		nil,
+		{in(spec.Accept, "tcp", "80,443,8000:8010", "10.99.2.101")},
+		{in(spec.Accept, "tcp", "80", "10.99.2.1")},
+		{in(spec.Drop, "", "", "10.99.2.100/31"), in(spec.Accept, "tcp", "80", "")},
+		{in(spec.Accept, "", "", "10.99.2.0/24"), out(spec.Drop, "443", "")},
+		{in(spec.Accept, "udp", "80", ""), out(spec.Accept, "80", "10.99.2.101"), out(spec.Drop, "1:65535", "")},
+	} {
+		s := apply(rules...)
+		for _, port := range []int{80, 443, 8005} {
+			for from, got := range map[string]string{b.address: b.connect(a.address, port), "10.99.2.1": connect(t, nil, a.address, port)} {
+				if want, _ := s.Verdict(spec.In, "tcp", from, a.address, port); got != want {
+					t.Errorf("%v: %s to port %d: %s, want %s", rules, from, port, got, want)
+				}
+			}
+			for _, to := range []string{b.address, "10.99.2.1"} {
+				if want, _ := s.Verdict(spec.Out, "tcp", a.address, to, port); a.connect(to, port) != want {
+					t.Errorf("%v: to %s, port %d: not %s", rules, to, port, want)
+				}
+			}
+		}
+	}
+}
+
+// Nobody gets past by speaking with another's address, or in the moment of a restart.
+func TestNobodyGetsPast(t *testing.T) {
+	a, b, apply := town(t)
+	apply(spec.Rule{Direction: spec.In, Action: spec.Accept, Proto: "tcp", Ports: "80", Source: "10.99.2.50"})
+	if b.connect(a.address, 80) != spec.Drop {
+		t.Error("somebody else gets in")
+	}
+	run(t, "", "ip", "link", "delete", port)
+	a.plug()
+	if b.connect(a.address, 80) != spec.Drop || a.connect(b.address, 80) != spec.Accept {
+		t.Error("after a restart it does not hold")
+	}
+	enter := []string{"nsenter", "-t", strconv.Itoa(a.pid), "-n"}
+	run(t, "", append(enter, "ip", "address", "add", "10.99.2.50/24", "dev", "eth0")...)
+	run(t, "", append(enter, "ip", "route", "add", b.address+"/32", "dev", "eth0", "src", "10.99.2.50")...)
+	if a.connect(b.address, 80) != spec.Drop {
+		t.Error("it speaks with another's address")
+	}
+}
