@@ -49,8 +49,9 @@ func definitions(h host.Host, s Scene) []definition {
 	for _, folder := range s.Folders {
 		names, err := h.ReadDir(folder)
 		for _, name := range names {
+			target, _ := h.Readlink(path.Join(folder, name)) // no link: it stands here
 			b, readErr := h.ReadFile(path.Join(folder, name, "config"))
-			if err != nil || readErr != nil || known[folder+"/"+name] {
+			if err != nil || readErr != nil || target != "" || known[folder+"/"+name] {
 				continue
 			}
 			d := lxc(string(b))

@@ -32,7 +32,7 @@ func (a *app) agentCommand() *cobra.Command {
 	events := &cobra.Command{Use: "events", Short: "what the daemon did", Args: cobra.NoArgs}
 	since := events.Flags().Duration("since", 24*time.Hour, "how far back")
 	events.RunE = a.command(func(context.Context, []string) error { return a.agentEvents(*since) })
-	cmd.AddCommand(serve, events,
+	cmd.AddCommand(serve, events, a.agentMount(), a.agentUnmount(),
 		&cobra.Command{
 			Use: "daemon", Short: "keep this container's objects true", Args: cobra.NoArgs,
 			RunE: a.command(func(ctx context.Context, _ []string) error { return a.agentDaemon(ctx) }),

@@ -44,6 +44,12 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 	}
 	own := filepath.Join(root, "lxc")
 	scene := audit.Scene{Root: root, Folders: []string{own, otherContainers}, Proxmox: proxmoxDefinitions}
+	homes := a.takenHomes(root)
+	for _, home := range homes {
+		if !slices.Contains(scene.Folders, home) {
+			scene.Folders = append(scene.Folders, home)
+		}
+	}
 	for _, dir := range []string{oldScripts, filepath.Join(oldScripts, "lxc_setup"), "/etc/systemd/system", "/etc/cron.d"} {
 		if _, err := a.host.Lstat(dir); err == nil {
 			scene.Scripts = append(scene.Scripts, dir)
@@ -60,7 +66,11 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 			seen[i] = audit.System(ctx, a.host, scene)
 			return
 		}
-		seen[i] = a.lookInside(ctx, scene.Folders, places[i])
+		folders := scene.Folders
+		if home := homes[places[i].ID]; home != "" {
+			folders = []string{home}
+		}
+		seen[i] = a.lookInside(ctx, folders, places[i])
 	})
 	return seen, nil
 }

@@ -38,6 +38,22 @@ func (s *session) release(ids []string) error {
 	return nil
 }
 
+// heldMoving is the mark of a container that is on its way from an old layout: only the migration may touch it.
+const heldMoving = "moving"
+
+// notMoving fails while a migration has one of the containers in its hands, and was stopped.
+func (s *session) notMoving(ids []string) error {
+	if s.moving != nil {
+		return nil
+	}
+	for _, id := range ids {
+		if raw, err := s.host.ReadFile(s.heldPath(id)); err == nil && string(raw) == heldMoving+"\n" {
+			return hint(s.again("migrate --live --yes")+" goes on with it, with --rollback it goes back", "container %s is on its way to the new layout, and the migration is not at its end", id)
+		}
+	}
+	return nil
+}
+
 func (s *session) held(id string) bool {
 	_, err := s.host.Lstat(s.heldPath(id))
 	return err == nil

@@ -36,6 +36,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 			return m, err
 		}
 	}
+	a.observeTakeover(cfg, &m)
 	mounts, err := a.host.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return m, err

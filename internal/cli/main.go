@@ -72,6 +72,8 @@ type app struct {
 	drivers        engine.Drivers
 	limits         Limits
 	proxmox        spec.Proxmox // where it would be, on a Proxmox host
+	lock           *jointLock   // see houseLock
+	moving         *moving      // while a running system is moved
 	formats        []string     // of -o, which this command has besides text and json
 	wish           wish
 }

@@ -20,18 +20,45 @@ import (
 
 func (a *app) migrateCommand() *cobra.Command {
 	var write bool
+	var live liveOptions
 	cmd := &cobra.Command{
 		Use: "migrate", Short: "rewrite a configuration with a shared directory to one with own volumes",
 		Long: `migrate takes out of the configuration what two containers see, gives the certificate
 authority, the gateway and the proxy volumes of their own, and keeps all else byte for byte.
 It shows the difference; only --write writes, and keeps the old files beside the new ones.
-The system is not touched.`,
+The system is not touched.
+
+With --live it moves the running system: the old containers are taken over where they
+are, the CA with its root, and the gateway answers all along. It shows the steps, and
+what leaked; only --yes takes them. Stopped or killed anywhere, the next run goes on.
+--rollback goes back while the old directory exists, --shred empties that at the end.`,
 		Example: `  phoenix migrate --config /usr/local/phoenix_hypervisor/etc
-  phoenix migrate --config /usr/local/phoenix_hypervisor/etc --write`,
+  phoenix migrate --config /usr/local/phoenix_hypervisor/etc --write
+  phoenix migrate --live --from /var/lib/lxc
+  phoenix migrate --live --yes
+  phoenix migrate --live --rollback --yes
+  phoenix migrate --live --shred --yes`,
 		Args: cobra.NoArgs,
-		RunE: a.command(func(context.Context, []string) error { return a.migrate(write) }),
+		RunE: a.command(func(ctx context.Context, _ []string) error {
+			switch {
+			case !live.live && (live.rollback || live.shred || live.newRoot || live.from != "" || a.opts.yes):
+				return &usageError{err: errors.New("--rollback, --shred, --new-root, --from and --yes are for --live"), hint: "phoenix migrate --live"}
+			case live.live && write, live.rollback && live.shred:
+				return &usageError{err: errors.New("--live, --rollback and --shred write what they must: give one of --write, --rollback and --shred")}
+			case live.live:
+				return a.migrateLive(ctx, live)
+			}
+			return a.migrate(write)
+		}),
 	}
 	cmd.Flags().BoolVar(&write, "write", false, "write the files; each old one is kept beside as .orig, or with the time in its name")
+	f := cmd.Flags()
+	f.BoolVar(&live.live, "live", false, "move the running system, too")
+	f.StringVar(&live.from, "from", "", "with --live: lxcpath of the old containers (default "+otherContainers+")")
+	f.BoolVar(&live.newRoot, "new-root", false, "with --live: a new root as well, once all else is done; needed where the old one's key leaked")
+	f.BoolVar(&live.rollback, "rollback", false, "with --live: back to the old layout")
+	f.BoolVar(&live.shred, "shred", false, "with --live: empty the old directory, once all is healthy; then there is no way back")
+	f.BoolVar(&a.opts.yes, "yes", false, "with --live: do it")
 	return cmd
 }
 

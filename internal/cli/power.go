@@ -41,8 +41,11 @@ func (s *session) outside(ids []string) []object.Object {
 	return engine.Among(out)
 }
 
-// made fails where one of the containers does not exist yet, or is none that can run.
+// made fails where one of the containers does not exist yet, is none that can run, or is in a migration's hands.
 func (s *session) made(ctx context.Context, ids []string) error {
+	if err := s.notMoving(ids); err != nil {
+		return err
+	}
 	var absent []string
 	for _, id := range ids {
 		o, ok := object.Find(s.objects, object.NewAddress(spec.KindContainer, id))

@@ -39,6 +39,11 @@ func (a *app) load() (*house, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.loadFiles(f)
+}
+
+func (a *app) loadFiles(f files) (*house, error) {
+	var err error
 	h := &house{}
 	if h.cfg, h.diags = config.Load(f.list); h.diags.HasErrors() {
 		return nil, h.diags.Err()
@@ -104,12 +109,19 @@ func (a *app) wire(h *house) (*session, error) {
 	if a.opts.verbose {
 		watch = func(what string) { a.log.Debug("change", "what", what) }
 	}
-	lock := newJointLock(filepath.Join(h.machine.Root, "lock"), s.limits.silence(), func(e *engine.LockedError) {
-		s.view.Event(engine.Event{Stage: engine.Waiting, Err: e})
-	})
-	s.target = engine.NewLocal(a.drivers, a.host, lock.lock, s.changing, watch)
+	s.target = engine.NewLocal(a.drivers, a.host, a.houseLock(h.machine.Root).lock, s.changing, watch)
 	s.links = newLinks(s.dial)
 	return s, nil
+}
+
+// houseLock keeps other processes out while this one changes things.
+func (a *app) houseLock(root string) *jointLock {
+	if a.lock == nil {
+		a.lock = newJointLock(filepath.Join(root, "lock"), a.limits.silence(), func(e *engine.LockedError) {
+			a.view.Event(engine.Event{Stage: engine.Waiting, Err: e})
+		})
+	}
+	return a.lock
 }
 
 // close ends the sessions in containers. What they said at their end is of interest to nobody but the log.
@@ -219,6 +231,9 @@ func (s *session) prepare(ctx context.Context, containers []string) error {
 // makeTrue applies what these containers need and shows nothing yet.
 func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, error) {
 	objects, containers := s.selected(ids)
+	if err := s.notMoving(containers); err != nil {
+		return view.Applied{}, err
+	}
 	if err := s.prepare(ctx, containers); err != nil {
 		return view.Applied{}, err
 	}

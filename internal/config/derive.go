@@ -225,7 +225,7 @@ func (d *derivation) container(c *Container) {
 		d.note(diag.Note, c.Source, fmt.Sprintf("container %s is cloned from template %s, where %s comes from", c.ID, template, c.CloneFrom), "")
 	}
 	s := d.definition(c)
-	s.Path, s.Template = path.Join(d.machine.Root, "lxc"), path.Join(d.machine.Root, "templates", template, "rootfs")
+	s.Path, s.Template = d.lxcPath(c), path.Join(d.machine.Root, "templates", template, "rootfs")
 	s.Interface.Port, s.Programs = portName(d.machine.Root, c.ID), d.programs(c)
 	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
 	for _, v := range d.house.volumes[c.ID] {
@@ -241,6 +241,14 @@ func (d *derivation) container(c *Container) {
 	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
 		ID: c.ID, Path: s.Path, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary,
 	}, running, port)
+}
+
+// lxcPath is phoenix's own, but for a container that was taken over where it was.
+func (d *derivation) lxcPath(c *Container) string {
+	if home := d.machine.Homes[c.ID]; home != "" {
+		return home
+	}
+	return path.Join(d.machine.Root, "lxc")
 }
 
 // definition is what a container is with every runtime.

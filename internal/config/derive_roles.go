@@ -77,7 +77,7 @@ func (d *derivation) stepCA(c *Container) spec.StepCA {
 		RootLifetime: cmp.Or(s.RootLifetime, defaultRoot), IntermediateLife: cmp.Or(s.IntermediateLifetime, defaultIntermediate),
 		Database: cmp.Or(s.Database, database), Credentials: "/run/credentials/" + stepUnit, Data: "/var/lib/step-ca",
 		Pinned: d.machine.Pins.Root, NewRoot: d.machine.NewRoot, Next: d.machine.Pins.Next, Old: d.machine.Pins.Old, Gone: d.machine.Pins.Gone,
-		MakeNext: d.machine.MakeNext, Exposed: d.machine.Exposed,
+		MakeNext: d.machine.MakeNext, Exposed: d.machine.Exposed, Import: d.machine.Import,
 	}
 	address := c.Network.Address.Addr().String()
 	out.DNSNames = withFirst(s.DNSName, append(append(slices.Clone(s.DNSNames), d.house.namesAt(c)...), address, "127.0.0.1"))
@@ -138,7 +138,7 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 		unit = d.add(o, spec.Certificate{
 			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType, ACME: d.acme(), AccountDir: path.Join(stateDir, "acme"),
 			CertPath: cert, KeyPath: key, Mode: 0o600, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Webroot: webroot,
-			Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed,
+			Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked,
 			Reload: []string{"systemctl", "try-reload-or-restart", nginxUnit}, Served: "127.0.0.1:443",
 		}, append(base, unit, d.caReady())...)
 	}
@@ -276,7 +276,7 @@ func (d *derivation) kept(o object.Object) object.Object {
 		return withSpec(o, s)
 	case spec.KindStepCA:
 		s := d.stepCA(d.house.ca)
-		s.Pinned, s.NewRoot, s.MakeNext, s.Gone = "", false, false, ""
+		s.Pinned, s.NewRoot, s.MakeNext, s.Gone, s.Import = "", false, false, "", ""
 		o = withSpec(o, s)
 		o.Needs = append(slices.Clone(o.Needs), d.fingerprint("/pinned"))
 	}

@@ -25,6 +25,10 @@ type Machine struct {
 	Proxmox   *spec.Proxmox       // where a Proxmox host keeps its containers; nil: this is none, or another runtime is used
 	Storages  []Storage           // of Proxmox, in the order of its file
 	NewRoot   bool                // a root other than the pinned one is accepted
+	Homes     map[string]string   // lxcpath of containers that were taken over where they are, by id; all others are below Root
+	Leaked    []string            // digests of keys that others could read (spec.Certificate.Leaked)
+	Gone      []string            // folders that were shared, and are mounted in no container any more
+	Import    string              // folder inside the CA's container that holds the files of a CA that was there before; empty: none
 	Filters   bool                // Proxmox's firewall is on for the cluster
 	FilterOn  bool                // it is put on where that is needed
 	Walled    map[string]bool     // containers, by id, of Wallable that have a firewall of phoenix's all the same

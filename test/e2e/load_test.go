@@ -37,12 +37,15 @@ type caller struct {
 	requests int
 	failed   []string
 	serials  map[string]bool
+	slowest  time.Duration
 }
 
 func (c *caller) call(address string) {
+	start := time.Now()
 	err := c.request(address)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.slowest = max(c.slowest, time.Since(start))
 	if c.requests++; err != nil && len(c.failed) < 20 {
 		c.failed = append(c.failed, fmt.Sprintf("%s: %v", time.Now().Format(time.TimeOnly), err))
 	}

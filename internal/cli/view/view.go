@@ -33,6 +33,7 @@ type View interface {
 	Health(health.Report)
 	Audit(Audit)
 	Migration(Migration)
+	Moved(Moved)
 	Events([]engine.Entry)
 	Version(Version)
 	// Error is a command that could not do its work. hint may be empty.

@@ -132,6 +132,7 @@ type Guest struct {
 	Firewall  bool     `json:"firewall,omitempty"`   // Proxmox's firewall stands before its interface
 	Volumes   []Volume `json:"volumes,omitempty"`    // of Proxmox's storage
 	Binds     []Mount  `json:"binds,omitempty"`      // folders of the hypervisor
+	Gone      []string `json:"gone,omitempty"`       // folders of the hypervisor that it saw once, and is not to see after its next start
 }
 
 // Snapshot is a state of a container that is kept. Once it is there it is not made anew.

@@ -103,6 +103,9 @@ type StepCA struct {
 	MakeNext bool `json:"make_next,omitempty"`
 	// Exposed: the intermediate and the passwords that were made before count as known to others.
 	Exposed time.Time `json:"exposed,omitzero"`
+	// Import is a folder with the files of a CA that was made otherwise: where there is no root, the pinned one and its key are
+	// taken from there. Nothing else is.
+	Import string `json:"import,omitempty"`
 }
 
 // ACME is what a client of the CA needs.
@@ -129,6 +132,8 @@ type Certificate struct {
 	Good []string `json:"good,omitempty"`
 	// Exposed: a certificate or an intermediate that was issued before counts as known to others, and is replaced.
 	Exposed time.Time `json:"exposed,omitzero"`
+	// Leaked are keys that others could read, by SHA-256 of their SubjectPublicKeyInfo in lower-case hex: never used again.
+	Leaked []string `json:"leaked,omitempty"`
 	// Renew: a person wants another one than was issued before.
 	Renew       time.Time `json:"renew,omitzero"`
 	CertPath    string    `json:"cert_path"` // leaf and intermediates

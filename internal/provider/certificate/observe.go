@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type Status struct {
 	Serving    string    `json:"serving,omitempty"` // why none is served: NotListening, Rejected, or what else went wrong
 	Stale      int       `json:"stale,omitempty"`   // versions left behind
 	ReloadDue  bool      `json:"reload_due,omitempty"`
+
+	leaked bool
 }
 
 // File is a file's mode and owner, as they are and as they should be.
@@ -118,6 +121,7 @@ func judge(st *Status, h host.Host, a object.Address, s spec.Certificate, certPE
 	}
 	st.describe(leaf)
 	st.RenewAt = renewAt(leaf, s, a)
+	st.leaked = slices.Contains(s.Leaked, keyDigest(leaf))
 	_, pairErr := tls.X509KeyPair(certPEM, keyPEM)
 	st.KeyMatches = pairErr == nil
 	roots, rootErr := readRoots(h, s)
@@ -138,6 +142,8 @@ func problem(st *Status, s spec.Certificate, now time.Time, pairErr, verifyErr e
 	switch {
 	case pairErr != nil:
 		return "the key is another's: " + pairErr.Error()
+	case st.leaked:
+		return "others could read its key"
 	case now.After(st.NotAfter):
 		return "expired at " + st.NotAfter.Format(time.RFC3339)
 	case !slices.Equal(st.DNSNames, sorted(s.DNSNames)):
@@ -158,6 +164,12 @@ func (st *Status) describe(leaf *x509.Certificate) {
 	st.Serial = serial(leaf)
 	st.NotBefore, st.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
 	st.KeyType = keyTypeOf(leaf.PublicKey)
+}
+
+// keyDigest is how Leaked names a key.
+func keyDigest(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
 }
 
 func serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }

@@ -9,10 +9,11 @@ import (
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // definitionVar is in the environment of a container's init: the digest of the configuration it was started with.
-const definitionVar = "PHOENIX_DEFINITION"
+const definitionVar = provider.DefinitionVar
 
 const cpuPeriod = 100000 // µs
 
@@ -109,8 +110,4 @@ func escape(path string) string {
 }
 
 // definition reads the digest from a configuration; empty: it has none.
-func definition(config string) string {
-	_, after, _ := strings.Cut(config, "lxc.environment = "+definitionVar+"=")
-	digest, _, _ := strings.Cut(after, "\n")
-	return digest
-}
+func definition(config string) string { return provider.Definition(config) }

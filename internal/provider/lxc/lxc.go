@@ -13,8 +13,6 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
-	"github.com/phoenix-hypervisor/phoenix/internal/object"
-	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
@@ -47,7 +45,7 @@ func home(path, id string) string       { return filepath.Join(path, id) }
 func configPath(path, id string) string { return filepath.Join(path, id, "config") }
 
 // mark is the first line of a configuration that is phoenix's.
-func mark(id string) string { return "# phoenix: " + string(object.NewAddress(spec.KindContainer, id)) }
+func mark(id string) string { return provider.ContainerMark(id) }
 
 // readConfig gives a container's configuration; false: there is none. One that is not phoenix's is a permanent error.
 func readConfig(h host.Host, path, id string) (string, bool, error) {

@@ -73,6 +73,9 @@ func (r Running) Observe(ctx context.Context, h host.Host, _ object.Address, s s
 	if st.Definition, err = startedWith(h, st.PID); err != nil {
 		return nil, err
 	}
+	if taken := provider.TakenOver(h, home(s.Path, s.ID), st.PID); taken != "" {
+		st.Definition = taken
+	}
 	st.Booted, err = r.inside(s).Booted(ctx, h, st.PID)
 	return st, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"time"
@@ -24,8 +25,8 @@ func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.N
 	if err := folders(h, s); err != nil {
 		return err
 	}
-	if s.Part == spec.NginxBase && why != "" {
-		if err := h.Remove(tlsFile(s)); err != nil {
+	if s.Part == spec.NginxBase {
+		if err := alongside(ctx, h, s, why); err != nil {
 			return err
 		}
 	}
@@ -41,6 +42,23 @@ func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.N
 		return nil
 	}
 	return reload(ctx, h, s, r.digest)
+}
+
+// alongside keeps the TLS part with the base: one that cannot be loaded goes. One that can is there before the base replaces another
+// nginx.conf, so that whatever TLS that one served goes on with the same reload.
+func alongside(ctx context.Context, h host.Host, s spec.Nginx, unusable string) error {
+	if unusable != "" {
+		return h.Remove(tlsFile(s))
+	}
+	s.Part = spec.NginxTLS
+	if _, err := h.Lstat(tlsFile(s)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	root, err := trust(h, s)
+	if err != nil {
+		return err
+	}
+	return put(ctx, h, s, render(s, root))
 }
 
 func folders(h host.Host, s spec.Nginx) error {

@@ -143,6 +143,9 @@ func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 
 // adjust makes the differences of a container that exists go away.
 func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
+	if err := takeGone(ctx, h, s); err != nil {
+		return err
+	}
 	have, err := k.Observe(ctx, h, a, s)
 	if err != nil {
 		return err

@@ -38,6 +38,10 @@ func settings(s spec.Container, c *conf, known map[string]record) []setting {
 		w.field = plan.Field{Path: w.key, Have: have, Want: w.value}
 		add(w)
 	}
+	for _, key := range gone(s, c) {
+		add(setting{field: plan.Field{Path: key, Have: c.current().get(key)}})
+	}
+	c = withoutGone(s, c)
 	add(interfaces(s, c)...)
 	add(devices(s, c)...)
 	add(mounts(s, c, known)...)

@@ -72,6 +72,13 @@ func ensureRoot(h host.Host, l layout, s spec.StepCA) (pair, error) {
 	if state == rootUsable {
 		return root, ensurePassword(h, l.root(), s, root)
 	}
+	if state == rootAbsent && s.Import != "" {
+		old, err := oldRoot(h, s)
+		if err != nil {
+			return pair{}, err
+		}
+		return old, putPair(h, l.root(), old)
+	}
 	if state == rootAbsent {
 		if state, err = lost(h, l, s); err != nil {
 			return pair{}, err
