@@ -54,7 +54,7 @@ func TestFlowsOfTheHomelab(t *testing.T) {
 	objects := derive(t, homelab(t))
 	for id, want := range map[string][]string{
 		"101": {"in ACCEPT tcp 80,443"},
-		"102": {"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101"},
+		"102": {"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "in ACCEPT tcp 443 from 10.86.17.1"}, // the last is its own
 		"103": {"in ACCEPT tcp 9000 from 10.86.17.1", "in ACCEPT tcp 9000 from 10.86.17.101,10.86.17.102,10.86.17.201"},
 		"201": {"in ACCEPT tcp 80 from 10.86.17.103", "in ACCEPT tcp 8443 from 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.1"},
 	} {
@@ -86,13 +86,13 @@ func TestRulesOfTheUsers(t *testing.T) {
 		"no effect": {"103", `{"type": "in", "action": "DROP", "proto": "tcp", "port": "9000", "source": "10.86.17.101"}`,
 			[]string{"in ACCEPT tcp 9000 from 10.86.17.1", "in ACCEPT tcp 9000 from 10.86.17.101,10.86.17.102,10.86.17.201", "in DROP tcp 9000 from 10.86.17.101"}, []string{"has no effect"}},
 		"off": {"102", `{"type": "in", "action": "ACCEPT", "enable": 0}, {"type": "in", "action": "ACCEPT", "enable": false}, {"type": "in", "action": "ACCEPT", "proto": "udp", "enable": "1"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "in ACCEPT udp"}, nil},
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "in ACCEPT udp"}, nil},
 		"out": {"102", `{"type": "out", "action": "DROP"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "out ACCEPT tcp 9000 to 10.86.17.103", "out ACCEPT udp 53 to 10.86.17.1",
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "out ACCEPT tcp 9000 to 10.86.17.103", "out ACCEPT udp 53 to 10.86.17.1",
 				"out ACCEPT tcp 53 to 10.86.17.1", "out ACCEPT tcp 8443 to 10.86.17.201", "out DROP"}, nil},
 		"Proxmox's own words": {"102", `{"type": "group", "action": "ours"}, {"type": "in", "action": "ACCEPT", "macro": "SSH"}, {"type": "in", "action": "ACCEPT", "source": "+set"},
 			{"type": "in", "action": "ACCEPT", "iface": "net1"}, {"type": "in", "action": "REJECT", "iface": "eth0", "proto": "udp"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "in DROP udp"},
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "in DROP udp"},
 			[]string{"not acted on", "not acted on", "not acted on", "not acted on", "REJECT is DROP here"}},
 	} {
 		_, cfg, diags := walled(t, c.id, `{"enabled": true, "rules": [`+c.rules+`]}`)
@@ -134,7 +134,7 @@ func TestFirewallOnProxmox(t *testing.T) {
 		}); got != state.told {
 			t.Errorf("%+v: %v", state, diags)
 		}
-		want := []string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "group ours on net0", "in REJECT macro SSH from dc/us"}
+		want := []string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "group ours on net0", "in REJECT macro SSH from dc/us"}
 		if got := meaningsOf(objects, t, "102"); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
