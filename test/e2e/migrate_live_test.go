@@ -202,7 +202,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 		if r := o.Phoenix("create", "101").Want(1); !strings.Contains(r.Stderr, "is on its way to the new layout") {
 			t.Errorf("in the middle of a migration\n%s", r)
 		}
-		o.killing(draw, 8, 3*time.Second, o.live("--yes"))
+		o.killing(draw, 10, 12, o.live("--yes"))
 		o.Phoenix(o.live("--yes")...).Want(0)
 	})
 	t.Logf("%d requests, %d failed, the slowest took %s", c.requests, len(c.failed), c.slowest.Round(time.Millisecond))
@@ -211,7 +211,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 	}
 	o.moved()
 
-	o.killing(draw, 4, 4*time.Second, o.live("--rollback", "--yes"))
+	o.killing(draw, 4, 1, o.live("--rollback", "--yes"))
 	t.Log(o.Phoenix(o.live("--rollback", "--yes")...).Want(0))
 	o.back(files)
 
@@ -221,7 +221,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 	if names, err := os.ReadDir(o.shared); err != nil || len(names) == 0 {
 		t.Errorf("without --yes it was emptied: %v", err)
 	}
-	o.killing(draw, 2, time.Second, o.live("--shred", "--yes"))
+	o.killing(draw, 2, 0, o.live("--shred", "--yes"))
 	t.Log(o.Phoenix(o.live("--shred", "--yes")...).Want(0))
 	if names, err := os.ReadDir(o.shared); err != nil || len(names) > 0 {
 		t.Errorf("the shared directory is not empty: %v %v", names, err)
@@ -232,35 +232,47 @@ func TestMigrateLiveKilled(t *testing.T) {
 	o.moved()
 }
 
-// killing kills a command some time after its start, as often.
-func (o *oldLayout) killing(draw *rand.Rand, times int, within time.Duration, args []string) {
+// killing kills a command as often, each time when it has said up to so many lines and a moment later: how far it comes does not
+// depend on how busy the machine is.
+func (o *oldLayout) killing(draw *rand.Rand, times, lines int, args []string) {
 	o.t.Helper()
 	for range times {
-		after := time.Duration(draw.Int64N(int64(within)))
-		end := time.Now().Add(after)
-		step := o.killed(end, args)
-		o.t.Logf("%s killed after %s: %s", strings.Join(args[3:], " "), after.Round(time.Millisecond), step)
+		n, moment := draw.IntN(lines+1), time.Duration(draw.Int64N(int64(500*time.Millisecond)))
+		o.t.Logf("%s killed after %d lines and %s: %s", strings.Join(args[4:], " "), n, moment.Round(time.Millisecond), o.killed(n, moment, args))
 	}
 }
 
 // killed kills phoenix and all that it has started, and tells the last that it said.
-func (o *oldLayout) killed(at time.Time, args []string) string {
+func (o *oldLayout) killed(lines int, moment time.Duration, args []string) string {
 	o.t.Helper()
 	out, err := os.CreateTemp(o.t.TempDir(), "")
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := o.start(args, out)
-	time.Sleep(time.Until(at))
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // may have ended by itself
-	_ = cmd.Wait()
-	raw, err := os.ReadFile(out.Name())
-	if err != nil {
-		o.t.Fatal(err)
+	said := func() []string {
+		raw, err := os.ReadFile(out.Name())
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		return strings.Split(strings.TrimSpace(string(raw)), "\n")
 	}
-	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
-	return lines[len(lines)-1]
+	cmd := o.start(args, out)
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }() // "signal: killed" is what is asked for
+	await(Limit, func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return len(said()) > lines
+		}
+	})
+	time.Sleep(moment)
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // may have ended by itself
+	<-ended
+	all := said()
+	return all[len(all)-1]
 }
 
 // tree is what a rollback has to bring back in a container.
