@@ -103,7 +103,7 @@ func (o *oldLayout) newKeys() {
 // A house as the old scripts left it is moved while a client calls: no request fails, the root stays, what leaked is new, and
 // afterwards nothing is left to do.
 func TestMigrateLive(t *testing.T) {
-	o := newOldLayout(t)
+	o := newOldLayout(t, nil)
 	o.works()
 	o.audit(3)
 	t.Logf("audit before:\n%s", o.Phoenix("audit").Stdout)
@@ -187,7 +187,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 	}
 	t.Logf("PHOENIX_KILL_SEED=%d", seed)
 	draw := rand.New(rand.NewPCG(seed, 0))
-	o := newOldLayout(t)
+	o := newOldLayout(t, nil)
 	o.works()
 	files := map[string]string{}
 	for _, id := range everyone {
@@ -230,6 +230,26 @@ func TestMigrateLiveKilled(t *testing.T) {
 		t.Errorf("rollback after the end\n%s", r)
 	}
 	o.moved()
+}
+
+// Where the configuration asks for firewalls they stand at the end, and were in nobody's way.
+func TestMigrateLiveFirewalled(t *testing.T) {
+	o := newOldLayout(t, map[string]string{
+		"nginx":   `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "80"}, {"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443"}`,
+		"traefik": `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.101"}`,
+		"step-ca": `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "9000", "source": "10.86.17.102"}`,
+	})
+	o.works()
+	c := o.callDuring(func() { t.Log(o.Phoenix(o.live("--yes")...).Want(0)) })
+	t.Logf("%d requests, %d failed, the slowest took %s", c.requests, len(c.failed), c.slowest.Round(time.Millisecond))
+	if len(c.failed) > 0 {
+		t.Errorf("failed requests: %s", strings.Join(c.failed, "; "))
+	}
+	o.WantHealthy()
+	o.Phoenix("plan", "--detailed-exitcode").Want(0)
+	if _, err := o.chain("10.86.17.102:443"); err == nil {
+		t.Error("the proxy is reached by others than the gateway: is there no firewall?")
+	}
 }
 
 // killing kills a command as often, each time when it has said up to so many lines and a moment later: how far it comes does not
