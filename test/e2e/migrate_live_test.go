@@ -103,7 +103,7 @@ func (o *oldLayout) newKeys() {
 // A house as the old scripts left it is moved while a client calls: no request fails, the root stays, what leaked is new, and
 // afterwards nothing is left to do.
 func TestMigrateLive(t *testing.T) {
-	o := newOldLayout(t)
+	o := newOldLayout(t, nil)
 	o.works()
 	o.audit(3)
 	t.Logf("audit before:\n%s", o.Phoenix("audit").Stdout)
@@ -187,7 +187,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 	}
 	t.Logf("PHOENIX_KILL_SEED=%d", seed)
 	draw := rand.New(rand.NewPCG(seed, 0))
-	o := newOldLayout(t)
+	o := newOldLayout(t, nil)
 	o.works()
 	files := map[string]string{}
 	for _, id := range everyone {
@@ -202,7 +202,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 		if r := o.Phoenix("create", "101").Want(1); !strings.Contains(r.Stderr, "is on its way to the new layout") {
 			t.Errorf("in the middle of a migration\n%s", r)
 		}
-		o.killing(draw, 8, 3*time.Second, o.live("--yes"))
+		o.killing(draw, 10, 12, o.live("--yes"))
 		o.Phoenix(o.live("--yes")...).Want(0)
 	})
 	t.Logf("%d requests, %d failed, the slowest took %s", c.requests, len(c.failed), c.slowest.Round(time.Millisecond))
@@ -211,7 +211,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 	}
 	o.moved()
 
-	o.killing(draw, 4, 4*time.Second, o.live("--rollback", "--yes"))
+	o.killing(draw, 4, 1, o.live("--rollback", "--yes"))
 	t.Log(o.Phoenix(o.live("--rollback", "--yes")...).Want(0))
 	o.back(files)
 
@@ -221,7 +221,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 	if names, err := os.ReadDir(o.shared); err != nil || len(names) == 0 {
 		t.Errorf("without --yes it was emptied: %v", err)
 	}
-	o.killing(draw, 2, time.Second, o.live("--shred", "--yes"))
+	o.killing(draw, 2, 0, o.live("--shred", "--yes"))
 	t.Log(o.Phoenix(o.live("--shred", "--yes")...).Want(0))
 	if names, err := os.ReadDir(o.shared); err != nil || len(names) > 0 {
 		t.Errorf("the shared directory is not empty: %v %v", names, err)
@@ -232,35 +232,67 @@ func TestMigrateLiveKilled(t *testing.T) {
 	o.moved()
 }
 
-// killing kills a command some time after its start, as often.
-func (o *oldLayout) killing(draw *rand.Rand, times int, within time.Duration, args []string) {
+// Where the configuration asks for firewalls they stand at the end, and were in nobody's way.
+func TestMigrateLiveFirewalled(t *testing.T) {
+	o := newOldLayout(t, map[string]string{
+		"nginx":   `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "80"}, {"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443"}`,
+		"traefik": `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.101"}`,
+		"step-ca": `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "9000", "source": "10.86.17.102"}`,
+	})
+	o.works()
+	c := o.callDuring(func() { t.Log(o.Phoenix(o.live("--yes")...).Want(0)) })
+	t.Logf("%d requests, %d failed, the slowest took %s", c.requests, len(c.failed), c.slowest.Round(time.Millisecond))
+	if len(c.failed) > 0 {
+		t.Errorf("failed requests: %s", strings.Join(c.failed, "; "))
+	}
+	o.WantHealthy()
+	o.Phoenix("plan", "--detailed-exitcode").Want(0)
+	if _, err := o.chain("10.86.17.102:443"); err == nil {
+		t.Error("the proxy is reached by others than the gateway: is there no firewall?")
+	}
+}
+
+// killing kills a command as often, each time when it has said up to so many lines and a moment later: how far it comes does not
+// depend on how busy the machine is.
+func (o *oldLayout) killing(draw *rand.Rand, times, lines int, args []string) {
 	o.t.Helper()
 	for range times {
-		after := time.Duration(draw.Int64N(int64(within)))
-		end := time.Now().Add(after)
-		step := o.killed(end, args)
-		o.t.Logf("%s killed after %s: %s", strings.Join(args[3:], " "), after.Round(time.Millisecond), step)
+		n, moment := draw.IntN(lines+1), time.Duration(draw.Int64N(int64(500*time.Millisecond)))
+		o.t.Logf("%s killed after %d lines and %s: %s", strings.Join(args[4:], " "), n, moment.Round(time.Millisecond), o.killed(n, moment, args))
 	}
 }
 
 // killed kills phoenix and all that it has started, and tells the last that it said.
-func (o *oldLayout) killed(at time.Time, args []string) string {
+func (o *oldLayout) killed(lines int, moment time.Duration, args []string) string {
 	o.t.Helper()
 	out, err := os.CreateTemp(o.t.TempDir(), "")
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := o.start(args, out)
-	time.Sleep(time.Until(at))
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // may have ended by itself
-	_ = cmd.Wait()
-	raw, err := os.ReadFile(out.Name())
-	if err != nil {
-		o.t.Fatal(err)
+	said := func() []string {
+		raw, err := os.ReadFile(out.Name())
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		return strings.Split(strings.TrimSpace(string(raw)), "\n")
 	}
-	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
-	return lines[len(lines)-1]
+	cmd := o.start(args, out)
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }() // "signal: killed" is what is asked for
+	await(Limit, func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return len(said()) > lines
+		}
+	})
+	time.Sleep(moment)
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // may have ended by itself
+	<-ended
+	all := said()
+	return all[len(all)-1]
 }
 
 // tree is what a rollback has to bring back in a container.

@@ -35,13 +35,14 @@ type oldLayout struct {
 // oldPassword is the one of the CA's keys and of its provisioner.
 const oldPassword = "changeme-4711"
 
-func newOldLayout(t *testing.T) *oldLayout {
+// With rules the configuration asks for firewalls too, which the old scripts never made.
+func newOldLayout(t *testing.T, rules map[string]string) *oldLayout {
 	t.Helper()
 	h := New(t, homelab())
 	base := filepath.Dir(h.Root)
 	o := &oldLayout{Hypervisor: h, lxc: filepath.Join(base, "old", "lxc"), shared: filepath.Join(base, "old", "persistent", "103", "ssl")}
 	h.Phoenix("create", "900").Want(0) // for its root file system; phoenix makes nothing else here
-	o.configure()
+	o.configure(rules)
 	o.fill()
 	// With an address of its own, which a bridge of a real hypervisor has of its network card.
 	h.Exec("ip", "link", "add", bridge, "address", "02:00:0a:56:11:01", "type", "bridge").Want(0)
@@ -58,7 +59,7 @@ func newOldLayout(t *testing.T) *oldLayout {
 }
 
 // configure puts the old configuration in the place of the new one.
-func (o *oldLayout) configure() {
+func (o *oldLayout) configure(rules map[string]string) {
 	o.t.Helper()
 	for _, name := range []string{"phoenix_lxc_configs.json", "phoenix_hypervisor_config.json"} {
 		raw, err := os.ReadFile(filepath.Join(repo(), "test", "e2e", "testdata", "oldlayout", name))
@@ -66,6 +67,9 @@ func (o *oldLayout) configure() {
 			o.t.Fatal(err)
 		}
 		text := strings.ReplaceAll(string(raw), "/mnt/persistent/103/ssl", o.shared)
+		for name, rule := range rules {
+			text = strings.Replace(text, `"name": "`+name+`",`, `"name": "`+name+`", "firewall": {"enabled": true, "rules": [`+rule+`]},`, 1)
+		}
 		if err := os.WriteFile(filepath.Join(o.Config, name), []byte(text), 0o644); err != nil {
 			o.t.Fatal(err)
 		}
