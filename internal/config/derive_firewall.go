@@ -205,16 +205,21 @@ func allow(direction string, flows []flow) []spec.Rule {
 			ends[i] = append(ends[i], far.String())
 		}
 	}
-	for i := range out {
+	var rules []spec.Rule
+	for i, r := range out {
 		far, _ := spec.Addresses(strings.Join(ends[i], ",")) // they were addresses before
-		if direction == spec.Out {
-			out[i].Dest = far
-		} else {
-			out[i].Source = far
+		for part := range slices.Chunk(strings.Split(far, ","), mostAddresses) {
+			if r.Source = strings.Join(part, ","); direction == spec.Out {
+				r.Source, r.Dest = "", r.Source
+			}
+			rules = append(rules, r)
 		}
 	}
-	return joined(out)
+	return joined(rules)
 }
+
+// mostAddresses is how many fit into a rule of Proxmox's, which has room for 512 characters.
+const mostAddresses = 25
 
 // joined makes one rule of those that differ in their ports only.
 func joined(rules []spec.Rule) (out []spec.Rule) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -212,5 +213,24 @@ func TestBadRules(t *testing.T) {
 		if len(errs) != 1 || !strings.HasPrefix(errs[0], key) {
 			t.Errorf("%s: %q, want one at %s", rule, errs, key)
 		}
+	}
+}
+
+// A house of many has more clients than a rule of Proxmox's has room for.
+func TestManyClients(t *testing.T) {
+	var flows []flow
+	for i := range 60 {
+		flows = append(flows, flow{from: netip.AddrFrom4([4]byte{10, 0, byte(i), 100}), proto: "tcp", port: 9000, why: "clients of the CA"})
+	}
+	rules := allow(spec.In, flows)
+	seen := 0
+	for _, r := range rules {
+		seen += len(strings.Split(r.Source, ","))
+		if len(r.Source) > 512 || r.Ports != "9000" || r.Dest != "" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if len(rules) != 3 || seen != 60 {
+		t.Errorf("%d rules for %d clients", len(rules), seen)
 	}
 }
