@@ -153,7 +153,7 @@ func (s *inside) password(f file) {
 // told turns what was collected into sights.
 func (s *inside) told() {
 	if s.open.n > 0 {
-		s.add(ruleOpenInside, s.object, "chmod go-rwx on each inside the container, or phoenix apply "+s.ID+"; what could be read counts as leaked", "%s", s.open.String())
+		s.add(ruleOpenInside, s.object, "chmod go-rwx on each inside the container, or phoenix apply "+s.ID+"; what could be read counts as leaked: phoenix ca rotate makes it anew", "%s", s.open.String())
 	}
 	if s.strange.n > 0 {
 		s.add(ruleNobody, s.object, "give the files an owner that the container has, from the hypervisor: 0 inside is 100000 there", "%s", s.strange.String())

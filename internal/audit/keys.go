@@ -81,7 +81,7 @@ func publicOf(der []byte) []byte {
 
 // keys compares certificates with the age of their keys and with one another.
 func (s *inside) keys() {
-	const fix = "make a new key with the next certificate; phoenix does so with each"
+	const fix = "make a new key with the next certificate, as phoenix does: phoenix cert renew --all"
 	for _, c := range s.certificates {
 		for _, k := range s.private {
 			life := c.to.Sub(c.from)

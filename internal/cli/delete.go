@@ -80,6 +80,9 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 		power = forGood
 	}
 	mutations, err := s.target.Remove(ctx, engine.Among(gone), power)
+	if err == nil && volumes {
+		err = s.forgetExposed(s.deletable(ids, all))
+	}
 	if err == nil && all {
 		var more int
 		more, err = s.removeRoot(volumes)
@@ -183,7 +186,21 @@ func (s *session) confirm(ids []string, all, volumes bool, kept []object.Object)
 }
 
 // rootParts are the folders below the root that phoenix makes.
-var rootParts = []string{"lxc", "templates", "volumes", "dns", "pins"}
+var rootParts = []string{"lxc", "templates", "volumes", "dns", "pins", "exposed"}
+
+// forgetExposed forgets what became known to others of CAs that are gone.
+func (s *session) forgetExposed(ids []string) error {
+	for _, id := range ids {
+		path := s.exposedPath(id)
+		if _, err := s.host.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := s.host.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // removeRoot removes what is left of phoenix's own folder once its objects are gone: empty folders and the lock. Anything else
 // that lies in it is somebody's, and is named.
@@ -208,7 +225,7 @@ func (s *session) removeRoot(volumes bool) (mutations int, err error) {
 	if err := s.release(s.ids()); err != nil {
 		return mutations, err
 	}
-	for _, name := range []string{filepath.Base(s.eventsPath()), filepath.Base(s.eventsPath()) + ".1", "held", "lock"} {
+	for _, name := range []string{filepath.Base(s.eventsPath()), filepath.Base(s.eventsPath()) + ".1", "held", "lock", filepath.Base(s.roundsPath())} {
 		if err := s.host.Remove(filepath.Join(root, name)); err != nil {
 			return mutations, err
 		}

@@ -35,6 +35,7 @@ func (a *app) planCommand() *cobra.Command {
 			return err
 		}
 		a.view.Plan(result)
+		s.tellFilter()
 		switch {
 		case len(result.Failures) > 0:
 			return codeError(exitFailed)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -72,6 +73,15 @@ func (a *app) observeProxmox(m *config.Machine) error {
 	m.Storages = config.ParseStorages(string(text), provider.ProxmoxNode(a.host, p))
 	m.Pools = config.Pools(m.Storages)
 	return nil
+}
+
+// tellFilter says, whatever else a command shows, that the containers' firewalls wait for a switch.
+func (s *session) tellFilter() {
+	for _, d := range s.diags {
+		if d.Summary == config.FilterOff {
+			fmt.Fprintf(s.stderr, "warning: %s\n  hint: %s\n", d.Summary, d.Hint)
+		}
+	}
 }
 
 // proxmoxReady fails, before anything is touched, where Proxmox cannot be changed or one of the containers is not on this node.

@@ -53,11 +53,12 @@ func (a *app) exposed(h *house, id string) (time.Time, error) {
 		return since, err
 	default:
 		if since, err = time.Parse(time.RFC3339, strings.TrimSpace(string(raw))); err != nil {
-			return since, hint("write a time such as 2026-01-31T12:00:00Z into it, or: phoenix ca rotate, after removing it", "%s holds no time: %w", path, err)
+			return since, hint("write a time such as 2026-01-31T12:00:00Z into it, or remove it", "%s holds no time: %w", path, err)
 		}
 	}
 	if since.After(a.host.Now().Add(time.Minute)) {
-		return since, hint("correct the time in it, or the clock", "%s names a time to come, %s: nothing could be new enough", path, since.Format(time.RFC3339))
+		return since, hint("correct the time in it, or the clock", "%s names a time to come, %s: nothing could be new enough", path,
+			since.Format(time.RFC3339))
 	}
 	if a.wish.exposed.After(since) {
 		since = a.wish.exposed
@@ -98,7 +99,7 @@ func (a *app) replaceKeys(ctx context.Context, exposed time.Time) (view.Rotated,
 		}
 	}
 	s.close()
-	a.view.Step("new passwords, a new intermediate and new certificates, all with new keys, for what was made before " + exposed.UTC().Format(time.RFC3339))
+	a.view.Step("new passwords, intermediate and certificates, all with new keys, for what was made before " + exposed.UTC().Format(time.RFC3339))
 	if s, err = a.openCA(ctx); err != nil {
 		return done, err
 	}
@@ -245,18 +246,18 @@ func (s *session) everyone(ctx context.Context, done *view.Rotated, later bool) 
 		return err
 	}
 	if len(down) > 0 && !later {
-		return hint(fmt.Sprintf("%s, or delete what is not needed any more; then run it again: it goes on from here", s.again("start "+strings.Join(down, " "))),
-			"in the way: %s %s, and cannot be brought along; nothing is taken away before everyone is", containers(down), map[bool]string{true: "does not run", false: "do not run"}[len(down) == 1])
+		return hint(s.again("start "+strings.Join(down, " "))+", or delete what is not needed any more; then run it again: it goes on from here",
+			"in the way: %s, and cannot be brought along; nothing is taken away before everyone is", asleep(down))
 	}
 	done.Down = down
 	return nil
 }
 
-func containers(ids []string) string {
+func asleep(ids []string) string {
 	if len(ids) == 1 {
-		return "container " + ids[0]
+		return "container " + ids[0] + " does not run"
 	}
-	return "containers " + strings.Join(ids, ", ")
+	return "containers " + strings.Join(ids, ", ") + " do not run"
 }
 
 // converge makes containers true and notes what was done.

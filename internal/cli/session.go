@@ -246,6 +246,7 @@ func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, err
 // apply lets the containers' daemons go on once it is done.
 func (s *session) apply(ctx context.Context, objects []object.Object, containers []string) (view.Applied, error) {
 	s.changes = true
+	s.tellFilter()
 	defer s.tellStop(ctx)()
 	result, err := s.engine().Apply(ctx, objects)
 	s.close()

@@ -17,7 +17,7 @@ import (
 // Where things are inside containers.
 const (
 	AgentBinary = "/usr/local/lib/phoenix/phoenix"
-	rootFile    = "/usr/local/share/ca-certificates/" + trustName + ".crt"
+	RootFile    = "/usr/local/share/ca-certificates/" + trustName + ".crt"
 	trustName   = "phoenix-root"
 	agentUnit   = "phoenix-agent.service"
 	stateDir    = "/var/lib/phoenix"

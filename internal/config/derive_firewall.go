@@ -90,16 +90,35 @@ func (d *derivation) challenger(c *Container, name string) *Container {
 	return nil
 }
 
-// firewall adds what may reach a container. It stands before the container runs. Where the file says nothing about it there is none;
-// where it says that there is to be none, one that is there goes.
+// Wallable are the containers that the file says nothing about a firewall of, as they are without one. A machine says which of them
+// have one, from when the file said something else.
+func Wallable(cfg *Config, m Machine) (out []spec.Firewall) {
+	for _, c := range cfg.Containers {
+		if !c.has("firewall") {
+			out = append(out, bareFirewall(c, m))
+		}
+	}
+	return out
+}
+
+func bareFirewall(c *Container, m Machine) spec.Firewall {
+	s := spec.Firewall{ID: c.ID, Off: !c.Firewall.Enabled, Address: c.Network.Address.Addr().String(), Prune: m.Prune, Proxmox: m.Proxmox}
+	if m.Proxmox == nil {
+		s.Port, s.Bridge = portName(m.Root, c.ID), c.Network.Bridge
+	}
+	return s
+}
+
+// firewall adds what may reach a container. It stands before the container runs. Where the file says nothing about it, or that there is
+// to be none, one that is there goes.
 func (d *derivation) firewall(c *Container, after ...object.Address) object.Address {
-	if !c.has("firewall") {
+	if !c.has("firewall") && !d.machine.Walled[c.ID] {
 		return ""
 	}
-	s := spec.Firewall{ID: c.ID, Off: !c.Firewall.Enabled, Address: c.Network.Address.Addr().String(), Prune: d.machine.Prune, Proxmox: d.machine.Proxmox}
+	s := bareFirewall(c, d.machine)
 	provider := "pve"
 	if !d.proxmox() {
-		provider, s.Port, s.Bridge = "firewall", portName(d.machine.Root, c.ID), c.Network.Bridge
+		provider = "firewall"
 	}
 	if !s.Off {
 		s.Rules = d.rules(c)
@@ -257,6 +276,9 @@ func (d *derivation) plainRule(r *usersRule) bool {
 	return true
 }
 
+// FilterOff is told where a switch that phoenix does not put on without consent keeps the rules from having any effect.
+const FilterOff = "Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect"
+
 // nodeFirewall adds what the Proxmox host itself must let in once its firewall is on, and tells where that is off.
 func (d *derivation) nodeFirewall() object.Address {
 	i := slices.IndexFunc(d.cfg.Containers, func(c *Container) bool { return c.Firewall.Enabled && !d.house.templates[c.ID] })
@@ -271,7 +293,7 @@ func (d *derivation) nodeFirewall() object.Address {
 		}
 	}
 	if !d.machine.Filters && !d.machine.FilterOn {
-		d.note(diag.Warning, d.cfg.Containers[i].Firewall.Source, "Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect",
+		d.note(diag.Warning, d.cfg.Containers[i].Firewall.Source, FilterOff,
 			"phoenix apply --yes puts it on, for the nodes themselves too: from then on they take from outside of their own network what their rules let in")
 	}
 	return d.add(object.Object{Address: object.NewAddress(spec.KindNode, "firewall"), Provider: "pve", Source: d.cfg.Containers[i].Firewall.Source}, s)

@@ -121,7 +121,7 @@ func (d *derivation) caURL() string {
 }
 
 func (d *derivation) acme() spec.ACME {
-	return spec.ACME{Directory: d.caURL() + "/acme/" + acmeName + "/directory", RootFile: rootFile}
+	return spec.ACME{Directory: d.caURL() + "/acme/" + acmeName + "/directory", RootFile: RootFile}
 }
 
 // lifetime is the leaves'.

@@ -124,7 +124,7 @@ func (d *derivation) domains(names []string) []string {
 func (d *derivation) gateway(c *Container, early, base []object.Address) {
 	installed := d.add(in(c, spec.KindPackage, "pkg", "nginx"), spec.Package{Names: []string{"nginx-light"}}, early...)
 	cert, key := gatewayDir+"/gateway.crt", gatewayDir+"/gateway.key"
-	s := spec.Nginx{Part: spec.NginxBase, Dir: "/etc/nginx", Webroot: webroot, Certificate: cert, Key: key, RootFile: rootFile, Sites: d.sites(c)}
+	s := spec.Nginx{Part: spec.NginxBase, Dir: "/etc/nginx", Webroot: webroot, Certificate: cert, Key: key, RootFile: RootFile, Sites: d.sites(c)}
 	plain := d.add(in(c, spec.KindNginx, "nginx", s.Part), s, installed)
 	unit := d.add(in(c, spec.KindUnit, "unit", nginxUnit), spec.Unit{Name: nginxUnit, Ready: "127.0.0.1:80"}, plain)
 	names := d.house.namesAt(c)

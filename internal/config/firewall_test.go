@@ -159,6 +159,15 @@ func TestNoFirewall(t *testing.T) {
 	if _, there := object.Find(objects, "firewall/201"); there {
 		t.Error("nobody asked for it")
 	}
+	m := machine
+	m.Walled = map[string]bool{"201": true}
+	objects, _ = Derive(cfg, m)
+	if s := get[spec.Firewall](t, objects, "firewall/201"); !s.Off || len(s.Rules) > 0 {
+		t.Errorf("one that is left: %+v", s)
+	}
+	if got := Wallable(cfg, m); len(got) != 2 || got[0].ID != "201" || got[0].Table() != "phoenix_"+portName("/r", "201") { // and the template
+		t.Errorf("%+v", got)
+	}
 	_, cfg, _ = walled(t, "201", `{"enabled": false, "rules": [{"type": "in", "action": "DROP"}]}`)
 	if s := get[spec.Firewall](t, derive(t, cfg), "firewall/201"); !s.Off || len(s.Rules) > 0 {
 		t.Errorf("%+v", s)

@@ -106,4 +106,10 @@ func TestFirewallRulesOfTheUsers(t *testing.T) {
 		t.Errorf("switched off, 101 is %s", got)
 	}
 	h.WantNoChange("101")
+	h.edit("102", func(c map[string]any) { delete(c, "firewall") })
+	h.Phoenix("apply", "102").Want(0)
+	if got := h.connect("201", "10.86.17.102", "443"); got != open {
+		t.Errorf("with its firewall taken out of the file, 102 is %s", got)
+	}
+	h.WantNoChange("102")
 }

@@ -96,6 +96,10 @@ func TestLoadWhileRenewing(t *testing.T) {
 	}
 	h := New(t, homelab())
 	briefly(h)
+	h.edit("102", func(c map[string]any) { // whose certificates are looked at from the hypervisor, too
+		c["firewall"] = map[string]any{"enabled": true, "rules": []any{
+			map[string]any{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.1"}}}
+	})
 	h.Phoenix("up").Want(0)
 	root := h.RootCertificate()
 	callers := map[string]*caller{}

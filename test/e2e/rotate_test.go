@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 
 	"crypto/tls"
 	"crypto/x509"
@@ -75,37 +77,44 @@ func (h *Hypervisor) through(address, name string, roots *x509.CertPool) error {
 	return nil
 }
 
-// leaves are the keys and the issuers of everything that is served or stands in a volume.
+// servers are who presents a certificate for a name: a container, and the port in there. They are asked from inside, past every firewall.
+var servers = map[string]struct{ id, port string }{
+	"www.homelab.internal": {"101", "443"}, "hello.homelab.internal": {"102", "443"}, "hello-backend.homelab.internal": {"201", "8443"},
+	"ca.homelab.internal": {"103", "9000"},
+}
+
+// leaves are the certificates that are served, by name.
 type leaves map[string]*x509.Certificate
 
 func (h *Hypervisor) leaves() leaves {
 	h.t.Helper()
 	out := leaves{}
-	for name, at := range map[string]string{"www": gateway, "hello": "10.86.17.102:443", "hello-backend": "10.86.17.201:8443", "ca": ca} {
-		full := name + ".homelab.internal"
-		conn, err := h.handshake(at, full)
-		if err != nil {
-			h.t.Fatalf("%s at %s: %v", full, at, err)
-		}
-		out[full] = conn.PeerCertificates[0]
+	for name := range servers {
+		out[name] = h.served(name)[0]
 	}
 	return out
 }
 
-// handshake shows what an address presents; nothing is verified.
-func (h *Hypervisor) handshake(address, name string) (tls.ConnectionState, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	raw, err := h.Dial(ctx, "tcp", address)
-	if err != nil {
-		return tls.ConnectionState{}, err
+// served is the chain that is presented for a name; nothing is verified.
+func (h *Hypervisor) served(name string) (chain []*x509.Certificate) {
+	h.t.Helper()
+	at := servers[name]
+	r := h.Attach(at.id, nil, "openssl", "s_client", "-connect", "127.0.0.1:"+at.port, "-servername", name, "-showcerts").Want(0)
+	for rest := []byte(r.Stdout); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		chain = append(chain, c)
 	}
-	defer raw.Close()
-	conn := tls.Client(raw, &tls.Config{ServerName: name, InsecureSkipVerify: true})
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return tls.ConnectionState{}, err
+	if len(chain) == 0 {
+		h.t.Fatalf("%s presents no certificate\n%s", name, r)
 	}
-	return conn.ConnectionState(), nil
+	return chain
 }
 
 // differ wants every key to be another than before, and no one's issuer to be the one of before.
@@ -182,6 +191,17 @@ func TestRotateRoot(t *testing.T) {
 		t.Errorf("failed requests:\n%s", strings.Join(v.failed, "\n"))
 	}
 	h.replaced(root, before)
+	h.Phoenix("ca", "rotate", "--yes").Want(0)
+	h.Phoenix("delete", "--all", "--volumes", "--yes").Want(0)
+	h.gone()
+}
+
+// gone wants nothing of phoenix's own folder to be left.
+func (h *Hypervisor) gone() {
+	h.t.Helper()
+	if _, err := os.Lstat(h.Root); !errors.Is(err, fs.ErrNotExist) {
+		h.t.Errorf("%s is left (%v)", h.Root, err)
+	}
 }
 
 // visitAll is visit by one who trusts the root, and each that is made beside it.
@@ -205,18 +225,14 @@ func (h *Hypervisor) replaced(root *x509.Certificate, before leaves) {
 	}
 	after := h.leaves()
 	after.differ(h.t, before)
-	for name, at := range map[string]string{"www": gateway, "hello": "10.86.17.102:443", "hello-backend": "10.86.17.201:8443", "ca": ca} {
-		full := name + ".homelab.internal"
-		state, err := h.handshake(at, full)
-		if err != nil {
-			h.t.Fatal(err)
+	for name := range servers {
+		chain := h.served(name)
+		between := pool(chain[1:]...)
+		if _, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool(now), Intermediates: between}); err != nil {
+			h.t.Errorf("%s: %v", name, err)
 		}
-		between := pool(state.PeerCertificates[1:]...)
-		if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: full, Roots: pool(now), Intermediates: between}); err != nil {
-			h.t.Errorf("%s: %v", full, err)
-		}
-		if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: full, Roots: pool(root), Intermediates: between}); err == nil {
-			h.t.Errorf("%s still leads to the old root", full)
+		if _, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool(root), Intermediates: between}); err == nil {
+			h.t.Errorf("%s still leads to the old root", name)
 		}
 	}
 	pin, err := os.ReadFile(filepath.Join(h.Root, "pins", "103"))
@@ -309,6 +325,15 @@ func TestRotateWaitsForAll(t *testing.T) {
 		t.Errorf("not renewed by the container alone within %s", healLimit)
 	}
 	f.Phoenix("start", "201").Want(0)
+	f.Phoenix("ca", "rotate", "--new-root", "--prepare", "--yes").Want(0)
+	if n := strings.Count(f.Phoenix("ca", "show").Want(0).Stdout, "BEGIN CERTIFICATE"); n != 2 {
+		t.Errorf("%d roots are shown to those outside, want both", n)
+	}
+	f.WantHealthy()
+	f.Phoenix("plan", "--detailed-exitcode").Want(0)
+	if now := f.RootCertificate(); !now.Equal(root) {
+		t.Error("prepared, and the new root is in use already")
+	}
 	f.Phoenix("ca", "rotate", "--new-root", "--yes").Want(0)
 	f.replaced(root, before)
 }

@@ -29,6 +29,7 @@ func TestUpServesTheBackend(t *testing.T) {
 	}
 	again := h.Phoenix("up").Want(0)
 	t.Logf("up took %s, again %s", up.Took, again.Took)
+	t.Log(up.Stdout[max(0, len(up.Stdout)-900):], again.Stdout[max(0, len(again.Stdout)-300):])
 	h.WantNoChange("103", "101", "102", "201")
 }
 

@@ -14,9 +14,10 @@ func TestProxmoxFirewall(t *testing.T) {
 	h.write("[OPTIONS]\n\nenable: 0\n\n[group ours]\n\nIN ACCEPT -p tcp -dport 22\n", "pve", "firewall", "cluster.fw")
 	h.write("[RULES]\n\nIN ACCEPT -p icmp # of the template\n", "pve", "firewall", "900.fw") // a clone gets it too
 	create := append([]string{"create"}, ids...)
-	r := h.phoenix(nil, "validate")
-	if !strings.Contains(r.stdout+r.stderr, "off for the whole cluster") {
-		t.Errorf("the switch is not told: %s", r)
+	for _, command := range []string{"validate", "plan"} {
+		if r := h.phoenix(nil, command); !strings.Contains(r.stdout+r.stderr, "off for the whole cluster") {
+			t.Errorf("the switch is not told: %s", r)
+		}
 	}
 	h.changes(0, create...)
 	const options = "[OPTIONS]\n\nenable: 1\npolicy_in: DROP\nipfilter: 1\n\n"
@@ -53,7 +54,7 @@ func TestProxmoxFirewall(t *testing.T) {
 		t.Errorf("with consent: %+v\n%s", doc, h.read("pve", "firewall", "cluster.fw"))
 	}
 	h.unchanged(append(create, "--yes"))
-	if r := h.phoenix(nil, "validate"); strings.Contains(r.stdout+r.stderr, "off for the whole cluster") {
+	if r := h.phoenix(nil, "plan"); strings.Contains(r.stdout+r.stderr, "off for the whole cluster") {
 		t.Errorf("still told: %s", r)
 	}
 	h.changes(0, append(create, "--prune")...)

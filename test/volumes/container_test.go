@@ -29,7 +29,7 @@ func newLab(t *testing.T, tools ...string) *lab {
 	if os.Getenv("PHOENIX_BIN") == "" {
 		t.Skip("PHOENIX_BIN names a phoenix; make e2e and make test-zfs have one")
 	}
-	base, err := os.MkdirTemp("/var/tmp", "phxvol-")
+	base, err := os.MkdirTemp("", "phxvol-")
 	must(t, err)
 	must(t, os.Chmod(base, 0o711))
 	l := &lab{t: t, base: base, mnt: filepath.Join(base, "mnt"), config: filepath.Join(base, "config")}

@@ -48,6 +48,7 @@ func (p *people) Rotated(r Rotated) {
 		p.say("the root is still sha256 %s; everyone trusts %s as well\ngive both to clients outside (phoenix ca show), then run it without --prepare\n", r.Root, r.Next)
 	default:
 		p.say("the root is the same, sha256 %s\n", r.Root)
+		p.say("were the keys of the root or of the intermediate known to others too? then only a new root helps: phoenix ca rotate --new-root\n")
 	}
 	if len(r.Down) > 0 {
 		fmt.Fprintf(p.Err, "not running, so their certificates are made anew when they are started: %s\n", strings.Join(r.Down, ", "))

@@ -20,6 +20,14 @@ type Firewall struct {
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
 }
 
+// Table is the name of a container's tables of nftables. Another root's container of the same id has another interface.
+func (f Firewall) Table() string {
+	return "phoenix_" + strings.NewReplacer(".", "_", "-", "_").Replace(f.Port)
+}
+
+// FilterMark begins the comment of phoenix's rules in Proxmox's files.
+const FilterMark = "phoenix:"
+
 // NodeFirewall is what a Proxmox node's own firewall, which comes with that of its containers, has to let in.
 type NodeFirewall struct {
 	Rules   []Rule  `json:"rules,omitempty"`

@@ -17,10 +17,7 @@ const version = "1"
 // the packet's way into another network namespace, and before the hypervisor looks for a route.
 const mark = "0x08000000"
 
-// table is the name of a container's tables. Another root's container of the same id has another interface.
-func table(s spec.Firewall) string {
-	return "phoenix_" + strings.NewReplacer(".", "_", "-", "_").Replace(s.Port)
-}
+func table(s spec.Firewall) string { return s.Table() }
 
 // made is the digest of all that the tables are made from.
 func made(s spec.Firewall) string {

@@ -51,7 +51,7 @@ func newGuest(t *testing.T, port, address string) *guest {
 		in.Close()
 		_ = cmd.Wait()
 	})
-	if _, err := in.Write([]byte("x")); err == nil {
+	if _, err = in.Write([]byte("x")); err == nil {
 		_, err = io.ReadFull(out, make([]byte, 1)) // it is in its namespace
 	}
 	if err != nil {

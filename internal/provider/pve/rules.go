@@ -124,7 +124,7 @@ func (f *filter) setOption(key, value string) {
 }
 
 // marked marks a rule as phoenix's, in the comment that Proxmox keeps with it.
-const marked = "phoenix:"
+const marked = spec.FilterMark
 
 // fileRule is a line that is a rule.
 type fileRule struct {

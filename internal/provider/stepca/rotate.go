@@ -129,9 +129,10 @@ func nonEmpty(text, other string) string {
 	return text
 }
 
-// wantNext is whether another root has to stand beside. One that has become the root is not missed.
+// wantNext is whether another root has to stand beside. One that has become the root is not missed, nor one that was lost with a root
+// in whose place a person wants a new one.
 func wantNext(s spec.StepCA, root pair) bool {
-	return s.MakeNext || s.Next != "" && s.Next != fingerprint(root.cert)
+	return s.MakeNext || s.Next != "" && !s.NewRoot && s.Next != fingerprint(root.cert)
 }
 
 // stalePassword says why a root's key has to be encrypted anew; empty: it need not.

@@ -246,6 +246,21 @@ func TestLostNextRoot(t *testing.T) {
 	}
 }
 
+// The volume is lost half way: consent to a new root is consent to all of it.
+func TestAllLostHalfWay(t *testing.T) {
+	needRoot(t)
+	s, old, next := way(t, 1)
+	converge(t, &host.Local{}, s)
+	if err := os.RemoveAll(s.Dir); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, host.NewCounted(&host.Local{}, nil), s)
+	s.NewRoot = true
+	if st := converge(t, &host.Local{}, s); st.RootFingerprint == old || st.RootFingerprint == next {
+		t.Errorf("the root is %s", st.RootFingerprint)
+	}
+}
+
 // The real step-ca hands out both roots, and after the switch is verified under the next one.
 func TestRealStepCAInSuccession(t *testing.T) {
 	binary(t)
