@@ -236,10 +236,7 @@ func (m *mover) makeReady(ctx context.Context) error {
 	if err := m.meetAgain(ctx); err != nil {
 		return err
 	}
-	if err := m.applyAll(ctx, m.early(m.running())); err != nil {
-		return err
-	}
-	return m.standIn(ctx)
+	return m.applyAll(ctx, m.early(m.running()))
 }
 
 // meetAgain lets the running containers forget the CA's hardware address: one that had none in its definition has another one now.

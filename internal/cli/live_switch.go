@@ -56,6 +56,9 @@ add element inet %[1]s held { 443 timeout %[2]ds }
 
 // change makes all true that lives in gateway and proxy: first their servers, then what does not answer clients.
 func (m *mover) change(ctx context.Context) error {
+	if err := m.standIn(ctx); err != nil {
+		return err
+	}
 	up, why := m.bridgeUp(ctx)
 	var err error
 	if up && why == nil {
