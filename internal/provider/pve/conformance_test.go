@@ -149,6 +149,9 @@ func TestTemplateConformance(t *testing.T) {
 		Break: map[string]func(*testing.T, host.Host, object.Object){
 			"a lost snapshot": func(*testing.T, host.Host, object.Object) { n.tool("pct", "delsnapshot", "900", "ready") },
 			"a lost template": func(*testing.T, host.Host, object.Object) { n.tool("pct", "destroy", "900") },
+			"a lock that a killed clone left": func(*testing.T, host.Host, object.Object) {
+				n.write(strings.Replace(n.conf("900"), "hostname:", "lock: disk\nhostname:", 1), "pve/lxc/900.conf")
+			},
 		},
 	})
 }

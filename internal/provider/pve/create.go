@@ -85,17 +85,23 @@ func oneByOne(p spec.Proxmox, source string, argv ...string) []string {
 
 // unlockSource takes the lock away that a killed copy left on a source of phoenix's.
 func unlockSource(ctx context.Context, h host.Host, p spec.Proxmox, source string, c *conf) error {
-	if c.current().get("lock") != "disk" || !c.marked(source) {
-		return nil
-	}
-	if pid, _ := process(h, atWork(source)); pid != "" {
-		return nil // it waits for its turn
+	if !c.marked(source) || !stuck(h, source, c) {
+		return nil // or it waits for its turn
 	}
 	res, err := h.Run(ctx, host.Command{Argv: oneByOne(p, source, "pct", "unlock", source), Mutates: true, Limit: cloneLimit})
 	if err != nil && strings.Contains(string(res.Stderr), "no lock found") {
 		return nil
 	}
 	return explain(source, res, err)
+}
+
+// stuck tells that a container is locked as the source of a clone that nobody makes any more.
+func stuck(h host.Host, source string, c *conf) bool {
+	if c.current().get("lock") != "disk" {
+		return false
+	}
+	pid, _ := process(h, atWork(source))
+	return pid == ""
 }
 
 // atWork is what a process looks like that does something to a container: a worker of Proxmox's, or pct itself.

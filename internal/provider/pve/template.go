@@ -27,6 +27,7 @@ type TemplateStatus struct {
 	Half     bool   `json:"half,omitempty"`     // a killed create left it
 	Snapshot string `json:"snapshot,omitempty"` // to be cloned from; empty: none
 	Template bool   `json:"template,omitempty"` // it is one of Proxmox's own templates
+	Stuck    bool   `json:"stuck,omitempty"`    // a clone that was killed at its end left it locked
 }
 
 // Decode implements provider.Driver.
@@ -67,6 +68,7 @@ func (Template) Observe(_ context.Context, h host.Host, _ object.Address, s spec
 	if have := seenSnapshot(c, s.Snapshot); s.Snapshot != "" && have != nil && have.State == "" {
 		st.Snapshot = s.Snapshot
 	}
+	st.Stuck = st.Ours && stuck(h, s.ID, c)
 	if !st.Half && !st.Ours && !st.fit(s) {
 		_, err = read(h, s.Definition.Guest.Proxmox, s.ID) // which says what to do
 	}
@@ -88,6 +90,9 @@ func (Template) Diff(want spec.Template, have *TemplateStatus) plan.Delta {
 	if !have.fit(want) {
 		d.Compare("snapshot", have.Snapshot, want.Snapshot)
 	}
+	if have.Stuck {
+		d.Compare("lock", "disk, and nobody is at work on it", "")
+	}
 	return d
 }
 
@@ -96,6 +101,13 @@ func (Template) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	p := s.Definition.Guest.Proxmox
 	if err := provider.ProxmoxWritable(h, p); err != nil {
 		return err
+	}
+	if c, err := look(h, p, s.ID); err != nil {
+		return err
+	} else if c != nil {
+		if err := unlockSource(ctx, h, p, s.ID, c); err != nil {
+			return err
+		}
 	}
 	if d.Action == plan.Create && s.Definition.Guest.Archive == "" && s.Definition.Guest.CloneFrom == "" {
 		archive, err := built(ctx, h, s)
