@@ -48,6 +48,7 @@ func newGuest(t *testing.T, port, address string) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		_ = exec.Command("ip", "link", "delete", "dev", port).Run() // by itself it goes with the namespace, some time later
 		in.Close()
 		_ = cmd.Wait()
 	})
