@@ -3,7 +3,6 @@ package pve_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/pve"
 )
 
@@ -30,33 +30,7 @@ var fakes string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
-// apart runs the tests in a network namespace of their own: the hypervisor's processes are looked for in all of it, and another run's
-// are none.
-func apart() (code int, done bool) {
-	const marker = "PHX_TEST_APART"
-	if os.Geteuid() != 0 || os.Getenv(marker) != "" {
-		return 0, false
-	}
-	c := exec.Command("/proc/self/exe", os.Args[1:]...)
-	c.Env = append(os.Environ(), marker+"=1")
-	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := c.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		return exit.ExitCode(), true
-	case err != nil:
-		fmt.Fprintln(os.Stderr, err)
-		return 1, true
-	}
-	return 0, true
-}
-
 func run(m *testing.M) int {
-	if code, done := apart(); done {
-		return code
-	}
 	dir, err := os.MkdirTemp("", "phxpve-fakes-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -70,7 +44,8 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	// The hypervisor's processes are looked for in all of its network namespace: those of another run are none.
+	return conformance.Isolate(m)
 }
 
 // node is a fake Proxmox host.
