@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
@@ -203,12 +202,11 @@ func (m *mover) halt(ctx context.Context, g guest) error {
 	if err != nil || pid == 0 {
 		return err
 	}
-	if m.machine.Proxmox != nil {
-		running := m.where(func(o object.Object) bool { return o.Container == g.id && o.Address.Kind() == spec.KindRunning })
-		_, err = m.target.Remove(ctx, running, engine.Stop)
-		return err
+	argv := m.at(g).Tool("lxc-stop", "--timeout", "30")
+	if m.machine.Proxmox != nil { // not by its object: the container may not be phoenix's any more
+		argv = []string{"pct", "shutdown", g.id, "--timeout", "30", "--forceStop", "1"}
 	}
-	_, err = m.host.Run(ctx, host.Command{Argv: m.at(g).Tool("lxc-stop", "--timeout", strconv.Itoa(30)), Mutates: true})
+	_, err = m.host.Run(ctx, host.Command{Argv: argv, Mutates: true})
 	return err
 }
 

@@ -208,9 +208,10 @@ func TestProxmoxMigrateKilled(t *testing.T) {
 	}
 	h.migrated(root)
 	for range 3 {
-		h.killAfter(time.Duration(draw.Int64N(int64(time.Second))), "migrate", "--live", "--rollback", "--yes")
+		h.killAfter(time.Duration(draw.Int64N(int64(300*time.Millisecond))), "migrate", "--live", "--rollback", "--yes")
 	}
-	if r := h.phoenix(nil, "migrate", "--live", "--rollback", "--yes"); r.exit != 0 {
+	// On a quick machine it was done before it was killed.
+	if r := h.phoenix(nil, "migrate", "--live", "--rollback", "--yes"); r.exit != 0 && !strings.Contains(r.stdout, "there is nothing to go back from") {
 		t.Fatalf("rollback: %s", r)
 	}
 	h.isBack(before)
