@@ -188,7 +188,12 @@ func (h *hypervisor) processes() map[int]string {
 func (h *hypervisor) destroy() {
 	h.end()
 	h.command("ip", "netns", "delete", h.name)
-	h.command("umount", h.base)
+	for range 50 { // what a killed phoenix had started may only just be ending
+		if syscall.Unmount(h.base, 0) == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	if err := os.Remove(h.base); err != nil {
 		h.t.Error(err)
 	}
