@@ -213,7 +213,11 @@ func TestAtBoot(t *testing.T) {
 	sh(t, "systemctl start "+testUnit)
 	before := pid(s)
 	s.Inputs = "b"
-	if err := New().Apply(context.Background(), &host.Local{}, objectOf(t, s), plan.Delta{Action: plan.Update}); err != nil {
+	obs, err := New().Observe(context.Background(), &host.Local{}, objectOf(t, s))
+	if err == nil {
+		err = New().Apply(context.Background(), &host.Local{}, objectOf(t, s), obs.Delta)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if after := pid(s); before == 0 || after == 0 || after == before {
