@@ -2,14 +2,12 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // isOld is whether a container's configuration is the old one. Of Proxmox's what phoenix left waiting beside it does not count.
@@ -35,24 +33,8 @@ func parted(config string) (head, tail string) {
 	return config, ""
 }
 
-// putConf replaces the file $2 below /etc/pve by what comes in, under Proxmox's own lock $1, unless its digest is not $3 any more. What
-// comes in must have the digest $4: half a file would end like a whole one.
-const putConf = `set -e
-mkdir -p "${1%/*}"
-exec 9>"$1"
-flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1; }
-[ "$(sha256sum <"$2")" = "$3  -" ] || { echo "$2 was changed by somebody else meanwhile" >&2; exit 1; }
-trap 'rm -f "$2.tmp.$$"' EXIT
-cat >"$2.tmp.$$"
-[ "$(sha256sum <"$2.tmp.$$")" = "$4  -" ] || { echo "the new configuration came only in part" >&2; exit 1; }
-mv "$2.tmp.$$" "$2"
-trap - EXIT`
-
 func (m *mover) editConf(ctx context.Context, g guest, was, now string) error {
-	sum := func(text string) string { s := sha256.Sum256([]byte(text)); return hex.EncodeToString(s[:]) }
-	lock := filepath.Join(m.machine.Proxmox.Locks, "lxc", "pve-config-"+g.id+".lock")
-	argv := []string{"sh", "-c", putConf, "sh", lock, g.file, sum(was), sum(now)}
-	_, err := m.host.Run(ctx, host.Command{Argv: argv, Stdin: []byte(now), Mutates: true})
+	_, err := provider.ReplaceProxmox(ctx, m.host, provider.ProxmoxLock(*m.machine.Proxmox, g.id), g.file, &was, now)
 	return err
 }
 

@@ -1,6 +1,9 @@
 package provider
 
 import (
+	"context"
+	"crypto/sha1" // Proxmox's own digest of a file; it guards against accidents, not attackers
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,4 +67,43 @@ func ProxmoxNode(h host.Host, p spec.Proxmox) string {
 		return filepath.Base(filepath.Dir(target))
 	}
 	return ""
+}
+
+// replaceScript replaces the file $2 by what comes in, under the lock $1, unless its digest is not $3 any more (none: there is no
+// such file). Proxmox takes the same steps with a container's file; there is no other way to write a raw option. What comes in must
+// have the digest $4: a phoenix that is killed closes the pipe, and half a file ends like a whole one.
+const replaceScript = `set -e
+mkdir -p "${1%/*}" "${2%/*}"
+exec 9>"$1"
+flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1; }
+now=none
+[ ! -e "$2" ] || now=$(sha1sum <"$2" | cut -d" " -f1)
+[ "$now" = "$3" ] || { echo "detected modified configuration - file changed by other user? Try again." >&2; exit 1; }
+trap 'rm -f "$2.tmp.$$"' EXIT
+cat >"$2.tmp.$$"
+[ "$(sha1sum <"$2.tmp.$$")" = "$4  -" ] || { echo "the new configuration came only in part" >&2; exit 1; }
+mv "$2.tmp.$$" "$2"
+trap - EXIT`
+
+// ProxmoxDigest is Proxmox's digest of a file with that text.
+func ProxmoxDigest(text string) string {
+	sum := sha1.Sum([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// ReplaceProxmox replaces a file below /etc/pve whole, under a lock. was is what it is thought to hold, nil that it is not there: where
+// it holds something else by now, it fails with Proxmox's own words and changes nothing.
+func ReplaceProxmox(ctx context.Context, h host.Host, lock, path string, was *string, now string) (host.Result, error) {
+	before := "none"
+	if was != nil {
+		before = ProxmoxDigest(*was)
+	}
+	return h.Run(ctx, host.Command{
+		Argv: []string{"sh", "-c", replaceScript, "sh", lock, path, before, ProxmoxDigest(now)}, Stdin: []byte(now), Mutates: true,
+	})
+}
+
+// ProxmoxLock is the file that Proxmox locks while it changes a container's configuration.
+func ProxmoxLock(p spec.Proxmox, id string) string {
+	return filepath.Join(p.Locks, "lxc", "pve-config-"+id+".lock")
 }

@@ -2,8 +2,6 @@ package pve
 
 import (
 	"context"
-	"crypto/sha1" // guards against accidents, not attackers
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -199,20 +197,6 @@ func (Firewall) Watch(want spec.Firewall, _ *FirewallStatus) provider.Watch {
 	return provider.Watch{Paths: []string{filterPath(*want.Proxmox, want.ID)}}
 }
 
-// filterScript is editScript for a file that need not be there, which the digest "none" says.
-const filterScript = `set -e
-mkdir -p "${1%/*}" "${2%/*}"
-exec 9>"$1"
-flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1; }
-now=none
-[ ! -e "$2" ] || now=$(sha1sum <"$2" | cut -d" " -f1)
-[ "$now" = "$3" ] || { echo "detected modified configuration - file changed by other user? Try again." >&2; exit 1; }
-trap 'rm -f "$2.tmp.$$"' EXIT
-cat >"$2.tmp.$$"
-[ "$(sha1sum <"$2.tmp.$$")" = "$4  -" ] || { echo "the new configuration came only in part" >&2; exit 1; }
-mv "$2.tmp.$$" "$2"
-trap - EXIT`
-
 // editFilter changes one of Proxmox's firewall files, unless there is nothing to change.
 func editFilter(ctx context.Context, h host.Host, p spec.Proxmox, path string, change func(*filter)) error {
 	if err := provider.ProxmoxWritable(h, p); err != nil {
@@ -227,22 +211,14 @@ func editFilter(ctx context.Context, h host.Host, p spec.Proxmox, path string, c
 	if there && f.text() == was {
 		return nil
 	}
-	before := "none"
-	if there {
-		before = sha1Of(was)
+	before := &was
+	if !there {
+		before = nil
 	}
 	name := strings.TrimSuffix(filepath.Base(path), ".fw")
-	res, err := h.Run(ctx, host.Command{
-		Argv:  []string{"sh", "-c", filterScript, "sh", filepath.Join(p.Locks, "lxc", "phoenix-firewall-"+name+".lock"), path, before, sha1Of(f.text())},
-		Stdin: []byte(f.text()), Mutates: true,
-	})
+	res, err := provider.ReplaceProxmox(ctx, h, filepath.Join(p.Locks, "lxc", "phoenix-firewall-"+name+".lock"), path, before, f.text())
 	if err != nil {
 		err = fmt.Errorf("%s: %w", path, explain(name, res, err))
 	}
 	return err
-}
-
-func sha1Of(text string) string {
-	sum := sha1.Sum([]byte(text))
-	return hex.EncodeToString(sum[:])
 }

@@ -2,8 +2,6 @@ package pve
 
 import (
 	"context"
-	"crypto/sha1" // Proxmox's own digest of a file; it guards against accidents, not attackers
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,24 +75,7 @@ func (c *conf) unlocked(id string) error {
 }
 
 // digest is Proxmox's digest of the file.
-func (c *conf) digest() string {
-	sum := sha1.Sum([]byte(c.text()))
-	return hex.EncodeToString(sum[:])
-}
-
-// editScript replaces the file $2 by what comes in, under Proxmox's own lock $1, unless its digest is not $3 any more. Proxmox
-// takes the same steps; there is no other way to write a raw option. What comes in must have the digest $4: a phoenix that is
-// killed closes the pipe, and half a file ends like a whole one.
-const editScript = `set -e
-mkdir -p "${1%/*}"
-exec 9>"$1"
-flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1; }
-[ "$(sha1sum <"$2")" = "$3  -" ] || { echo "detected modified configuration - file changed by other user? Try again." >&2; exit 1; }
-trap 'rm -f "$2.tmp.$$"' EXIT
-cat >"$2.tmp.$$"
-[ "$(sha1sum <"$2.tmp.$$")" = "$4  -" ] || { echo "the new configuration came only in part" >&2; exit 1; }
-mv "$2.tmp.$$" "$2"
-trap - EXIT`
+func (c *conf) digest() string { return provider.ProxmoxDigest(c.text()) }
 
 // edit changes a container's file by hand. change says whether there was anything to change.
 func edit(ctx context.Context, h host.Host, p spec.Proxmox, id string, change func(*conf) bool) error {
@@ -105,14 +86,10 @@ func edit(ctx context.Context, h host.Host, p spec.Proxmox, id string, change fu
 	if c == nil {
 		return fmt.Errorf("container %s is gone", id)
 	}
-	before := c.digest()
+	before := c.text()
 	if !change(c) {
 		return nil
 	}
-	lock := filepath.Join(p.Locks, "lxc", "pve-config-"+id+".lock")
-	res, err := h.Run(ctx, host.Command{
-		Argv:  []string{"sh", "-c", editScript, "sh", lock, confPath(p, id), before, c.digest()},
-		Stdin: []byte(c.text()), Mutates: true,
-	})
+	res, err := provider.ReplaceProxmox(ctx, h, provider.ProxmoxLock(p, id), confPath(p, id), &before, c.text())
 	return explain(id, res, err)
 }
