@@ -140,6 +140,9 @@ func (m *mover) bring(ctx context.Context, g guest) error {
 	if err := m.wake(ctx, g); err != nil {
 		return err
 	}
+	if err := m.meetAgain(ctx, g.id); err != nil {
+		return err
+	}
 	return m.host.Remove(m.restored(g))
 }
 

@@ -233,24 +233,32 @@ func (m *mover) unmount(ctx context.Context) error {
 
 // makeReady brings in what the switch will need, so that it takes no longer than it must.
 func (m *mover) makeReady(ctx context.Context) error {
-	if err := m.meetAgain(ctx); err != nil {
+	if err := m.meetAgain(ctx, m.old.ca); err != nil {
 		return err
 	}
 	return m.applyAll(ctx, m.early(m.running()))
 }
 
-// meetAgain lets the running containers forget the CA's hardware address: one that had none in its definition has another one now.
-func (m *mover) meetAgain(ctx context.Context) error {
-	address, ok := addressOf(m.objects, m.old.ca)
-	for _, g := range m.others() {
-		pid, err := m.inside(g.id).InitPID(ctx, m.host)
-		if err != nil || !ok {
+// meetAgain lets the hypervisor and the other containers forget the hardware address of a container that was restarted: lxc makes
+// another one at each start where the definition has none, and they would send to the old one for up to a minute.
+func (m *mover) meetAgain(ctx context.Context, id string) error {
+	address, ok := addressOf(m.objects, id)
+	if !ok {
+		return nil
+	}
+	flush := []string{"ip", "neighbour", "flush", "to", address.String()}
+	if _, err := m.host.Run(ctx, host.Command{Argv: flush, Mutates: true}); err != nil {
+		return err
+	}
+	for _, g := range m.old.guests {
+		pid, err := m.at(g).InitPID(ctx, m.host)
+		if err != nil {
 			return err
 		}
-		if pid == 0 {
+		if pid == 0 || g.id == id {
 			continue
 		}
-		argv := []string{"nsenter", "--net=" + filepath.Join("/proc", strconv.Itoa(pid), "ns", "net"), "ip", "neighbour", "flush", "to", address.String()}
+		argv := append([]string{"nsenter", "--net=" + filepath.Join("/proc", strconv.Itoa(pid), "ns", "net")}, flush...)
 		if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true}); err != nil {
 			return err
 		}
