@@ -170,9 +170,12 @@ func (m *mover) bringDefinition(ctx context.Context, g guest) error {
 }
 
 // putBack makes etc and usr/local in $1 what they were: what is not in the archive goes, and what is mounted there is left alone. It
-// stops first what would put things right again.
+// stops first what would put things right again, and waits for one like it that goes on though phoenix was killed: two at once leave
+// tar's placeholders in the place of links.
 const putBack = `set -e
 cd "$1"
+exec 9<.
+flock 9
 systemctl disable --now phoenix-agent.service 2>/dev/null || true
 umask 077
 mkdir -p var/tmp
@@ -183,7 +186,9 @@ set -- -false
 while read -r _ _ _ _ at _; do
 	case $at in /etc/*|/usr/local/*) set -- "$@" -o -path "${at#/}" ;; esac
 done </proc/self/mountinfo
-tar --list --file="$t" --quoting-style=literal | sed 's,/$,,' | sort >"$t.had"
+tar --list --file="$t" --quoting-style=literal >"$t.list"
+sed 's,/$,,' "$t.list" | sort >"$t.had"
+[ -s "$t.had" ]
 find etc usr/local \( "$@" \) -prune -o -print | sort | comm -13 "$t.had" - | sort -r >"$t.new"
 while IFS= read -r f; do
 	if [ -d "$f" ] && [ ! -L "$f" ]; then rmdir "$f" 2>/dev/null || true; else rm -f "$f" 2>/dev/null || true; fi

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,11 +11,15 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"io"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -171,5 +176,85 @@ func TestInventory(t *testing.T) {
 	v.rootRef = ""
 	if _, err := v.root(); err == nil {
 		t.Error("of two roots one was chosen")
+	}
+}
+
+// A script that puts files back outlives a phoenix that is killed: the next one waits for its end.
+func TestPutBackWaitsForAnother(t *testing.T) {
+	if _, err := exec.LookPath("flock"); err != nil {
+		t.Skip("flock is not installed")
+	}
+	bin, tree := t.TempDir(), t.TempDir()
+	for _, dir := range []string{"etc", "usr/local"} {
+		if err := os.MkdirAll(filepath.Join(tree, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/nowhere", filepath.Join(tree, "etc", "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := exec.Command("sh", "-c", pack, "sh", tree).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(tree, "etc", "link")); err != nil {
+		t.Fatal(err)
+	}
+	back := func(in io.Reader) (*exec.Cmd, <-chan error) {
+		cmd := exec.Command("sh", "-c", putBack, "sh", tree)
+		cmd.Stdin, cmd.Env, cmd.WaitDelay = in, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH")), time.Second
+		ended := make(chan error, 1)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go func() { ended <- cmd.Wait() }()
+		return cmd, ended
+	}
+	stuck, feed := io.Pipe()
+	_, first := back(stuck)
+	locked := func(waits bool) bool {
+		raw, err := os.ReadFile("/proc/locks")
+		meta, err2 := os.Stat(tree)
+		if err = errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		inode := fmt.Sprintf(":%d ", meta.Sys().(*syscall.Stat_t).Ino)
+		for line := range strings.Lines(string(raw)) {
+			if strings.Contains(line, inode) && strings.Contains(line, "->") == waits {
+				return true
+			}
+		}
+		return false
+	}
+	for !locked(false) {
+		select {
+		case err := <-first:
+			t.Fatalf("the first ended: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	_, second := back(bytes.NewReader(kept))
+	for !locked(true) {
+		select {
+		case err := <-second:
+			t.Fatalf("the second did not wait: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	feed.Close() // nothing was handed over
+	if err := <-first; err == nil {
+		t.Error("an empty archive was taken for one")
+	}
+	if _, err := os.Stat(filepath.Join(tree, "etc")); err != nil {
+		t.Errorf("for an empty archive all was removed: %v", err)
+	}
+	if err := <-second; err != nil {
+		t.Error(err)
+	}
+	if at, err := os.Readlink(filepath.Join(tree, "etc", "link")); err != nil || at != "/nowhere" {
+		t.Errorf("the link is %q: %v", at, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 // Each container alone brings what it depends on; every order of the three,
 // from nothing, ends healthy, and a run after that changes nothing.
 func TestEveryOrderEndsHealthy(t *testing.T) {
+	t.Parallel()
 	orders := [][]string{
 		{"103", "101", "102"}, {"103", "102", "101"},
 		{"101", "102", "103"}, {"101", "103", "102"},
@@ -28,6 +29,7 @@ func TestEveryOrderEndsHealthy(t *testing.T) {
 
 // All at once is the same as one after the other.
 func TestCreateTogether(t *testing.T) {
+	t.Parallel()
 	h := New(t, homelab())
 	var first Created
 	h.Phoenix("create", "103", "101", "102", "-o", "json").Want(0).JSON(&first)

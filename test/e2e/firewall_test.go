@@ -83,6 +83,7 @@ func TestFirewall(t *testing.T) {
 
 // What the users say comes after what phoenix needs and before what is open to anybody.
 func TestFirewallRulesOfTheUsers(t *testing.T) {
+	t.Parallel()
 	h := New(t, homelab())
 	h.edit("101", func(c map[string]any) {
 		c["firewall"] = map[string]any{"enabled": true, "rules": []any{

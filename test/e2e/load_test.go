@@ -90,6 +90,7 @@ func (c *caller) during(address string, stop <-chan struct{}) {
 // its end or of another key. Then the CA is away until the gateway's certificate has ended, and all is well soon after it is back.
 // PHOENIX_LOAD is for how long requests are made.
 func TestLoadWhileRenewing(t *testing.T) {
+	t.Parallel()
 	length := 3 * time.Minute
 	if d, err := time.ParseDuration(os.Getenv("PHOENIX_LOAD")); err == nil {
 		length = d

@@ -181,6 +181,7 @@ func (o *oldLayout) replaceRoot(t *testing.T) {
 
 // Killed at random moments, again and again, it ends the same; so does the way back. When the old directory is emptied there is none.
 func TestMigrateLiveKilled(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("PHOENIX_KILL_SEED"), 10, 64); err == nil {
 		seed = s
@@ -235,6 +236,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 
 // Where the configuration asks for firewalls they stand at the end, and were in nobody's way.
 func TestMigrateLiveFirewalled(t *testing.T) {
+	t.Parallel()
 	o := newOldLayout(t, map[string]string{
 		"nginx":   `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "80"}, {"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443"}`,
 		"traefik": `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.101"}`,

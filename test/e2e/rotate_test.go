@@ -257,6 +257,7 @@ func (h *Hypervisor) replaced(root *x509.Certificate, before leaves) {
 // While watch runs, a new root is begun again and again, and phoenix killed each time at another moment; then it comes to its end. No
 // request fails meanwhile.
 func TestRotateKilled(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("PHOENIX_KILL_SEED"), 10, 64); err == nil {
 		seed = s
@@ -303,6 +304,7 @@ func (h *Hypervisor) killAfter(d time.Duration, args ...string) {
 // A container that does not run is waited for, and told; meanwhile the others renew their certificates alone, and everyone takes them.
 // Once it runs, all goes on.
 func TestRotateWaitsForAll(t *testing.T) {
+	t.Parallel()
 	f := &faults{Hypervisor: New(t, homelab()), keep: map[string]string{}}
 	f.Phoenix("up").Want(0)
 	root, before := f.RootCertificate(), f.leaves()

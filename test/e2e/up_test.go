@@ -34,6 +34,7 @@ func TestUpServesTheBackend(t *testing.T) {
 
 // Delete with everything leaves a hypervisor as it was.
 func TestDeleteAllLeavesNothing(t *testing.T) {
+	t.Parallel()
 	h := New(t, homelab())
 	h.Phoenix("create", "101").Want(0)
 	h.Phoenix("stop", "101").Want(0)                                                        // leaves word of it, for watch
