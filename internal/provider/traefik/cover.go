@@ -2,8 +2,10 @@ package traefik
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,9 +31,10 @@ func covered(h host.Host, s spec.Traefik) bool {
 	return err == nil
 }
 
-// startCover starts the other one, and waits until it serves all that Traefik serves now.
+// startCover starts the other one, and waits until it serves all that Traefik serves now. It does not start one that cannot: where the
+// storage lacks what Traefik has in its memory the other one would order it, and answer no challenge.
 func startCover(ctx context.Context, h host.Host, s spec.Traefik, now *Status) error {
-	if s.Cover == "" {
+	if s.Cover == "" || !inStorage(ctx, h, s, now) {
 		return nil
 	}
 	for _, argv := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "restart", s.Cover}} {
@@ -47,6 +50,25 @@ func startCover(ctx context.Context, h host.Host, s spec.Traefik, now *Status) e
 		}
 	}
 	return nil
+}
+
+// inStorage is whether Traefik serves anything, and has all that in its storage.
+func inStorage(ctx context.Context, h host.Host, s spec.Traefik, now *Status) bool {
+	all, _, err := readStorage(ctx, h, s.Storage)
+	if err != nil {
+		return false
+	}
+	leaves, serves := storedLeaves(all), false
+	for _, c := range now.Certificates {
+		if c.Serial == "" {
+			continue
+		}
+		serves = true
+		if !slices.ContainsFunc(leaves, func(leaf *x509.Certificate) bool { return leaf.SerialNumber.Text(16) == c.Serial }) {
+			return false
+		}
+	}
+	return serves
 }
 
 func covers(ctx context.Context, h host.Host, s spec.Traefik, now *Status) bool {

@@ -2,12 +2,15 @@ package traefik
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -154,5 +157,40 @@ func TestCoverIsTheSame(t *testing.T) {
 	same := strings.NewReplacer(coverAddress, localAddress, `":8443"`, `":443"`, `"127.0.0.1:8081"`, `":80"`, coverDir+"/acme.json", s.Storage)
 	if got := same.Replace(cover); got != own {
 		t.Errorf("they differ in more:\n%s\n%s", got, own)
+	}
+}
+
+// One that could not serve what Traefik does is not started.
+func TestCoverNeedsWhatIsServed(t *testing.T) {
+	root := sandbox.NewAuthority(t, t.TempDir())
+	chain, key := root.Issue(t, time.Now().Add(time.Hour), "a.test.internal")
+	block, _ := pem.Decode(chain)
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := json.Marshal(map[string]any{resolver: map[string]any{"Certificates": []storedCert{{Certificate: chain, Key: key}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := spec.Traefik{Storage: filepath.Join(t.TempDir(), "acme.json")}
+	served, other, none := Certificate{Serial: leaf.SerialNumber.Text(16)}, Certificate{Serial: "4711"}, Certificate{Problem: notIssued}
+	for _, c := range []struct {
+		storage string
+		have    []Certificate
+		want    bool
+	}{
+		{string(full), []Certificate{served, none}, true},
+		{string(full), []Certificate{served, other}, false},
+		{string(full), []Certificate{none}, false},
+		{"", []Certificate{served}, false},
+		{"garbage", []Certificate{served}, false},
+	} {
+		if err := os.WriteFile(s.Storage, []byte(c.storage), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if inStorage(context.Background(), &host.Local{}, s, &Status{Certificates: c.have}) != c.want {
+			t.Errorf("storage %.20q, served %+v: want %t", c.storage, c.have, c.want)
+		}
 	}
 }
