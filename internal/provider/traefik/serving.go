@@ -33,6 +33,10 @@ const (
 	unsaved      = "not in traefik's storage" // it would be ordered anew at the next start, of a CA that may be away then
 )
 
+// ownName is in the certificate that Traefik makes for itself (DefaultDomain in its pkg/tls/generate). It serves that for a moment after
+// its start, until it has read that it must not.
+const ownName = "TRAEFIK DEFAULT CERT"
+
 // Certificate is what Traefik serves for one host.
 type Certificate struct {
 	Host      string    `json:"host"`
@@ -147,6 +151,10 @@ func handshakeProblem(err error) string {
 
 func (c *Certificate) judge(chain []*x509.Certificate, s spec.Traefik, roots *x509.CertPool, now time.Time) {
 	leaf := chain[0]
+	if leaf.Subject.CommonName == ownName {
+		c.Problem = notIssued
+		return
+	}
 	c.DNSNames, c.Serial, c.Issuer = leaf.DNSNames, leaf.SerialNumber.Text(16), leaf.Issuer.CommonName
 	c.NotBefore, c.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
 	c.OverdueAt = overdueAt(leaf, s)

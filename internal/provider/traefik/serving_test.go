@@ -3,10 +3,13 @@ package traefik
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"os"
 	"strings"
@@ -291,5 +294,15 @@ func TestNotListening(t *testing.T) {
 	p := newProxy(t, sandbox.NewAuthority(t, t.TempDir()), directory)
 	if st, d := p.look(p.served); d.Empty() || st.Certificates[0].Problem != notListening {
 		t.Errorf("got %+v", st)
+	}
+}
+
+// What Traefik makes for itself while it starts is no foreign certificate, for which it would have to be started anew.
+func TestOwnCertificateIsNone(t *testing.T) {
+	root := sandbox.NewAuthority(t, t.TempDir())
+	var c Certificate
+	c.judge([]*x509.Certificate{{Subject: pkix.Name{CommonName: ownName}, SerialNumber: big.NewInt(1)}}, spec.Traefik{}, root.Pool(), time.Now())
+	if c.Problem != notIssued || c.Serial != "" || !curable(&Status{Certificates: []Certificate{c}}) {
+		t.Errorf("%+v", c)
 	}
 }
