@@ -260,7 +260,10 @@ func (p *people) Removed(r Removed) {
 	for _, a := range r.Aside {
 		p.say("put aside %s: %s, until it is deleted again\n  to get it back: %s\n  to remove it for good: %s\n", a.Address, a.Place, a.Restore, a.Remove)
 	}
-	if len(r.Objects) == 0 {
+	for _, n := range r.Notes {
+		p.say("note: %s\n", n)
+	}
+	if len(r.Objects) == 0 && len(r.Notes) == 0 {
 		p.say("nothing to do (%.2f s)\n", r.Elapsed.Seconds())
 		return
 	}

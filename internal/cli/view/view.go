@@ -102,6 +102,7 @@ type Removed struct {
 	Objects   []object.Address `json:"objects"`
 	Kept      []object.Address `json:"kept,omitempty"`
 	Aside     []Aside          `json:"put_aside,omitempty"`
+	Notes     []string         `json:"notes,omitempty"`
 	Mutations int              `json:"mutations"`
 	Elapsed   time.Duration    `json:"-"`
 }

@@ -211,9 +211,10 @@ func TestJSONShapes(t *testing.T) {
 		"validation": {func(v View) {
 			v.Validation(Validation{Diagnostics: diag.List{{File: "f", Line: 3, Path: "a.b", Summary: "s", Hint: "h"}}})
 		}, `{"valid":false,"containers":0,"objects":0,"diagnostics":[{"severity":"error","file":"f","line":3,"path":"a.b","summary":"s","hint":"h"}]}`},
-		"removed": {func(v View) { v.Removed(Removed{Mutations: 2, Elapsed: time.Second}) }, `{"objects":[],"mutations":2,"elapsed_ms":1000}`},
-		"error":   {func(v View) { v.Error(errors.New("x"), "y") }, `{"error":{"message":"x","hint":"y"}}`},
-		"version": {func(v View) { v.Version(Version{Version: "v1", Go: "go1", Platform: "l/a"}) }, `{"version":"v1","go":"go1","platform":"l/a"}`},
+		"removed":              {func(v View) { v.Removed(Removed{Mutations: 2, Elapsed: time.Second}) }, `{"objects":[],"mutations":2,"elapsed_ms":1000}`},
+		"removed, with a note": {func(v View) { v.Removed(Removed{Notes: []string{"n"}, Elapsed: time.Second}) }, `{"objects":[],"notes":["n"],"mutations":0,"elapsed_ms":1000}`},
+		"error":                {func(v View) { v.Error(errors.New("x"), "y") }, `{"error":{"message":"x","hint":"y"}}`},
+		"version":              {func(v View) { v.Version(Version{Version: "v1", Go: "go1", Platform: "l/a"}) }, `{"version":"v1","go":"go1","platform":"l/a"}`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
