@@ -27,7 +27,7 @@ func runCommand(ctx context.Context, h host.Host, c Check, p commandParams) Resu
 		conn.Close()
 		return c.pass("the application takes connections", address)
 	}
-	res, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-c", p.Command}, Limit: limit})
+	res, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-c", p.Command}})
 	switch {
 	case err == nil:
 		return c.pass("the application's own check says that it is well", strings.TrimSpace(string(res.Stdout)))

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The way of a request: client -> Nginx -> Traefik -> backend, verified
@@ -30,6 +31,23 @@ func TestUpServesTheBackend(t *testing.T) {
 	again := h.Phoenix("up").Want(0)
 	t.Logf("up took %s, again %s", up.Took, again.Took)
 	h.WantNoChange("103", "101", "102", "201")
+	t.Run("what hangs", h.hangs)
+}
+
+// hangs lets servers take connections and say nothing. The check tells in seconds.
+func (h *Hypervisor) hangs(t *testing.T) {
+	each := func(signal string) {
+		for id, unit := range map[string]string{"103": "step-ca.service", "101": "nginx.service"} {
+			h.Exec("lxc-attach", "-P", filepath.Join(h.Root, "lxc"), "-n", id, "--", "systemctl", "kill", "--signal", signal, unit).Want(0)
+		}
+	}
+	each("STOP")
+	defer each("CONT")
+	r := h.Phoenix("health").Want(3)
+	if r.Took > 10*time.Second || !strings.Contains(r.Stdout, "no answer within") {
+		t.Errorf("the check of what hangs\n%s", r)
+	}
+	t.Logf("it took %s", r.Took)
 }
 
 // Delete with everything leaves a hypervisor as it was.
