@@ -31,25 +31,113 @@ type inquiry struct {
 	mu    sync.Mutex    // guards what follows
 	rooms map[string]chan struct{}
 	mute  map[string]error // why, by container
+	way   asking
+	tries []string // what is to be said of those that are tried again
+	tried bool     // there were such
 }
 
-// check runs every check of the objects where it belongs, as many at once as can be.
+// asking is what is done about an application's own check that fails.
+type asking uint8
+
+const (
+	once    asking = iota // it has failed
+	patient               // it is tried again, as the configuration says
+	last                  // that is over
+)
+
+// check asks once.
 func (s *session) check(ctx context.Context, objects []object.Object) health.Report {
+	return s.inquiry(once).report(ctx, objects)
+}
+
+// checkPatiently is the check at the end of a run: an application that the configuration gives some time to come up has that time. Nothing
+// else waits for it, and what was not well at first is looked at once more when it is up.
+func (s *session) checkPatiently(ctx context.Context, objects []object.Object) health.Report {
+	q := s.inquiry(patient)
+	report := q.report(ctx, objects)
+	if q.tried && !report.Healthy && ctx.Err() == nil {
+		report = s.inquiry(last).report(ctx, objects)
+	}
+	return report
+}
+
+func (s *session) inquiry(way asking) *inquiry {
+	return &inquiry{session: s, way: way, all: make(chan struct{}, checksAtOnce), rooms: map[string]chan struct{}{}, mute: map[string]error{}}
+}
+
+// report runs every check of the objects where it belongs, as many at once as can be.
+func (q *inquiry) report(ctx context.Context, objects []object.Object) health.Report {
+	s := q.session
 	checks := health.Resolve(health.Derive(objects), health.ReadPins(s.host, objects))
 	if s.filterSettled() {
 		checks = health.Settled(checks)
 	}
 	board := health.NewBoard(checks)
-	q := &inquiry{session: s, all: make(chan struct{}, checksAtOnce), rooms: map[string]chan struct{}{}, mute: map[string]error{}}
 	begun := time.Now()
 	next := func() []health.Check {
 		if time.Since(begun) > patience {
 			board.Hurry()
 		}
+		q.tell()
 		return board.Ready()
 	}
-	engine.Stream(patience/4, next, func(c health.Check) health.Result { return q.one(ctx, c) }, board.Done)
+	engine.Stream(patience/4, next, func(c health.Check) health.Result { return q.patiently(ctx, c) }, board.Done)
 	return board.Report()
+}
+
+// patiently runs a check and, where it may be, tries again after a failure.
+func (q *inquiry) patiently(ctx context.Context, c health.Check) health.Result {
+	r := q.one(ctx, c)
+	vain := r.Vain
+	r.Vain = false
+	switch {
+	case c.Again == nil || r.Status == health.Pass || vain:
+		return r
+	case q.way == once:
+		r.Fix += fmt.Sprintf("; asked once: phoenix up asks up to %d times more, %s apart", c.Again.Times, time.Duration(c.Again.Every))
+		return r
+	case q.way == last:
+		r.Evidence = fmt.Sprintf("tried %d times more, %s apart: %s", c.Again.Times, time.Duration(c.Again.Every), r.Evidence)
+		return r
+	}
+	q.say(fmt.Sprintf("container %s is not up yet by its own health_check: it is tried up to %d times more, %s apart", c.Host, c.Again.Times, time.Duration(c.Again.Every)))
+	tick := time.NewTicker(time.Duration(c.Again.Every))
+	defer tick.Stop()
+	for n := 0; n < c.Again.Times && r.Status != health.Pass; n++ {
+		select {
+		case <-ctx.Done():
+			return r
+		case <-tick.C:
+			q.hear(c.Host)
+			r = q.one(ctx, c)
+			r.Vain = false
+		}
+	}
+	return r
+}
+
+func (q *inquiry) say(what string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tries, q.tried = append(q.tries, what), true
+}
+
+// hear gives a container's agent that fell silent another chance.
+func (q *inquiry) hear(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.mute, id)
+}
+
+// tell shows what there is to say, from the one goroutine that may.
+func (q *inquiry) tell() {
+	q.mu.Lock()
+	tries := q.tries
+	q.tries = nil
+	q.mu.Unlock()
+	for _, what := range tries {
+		q.view.Step(what)
+	}
 }
 
 // one runs a check once there is a place for it. Those that only wait for others need none.

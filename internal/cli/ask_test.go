@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/agent"
+	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
 	"github.com/phoenix-hypervisor/phoenix/internal/health"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -152,4 +154,96 @@ func sayingOf(report health.Report, id, says string) (found health.Result, ok bo
 		}
 	}
 	return found, false
+}
+
+// saidView keeps what was said of the steps of a command.
+type saidView struct {
+	view.View
+	steps []string
+}
+
+func (v *saidView) Step(what string) { v.steps = append(v.steps, what) }
+
+// slowly is a house in which each application's own check fails so many times before it passes, and names are not known until then.
+func slowly(t *testing.T, fails int, again *spec.Again) (s *session, tries *atomic.Int32, said *saidView) {
+	t.Helper()
+	tries = &atomic.Int32{}
+	s = asked(t, func(_ context.Context, raw json.RawMessage) (json.RawMessage, error) {
+		var c health.Check
+		if err := json.Unmarshal(raw, &c); err != nil {
+			return nil, err
+		}
+		r := health.Result{Status: health.Pass, Summary: "well"}
+		up := int(tries.Load()) > fails
+		switch c.ID {
+		case "PHX-CT-007":
+			if up = int(tries.Add(1)) > fails; !up {
+				r = health.Result{Status: health.Fail, Summary: "not up", Evidence: "no", Fix: "mend it"}
+			}
+			if fails < 0 {
+				r = health.Result{Status: health.Fail, Vain: true}
+			}
+		case "PHX-DNS-001":
+			if !up {
+				r.Status = health.Fail
+			}
+		}
+		return json.Marshal(r)
+	})
+	said = &saidView{}
+	s.view = said
+	s.host = &stuckHost{Host: &host.Local{}, tcp: "127.0.0.1:1", udp: "127.0.0.1:1"} // nobody is there, and says so
+	for i, o := range s.objects {
+		if r, ok := specOf[spec.Running](s.objects, o.Address); ok && o.Address == "running/201" {
+			r.Check, r.Again = "frob", again
+			s.objects[i].Spec, _ = json.Marshal(r)
+		}
+	}
+	return s, tries, said
+}
+
+// insides are the failures of what was asked in containers.
+func insides(r health.Report) (ids []string) {
+	for _, c := range r.Checks {
+		if c.Status == health.Fail && (c.ID == "PHX-CT-007" || c.ID == "PHX-DNS-001") {
+			ids = append(ids, c.ID+" "+c.Evidence+" "+c.Fix)
+		}
+	}
+	return ids
+}
+
+// At the end of a run an application has the time that the configuration gives it, and what heals meanwhile counts as well.
+func TestAnApplicationThatIsSlowToComeUp(t *testing.T) {
+	again := &spec.Again{Times: 3, Every: spec.Duration(20 * time.Millisecond)}
+	s, tries, said := slowly(t, 2, again)
+	if left := insides(s.checkPatiently(t.Context(), s.objects)); len(left) > 0 || tries.Load() < 3 {
+		t.Errorf("after %d tries: %q", tries.Load(), left)
+	}
+	if len(said.steps) != 1 || !strings.Contains(said.steps[0], "container 201 is not up yet by its own health_check: it is tried up to 3 times more, 20ms apart") {
+		t.Errorf("said: %q", said.steps)
+	}
+	s, tries, _ = slowly(t, 1000, again)
+	left := strings.Join(insides(s.checkPatiently(t.Context(), s.objects)), "\n")
+	if !strings.Contains(left, "PHX-CT-007 tried 3 times more, 20ms apart: no") || tries.Load() != 5 {
+		t.Errorf("after %d tries: %s", tries.Load(), left)
+	}
+	s, tries, _ = slowly(t, 2, again)
+	left = strings.Join(insides(s.check(t.Context(), s.objects)), "\n")
+	if !strings.Contains(left, "asked once: phoenix up asks up to 3 times more, 20ms apart") || tries.Load() != 1 {
+		t.Errorf("health by itself, after %d tries: %s", tries.Load(), left)
+	}
+	s, tries, said = slowly(t, -1, again)
+	if s.checkPatiently(t.Context(), s.objects); tries.Load() != 1 || len(said.steps) > 0 {
+		t.Errorf("a missing program: %d tries, %q", tries.Load(), said.steps)
+	}
+	s, tries, said = slowly(t, 2, nil)
+	if s.checkPatiently(t.Context(), s.objects); tries.Load() != 1 || len(said.steps) > 0 {
+		t.Errorf("without retries: %d tries, %q", tries.Load(), said.steps)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	s, _, _ = slowly(t, 1000, &spec.Again{Times: 3, Every: spec.Duration(time.Hour)})
+	if begun := time.Now(); s.checkPatiently(ctx, s.objects).Healthy || time.Since(begun) > time.Minute {
+		t.Error("it cannot be stopped")
+	}
 }

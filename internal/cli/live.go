@@ -241,7 +241,7 @@ func (m *mover) healthy(ctx context.Context) health.Report {
 	objects, _ := m.selected(m.old.ids())
 	end := time.Now().Add(m.limits.settle())
 	for {
-		report := m.check(ctx, objects)
+		report := m.checkPatiently(ctx, objects)
 		if report.Healthy || ctx.Err() != nil || time.Now().After(end) {
 			return report
 		}

@@ -44,7 +44,10 @@ func (a *app) up(ctx context.Context) error {
 	}
 	if done.Stopped == nil && len(done.Result.Failures) == 0 {
 		objects, _ := s.selected(ids)
-		report := s.check(ctx, objects)
+		report := s.checkPatiently(ctx, objects)
+		if ctx.Err() != nil {
+			done.Stopped = context.Cause(ctx)
+		}
 		done.Health = &report
 		done.Addresses, done.Root = s.addresses(objects)
 		done.Elapsed = s.elapsed()

@@ -46,8 +46,6 @@ func schemaOf(t reflect.Type, tag reflect.StructTag) schema {
 		return schemaOf(t.Elem(), tag)
 	case t == reflect.TypeFor[Words](), t == reflect.TypeFor[Argv]():
 		return words
-	case t == reflect.TypeFor[Probe]():
-		return schema{"type": "object", "properties": schema{"command": text}}
 	case t == reflect.TypeFor[Switch]():
 		return schema{"enum": []any{true, false, 1, 0, "1", "0"}}
 	case t == reflect.TypeFor[Number]():
