@@ -76,6 +76,7 @@ type app struct {
 	moving         *moving      // while a running system is moved
 	formats        []string     // of -o, which this command has besides text and json
 	wish           wish
+	migrating      bool // migrate itself is what was called
 }
 
 // options are the flags of every command.
@@ -136,7 +137,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	case !a.begun:
 		return a.usage(err, "")
 	case errors.As(err, &diags):
-		a.view.Validation(view.Validation{Diagnostics: diags.List})
+		a.view.Validation(a.refused(diags.List))
 		return exitConfig
 	case ctx.Err() != nil:
 		a.view.Error(fmt.Errorf("interrupted: %w", err), "run it again: it goes on from where it stands")

@@ -68,6 +68,12 @@ func (p *people) Validation(v Validation) {
 	}
 	if !v.Valid {
 		fmt.Fprintf(p.Err, "%s: %s; nothing was touched\n", p.paint(red, "the configuration cannot be used"), count(counts[diag.Error], "error"))
+		if v.Hint != "" {
+			fmt.Fprintln(p.Err, "  hint: "+v.Hint)
+		}
+		for _, n := range v.Next {
+			fmt.Fprintln(p.Err, "next: "+n)
+		}
 		return
 	}
 	p.say("%s: %s, %s, %s, %s\n", p.paint(green, "the configuration is valid"), count(v.Containers, "container"),

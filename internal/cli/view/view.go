@@ -70,6 +70,8 @@ type Validation struct {
 	Containers  int       `json:"containers"`
 	Objects     int       `json:"objects"`
 	Diagnostics diag.List `json:"diagnostics"`
+	Hint        string    `json:"hint,omitempty"` // the way out of all that is wrong, where there is one
+	Next        []string  `json:"next,omitempty"` // commands
 }
 
 // Applied is what create, apply, up and start did.
