@@ -26,7 +26,7 @@ func (a *app) caCommand() *cobra.Command {
 		Use: "show", Short: "print the root certificate (PEM), asked of the CA and checked against the pinned fingerprint; two while one root takes another's place",
 		Example: `  phoenix ca show > root.pem
   curl --cacert <(phoenix ca show) https://…`,
-		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caShow(ctx) }),
+		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caShow(ctx) }),
 	})
 	cmd.AddCommand(a.rotateCommand(), a.backupCommand(), a.restoreCommand())
 	return cmd

@@ -197,7 +197,8 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
-	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
+	root.SetHelpCommand(helpCommand())
+	root.SetFlagErrorFunc(wrongFlag)
 	return root
 }
 
@@ -207,7 +208,12 @@ func group(cmd *cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		err := fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		cmd.SuggestionsMinimumDistance = 2
+		if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
+			return &usageError{err: err, hint: "did you mean " + strings.Join(names, " or ") + "?"}
+		}
+		return &usageError{err: err, hint: cmd.CommandPath() + " --help lists its commands"}
 	}
 	return cmd
 }
@@ -223,6 +229,9 @@ func someIDs(cmd *cobra.Command, args []string) error {
 // command makes a cobra RunE of a command's own function.
 func (a *app) command(run func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		if err := notEmpty(cmd); err != nil {
+			return err
+		}
 		if err := a.begin(); err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ what leaked; only --yes takes them. Stopped or killed anywhere, the next run goe
   phoenix migrate --live --yes
   phoenix migrate --live --rollback --yes
   phoenix migrate --live --shred --yes`,
-		Args: cobra.NoArgs,
+		Args: nothingMore,
 		RunE: a.command(func(ctx context.Context, _ []string) error {
 			a.migrating = true
 			switch {

@@ -22,7 +22,7 @@ func (a *app) upCommand() *cobra.Command {
 		Short: "everything marked start_at_boot, in dependency order; then health",
 		Example: `  phoenix up
   phoenix up --config examples/homelab`,
-		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.up(ctx) }),
+		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.up(ctx) }),
 	}
 	a.changingFlags(cmd)
 	return cmd

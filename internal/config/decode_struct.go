@@ -86,7 +86,7 @@ func names(t reflect.Type) []string {
 func (d *decoder) unknown(key string, t reflect.Type, p place) {
 	known := names(t)
 	hint := "phoenix would not act on it; remove it"
-	if near := nearest(key, known); near != "" {
+	if near := Nearest(key, known); near != "" {
 		hint = fmt.Sprintf("did you mean %s?", near)
 	} else if len(known) > 0 && len(known) <= 12 {
 		hint = "known here: " + strings.Join(known, ", ")

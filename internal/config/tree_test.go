@@ -92,8 +92,8 @@ func TestNearest(t *testing.T) {
 		"mountpoints": "mount_points", "dependancies": "dependencies", "start_on_boot": "start_at_boot", "x": "", "": "", "completely_else": "",
 		strings.Repeat("cores", 1000): "",
 	} {
-		if got := nearest(in, known); got != want {
-			t.Errorf("nearest(%.20q) = %q, want %q", in, got, want)
+		if got := Nearest(in, known); got != want {
+			t.Errorf("Nearest(%.20q) = %q, want %q", in, got, want)
 		}
 	}
 }
