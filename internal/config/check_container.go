@@ -22,7 +22,7 @@ var (
 func (c *checker) containers() {
 	seen := unique{}
 	for _, x := range c.cfg.Containers {
-		if x.Name != "" || x.has("name") {
+		if x.Name != "" || x.has("name") && !c.toldAt(x.At, "name") {
 			if problem := hostNameProblem(x.Name); problem != "" {
 				c.errorf(x.At, "name", "letters, digits and -; it becomes the container's host name", "%q cannot be a host name: %s", x.Name, problem)
 			}

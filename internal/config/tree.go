@@ -73,7 +73,7 @@ type parser struct {
 // parse returns nil where the file is not JSON; list has the reason then.
 func parse(f File, diags *diag.List) *node {
 	p := &parser{file: f.Name, data: bytes.TrimPrefix(f.Data, []byte("\ufeff")), line: 1, list: diags}
-	n, err := p.value(place{}, 0)
+	n, err := p.whole()
 	if err == nil {
 		if p.skip(); p.pos < len(p.data) {
 			err = p.fail("there is more after the end of the value", "a file has one { … }; look for a } too many")
@@ -84,6 +84,17 @@ func parse(f File, diags *diag.List) *node {
 		return nil
 	}
 	return n
+}
+
+// whole reads the one value of a file. What is no text at all is told as what it is.
+func (p *parser) whole() (*node, *syntaxError) {
+	switch {
+	case len(bytes.TrimSpace(p.data)) == 0:
+		return nil, p.fail("the file is empty", "phoenix schema says what can be in it")
+	case bytes.HasPrefix(p.data, []byte("\xff\xfe")), bytes.HasPrefix(p.data, []byte("\xfe\xff")), bytes.IndexByte(p.data[:min(len(p.data), 64)], 0) >= 0:
+		return nil, p.fail("this is not UTF-8 text; it looks like UTF-16", "save the file as UTF-8")
+	}
+	return p.value(place{}, 0)
 }
 
 func (p *parser) fail(summary, hint string) *syntaxError {

@@ -95,6 +95,10 @@ func (p *people) Plan(r engine.Result) {
 		}
 	}
 	s := r.Plan.Summary
+	if len(r.Plan.Changes) == 0 && len(r.Failures) > 0 {
+		fmt.Fprintf(p.Err, "not everything could be looked at: what is to do is not known\n")
+		return
+	}
 	if len(r.Plan.Changes) == 0 {
 		p.say("nothing to do\n")
 		return

@@ -57,6 +57,17 @@ func failed() Applied {
 	}
 }
 
+// A plan that could not look everywhere does not say that there is nothing to do.
+func TestPlanThatDoesNotKnow(t *testing.T) {
+	out, errs := shown(Options{}, func(v View) { v.Plan(engine.Result{Failures: failed().Result.Failures}) })
+	if strings.Contains(out, "nothing to do") || !strings.HasSuffix(errs, "not everything could be looked at: what is to do is not known\n") {
+		t.Errorf("%s\n%s", out, errs)
+	}
+	if out, _ := shown(Options{}, func(v View) { v.Plan(engine.Result{}) }); out != "nothing to do\n" {
+		t.Errorf("nothing: %q", out)
+	}
+}
+
 func TestAppliedForPeople(t *testing.T) {
 	out, errs := shown(Options{}, func(v View) {
 		v.Event(engine.Event{Stage: engine.Changing, Object: object1("volume/103/ssl", "103")})
