@@ -20,7 +20,7 @@ import (
 func (m *mover) rollback(ctx context.Context) error {
 	switch {
 	case m.journal.there(m.journal.shredded()):
-		return hint("phoenix health, phoenix apply: what is there now is all there is", "there is no way back: the old directory was emptied (%s)", strings.TrimSpace(m.journal.read(m.journal.shredded())))
+		return hint(m.again("health")+" and apply: what is there now is all there is", "there is no way back: the old directory was emptied (%s)", strings.TrimSpace(m.journal.read(m.journal.shredded())))
 	case !m.journal.there(m.journal.shared()):
 		m.view.Moved(view.Moved{Made: m.opts.yes, Done: true, Notes: []string{"there is nothing to go back from: no migration was begun here, or it was taken back already"}})
 		return nil

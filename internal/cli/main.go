@@ -151,11 +151,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 
 // usage shows a wrong call. The view does not stand yet: -o may be what was wrong.
 func (a *app) usage(err error, hint string) int {
-	message, suggestion, _ := strings.Cut(err.Error(), "\n\n")
-	fmt.Fprintln(a.stderr, "error: "+message)
-	if names := strings.Fields(strings.TrimPrefix(suggestion, "Did you mean this?\n")); len(names) > 0 {
-		hint = "did you mean " + strings.Join(names, " or ") + "?"
-	}
+	fmt.Fprintln(a.stderr, "error: "+err.Error())
 	if hint == "" {
 		hint = "phoenix --help lists the commands, phoenix COMMAND --help their flags"
 	}
@@ -191,6 +187,13 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	f.BoolVar(&a.opts.noColor, "no-color", false, "no colours (also: NO_COLOR)")
 	f.DurationVar(&a.opts.timeout, "timeout", 0, "give up after this time, such as 10m (default: no limit)")
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return unknownCommand(cmd, args[0])
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddCommand(
 		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
@@ -208,12 +211,7 @@ func group(cmd *cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		err := fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
-		cmd.SuggestionsMinimumDistance = 2
-		if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
-			return &usageError{err: err, hint: "did you mean " + strings.Join(names, " or ") + "?"}
-		}
-		return &usageError{err: err, hint: cmd.CommandPath() + " --help lists its commands"}
+		return unknownCommand(cmd, args[0])
 	}
 	return cmd
 }

@@ -47,7 +47,9 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	hint := cmd.CommandPath() + " --help lists its flags"
 	var value interface{ GetValue() string }
 	if name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --"); unknown {
-		if near := config.Nearest(name, flagNames(cmd)); near != "" {
+		if name == "version" {
+			hint = "phoenix version"
+		} else if near := config.Nearest(name, flagNames(cmd)); near != "" {
 			hint = "did you mean --" + near + "?"
 		}
 	} else if errors.As(err, &value) && strings.Contains(err.Error(), "time: ") {
@@ -81,17 +83,46 @@ func notEmpty(cmd *cobra.Command) error {
 	return nil
 }
 
+// unknownCommand says which command was probably meant.
+func unknownCommand(cmd *cobra.Command, typed string) error {
+	err := fmt.Errorf("unknown command %q for %q", typed, cmd.CommandPath())
+	if names := meant(cmd, typed); len(names) > 0 {
+		return &usageError{err: err, hint: "did you mean " + strings.Join(names, " or ") + "?"}
+	}
+	return &usageError{err: err, hint: cmd.CommandPath() + " --help lists the commands, " + cmd.CommandPath() + " COMMAND --help their flags"}
+}
+
+// otherWords are what the commands are called elsewhere.
+var otherWords = map[string]string{
+	"list": "status", "ls": "status", "ps": "status", "show": "status", "info": "status", "rm": "delete", "remove": "delete", "destroy": "delete",
+	"init": "setup", "install": "setup", "check": "health", "doctor": "health", "log": "events", "logs": "events", "journal": "events",
+	"diff": "plan", "preview": "plan", "reboot": "restart", "shutdown": "stop", "halt": "stop", "boot": "up", "lint": "validate", "scan": "audit",
+	"daemon": "watch", "down": "stop", "rollback": "migrate --live --rollback",
+}
+
+func meant(cmd *cobra.Command, typed string) (names []string) {
+	if word := otherWords[strings.ToLower(typed)]; word != "" && !cmd.HasParent() {
+		return []string{word}
+	}
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() && (len(typed) > 1 && strings.HasPrefix(c.Name(), typed) || config.Nearest(typed, []string{c.Name()}) != "") {
+			names = append(names, c.Name())
+		}
+	}
+	return names
+}
+
 // helpCommand is --help for those who ask in another way.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", Short: "the same as --help", Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
-			if err == nil && len(rest) > 0 {
-				err = fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
-			}
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case len(rest) > 0:
+				return unknownCommand(about, rest[0])
 			}
 			return about.Help()
 		},
