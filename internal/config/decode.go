@@ -217,6 +217,10 @@ func shortened(text string) string {
 // decodeKeyed reads an object whose keys are the users' own into a list; the key goes into the field.
 func (d *decoder) decodeKeyed(n *node, v reflect.Value, p place, field string) {
 	for _, m := range n.members {
+		if isComment(m.key) {
+			d.keep(p.key(m.key, m.line), p, aComment)
+			continue
+		}
 		e := reflect.New(v.Type().Elem().Elem())
 		e.Elem().FieldByName(field).SetString(m.key)
 		d.decodePlain(m.value, e.Elem(), p.id(m.key, m.line), "")

@@ -187,7 +187,7 @@ func (p *parser) key(opened int, first bool) (key string, line, from int, err *s
 	case c == '}' && !first:
 		return "", 0, 0, p.fail("a comma before }", "remove the comma behind the last value")
 	case c == '/' || c == '#':
-		return "", 0, 0, p.fail("JSON has no comments", "remove the comment")
+		return "", 0, 0, p.fail("JSON has no comments", `remove it, or make it a key: "_comment": "…"`)
 	case c != '"':
 		return "", 0, 0, p.fail("a key in double quotes should be here", "")
 	}
@@ -237,7 +237,7 @@ func (p *parser) more(closing byte, opening string, opened int) (bool, *syntaxEr
 		return false, p.fail(fmt.Sprintf("the file ends, but the %s of line %d is never closed", opening, opened),
 			fmt.Sprintf("add the missing %c", closing))
 	case '/', '#':
-		return false, p.fail("JSON has no comments", "remove the comment")
+		return false, p.fail("JSON has no comments", `remove it, or make it a key: "_comment": "…"`)
 	}
 	p.line = last
 	return false, p.fail(fmt.Sprintf("a comma or %c should be behind this value", closing), "")
@@ -294,7 +294,7 @@ func (p *parser) literal(n *node) *syntaxError {
 	case n.text != "" && json.Valid([]byte(n.text)):
 		n.kind = aNumber
 	case strings.HasPrefix(n.text, "//") || strings.HasPrefix(n.text, "#"):
-		return p.fail("JSON has no comments", "remove the comment")
+		return p.fail("JSON has no comments", `remove it, or make it a key: "_comment": "…"`)
 	default:
 		return p.fail("this is not a JSON value", "strings stand in double quotes; true, false and null are in lower case; numbers have no leading zero or +")
 	}

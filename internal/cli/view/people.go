@@ -59,11 +59,13 @@ func (p *people) paint(code, s string) string {
 func (p *people) Validation(v Validation) {
 	counts := map[diag.Severity]int{}
 	for _, d := range v.Diagnostics {
-		counts[d.Severity]++
+		if counts[d.Severity]++; d.Severity != diag.Error {
+			p.say("%s\n", d.String())
+		}
+	}
+	for _, d := range v.Diagnostics { // at the end, where they are seen
 		if d.Severity == diag.Error {
 			fmt.Fprintln(p.Err, d.String())
-		} else {
-			p.say("%s\n", d.String())
 		}
 	}
 	if !v.Valid {

@@ -57,6 +57,15 @@ func failed() Applied {
 	}
 }
 
+// What is wrong comes last, where it is seen, and behind it the way out.
+func TestErrorsComeLast(t *testing.T) {
+	var b bytes.Buffer
+	New(Options{Out: &b, Err: &b}).Validation(Validation{Hint: "a way", Next: []string{"phoenix migrate"}, Diagnostics: diag.List{
+		{File: "f", Line: 1, Summary: "wrong"}, {Severity: diag.Note, File: "f", Line: 2, Summary: "by the way"},
+	}})
+	want(t, "refused", b.String(), "f:2: note: by the way\nf:1: error: wrong\nthe configuration cannot be used: 1 error; nothing was touched\n  hint: a way\nnext: phoenix migrate\n")
+}
+
 // A plan that could not look everywhere does not say that there is nothing to do.
 func TestPlanThatDoesNotKnow(t *testing.T) {
 	out, errs := shown(Options{}, func(v View) { v.Plan(engine.Result{Failures: failed().Result.Failures}) })
