@@ -24,6 +24,7 @@ type Client struct {
 	blobs    func(sha256 string) (io.ReadCloser, error)
 	changing func(object.Object, plan.Delta)
 	stop     func() error
+	kill     func() error // may be nil
 	group    sync.WaitGroup
 	mu       sync.Mutex // guards what follows
 	calls    map[uint32]chan message
@@ -42,6 +43,7 @@ func Dial(ctx context.Context, argv []string, blobs func(string) (io.ReadCloser,
 	}
 	stop := func() error { return errors.Join(p.Stdin.Close(), p.Wait()) }
 	c := NewClient(p.Stdout, p.Stdin, stop, blobs, changing)
+	c.kill = p.Kill
 	m, err := c.call(ctx, message{Op: opHello})
 	if err == nil && m.Hello == nil {
 		err = errors.New("it did not introduce itself")
@@ -76,6 +78,13 @@ func (c *Client) Close() error {
 	err := c.stop()
 	c.group.Wait()
 	return err
+}
+
+// Kill ends an agent that does not answer; Close then need not wait for it.
+func (c *Client) Kill() {
+	if c.kill != nil {
+		_ = c.kill() // it may have ended by itself
+	}
 }
 
 // Observe implements engine.Target.

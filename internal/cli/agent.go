@@ -26,15 +26,15 @@ const changesFlag = "changes"
 
 func (a *app) agentCommand() *cobra.Command {
 	cmd := group(&cobra.Command{Use: "agent", Short: "the inside of a container; phoenix itself calls it", Hidden: true})
-	serve := &cobra.Command{Use: "serve", Short: "answer the hypervisor on standard input and output", Args: cobra.NoArgs}
+	serve := &cobra.Command{Use: "serve", Short: "answer the hypervisor on standard input and output", Args: nothingMore}
 	changes := serve.Flags().Bool(changesFlag, false, "the hypervisor is going to change things: the daemon rests meanwhile")
 	serve.RunE = a.command(func(ctx context.Context, _ []string) error { return a.agentServe(ctx, *changes) })
-	events := &cobra.Command{Use: "events", Short: "what the daemon did", Args: cobra.NoArgs}
+	events := &cobra.Command{Use: "events", Short: "what the daemon did", Args: nothingMore}
 	since := events.Flags().Duration("since", 24*time.Hour, "how far back")
 	events.RunE = a.command(func(context.Context, []string) error { return a.agentEvents(*since) })
 	cmd.AddCommand(serve, events, a.agentMount(), a.agentUnmount(),
 		&cobra.Command{
-			Use: "daemon", Short: "keep this container's objects true", Args: cobra.NoArgs,
+			Use: "daemon", Short: "keep this container's objects true", Args: nothingMore,
 			RunE: a.command(func(ctx context.Context, _ []string) error { return a.agentDaemon(ctx) }),
 		})
 	return cmd

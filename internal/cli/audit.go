@@ -24,7 +24,7 @@ a reason and a fix; audit_accept in the hypervisor's file accepts one for a whil
 		Example: `  phoenix audit
   phoenix audit --offline --config /etc/phoenix --fail-on high
   phoenix audit -o sarif > phoenix.sarif`,
-		Args: cobra.NoArgs,
+		Args: nothingMore,
 	}
 	cmd.Flags().StringVar(&failOn, "fail-on", string(config.Low), "exit 3 from this severity on: low, medium, high or critical")
 	cmd.Flags().BoolVar(&offline, "offline", false, "look at the configuration and its scripts only, not at the system")

@@ -26,7 +26,7 @@ func (a *app) caCommand() *cobra.Command {
 		Use: "show", Short: "print the root certificate (PEM), asked of the CA and checked against the pinned fingerprint; two while one root takes another's place",
 		Example: `  phoenix ca show > root.pem
   curl --cacert <(phoenix ca show) https://…`,
-		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caShow(ctx) }),
+		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caShow(ctx) }),
 	})
 	cmd.AddCommand(a.rotateCommand(), a.backupCommand(), a.restoreCommand())
 	return cmd
@@ -44,7 +44,7 @@ func (a *app) caShow(ctx context.Context) error {
 		}
 		fingerprint, ok := pinned(a, h.objects, o.Container)
 		if !ok {
-			return hint("phoenix create "+o.Container, "the CA of container %s is not made yet: no root is pinned", o.Container)
+			return hint(a.again("create "+o.Container), "the CA of container %s is not made yet: no root is pinned", o.Container)
 		}
 		roots := h.machine.Pins.Both()
 		if len(roots) == 0 {
@@ -60,7 +60,7 @@ func (a *app) printRoots(ctx context.Context, h *house, id string, ca spec.StepC
 	for _, f := range fingerprints {
 		root, err := a.fetchRoot(ctx, h.objects, id, ca, f)
 		if err != nil {
-			return hint("phoenix health "+id, "the root cannot be had from container %s: %w", id, err)
+			return hint(a.again("health "+id), "the root cannot be had from container %s: %w", id, err)
 		}
 		if err := pem.Encode(a.stdout, &pem.Block{Type: "CERTIFICATE", Bytes: root}); err != nil {
 			return err

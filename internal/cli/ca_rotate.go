@@ -25,7 +25,7 @@ Without --yes the plan is shown and nothing is changed.`,
   phoenix ca rotate --yes
   phoenix ca rotate --new-root --prepare --yes && phoenix ca show > both.pem
   phoenix ca rotate --new-root --yes`,
-		Args: cobra.NoArgs,
+		Args: nothingMore,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&a.opts.yes, "yes", false, "agree to it")

@@ -15,7 +15,7 @@ func (a *app) completionCommand() *cobra.Command {
 		Use: "completion bash|zsh|fish", Short: "print a shell's completion script",
 		Example: `  source <(phoenix completion bash)
   phoenix completion zsh > "${fpath[1]}/_phoenix"`,
-		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"bash", "zsh", "fish"},
+		Args: oneOf(false, "bash", "zsh", "fish"), ValidArgs: []string{"bash", "zsh", "fish"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.begin(); err != nil {
 				return err

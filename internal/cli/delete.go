@@ -30,7 +30,8 @@ same certificate authority, the same keys. --volumes removes these too, and with
 CA's volume its pinned root: every client must then trust a new one. A volume on ZFS
 or Btrfs is put aside, until it is deleted again; how to get it back is said. --all
 removes everything that phoenix made for this configuration: the bridge, the resolver
-and the templates too and, with --volumes, the root folder and what was put aside.`,
+and the templates too and, with --volumes, the root folder, what was put aside and what
+migrate --live kept: its copy of the old directory is written over, that one stays.`,
 		Example: `  phoenix delete 102
   phoenix delete 101 --volumes --yes
   phoenix delete --all --volumes --yes`,
@@ -63,6 +64,9 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 	if err := s.proxmoxReady(s.deletable(ids, all)); err != nil {
 		return err
 	}
+	if err := s.notMoving(s.deletable(ids, all)); err != nil {
+		return err
+	}
 	gone, kept := s.doomed(ctx, ids, all, volumes)
 	if err := s.confirm(ids, all, volumes, kept); err != nil {
 		return err
@@ -72,6 +76,7 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 			return err
 		}
 	}
+	elsewhere, _ := s.elsewhere(ids)
 	there := s.there(ctx, gone, func(status json.RawMessage) bool { return len(status) > 0 })
 	// What is not there is deleted too: a delete that was killed may have left parts.
 	defer s.tellStop(ctx)()
@@ -83,20 +88,21 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 	if err == nil && volumes {
 		err = s.forgetExposed(s.deletable(ids, all))
 	}
+	var notes []string
 	if err == nil && all {
 		var more int
-		more, err = s.removeRoot(volumes)
+		notes, more, err = s.removeRest(ctx, volumes)
 		mutations += more
 	}
 	if err != nil {
 		return err
 	}
-	done := view.Removed{Verb: "deleted", Objects: there, Mutations: mutations, Elapsed: s.elapsed()}
+	done := view.Removed{Verb: "deleted", Objects: there, Mutations: mutations, Elapsed: s.elapsed(), Notes: notes}
 	for _, o := range kept {
 		done.Kept = append(done.Kept, o.Address)
 	}
 	if !all {
-		done.Aside = s.aside(gone, there)
+		done.Aside, done.Notes = s.aside(gone, there), s.anew(elsewhere)
 	}
 	s.view.Removed(done)
 	return nil
@@ -173,6 +179,9 @@ func (s *session) confirm(ids []string, all, volumes bool, kept []object.Object)
 	case len(kept) > 0:
 		what += " (volumes stay)"
 	}
+	for _, line := range s.alsoGone(ids, all, volumes) {
+		fmt.Fprintln(s.stderr, line)
+	}
 	fmt.Fprintf(s.stderr, "delete %s? type yes: ", what)
 	answer, err := bufio.NewReader(s.stdin).ReadString('\n')
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer == "yes" || answer == "y" {
@@ -200,6 +209,24 @@ func (s *session) forgetExposed(ids []string) error {
 		}
 	}
 	return nil
+}
+
+// removeRest removes what is no object's: links to containers, what a migration kept, and phoenix's own folder.
+func (s *session) removeRest(ctx context.Context, volumes bool) (notes []string, mutations int, err error) {
+	if mutations, err = s.unlink(); err != nil {
+		return nil, mutations, err
+	}
+	if j := journalIn(s.host, s.machine.Root); volumes {
+		n := 0
+		if notes, n, err = s.forgetMigration(ctx); err != nil {
+			return nil, mutations + n, err
+		}
+		mutations += n
+	} else if j.there(j.dir) {
+		notes = []string{"what migrate --live kept stays in " + j.dir + "; with --volumes it goes too"}
+	}
+	n, err := s.removeRoot(volumes)
+	return notes, mutations + n, err
 }
 
 // removeRoot removes what is left of phoenix's own folder once its objects are gone: empty folders and the lock. Anything else

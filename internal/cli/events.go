@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ func (a *app) eventsCommand() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&since, "since", 24*time.Hour, "how far back")
 	cmd.RunE = a.command(func(ctx context.Context, ids []string) error {
+		if since < 0 {
+			return &usageError{err: fmt.Errorf("--since %s is in the future", since), hint: "how far back, such as 1h"}
+		}
 		s, err := a.enter(ids)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -46,11 +47,24 @@ func (a *app) readFiles() (files, error) {
 	for _, p := range slices.Compact(paths) {
 		data, err := a.host.ReadFile(p)
 		if err != nil {
-			return files{}, problem(fmt.Sprintf("the configuration cannot be read: %v", err), "")
+			return files{}, problem(fmt.Sprintf("the configuration cannot be read: %v", err), unread(err))
 		}
 		f.list = append(f.list, config.File{Name: p, Data: data})
 	}
 	return f, nil
+}
+
+// unread is what to do about a file that cannot be read.
+func unread(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "--config takes a folder with " + strings.Join(fileNames, " and ") + ", or the two files"
+	case errors.Is(err, fs.ErrPermission):
+		return "run it again with sudo"
+	case errors.Is(err, syscall.EISDIR):
+		return "a file should be there"
+	}
+	return ""
 }
 
 // place gives the files that one value of --config means, and their folder.

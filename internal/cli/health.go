@@ -3,11 +3,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/health"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -49,8 +48,13 @@ started at boot and any other that exists. It changes nothing.`,
 	}
 }
 
+// expectLimit is how long the look at what exists may take; what was not seen by then does not count.
+const expectLimit = 5 * time.Second
+
 // expected are the containers that should be well: those started at boot, and any other that exists.
 func (s *session) expected(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, expectLimit)
+	defer cancel()
 	var out []string
 	for _, c := range s.cfg.Containers {
 		o, ok := object.Find(s.objects, object.NewAddress(spec.KindContainer, c.ID))
@@ -69,56 +73,14 @@ func (s *session) expected(ctx context.Context) []string {
 	return out
 }
 
-// check runs every check of the objects where it belongs, those that do not wait for one another at once.
-func (s *session) check(ctx context.Context, objects []object.Object) health.Report {
-	checks := health.Resolve(health.Derive(objects), health.ReadPins(s.host, objects))
-	board := health.NewBoard(checks)
-	for !board.Finished() {
-		ready := board.Ready()
-		results := make([]health.Result, len(ready))
-		engine.Each(len(ready), checksAtOnce, func(i int) { results[i] = s.checkOne(ctx, ready[i]) })
-		for i, c := range ready {
-			board.Done(c, results[i])
-		}
-	}
-	return board.Report()
-}
-
-func (s *session) checkOne(ctx context.Context, c health.Check) health.Result {
-	if c.Host == "" {
-		return health.Run(ctx, s.host, c)
-	}
-	raw, err := json.Marshal(c)
-	if err != nil {
-		return health.Failed(c, err)
-	}
-	client, err := s.links.any(ctx, c.Host)
-	if err != nil {
-		return health.Failed(c, err)
-	}
-	answer, err := client.Check(ctx, raw)
-	if errors.Is(err, engine.ErrDisconnected) {
-		// The session was an older one; the container may have been restarted since.
-		s.links.lost(c.Host, client)
-		if client, err = s.links.any(ctx, c.Host); err == nil {
-			answer, err = client.Check(ctx, raw)
-		}
-	}
-	var r health.Result
-	if err == nil {
-		err = json.Unmarshal(answer, &r)
-	}
-	if err != nil {
-		return health.Failed(c, err)
-	}
-	return r
-}
-
-// answerCheck is checkOne's other side, inside a container.
+// answerCheck is inquiry.inside's other side, inside a container. A command that does not end is not waited for.
 func answerCheck(ctx context.Context, h host.Host, raw json.RawMessage) (json.RawMessage, error) {
 	var c health.Check
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return nil, err
+	}
+	if _, plain := h.(*host.Local); plain {
+		h = &host.Local{Grace: checkGrace}
 	}
 	return json.Marshal(health.Run(ctx, h, c))
 }

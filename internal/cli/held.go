@@ -15,7 +15,7 @@ func (h *house) heldPath(id string) string { return filepath.Join(h.machine.Root
 func (s *session) hold(ids []string, why string) error {
 	for _, id := range ids {
 		path := s.heldPath(id)
-		if b, err := s.host.ReadFile(path); err == nil && string(b) == why+"\n" {
+		if b, err := s.host.ReadFile(path); err == nil && (string(b) == why+"\n" || string(b) == heldMoving+"\n") {
 			continue
 		}
 		if err := s.host.MkdirAll(filepath.Dir(path), 0o711, host.Root); err != nil {

@@ -57,7 +57,7 @@ func (a *app) migrateLive(ctx context.Context, o liveOptions) error {
 	if err != nil {
 		return err
 	}
-	if from := (journal{a.host, filepath.Join(root, "migration")}).from(); o.from == "" {
+	if from := journalIn(a.host, root).from(); o.from == "" {
 		o.from = from
 	}
 	a.moving = &moving{from: o.from}
@@ -101,7 +101,7 @@ func (a *app) newMover() (*mover, error) {
 	if m.session, err = a.wire(h); err != nil {
 		return nil, err
 	}
-	m.journal = journal{a.host, filepath.Join(h.machine.Root, "migration")}
+	m.journal = journalIn(a.host, h.machine.Root)
 	if m.old, err = a.findOld(h.cfg, h.machine, m.journal); err != nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func (m *mover) healthy(ctx context.Context) health.Report {
 	objects, _ := m.selected(m.old.ids())
 	end := time.Now().Add(m.limits.settle())
 	for {
-		report := m.check(ctx, objects)
+		report := m.checkPatiently(ctx, objects)
 		if report.Healthy || ctx.Err() != nil || time.Now().After(end) {
 			return report
 		}

@@ -20,12 +20,12 @@ import (
 func (m *mover) rollback(ctx context.Context) error {
 	switch {
 	case m.journal.there(m.journal.shredded()):
-		return hint("phoenix health, phoenix apply: what is there now is all there is", "there is no way back: the old directory was emptied (%s)", strings.TrimSpace(m.journal.read(m.journal.shredded())))
+		return hint(m.again("health")+" and apply: what is there now is all there is", "there is no way back: the old directory was emptied (%s)", strings.TrimSpace(m.journal.read(m.journal.shredded())))
 	case !m.journal.there(m.journal.shared()):
 		m.view.Moved(view.Moved{Made: m.opts.yes, Done: true, Notes: []string{"there is nothing to go back from: no migration was begun here, or it was taken back already"}})
 		return nil
 	}
-	if err := m.oldIsThere(); err != nil {
+	if err := errors.Join(m.oldIsThere(), m.allThere()); err != nil {
 		return err
 	}
 	steps := m.backwards()
@@ -63,13 +63,24 @@ func (m *mover) rollback(ctx context.Context) error {
 
 // oldIsThere fails where the shared directory is gone or empty.
 func (m *mover) oldIsThere() error {
-	shared := strings.TrimSpace(m.journal.read(m.journal.shared()))
+	shared := m.journal.sharedPath()
 	names, err := m.host.ReadDir(shared)
 	if err == nil && len(names) == 0 {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
 		return hint("its closed copy is "+m.journal.copy(), "the old containers cannot run without the old directory %s: %w", shared, err)
+	}
+	return nil
+}
+
+// allThere fails where a container was deleted since.
+func (m *mover) allThere() error {
+	for _, g := range m.old.guests {
+		if m.journal.there(m.journal.config(g.id)) && !m.journal.there(g.file) {
+			return hint(m.again("create "+g.id)+" makes it anew there; its old /etc and /usr/local then go into that, what else it had is lost",
+				"container %s was deleted: there is nothing to go back with in %s", g.id, g.file)
+		}
 	}
 	return nil
 }

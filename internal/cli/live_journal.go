@@ -28,6 +28,8 @@ type journal struct {
 	dir  string
 }
 
+func journalIn(h host.Host, root string) journal { return journal{h, filepath.Join(root, "migration")} }
+
 func (j journal) copy() string               { return filepath.Join(j.dir, "copy") }
 func (j journal) guest(id string) string     { return filepath.Join(j.dir, "containers", id) }
 func (j journal) config(id string) string    { return filepath.Join(j.guest(id), "config") }
@@ -55,6 +57,9 @@ func (j journal) put(path string, data []byte) error {
 func (j journal) leaked() []string {
 	return strings.Fields(j.read(j.leakedFile()))
 }
+
+// sharedPath is the directory that the migration is about; empty: none was begun.
+func (j journal) sharedPath() string { return strings.TrimSpace(j.read(j.shared())) }
 
 // from is the lxcpath that the migration was begun with.
 func (j journal) from() string { return strings.TrimSpace(j.read(filepath.Join(j.dir, "from"))) }

@@ -23,13 +23,13 @@ const importFolder = "/run/phoenix-import"
 
 // observeTakeover looks for what was taken over from an older layout, or is about to be.
 func (a *app) observeTakeover(cfg *config.Config, m *config.Machine) {
-	j := journal{a.host, filepath.Join(m.Root, "migration")}
+	j := journalIn(a.host, m.Root)
 	m.Leaked = j.leaked()
 	if a.moving != nil {
 		m.Import = importFolder
 	}
 	if m.Runtime != "lxc" {
-		if shared := strings.TrimSpace(j.read(j.shared())); shared != "" {
+		if shared := j.sharedPath(); shared != "" {
 			m.Gone = []string{shared}
 		}
 		return

@@ -3,18 +3,16 @@ package cli
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
-	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
 // shred empties the shared directory, once nobody sees it and all is well, and with it the copy and what was kept for the way back.
 func (m *mover) shred(ctx context.Context) error {
-	shared := strings.TrimSpace(m.journal.read(m.journal.shared()))
+	shared := m.journal.sharedPath()
 	switch {
 	case m.journal.there(m.journal.shredded()) && !m.journal.there(m.journal.copy()):
 		m.view.Moved(view.Moved{Made: m.opts.yes, Done: true, Notes: []string{"the old directory was emptied already: " + strings.TrimSpace(m.journal.read(m.journal.shredded()))}})
@@ -40,7 +38,7 @@ func (m *mover) shred(ctx context.Context) error {
 		return hint(m.again("migrate --live --shred --yes")+" goes on from there", "%w", err)
 	}
 	out.Done, out.Elapsed = true, m.elapsed()
-	out.Notes = []string{"where the file system keeps old blocks (snapshots, copy on write, an SSD's reserve) they may still be there: destroy snapshots of " + shared + " too"}
+	out.Notes = []string{oldBlocks + shared + " too"}
 	m.view.Moved(out)
 	return nil
 }
@@ -67,17 +65,8 @@ func (m *mover) empty(ctx context.Context, shared string) error {
 		return err
 	}
 	for _, dir := range []string{shared, m.journal.copy(), filepath.Join(m.journal.dir, "containers")} {
-		if _, err := m.host.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		for _, argv := range [][]string{
-			{"find", dir, "-xdev", "-type", "f", "-exec", "shred", "--force", "--iterations=1", "--zero", "--remove=unlink", "--", "{}", "+"},
-			{"find", dir, "-xdev", "-mindepth", "1", "-delete"},
-			{"sync", "--file-system", dir},
-		} {
-			if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: copyLimit}); err != nil {
-				return err
-			}
+		if err := m.journal.wipe(ctx, dir); err != nil {
+			return err
 		}
 	}
 	for _, dir := range []string{filepath.Join(m.journal.dir, "containers"), m.journal.copy()} {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,6 +97,9 @@ func (a *app) rootFolder() (string, error) {
 	root, err := filepath.Abs(followed(a.opts.root))
 	if err == nil && root == "/" {
 		err = &usageError{err: errors.New("--root / would make phoenix the owner of everything"), hint: "a folder of its own, such as /var/lib/phoenix"}
+	}
+	if m, look := a.host.Lstat(root); err == nil && look == nil && !m.Mode.IsDir() {
+		err = &usageError{err: fmt.Errorf("--root %s is a file", root), hint: "a folder of its own, such as /var/lib/phoenix; it need not be there yet"}
 	}
 	return root, err
 }

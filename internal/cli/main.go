@@ -76,6 +76,7 @@ type app struct {
 	moving         *moving      // while a running system is moved
 	formats        []string     // of -o, which this command has besides text and json
 	wish           wish
+	migrating      bool // migrate itself is what was called
 }
 
 // options are the flags of every command.
@@ -136,7 +137,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	case !a.begun:
 		return a.usage(err, "")
 	case errors.As(err, &diags):
-		a.view.Validation(view.Validation{Diagnostics: diags.List})
+		a.view.Validation(a.refused(diags.List))
 		return exitConfig
 	case ctx.Err() != nil:
 		a.view.Error(fmt.Errorf("interrupted: %w", err), "run it again: it goes on from where it stands")
@@ -150,11 +151,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 
 // usage shows a wrong call. The view does not stand yet: -o may be what was wrong.
 func (a *app) usage(err error, hint string) int {
-	message, suggestion, _ := strings.Cut(err.Error(), "\n\n")
-	fmt.Fprintln(a.stderr, "error: "+message)
-	if names := strings.Fields(strings.TrimPrefix(suggestion, "Did you mean this?\n")); len(names) > 0 {
-		hint = "did you mean " + strings.Join(names, " or ") + "?"
-	}
+	fmt.Fprintln(a.stderr, "error: "+err.Error())
 	if hint == "" {
 		hint = "phoenix --help lists the commands, phoenix COMMAND --help their flags"
 	}
@@ -190,13 +187,21 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	f.BoolVar(&a.opts.noColor, "no-color", false, "no colours (also: NO_COLOR)")
 	f.DurationVar(&a.opts.timeout, "timeout", 0, "give up after this time, such as 10m (default: no limit)")
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return unknownCommand(cmd, args[0])
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddCommand(
 		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
 		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
-	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
+	root.SetHelpCommand(helpCommand())
+	root.SetFlagErrorFunc(wrongFlag)
 	return root
 }
 
@@ -206,7 +211,7 @@ func group(cmd *cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		return unknownCommand(cmd, args[0])
 	}
 	return cmd
 }
@@ -222,6 +227,9 @@ func someIDs(cmd *cobra.Command, args []string) error {
 // command makes a cobra RunE of a command's own function.
 func (a *app) command(run func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		if err := notEmpty(cmd); err != nil {
+			return err
+		}
 		if err := a.begin(); err != nil {
 			return err
 		}

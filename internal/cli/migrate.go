@@ -38,8 +38,9 @@ what leaked; only --yes takes them. Stopped or killed anywhere, the next run goe
   phoenix migrate --live --yes
   phoenix migrate --live --rollback --yes
   phoenix migrate --live --shred --yes`,
-		Args: cobra.NoArgs,
+		Args: nothingMore,
 		RunE: a.command(func(ctx context.Context, _ []string) error {
+			a.migrating = true
 			switch {
 			case !live.live && (live.rollback || live.shred || live.newRoot || live.from != "" || a.opts.yes):
 				return &usageError{err: errors.New("--rollback, --shred, --new-root, --from and --yes are for --live"), hint: "phoenix migrate --live"}

@@ -16,7 +16,7 @@ func (a *app) schemaCommand() *cobra.Command {
 		Long: `schema prints the JSON Schema of phoenix_lxc_configs.json, or of
 phoenix_hypervisor_config.json. validate finds more: what one key means for another.`,
 		Example:   "  phoenix schema > phoenix_lxc_configs.schema.json",
-		ValidArgs: []string{containers, hypervisor}, Args: cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{containers, hypervisor}, Args: oneOf(true, containers, hypervisor),
 		RunE: a.command(func(_ context.Context, args []string) error {
 			text, err := config.SchemaOf(len(args) > 0 && args[0] == hypervisor)
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -154,7 +155,14 @@ func (s *session) engine() *engine.Engine {
 func (h *house) known(ids []string) error {
 	for _, id := range ids {
 		if _, ok := h.cfg.Container(id); !ok {
-			return &usageError{err: fmt.Errorf("container %s is not in the configuration", id), hint: "it has " + strings.Join(h.ids(), ", ")}
+			name, hint := id, "it has "+strings.Join(h.ids(), ", ")
+			if !plainNumber.MatchString(id) {
+				name = strconv.Quote(id)
+			}
+			if strings.ContainsAny(id, ", ;") {
+				hint = "ids stand apart, each by itself: 101 102"
+			}
+			return &usageError{err: fmt.Errorf("container %s is not in the configuration", name), hint: hint}
 		}
 	}
 	return nil

@@ -17,13 +17,18 @@ import (
 // loaded is the house of testdata/good with a root folder of the test's own.
 func loaded(t *testing.T, prepare func(root string)) *house {
 	t.Helper()
+	return loadedFrom(t, "testdata/good", prepare)
+}
+
+func loadedFrom(t *testing.T, config string, prepare func(root string)) *house {
+	t.Helper()
 	t.Setenv("PHOENIX_CACHE", t.TempDir())
 	root := t.TempDir()
 	if prepare != nil {
 		prepare(root)
 	}
 	a := &app{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}
-	a.opts = options{config: []string{"testdata/good"}, runtime: "lxc", root: root, output: "text"}
+	a.opts = options{config: []string{config}, runtime: "lxc", root: root, output: "text"}
 	if err := a.begin(); err != nil {
 		t.Fatal(err)
 	}

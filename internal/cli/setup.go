@@ -23,7 +23,7 @@ It touches no disk, no partition and no pool, changes no storage that is there, 
 starts no container.`,
 		Example: `  phoenix setup
   phoenix setup --yes`,
-		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.setup(ctx) }),
+		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.setup(ctx) }),
 	}
 	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "do it; without, it is only said")
 	return cmd

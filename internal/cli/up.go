@@ -22,7 +22,7 @@ func (a *app) upCommand() *cobra.Command {
 		Short: "everything marked start_at_boot, in dependency order; then health",
 		Example: `  phoenix up
   phoenix up --config examples/homelab`,
-		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.up(ctx) }),
+		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.up(ctx) }),
 	}
 	a.changingFlags(cmd)
 	return cmd
@@ -44,7 +44,10 @@ func (a *app) up(ctx context.Context) error {
 	}
 	if done.Stopped == nil && len(done.Result.Failures) == 0 {
 		objects, _ := s.selected(ids)
-		report := s.check(ctx, objects)
+		report := s.checkPatiently(ctx, objects)
+		if ctx.Err() != nil {
+			done.Stopped = context.Cause(ctx)
+		}
 		done.Health = &report
 		done.Addresses, done.Root = s.addresses(objects)
 		done.Elapsed = s.elapsed()

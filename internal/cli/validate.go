@@ -13,7 +13,7 @@ func (a *app) validateCommand() *cobra.Command {
 		Use: "validate", Short: "check the configuration and tell what stands in for what is not here; touches nothing",
 		Example: `  phoenix validate
   phoenix validate --config /etc/phoenix -o json`,
-		Args: cobra.NoArgs,
+		Args: nothingMore,
 		RunE: a.command(func(context.Context, []string) error {
 			h, err := a.load()
 			if err != nil {

@@ -12,7 +12,7 @@ import (
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "the version of this phoenix", Example: "  phoenix version -o json",
-		Args: cobra.NoArgs,
+		Args: nothingMore,
 		RunE: a.command(func(ctx context.Context, _ []string) error {
 			a.view.Version(view.Version{Version: versionOf(ctx), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH})
 			return nil

@@ -29,7 +29,7 @@ edited. Containers that were stopped or deleted with phoenix stay so. What would
 something is never done, and said. phoenix events tells what was done.`,
 		Example: `  phoenix watch
   systemctl enable --now phoenix.service`,
-		Args: cobra.NoArgs, RunE: a.command(func(ctx context.Context, _ []string) error { return a.watch(ctx) }),
+		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.watch(ctx) }),
 	}
 }
 

@@ -34,6 +34,11 @@ type Rule struct {
 	refuse bool   // a finding is an error, not a warning
 }
 
+// IsSharing is whether a rule is about directories that two containers would see.
+func IsSharing(rule string) bool {
+	return slices.Contains([]string{ruleSamePath.ID, ruleNestedPath.ID, ruleSharedMany.ID}, rule)
+}
+
 // The rules that look at files only. Ids are never used again for something else.
 var (
 	ruleSamePath = Rule{"PHX-AUD-001", High, "one directory of the hypervisor is mounted in two containers",

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 var (
@@ -19,7 +22,7 @@ var (
 func (c *checker) containers() {
 	seen := unique{}
 	for _, x := range c.cfg.Containers {
-		if x.Name != "" || x.has("name") {
+		if x.Name != "" || x.has("name") && !c.toldAt(x.At, "name") {
 			if problem := hostNameProblem(x.Name); problem != "" {
 				c.errorf(x.At, "name", "letters, digits and -; it becomes the container's host name", "%q cannot be a host name: %s", x.Name, problem)
 			}
@@ -28,6 +31,7 @@ func (c *checker) containers() {
 		c.origin(x)
 		c.lists(x)
 		c.script(x)
+		c.probe(x.HealthCheck)
 		c.matches(x.At, "template_snapshot_name", x.SnapshotName, plainName, "the name of a snapshot")
 		c.matches(x.At, "apparmor_profile", x.AppArmorProfile, poolName, "the name of a profile")
 	}
@@ -90,6 +94,35 @@ func (c *checker) script(x *Container) {
 	if s != "" && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "-") || cleanPath("/"+s) != "/"+s) {
 		c.errorf(x.At, "application_script", "name a file in the folder of the scripts", "%q is not a path inside the folder of the scripts", s)
 	}
+}
+
+// longestProbe is how long a run may wait for an application.
+const longestProbe = time.Hour
+
+// probe refuses a check that a run would wait for until somebody loses patience.
+func (c *checker) probe(p Probe) {
+	if all := time.Duration(p.Retries) * p.pause(); all > longestProbe {
+		c.errorf(p.At, "retries", fmt.Sprintf("up to %s in all", longestProbe), "%d retries, %s apart, would take %s", p.Retries, p.pause(), all)
+	}
+	if p.Retries > 0 && p.Command == "" {
+		c.warnf(p.At, "retries", "add a command", "there is no command to try again")
+	}
+}
+
+// pause is what is between two tries.
+func (p Probe) pause() time.Duration {
+	if p.Interval == 0 {
+		return 10 * time.Second
+	}
+	return time.Duration(p.Interval) * time.Second
+}
+
+// check is the probe as the container's running has it.
+func (p Probe) check() (command string, again *spec.Again) {
+	if command = strings.TrimSpace(p.Command); command != "" && p.Retries > 0 {
+		again = &spec.Again{Times: p.Retries, Every: spec.Duration(p.pause())}
+	}
+	return command, again
 }
 
 // roles checks that there is one container for each of the three roles.

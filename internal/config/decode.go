@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -192,22 +193,34 @@ func (d *decoder) decodeString(n *node, v reflect.Value, p place, tag reflect.St
 
 func (d *decoder) decodeInt(n *node, v reflect.Value, p place, tag reflect.StructTag) {
 	i, err := strconv.Atoi(n.text)
-	if err != nil {
-		d.errorf(p, "", "wants a whole number, got %s", n.text[:min(len(n.text), 20)])
-		return
-	}
 	low, _ := strconv.Atoi(tag.Get("min"))
-	high, err := strconv.Atoi(tag.Get("max"))
-	if err == nil && (i < low || i > high) {
-		d.errorf(p, "", "%d is not from %d to %d", i, low, high)
+	high, unlimited := strconv.Atoi(tag.Get("max"))
+	switch {
+	case unlimited == nil && (errors.Is(err, strconv.ErrRange) || err == nil && (i < low || i > high)):
+		d.errorf(p, "", "%s is not from %d to %d", shortened(n.text), low, high)
+		return
+	case err != nil:
+		d.errorf(p, "", "wants a whole number, got %s", shortened(n.text))
 		return
 	}
 	v.SetInt(int64(i))
 }
 
+// shortened is a number as it is shown.
+func shortened(text string) string {
+	if len(text) > 20 {
+		return text[:20] + "…"
+	}
+	return text
+}
+
 // decodeKeyed reads an object whose keys are the users' own into a list; the key goes into the field.
 func (d *decoder) decodeKeyed(n *node, v reflect.Value, p place, field string) {
 	for _, m := range n.members {
+		if isComment(m.key) {
+			d.keep(p.key(m.key, m.line), p, aComment)
+			continue
+		}
 		e := reflect.New(v.Type().Elem().Elem())
 		e.Elem().FieldByName(field).SetString(m.key)
 		d.decodePlain(m.value, e.Elem(), p.id(m.key, m.line), "")

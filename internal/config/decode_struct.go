@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,10 @@ func (d *decoder) decodeStruct(n *node, v reflect.Value, p place) {
 	for _, m := range n.members {
 		at := p.key(m.key, m.line)
 		f, ok := known[m.key]
+		if !ok && isComment(m.key) {
+			d.keep(at, p, aComment)
+			continue
+		}
 		if !ok {
 			d.unknown(m.key, v.Type(), at)
 			continue
@@ -83,10 +88,22 @@ func names(t reflect.Type) []string {
 	return out
 }
 
+// aComment is why a key is kept that begins as no key of ours does, and so is no mistyped one. JSON has no other comments.
+const aComment = "a comment"
+
+// commentKey is how such keys begin, for the schema too.
+const commentKey = `^(_|//|#)`
+
+func isComment(key string) bool {
+	return strings.HasPrefix(key, "_") || strings.HasPrefix(key, "//") || strings.HasPrefix(key, "#")
+}
+
 func (d *decoder) unknown(key string, t reflect.Type, p place) {
 	known := names(t)
 	hint := "phoenix would not act on it; remove it"
-	if near := nearest(key, known); near != "" {
+	if slices.Contains([]string{"comment", "comments", "note", "notes", "description"}, key) {
+		hint = "for a comment, begin the key with _"
+	} else if near := Nearest(key, known); near != "" {
 		hint = fmt.Sprintf("did you mean %s?", near)
 	} else if len(known) > 0 && len(known) <= 12 {
 		hint = "known here: " + strings.Join(known, ", ")

@@ -236,7 +236,8 @@ func (d *derivation) container(c *Container) {
 	definition := d.add(on(c, spec.KindContainer, d.machine.Runtime), s, after...)
 	need := append([]object.Address{definition}, d.network(c)...)
 	need = append(need, d.firewall(c, d.network(c)...))
-	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path, Check: c.HealthCheck.Command}, need...)
+	check, again := c.HealthCheck.check()
+	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path, Check: check, Again: again}, need...)
 	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
 	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
 		ID: c.ID, Path: s.Path, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary,

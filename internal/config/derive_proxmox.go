@@ -131,7 +131,8 @@ func (d *derivation) guest(c *Container) {
 		need = append(need, d.snapshot(c, preConfigured, "before its first start", need))
 	}
 	need = append(need, d.firewall(c, definition, d.node))
-	running := d.add(on(c, spec.KindRunning, "pve"), spec.Running{ID: c.ID, Proxmox: &p, Check: c.HealthCheck.Command}, append(need, d.network(c)...)...)
+	check, again := c.HealthCheck.check()
+	running := d.add(on(c, spec.KindRunning, "pve"), spec.Running{ID: c.ID, Proxmox: &p, Check: check, Again: again}, append(need, d.network(c)...)...)
 	d.add(on(c, spec.KindBinary, "pve"), spec.Binary{ID: c.ID, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary}, running)
 	d.inside(c)
 	var names []string

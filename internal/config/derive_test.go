@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
@@ -272,5 +274,26 @@ func TestVolumesOnDatasets(t *testing.T) {
 	}
 	if told != 1 {
 		t.Errorf("told %d times of a pool that is not here", told)
+	}
+}
+
+// What a run waits for an application is on both runtimes part of the container's running, which does not change for it.
+func TestDeriveProbe(t *testing.T) {
+	cfg := homelab(t)
+	c, _ := cfg.Container("201")
+	for _, x := range []struct {
+		probe Probe
+		want  spec.Running
+	}{
+		{Probe{Command: " true ", Retries: 30, Interval: 20}, spec.Running{Check: "true", Again: &spec.Again{Times: 30, Every: spec.Duration(20 * time.Second)}}},
+		{Probe{Command: "true", Retries: 3}, spec.Running{Check: "true", Again: &spec.Again{Times: 3, Every: spec.Duration(10 * time.Second)}}},
+		{Probe{Command: "true"}, spec.Running{Check: "true"}},
+		{Probe{Retries: 3}, spec.Running{}},
+	} {
+		c.HealthCheck = x.probe
+		r := get[spec.Running](t, derive(t, cfg), "running/201")
+		if r.Check != x.want.Check || !reflect.DeepEqual(r.Again, x.want.Again) {
+			t.Errorf("%+v: %q %+v", x.probe, r.Check, r.Again)
+		}
 	}
 }

@@ -102,7 +102,7 @@ func isContainerFile(root *node) bool {
 	containers, hypervisor := 0, 0
 	inContainers, inHypervisor := names(reflect.TypeFor[ContainerFile]()), names(reflect.TypeFor[Hypervisor]())
 	for _, m := range root.members {
-		if slices.Contains(inContainers, m.key) || nearest(m.key, inContainers) == "lxc_configs" {
+		if slices.Contains(inContainers, m.key) || Nearest(m.key, inContainers) == "lxc_configs" {
 			containers++
 		}
 		if slices.Contains(inHypervisor, m.key) {

@@ -45,10 +45,6 @@ type Words []string
 // only a shell understands.
 type Argv []string
 
-// Probe is a command that ends well while an application is. In the file it is an object with a command; what else is in there
-// is for who runs it again and again, and is passed over.
-type Probe struct{ Command string }
-
 // MAC is an Ethernet address in lower case with colons.
 type MAC string
 
@@ -108,6 +104,15 @@ type Container struct {
 	HealthCheck       Probe           `json:"health_check"` // besides the checks that are derived
 	Tests             Kept            `json:"tests" kept:"health checks are derived"`
 	BootstrapCA       Kept            `json:"bootstrap_ca_url" kept:"the address of the CA is derived"`
+}
+
+// Probe is a command that ends well while an application is. Where it does not at the end of a run it is tried again.
+type Probe struct {
+	At
+	Command  string `json:"command"` // none: there is no check
+	Retries  int    `json:"retries" min:"0" max:"1000"`
+	Interval int    `json:"interval" min:"1" max:"3600"` // seconds between two tries
+	Timeout  Kept   `json:"timeout" kept:"each try has the few seconds of a health check"`
 }
 
 // Scripts that built-in knowledge takes the place of.

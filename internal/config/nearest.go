@@ -2,8 +2,8 @@ package config
 
 import "strings"
 
-// nearest is the known word that a mistyped one was probably meant to be, or empty.
-func nearest(word string, known []string) string {
+// Nearest is the known word that a mistyped one was probably meant to be, or empty.
+func Nearest(word string, known []string) string {
 	best, least := "", max(2, len(word)/3)+1
 	if len(word) > 100 {
 		return ""

@@ -36,6 +36,9 @@ var patterns = map[reflect.Type]string{
 	reflect.TypeFor[Date]():          `^[0-9]{4}-[0-9]{2}-[0-9]{2}$`,
 }
 
+// comments are keys that may hold anything.
+var comments = schema{commentKey: schema{"description": keptSummary + aComment}}
+
 func schemaOf(t reflect.Type, tag reflect.StructTag) schema {
 	text := schema{"type": "string"}
 	words := schema{"anyOf": []schema{text, {"type": "array", "items": schema{"type": "string", "minLength": 1}}}}
@@ -46,8 +49,6 @@ func schemaOf(t reflect.Type, tag reflect.StructTag) schema {
 		return schemaOf(t.Elem(), tag)
 	case t == reflect.TypeFor[Words](), t == reflect.TypeFor[Argv]():
 		return words
-	case t == reflect.TypeFor[Probe]():
-		return schema{"type": "object", "properties": schema{"command": text}}
 	case t == reflect.TypeFor[Switch]():
 		return schema{"enum": []any{true, false, 1, 0, "1", "0"}}
 	case t == reflect.TypeFor[Number]():
@@ -73,7 +74,7 @@ func schemaOfKind(t reflect.Type, tag reflect.StructTag) schema {
 		return s
 	case reflect.Slice:
 		if tag.Get("keyed") != "" {
-			return schema{"type": "object", "additionalProperties": schemaOf(t.Elem(), "")}
+			return schema{"type": "object", "patternProperties": comments, "additionalProperties": schemaOf(t.Elem(), "")}
 		}
 		return schema{"type": "array", "items": schemaOf(t.Elem(), "")}
 	case reflect.Struct:
@@ -102,7 +103,7 @@ func schemaOfStruct(t reflect.Type) schema {
 			need = append(need, key)
 		}
 	}
-	s := schema{"type": "object", "properties": properties, "additionalProperties": false}
+	s := schema{"type": "object", "properties": properties, "patternProperties": comments, "additionalProperties": false}
 	if len(need) > 0 {
 		s["required"] = need
 	}

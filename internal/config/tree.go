@@ -73,7 +73,7 @@ type parser struct {
 // parse returns nil where the file is not JSON; list has the reason then.
 func parse(f File, diags *diag.List) *node {
 	p := &parser{file: f.Name, data: bytes.TrimPrefix(f.Data, []byte("\ufeff")), line: 1, list: diags}
-	n, err := p.value(place{}, 0)
+	n, err := p.whole()
 	if err == nil {
 		if p.skip(); p.pos < len(p.data) {
 			err = p.fail("there is more after the end of the value", "a file has one { … }; look for a } too many")
@@ -84,6 +84,17 @@ func parse(f File, diags *diag.List) *node {
 		return nil
 	}
 	return n
+}
+
+// whole reads the one value of a file. What is no text at all is told as what it is.
+func (p *parser) whole() (*node, *syntaxError) {
+	switch {
+	case len(bytes.TrimSpace(p.data)) == 0:
+		return nil, p.fail("the file is empty", "phoenix schema says what can be in it")
+	case bytes.HasPrefix(p.data, []byte("\xff\xfe")), bytes.HasPrefix(p.data, []byte("\xfe\xff")), bytes.IndexByte(p.data[:min(len(p.data), 64)], 0) >= 0:
+		return nil, p.fail("this is not UTF-8 text; it looks like UTF-16", "save the file as UTF-8")
+	}
+	return p.value(place{}, 0)
 }
 
 func (p *parser) fail(summary, hint string) *syntaxError {
@@ -176,7 +187,7 @@ func (p *parser) key(opened int, first bool) (key string, line, from int, err *s
 	case c == '}' && !first:
 		return "", 0, 0, p.fail("a comma before }", "remove the comma behind the last value")
 	case c == '/' || c == '#':
-		return "", 0, 0, p.fail("JSON has no comments", "remove the comment")
+		return "", 0, 0, p.fail("JSON has no comments", `remove it, or make it a key: "_comment": "…"`)
 	case c != '"':
 		return "", 0, 0, p.fail("a key in double quotes should be here", "")
 	}
@@ -226,7 +237,7 @@ func (p *parser) more(closing byte, opening string, opened int) (bool, *syntaxEr
 		return false, p.fail(fmt.Sprintf("the file ends, but the %s of line %d is never closed", opening, opened),
 			fmt.Sprintf("add the missing %c", closing))
 	case '/', '#':
-		return false, p.fail("JSON has no comments", "remove the comment")
+		return false, p.fail("JSON has no comments", `remove it, or make it a key: "_comment": "…"`)
 	}
 	p.line = last
 	return false, p.fail(fmt.Sprintf("a comma or %c should be behind this value", closing), "")
@@ -283,7 +294,7 @@ func (p *parser) literal(n *node) *syntaxError {
 	case n.text != "" && json.Valid([]byte(n.text)):
 		n.kind = aNumber
 	case strings.HasPrefix(n.text, "//") || strings.HasPrefix(n.text, "#"):
-		return p.fail("JSON has no comments", "remove the comment")
+		return p.fail("JSON has no comments", `remove it, or make it a key: "_comment": "…"`)
 	default:
 		return p.fail("this is not a JSON value", "strings stand in double quotes; true, false and null are in lower case; numbers have no leading zero or +")
 	}

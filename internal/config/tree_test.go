@@ -13,8 +13,11 @@ func TestParseTellsWhere(t *testing.T) {
 		line int
 		want string
 	}{
-		"empty":             {"", 1, "the file ends where a value should be"},
-		"blank":             {"\n\n  ", 3, "the file ends where a value should be"},
+		"empty":             {"", 1, "the file is empty"},
+		"blank":             {"\n\n  ", 1, "the file is empty"},
+		"byte order only":   {"\ufeff\r\n", 1, "the file is empty"},
+		"UTF-16":            {"\xff\xfe{\x00}\x00", 1, "this is not UTF-8 text; it looks like UTF-16"},
+		"UTF-16, no mark":   {"\x00{\x00}", 1, "this is not UTF-8 text; it looks like UTF-16"},
 		"comma forgotten":   {"{\n\"a\": 1\n\n\"b\": 2}", 2, "a comma or } should be behind this value"},
 		"comma too many":    {"{\n\"a\": 1,\n}", 3, "a comma before }"},
 		"comma in a list":   {"[1,\n2,\n]", 3, "a comma before ]"},
@@ -41,7 +44,7 @@ func TestParseTellsWhere(t *testing.T) {
 		"not UTF-8":         {"[\"\xff\"]", 1, "a string that is not UTF-8"},
 		"more behind":       {"{}\n{}", 2, "there is more after the end of the value"},
 		"a } too many":      {"{}}", 1, "there is more after the end of the value"},
-		"zero byte":         {"\x00", 1, "the file ends where a value should be"},
+		"zero byte":         {"\x00", 1, "this is not UTF-8 text; it looks like UTF-16"},
 		"very deep":         {strings.Repeat("[", 100000), 1, "values are nested more than 64 deep"},
 		"very deep objects": {strings.Repeat(`{"a":`, 100000), 1, "values are nested more than 64 deep"},
 		"key twice":         {"{\"a\": {\n\"b\": 1,\n\"b\": 2}}", 3, "the key stands twice, first in line 2"},
@@ -92,8 +95,8 @@ func TestNearest(t *testing.T) {
 		"mountpoints": "mount_points", "dependancies": "dependencies", "start_on_boot": "start_at_boot", "x": "", "": "", "completely_else": "",
 		strings.Repeat("cores", 1000): "",
 	} {
-		if got := nearest(in, known); got != want {
-			t.Errorf("nearest(%.20q) = %q, want %q", in, got, want)
+		if got := Nearest(in, known); got != want {
+			t.Errorf("Nearest(%.20q) = %q, want %q", in, got, want)
 		}
 	}
 }

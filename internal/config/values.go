@@ -22,7 +22,6 @@ var wants = map[reflect.Type]string{
 	reflect.TypeFor[Date]():          "a day such as 2027-01-31",
 	reflect.TypeFor[Words]():         "a list of words, or one string",
 	reflect.TypeFor[Argv]():          "a list of words, or one string",
-	reflect.TypeFor[Probe]():         "an object with a command",
 	reflect.TypeFor[Switch]():        "true or false",
 	reflect.TypeFor[Number]():        "a string",
 }
@@ -114,19 +113,4 @@ func (a *Argv) fromNode(n *node) string {
 	})
 	*a = list
 	return problem
-}
-
-func (p *Probe) fromNode(n *node) string {
-	if n.kind != anObject {
-		return fmt.Sprintf("wants an object with a command, got %s", n.kind)
-	}
-	command := n.member("command")
-	switch {
-	case command == nil:
-		return ""
-	case command.kind != aString || strings.ContainsFunc(command.text, unicode.IsControl):
-		return "the command is no string of printable characters"
-	}
-	p.Command = strings.TrimSpace(command.text)
-	return ""
 }

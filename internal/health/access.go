@@ -42,6 +42,9 @@ func runVolumeParents(_ context.Context, h host.Host, c Check, v spec.Volume) Re
 	private := path.Base(parent) == v.Container || v.Mode&0o007 != 0
 	for dir := parent; ; dir = path.Dir(dir) {
 		m, err := h.Lstat(dir)
+		if errors.Is(err, fs.ErrNotExist) && dir == parent {
+			return c.unasked("the way to the volume was not looked at: there is no volume", err.Error())
+		}
 		if err != nil {
 			return c.fail("the way to the volume cannot be looked at", err.Error(), c.apply())
 		}

@@ -11,13 +11,21 @@ type Board struct {
 	checks  []Check
 	index   map[Key]int
 	waiting []int // how many edges of each check are still open
-	behind  [][]int
+	needing []int // those among them without which it cannot be asked
+	behind  [][]follower
 	state   []state
 	results []Result
 	cause   []int // the failed check behind each result; -1: none
 	ready   []int
 	open    int // not reported yet
 	flying  int // given out by Ready, not Done
+	hurry   bool
+}
+
+// follower is a check that waits for another; needed: it cannot be asked without.
+type follower struct {
+	check  int
+	needed bool
 }
 
 type state uint8
@@ -26,6 +34,7 @@ const (
 	pending state = iota
 	queued
 	out
+	answered // by itself; what is likely to be the cause is not reported yet
 	reported
 )
 
@@ -40,13 +49,16 @@ func NewBoard(checks []Check) *Board {
 		}
 	}
 	n := len(b.checks)
-	b.open, b.waiting, b.behind = n, make([]int, n), make([][]int, n)
+	b.open, b.waiting, b.needing, b.behind = n, make([]int, n), make([]int, n), make([][]follower, n)
 	b.state, b.results, b.cause = make([]state, n), make([]Result, n), make([]int, n)
 	for i := range b.checks {
 		b.cause[i] = -1
-		for before := range b.edges(i) {
+		for before, needed := range b.edges(i) {
 			b.waiting[i]++
-			b.behind[before] = append(b.behind[before], i)
+			if needed {
+				b.needing[i]++
+			}
+			b.behind[before] = append(b.behind[before], follower{i, needed})
 		}
 	}
 	for i := range b.checks {
@@ -55,21 +67,37 @@ func NewBoard(checks []Check) *Board {
 	return b
 }
 
-// edges are the checks that i waits for, each once.
+// edges are the checks that i waits for, each once, and whether it cannot be asked without.
 func (b *Board) edges(i int) map[int]bool {
 	set := map[int]bool{}
-	for _, list := range [][]Key{b.checks[i].After, b.checks[i].Causes} {
-		for _, k := range list {
-			if j, ok := b.index[k]; ok {
-				set[j] = true
-			}
+	for _, k := range b.checks[i].Causes {
+		if j, ok := b.index[k]; ok {
+			set[j] = false
+		}
+	}
+	for _, k := range b.checks[i].After {
+		if j, ok := b.index[k]; ok {
+			set[j] = true
 		}
 	}
 	return set
 }
 
+// Hurry lets every check run from now on that can be asked at all, without waiting for those that are likely to be the cause of its
+// failure: one that hangs must not hold up the others. Who is to blame is said all the same.
+func (b *Board) Hurry() {
+	if b.hurry {
+		return
+	}
+	b.hurry = true
+	for i := range b.checks {
+		b.release(i)
+	}
+}
+
 func (b *Board) release(i int) {
-	if b.waiting[i] == 0 && b.state[i] == pending {
+	free := b.waiting[i] == 0 || b.hurry && b.needing[i] == 0
+	if free && b.state[i] == pending {
 		b.state[i] = queued
 		b.ready = append(b.ready, i)
 	}
@@ -100,6 +128,10 @@ func (b *Board) Ready() []Check {
 // cut reports one check that waits in a circle, so that the others go on.
 func (b *Board) cut() {
 	for i, s := range b.state {
+		if s == answered {
+			b.settle(i)
+			return
+		}
 		if s == pending {
 			b.report(i, b.checks[i].unasked("not asked: it waits for itself", "the checks' order has a circle"), -1)
 			return
@@ -115,7 +147,15 @@ func (b *Board) Done(c Check, r Result) {
 	}
 	b.flying--
 	r.ID, r.Object = b.checks[i].ID, b.checks[i].Object
-	cause := -1
+	b.results[i], b.state[i] = r, answered
+	if b.waiting[i] == 0 || r.Status == Pass {
+		b.settle(i)
+	}
+}
+
+// settle reports a check that was answered, as it stands or with who is to blame.
+func (b *Board) settle(i int) {
+	r, cause := b.results[i], -1
 	if r.Status == Fail {
 		cause = i
 	}
@@ -148,8 +188,15 @@ func (b *Board) blocked(i, j int, own *Result) Result {
 func (b *Board) report(i int, r Result, cause int) {
 	b.state[i], b.results[i], b.cause[i] = reported, r, cause
 	b.open--
-	for _, j := range b.behind[i] {
+	for _, f := range b.behind[i] {
+		j := f.check
 		b.waiting[j]--
+		if f.needed {
+			b.needing[j]--
+		}
+		if b.waiting[j] == 0 && b.state[j] == answered {
+			b.settle(j)
+		}
 		b.release(j)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -43,6 +44,9 @@ func runBoard(t *testing.T, r *rand.Rand, b *Board, n int) {
 	var flying []Check
 	ran := map[Key]int{}
 	for steps := 0; !b.Finished(); steps++ {
+		if r.IntN(5) == 0 {
+			b.Hurry()
+		}
 		for _, c := range b.Ready() {
 			ran[c.Key()]++
 			flying = append(flying, c)
@@ -106,6 +110,33 @@ func TestBoardBlocks(t *testing.T) {
 	}
 	if got := rep.Checks[3].Evidence; got != "said t/3: seen" {
 		t.Errorf("own evidence is lost: %q", got)
+	}
+}
+
+// TestBoardHurries: what hangs does not hold up what can be asked all the same, and takes the blame when it comes back.
+func TestBoardHurries(t *testing.T) {
+	b := NewBoard([]Check{testCheck(0, nil, nil), testCheck(1, nil, []Key{testKey(0)}), testCheck(2, []Key{testKey(0)}, nil), testCheck(3, nil, []Key{testKey(0)})})
+	if ready := b.Ready(); len(ready) != 1 {
+		t.Fatalf("at first: %v", ready)
+	}
+	b.Hurry()
+	ready := b.Ready()
+	if len(ready) != 2 || ready[0].Object != "t/1" || ready[1].Object != "t/3" {
+		t.Fatalf("in a hurry: %v", ready)
+	}
+	b.Done(ready[0], Result{Status: Fail, Summary: "no"})
+	b.Done(ready[1], Result{Status: Pass})
+	if b.Finished() || len(b.Ready()) > 0 {
+		t.Error("who is to blame is not known yet")
+	}
+	b.Done(testCheck(0, nil, nil), Result{Status: Fail, Summary: "hung"})
+	b.Ready()
+	var got []string
+	for _, r := range b.Report().Checks {
+		got = append(got, strings.TrimSpace(string(r.Status)+" "+r.Evidence))
+	}
+	if want := []string{"fail", "skip no:", "skip hung", "pass"}; !b.Finished() || !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -27,12 +27,14 @@ func runCommand(ctx context.Context, h host.Host, c Check, p commandParams) Resu
 		conn.Close()
 		return c.pass("the application takes connections", address)
 	}
-	res, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-c", p.Command}, Limit: limit})
+	res, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-c", p.Command}})
 	switch {
 	case err == nil:
 		return c.pass("the application's own check says that it is well", strings.TrimSpace(string(res.Stdout)))
 	case res.Code == 127:
-		return c.fail("the application's own check cannot be run: a program is missing", why(err), "add its package to packages, or change health_check")
+		r := c.fail("the application's own check cannot be run: a program is missing", why(err), "add its package to packages, or change health_check")
+		r.Vain = true
+		return r
 	}
 	return c.fail("the application's own check says that it is not well", why(err), c.inside(host.Quote([]string{"sh", "-c", p.Command})))
 }

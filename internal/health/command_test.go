@@ -40,6 +40,9 @@ func TestCommandOfTheUsers(t *testing.T) {
 		}
 		e, _, _ := lookup(kindCommand)
 		r := Run(context.Background(), &host.Local{}, Check{ID: e.id, Kind: kindCommand, Object: object.Address("running/103"), Params: raw, Enter: "lxc-attach -n 103 --"})
+		if missing := command == "no-such-program-phx"; r.Vain != missing {
+			t.Errorf("%s: to be tried again: %t", command, !r.Vain)
+		}
 		if got := string(r.Status) + ": " + r.Summary; !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %s (%s)", command, got, r.Evidence)
 		}

@@ -4,9 +4,30 @@ import (
 	"io/fs"
 	"testing"
 	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
 func init() { firstLimit = 300 * time.Millisecond }
+
+// old is a daemon that was started long ago and never said a word.
+type old struct{ *fakeHost }
+
+func (o *old) Lstat(path string) (host.Meta, error) {
+	if path == startedAt {
+		return host.Meta{ModTime: o.Now().Add(-young - time.Second)}, nil
+	}
+	return o.fakeHost.Lstat(path)
+}
+
+func TestAnOldDaemonIsNotWaitedFor(t *testing.T) {
+	h := newHost(t)
+	h.runs[agentCommand] = unitRun("active", "running", "success", "loaded")
+	begun := time.Now()
+	if r := runDaemon(t.Context(), &old{h}, Check{}, nothing{}); r.Status != Fail || time.Since(begun) >= firstLimit {
+		t.Errorf("%s after %s: %s", r.Status, time.Since(begun), r.Evidence)
+	}
+}
 
 // late is a daemon that has only just begun: its word is there at the third look.
 type late struct {

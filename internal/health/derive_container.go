@@ -58,11 +58,11 @@ func (m *model) isRunning(id string) bool {
 }
 
 func (m *model) runs(o object.Object, s spec.Running) {
-	check := s.Check
-	s.Check = ""
+	check, again := s.Check, s.Again
+	s.Check, s.Again = "", nil
 	m.add(kindRunning, o, "", s)
 	if check != "" {
-		m.add(kindCommand, o, s.ID, commandParams{Command: check})
+		m.add(kindCommand, o, s.ID, commandParams{Command: check}).Again = again
 	}
 }
 

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -117,6 +118,21 @@ func (c Check) eventually(ctx context.Context, p flowParams, ask func() Result) 
 		}
 	}
 	return r
+}
+
+// Settled are the checks where the firewall was not changed of late: nothing is waited for.
+func Settled(checks []Check) []Check {
+	for i, c := range checks {
+		p, err := decode[flowParams](c.Params)
+		if c.Kind != kindFlowOpen && c.Kind != kindFlowClosed || err != nil || !p.Later {
+			continue
+		}
+		p.Later = false
+		if raw, err := json.Marshal(p); err == nil {
+			checks[i].Params = raw
+		}
+	}
+	return checks
 }
 
 // runSwitch looks for the one switch that all of Proxmox's firewalls hang on.

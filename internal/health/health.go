@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // Check is one question about an object. It is pure data and travels as JSON to the host where it runs.
@@ -23,6 +24,7 @@ type Check struct {
 	After   []Key           `json:"after,omitempty"`  // without these it cannot be asked: not run if one of them failed
 	Causes  []Key           `json:"causes,omitempty"` // run before it; if it fails and one of them did too, that one is why
 	Needs   []object.Need   `json:"needs,omitempty"`  // Resolve copies these facts into Params
+	Again   *spec.Again     `json:"-"`                // for who runs the checks at the end of a run: a failure counts after so many tries
 	Enter   string          `json:"enter,omitempty"`  // what a person types on the hypervisor before a command that runs in the container
 }
 
@@ -56,6 +58,8 @@ type Result struct {
 	Summary  string         `json:"summary"`  // what is (not) so
 	Evidence string         `json:"evidence"` // what was seen; short, never key material
 	Fix      string         `json:"fix"`      // the command or action that mends it; empty unless it failed
+	// Vain: to try again would be. It is for who runs the checks, and not shown.
+	Vain bool `json:"vain,omitempty"`
 }
 
 // Report is the whole: healthy only if every check passed, since what was skipped is not known to be well.

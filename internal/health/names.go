@@ -30,7 +30,7 @@ const resolvConf = "/etc/resolv.conf"
 // runResolver asks each of the resolver's addresses.
 func runResolver(ctx context.Context, h host.Host, c Check, p namesParams) Result {
 	for _, server := range p.Servers {
-		if r := lookAll(ctx, h, c, server, p.Records); r.Status != Pass {
+		if r := lookAll(ctx, h, c, server, p.Records, dnsTries); r.Status != Pass {
 			r.Fix = "phoenix apply"
 			return r
 		}
@@ -46,7 +46,7 @@ func runNames(ctx context.Context, h host.Host, c Check, p namesParams) Result {
 	}
 	var r Result
 	for _, server := range servers {
-		r = lookAll(ctx, h, c, server, p.Records)
+		r = lookAll(ctx, h, c, server, p.Records, max(1, dnsTries/len(servers)))
 		if r.Status == Pass || r.Summary != silent {
 			return r
 		}
@@ -75,14 +75,14 @@ func nameservers(h host.Host) ([]string, error) {
 const silent = "the resolver does not answer"
 
 // lookAll compares every name's addresses with the wanted ones.
-func lookAll(ctx context.Context, h host.Host, c Check, server string, records []spec.Record) Result {
+func lookAll(ctx context.Context, h host.Host, c Check, server string, records []spec.Record, tries int) Result {
 	for _, rec := range records {
 		for _, t := range []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA} {
 			want := family(rec.Addresses, t)
 			if len(want) == 0 {
 				continue
 			}
-			have, err := query(ctx, h, server, rec.Name, t)
+			have, err := query(ctx, h, server, rec.Name, t, tries)
 			var answered *rcodeError
 			switch {
 			case errors.As(err, &answered):
@@ -116,19 +116,19 @@ type rcodeError struct{ code dnsmessage.RCode }
 func (e *rcodeError) Error() string { return strings.TrimPrefix(e.code.String(), "RCode") }
 
 const (
-	dnsTries = 3
+	dnsTries = 3           // of one server; where there is another one that can be asked, fewer
 	dnsWait  = time.Second // for one datagram
 )
 
 // query asks one server for one type, over UDP with lost datagrams repeated, over TCP if the answer does not fit.
-func query(ctx context.Context, h host.Host, server, name string, t dnsmessage.Type) ([]string, error) {
+func query(ctx context.Context, h host.Host, server, name string, t dnsmessage.Type, tries int) ([]string, error) {
 	id := uint16(rand.Uint32())
 	ask, err := question(id, name, t)
 	if err != nil {
 		return nil, err
 	}
 	var errs error
-	for range dnsTries {
+	for range tries {
 		reply, err := exchange(ctx, h, "udp", server, ask)
 		if err == nil {
 			have, cut, perr := readReply(reply, id, t)

@@ -253,6 +253,38 @@ func TestMigrateLiveFirewalled(t *testing.T) {
 	if _, err := o.chain("10.86.17.102:443"); err == nil {
 		t.Error("the proxy is reached by others than the gateway: is there no firewall?")
 	}
+	t.Run("delete", o.removeAll)
+}
+
+// removeAll leaves the old directory and nothing else, also where containers were taken over.
+func (o *oldLayout) removeAll(t *testing.T) {
+	if r := o.Phoenix("delete", "201", "--yes").Want(0); !strings.Contains(r.Stdout, "create makes it there again") {
+		t.Errorf("not a word on where it was\n%s", r)
+	}
+	if r := o.Phoenix(o.live("--rollback", "--yes")...).Want(1); !strings.Contains(r.Stderr, "container 201 was deleted") {
+		t.Errorf("the way back without a container\n%s", r)
+	}
+	o.Phoenix("create", "201").Want(0)
+	if _, err := os.Stat(filepath.Join(o.lxc, "201", "config")); err != nil {
+		t.Errorf("it was not made where it was: %v", err)
+	}
+	before, err := os.ReadDir(o.shared)
+	if err != nil || len(before) == 0 {
+		t.Fatalf("the old directory: %v %v", before, err)
+	}
+	t.Log(o.Phoenix("delete", "--all", "--volumes", "--yes").Want(0))
+	if _, err := os.Stat(o.Root); !os.IsNotExist(err) {
+		t.Errorf("the root folder is left (%v)\n%s", err, o.Exec("find", o.Root))
+	}
+	if left, err := os.ReadDir(o.lxc); err != nil || len(left) > 0 {
+		t.Errorf("left of the containers that were taken over: %v %v", left, err)
+	}
+	if after, err := os.ReadDir(o.shared); err != nil || len(after) != len(before) {
+		t.Errorf("the old directory is not as it was: %v %v", after, err)
+	}
+	if pids := o.Processes(); len(pids) != 0 {
+		t.Errorf("processes are left: %v\n%s", pids, o.Exec("ps", "-fp", strings.Join(pids, ",")))
+	}
 }
 
 // killing kills a command as often, each time when it has said up to so many lines and a moment later: how far it comes does not

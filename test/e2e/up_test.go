@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The way of a request: client -> Nginx -> Traefik -> backend, verified
@@ -30,6 +31,48 @@ func TestUpServesTheBackend(t *testing.T) {
 	again := h.Phoenix("up").Want(0)
 	t.Logf("up took %s, again %s", up.Took, again.Took)
 	h.WantNoChange("103", "101", "102", "201")
+	t.Run("what hangs", h.hangs)
+	t.Run("slow to come up", h.slow)
+}
+
+// slow is an application that is up at the third time of asking, by its own word.
+func (h *Hypervisor) slow(t *testing.T) {
+	path := filepath.Join(h.Config, "phoenix_lxc_configs.json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name, check = `"name": "hello",`, `"health_check": {"command": "echo >>/run/phx-tries; test $(wc -l </run/phx-tries) -ge 3", "retries": 5, "interval": 1},`
+	text := strings.Replace(string(raw), name, name+" "+check, 1)
+	if text == string(raw) {
+		t.Fatalf("no container has %s", name)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.Phoenix("health", "201").Want(3); !strings.Contains(r.Stdout, "asked once: phoenix up asks up to 5 times more, 1s apart") {
+		t.Errorf("health does not say that it asks once\n%s", r)
+	}
+	r := h.Phoenix("up").Want(0)
+	if !strings.Contains(r.Stdout, "container 201 is not up yet by its own health_check") || r.Took < time.Second {
+		t.Errorf("up does not wait for the application\n%s", r)
+	}
+}
+
+// hangs lets servers take connections and say nothing. The check tells in seconds.
+func (h *Hypervisor) hangs(t *testing.T) {
+	each := func(signal string) {
+		for id, unit := range map[string]string{"103": "step-ca.service", "101": "nginx.service"} {
+			h.Exec("lxc-attach", "-P", filepath.Join(h.Root, "lxc"), "-n", id, "--", "systemctl", "kill", "--signal", signal, unit).Want(0)
+		}
+	}
+	each("STOP")
+	defer each("CONT")
+	r := h.Phoenix("health").Want(3)
+	if r.Took > 10*time.Second || !strings.Contains(r.Stdout, "no answer within") {
+		t.Errorf("the check of what hangs\n%s", r)
+	}
+	t.Logf("it took %s", r.Took)
 }
 
 // Delete with everything leaves a hypervisor as it was.

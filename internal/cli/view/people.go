@@ -59,15 +59,23 @@ func (p *people) paint(code, s string) string {
 func (p *people) Validation(v Validation) {
 	counts := map[diag.Severity]int{}
 	for _, d := range v.Diagnostics {
-		counts[d.Severity]++
+		if counts[d.Severity]++; d.Severity != diag.Error {
+			p.say("%s\n", d.String())
+		}
+	}
+	for _, d := range v.Diagnostics { // at the end, where they are seen
 		if d.Severity == diag.Error {
 			fmt.Fprintln(p.Err, d.String())
-		} else {
-			p.say("%s\n", d.String())
 		}
 	}
 	if !v.Valid {
 		fmt.Fprintf(p.Err, "%s: %s; nothing was touched\n", p.paint(red, "the configuration cannot be used"), count(counts[diag.Error], "error"))
+		if v.Hint != "" {
+			fmt.Fprintln(p.Err, "  hint: "+v.Hint)
+		}
+		for _, n := range v.Next {
+			fmt.Fprintln(p.Err, "next: "+n)
+		}
 		return
 	}
 	p.say("%s: %s, %s, %s, %s\n", p.paint(green, "the configuration is valid"), count(v.Containers, "container"),
@@ -89,6 +97,10 @@ func (p *people) Plan(r engine.Result) {
 		}
 	}
 	s := r.Plan.Summary
+	if len(r.Plan.Changes) == 0 && len(r.Failures) > 0 {
+		fmt.Fprintf(p.Err, "not everything could be looked at: what is to do is not known\n")
+		return
+	}
 	if len(r.Plan.Changes) == 0 {
 		p.say("nothing to do\n")
 		return
@@ -260,7 +272,10 @@ func (p *people) Removed(r Removed) {
 	for _, a := range r.Aside {
 		p.say("put aside %s: %s, until it is deleted again\n  to get it back: %s\n  to remove it for good: %s\n", a.Address, a.Place, a.Restore, a.Remove)
 	}
-	if len(r.Objects) == 0 {
+	for _, n := range r.Notes {
+		p.say("note: %s\n", n)
+	}
+	if len(r.Objects) == 0 && len(r.Notes) == 0 {
 		p.say("nothing to do (%.2f s)\n", r.Elapsed.Seconds())
 		return
 	}

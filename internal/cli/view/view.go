@@ -70,6 +70,8 @@ type Validation struct {
 	Containers  int       `json:"containers"`
 	Objects     int       `json:"objects"`
 	Diagnostics diag.List `json:"diagnostics"`
+	Hint        string    `json:"hint,omitempty"` // the way out of all that is wrong, where there is one
+	Next        []string  `json:"next,omitempty"` // commands
 }
 
 // Applied is what create, apply, up and start did.
@@ -102,6 +104,7 @@ type Removed struct {
 	Objects   []object.Address `json:"objects"`
 	Kept      []object.Address `json:"kept,omitempty"`
 	Aside     []Aside          `json:"put_aside,omitempty"`
+	Notes     []string         `json:"notes,omitempty"`
 	Mutations int              `json:"mutations"`
 	Elapsed   time.Duration    `json:"-"`
 }

@@ -57,6 +57,26 @@ func failed() Applied {
 	}
 }
 
+// What is wrong comes last, where it is seen, and behind it the way out.
+func TestErrorsComeLast(t *testing.T) {
+	var b bytes.Buffer
+	New(Options{Out: &b, Err: &b}).Validation(Validation{Hint: "a way", Next: []string{"phoenix migrate"}, Diagnostics: diag.List{
+		{File: "f", Line: 1, Summary: "wrong"}, {Severity: diag.Note, File: "f", Line: 2, Summary: "by the way"},
+	}})
+	want(t, "refused", b.String(), "f:2: note: by the way\nf:1: error: wrong\nthe configuration cannot be used: 1 error; nothing was touched\n  hint: a way\nnext: phoenix migrate\n")
+}
+
+// A plan that could not look everywhere does not say that there is nothing to do.
+func TestPlanThatDoesNotKnow(t *testing.T) {
+	out, errs := shown(Options{}, func(v View) { v.Plan(engine.Result{Failures: failed().Result.Failures}) })
+	if strings.Contains(out, "nothing to do") || !strings.HasSuffix(errs, "not everything could be looked at: what is to do is not known\n") {
+		t.Errorf("%s\n%s", out, errs)
+	}
+	if out, _ := shown(Options{}, func(v View) { v.Plan(engine.Result{}) }); out != "nothing to do\n" {
+		t.Errorf("nothing: %q", out)
+	}
+}
+
 func TestAppliedForPeople(t *testing.T) {
 	out, errs := shown(Options{}, func(v View) {
 		v.Event(engine.Event{Stage: engine.Changing, Object: object1("volume/103/ssl", "103")})
@@ -211,9 +231,10 @@ func TestJSONShapes(t *testing.T) {
 		"validation": {func(v View) {
 			v.Validation(Validation{Diagnostics: diag.List{{File: "f", Line: 3, Path: "a.b", Summary: "s", Hint: "h"}}})
 		}, `{"valid":false,"containers":0,"objects":0,"diagnostics":[{"severity":"error","file":"f","line":3,"path":"a.b","summary":"s","hint":"h"}]}`},
-		"removed": {func(v View) { v.Removed(Removed{Mutations: 2, Elapsed: time.Second}) }, `{"objects":[],"mutations":2,"elapsed_ms":1000}`},
-		"error":   {func(v View) { v.Error(errors.New("x"), "y") }, `{"error":{"message":"x","hint":"y"}}`},
-		"version": {func(v View) { v.Version(Version{Version: "v1", Go: "go1", Platform: "l/a"}) }, `{"version":"v1","go":"go1","platform":"l/a"}`},
+		"removed":              {func(v View) { v.Removed(Removed{Mutations: 2, Elapsed: time.Second}) }, `{"objects":[],"mutations":2,"elapsed_ms":1000}`},
+		"removed, with a note": {func(v View) { v.Removed(Removed{Notes: []string{"n"}, Elapsed: time.Second}) }, `{"objects":[],"notes":["n"],"mutations":0,"elapsed_ms":1000}`},
+		"error":                {func(v View) { v.Error(errors.New("x"), "y") }, `{"error":{"message":"x","hint":"y"}}`},
+		"version":              {func(v View) { v.Version(Version{Version: "v1", Go: "go1", Platform: "l/a"}) }, `{"version":"v1","go":"go1","platform":"l/a"}`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

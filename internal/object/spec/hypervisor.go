@@ -185,6 +185,13 @@ type Running struct {
 	Path    string   `json:"path"` // lxcpath; empty: lxc's own, as on a Proxmox host
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
 	Check   string   `json:"check,omitempty"` // a command of the users' that ends well inside while its application is
+	Again   *Again   `json:"again,omitempty"` // where Check fails at the end of a run; nil: it is not tried again
+}
+
+// Again is how often something is tried again, and with what between two tries.
+type Again struct {
+	Times int      `json:"times"`
+	Every Duration `json:"every"`
 }
 
 // Binary is the phoenix binary inside a container.
