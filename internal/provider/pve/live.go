@@ -15,7 +15,7 @@ import (
 func drift(h host.Host, c *conf, pid int) []plan.Field {
 	var d plan.Delta
 	unmounted(&d, h, c, pid)
-	if _, waits := c.waiting()["net0"]; !waits {
+	if _, waits := c.waiting()["net0"]; !waits && c.current().get("ostype") != "unmanaged" { // there Proxmox sets no address
 		networked(&d, h, pid, parseProperty(c.current().get("net0"), ""))
 	}
 	return d.Fields

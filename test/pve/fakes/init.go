@@ -6,9 +6,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // init sees what a container's init would: the volumes at their mount points and nothing else, in a mount namespace of its own, and
@@ -62,6 +65,42 @@ func network(net property) error {
 	return nil
 }
 
+// plug brings what takes effect at once into the container that runs: the address of an interface that it has, and new volumes, which
+// are only made believe.
+func (b base) plug(id string, conf *conf, opts map[string]string) error {
+	for k := range opts {
+		p, err := parse(conf.keys[k], "volume"), error(nil)
+		_, waits := conf.pending[k]
+		switch {
+		case waits:
+		case k == "net0" && strings.Contains(p.of["ip"], "/"):
+			script := `ip address flush dev "$1" && ip address add "$2" dev "$1" && { [ -z "$3" ] || ip route replace default via "$3" dev "$1" onlink; }`
+			err = exec.Command("nsenter", "--target", strconv.Itoa(b.pid(id)), "--net", "--", "sh", "-c", script, "sh", p.of["name"], p.of["ip"], p.of["gw"]).Run()
+		case mountKey.MatchString(k):
+			err = plugMount(b.pid(id), p.of["mp"])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func plugMount(pid int, target string) error {
+	ns, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "ns", "mnt"))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with it
+		done <- errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS), os.MkdirAll(target, 0o755),
+			syscall.Mount("volume", target, "tmpfs", 0, "size=1m"))
+	}()
+	return <-done
+}
+
 // assemble makes roots/ID the root, with the volumes in it. One on a device is only made believe.
 func (b base) assemble(id string, conf *conf) error {
 	root := b.path("roots", id)
@@ -88,5 +127,8 @@ func (b base) assemble(id string, conf *conf) error {
 			return err
 		}
 	}
-	return errors.Join(syscall.Chroot(root), os.Chdir("/"))
+	if err := errors.Join(os.Chdir(root), syscall.PivotRoot(".", ".")); err != nil {
+		return err
+	}
+	return errors.Join(syscall.Unmount(".", syscall.MNT_DETACH), os.Chdir("/"))
 }
