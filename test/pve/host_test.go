@@ -166,7 +166,7 @@ func (h *hypervisor) end() {
 	h.t.Errorf("processes do not end: %v", h.processes())
 }
 
-// processes are all in the namespace, by what they are called.
+// processes are all in the namespace and the containers' inits, by what they are called.
 func (h *hypervisor) processes() map[int]string {
 	out, err := exec.Command("ip", "netns", "pids", h.name).Output()
 	if err != nil {
@@ -180,6 +180,17 @@ func (h *hypervisor) processes() map[int]string {
 		}
 		if name, err := os.ReadFile("/proc/" + field + "/comm"); err == nil {
 			found[pid] = strings.TrimSpace(string(name))
+		}
+	}
+	inits, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, path := range inits { // those of containers are in namespaces of their own
+		environ, err := os.ReadFile(path)
+		pid, perr := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if vars := strings.Split(string(environ), "\x00"); err == nil && perr == nil && vars[0] == "PHX_PROXMOX="+h.base && len(vars) > 1 && strings.HasPrefix(vars[1], "PHX_ID=") {
+			found[pid] = "init"
 		}
 	}
 	return found

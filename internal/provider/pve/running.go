@@ -31,6 +31,8 @@ type RunningStatus struct {
 	PID    int      `json:"pid,omitempty"` // of its init
 	Waits  []string `json:"waits"`         // what it will have after a restart only
 	Booted bool     `json:"booted"`        // its systemd has started everything
+	// Drift is in what it runs otherwise than its configuration says, though nothing waits for a restart.
+	Drift []plan.Field `json:"drift,omitempty"`
 }
 
 const (
@@ -71,7 +73,9 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 	if st.Waits, err = waits(h, s, c); err != nil {
 		return nil, err
 	}
-	st.Booted, err = inside(s.ID).Booted(ctx, h, st.PID)
+	if st.Booted, err = inside(s.ID).Booted(ctx, h, st.PID); err == nil && st.Booted {
+		st.Drift = drift(h, c, st.PID)
+	}
 	return st, err
 }
 
@@ -106,7 +110,8 @@ func waits(h host.Host, s spec.Running, c *conf) ([]string, error) {
 	return out, nil
 }
 
-// Diff implements provider.Driver. A restart interrupts what the container does, and asks for consent.
+// Diff implements provider.Driver. A restart for a change interrupts what the container does, and asks for consent. One that puts
+// right what is broken does not, so that watch makes it; unless a change waits as well, which it would bring in.
 func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	if have == nil {
 		return plan.Delta{Action: plan.Create, Reason: "the container does not exist"}
@@ -121,6 +126,12 @@ func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	if !d.Empty() {
 		d.Reason, d.Interrupts = "needs restart: "+strings.Join(have.Waits, ", "), true
 	}
+	for _, f := range have.Drift {
+		d.Compare(f.Path, f.Have, f.Want)
+	}
+	if len(have.Drift) > 0 && len(have.Waits) == 0 {
+		d.Reason = "it does not run as its configuration says: restart"
+	}
 	d.Compare("booted", strconv.FormatBool(have.Booted), "true")
 	return d
 }
@@ -134,7 +145,7 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	if have == nil {
 		return fmt.Errorf("container %s does not exist", s.ID)
 	}
-	if have.State == running && len(have.Waits) > 0 {
+	if have.State == running && len(have.Waits)+len(have.Drift) > 0 {
 		if err := stop(ctx, h, s); err != nil {
 			return err
 		}

@@ -1,11 +1,13 @@
 // Command fakes stands in for the tools of a Proxmox host: pct, pvesm, pvesh, zfs, lxc-info and lxc-attach, by the name it is
 // called by. They behave as the real ones were observed to, with what they do wrong: what ends well though it failed, what is not safe to repeat, who tells
-// an error on which stream. A running container is a process that only waits. All state is in the folder above the one that the fakes
+// an error on which stream. A running container is a process that only waits, in namespaces of its own. All state is in the folder above the one that the fakes
 // lie in, or in $PHX_PROXMOX:
 //
 //	pve/              what /etc/pve is on a real host; pve/local is a folder here, which cannot be written without quorum
 //	locks/            what /run/lock is
 //	lib/ID/config     what lxc was given at the start of a container; /var/lib/lxc on a real host
+//	lib/ID/booted     the init that has its mounts and its address
+//	roots/ID          where an init has its root, seen by itself only
 //	pids/ID           the process that is a container's init
 //	calls             each call, one a line
 //	faults/VERB       what the next call of pct VERB is to do instead: a JSON fault

@@ -68,12 +68,18 @@ func (b base) start(c call) error {
 	}
 	signal.Ignore(syscall.SIGTERM) // from here on it is done
 	init := exec.Command(b.path("bin", "init"))
-	init.Env = []string{"PHX_PROXMOX=" + string(b)}
-	init.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	init.Env = []string{"PHX_PROXMOX=" + string(b), "PHX_ID=" + id, "PATH=" + os.Getenv("PATH")}
+	init.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
 	if err := init.Start(); err != nil {
 		return err
 	}
-	return os.WriteFile(b.path("pids", id), []byte(strconv.Itoa(init.Process.Pid)), 0o644)
+	if err := os.WriteFile(b.path("pids", id), []byte(strconv.Itoa(init.Process.Pid)), 0o644); err != nil {
+		return err
+	}
+	for alive(init.Process.Pid) && !b.booted(id) {
+		time.Sleep(time.Millisecond)
+	}
+	return nil
 }
 
 // bridge is looked for only by a test that names those that there are.
@@ -97,14 +103,6 @@ func (b base) sources(id string, conf *conf) error {
 			return fmt.Errorf("startup for container '%s' failed", id)
 		}
 	}
-	return nil
-}
-
-// init only waits.
-func (b base) init([]string) error {
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, syscall.SIGTERM)
-	<-ended
 	return nil
 }
 
@@ -221,6 +219,10 @@ func (b base) exec(c call) error {
 func (b base) inside(id string, argv []string) error {
 	switch {
 	case slices.Equal(argv[:min(2, len(argv))], []string{"systemctl", "is-system-running"}):
+		if !b.booted(id) {
+			fmt.Println("starting")
+			return exitCode(1)
+		}
 		fmt.Println("running")
 		return nil
 	case len(argv) > 4 && argv[0] == "sh": // sh -c SCRIPT sh TARGET...

@@ -66,6 +66,11 @@ func (b base) change(id string, c call) error {
 			return err
 		}
 	}
+	if up {
+		if err := b.plug(id, conf, c.opts); err != nil {
+			return err
+		}
+	}
 	return b.save(id, conf)
 }
 

@@ -1,0 +1,86 @@
+package provider
+
+import (
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+)
+
+// What a running container has is asked of the kernel, by files of its init's below /proc: no tool is run, and nothing inside is
+// trusted. A file that cannot be read tells of an init that has just ended, and nothing of drift.
+
+// Mount is a line of mountinfo (proc_pid_mountinfo(5)).
+type Mount struct {
+	Device string // major:minor
+	Root   string // of the mount, within its file system
+	Point  string // where it is
+	Block  bool   // its file system lies on a device or in a pool: nobody in an unprivileged container can have mounted it
+}
+
+// Within is whether m shows nothing that o does not.
+func (m Mount) Within(o Mount) bool {
+	return m.Device == o.Device && (m.Root == o.Root || o.Root == "/" || strings.HasPrefix(m.Root, o.Root+"/"))
+}
+
+// MountsIn are the mounts that a process sees.
+func MountsIn(h host.Host, pid int) ([]Mount, error) {
+	raw, err := h.ReadFile(procFile(pid, "mountinfo"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Mount
+	for line := range strings.Lines(string(raw)) {
+		left, right, _ := strings.Cut(line, " - ")
+		f, end := strings.Fields(left), strings.Fields(right)
+		if len(f) < 5 || len(end) < 2 {
+			continue
+		}
+		block := strings.HasPrefix(end[1], "/dev/") || end[0] == "zfs"
+		out = append(out, Mount{Device: f[2], Root: Unescape(f[3]), Point: Unescape(f[4]), Block: block})
+	}
+	return out, nil
+}
+
+// Unescape reads a path as fstab(5) and the kernel's lists of mounts have it.
+func Unescape(path string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
+}
+
+// Addressed looks for an IPv4 address among those of a process's network namespace (fib_trie lists them); empty: for none.
+func Addressed(d *plan.Delta, h host.Host, pid int, address string) {
+	trie, err := h.ReadFile(procFile(pid, "net", "fib_trie"))
+	if address != "" && err == nil && !strings.Contains(string(trie), "|-- "+address+"\n") {
+		d.Compare("address", "not there", address)
+	}
+}
+
+// Routed looks for routes over an interface, which it has none of once it is down, and for a default route where there should be a
+// gateway. Which one it is may be the container's own choice, such as a tunnel.
+func Routed(d *plan.Delta, h host.Host, pid int, link, gateway string) {
+	raw, err := h.ReadFile(procFile(pid, "net", "route"))
+	if err != nil {
+		return
+	}
+	up, leads := false, false
+	for line := range strings.Lines(string(raw)) {
+		f := strings.Fields(line) // interface, destination, gateway, flags, references, use, metric, mask
+		if len(f) < 8 {
+			continue
+		}
+		up = up || f[0] == link
+		leads = leads || f[1] == "00000000" && f[7] == "00000000"
+	}
+	if !up {
+		d.Compare("interface "+link, "down, or without routes", "up")
+	}
+	if gateway != "" && !leads {
+		d.Compare("default route", "", gateway)
+	}
+}
+
+func procFile(pid int, name ...string) string {
+	return filepath.Join(append([]string{"/proc", strconv.Itoa(pid)}, name...)...)
+}

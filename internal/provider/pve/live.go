@@ -1,0 +1,52 @@
+package pve
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// drift is in what a container that has booted runs otherwise than its configuration says. What waits for a restart is not drift.
+// Proxmox leaves the address to the container's own network tools, so that before the end of the boot nothing can be told.
+func drift(h host.Host, c *conf, pid int) []plan.Field {
+	var d plan.Delta
+	unmounted(&d, h, c, pid)
+	if _, waits := c.waiting()["net0"]; !waits && c.current().get("ostype") != "unmanaged" { // there Proxmox sets no address
+		networked(&d, h, pid, parseProperty(c.current().get("net0"), ""))
+	}
+	return d.Fields
+}
+
+// unmounted looks for each mount point among the mounts of the container's init. Proxmox refuses one that leads over a symbolic
+// link, so that the kernel has it by the same path.
+func unmounted(d *plan.Delta, h host.Host, c *conf, pid int) {
+	all, err := provider.MountsIn(h, pid)
+	if err != nil {
+		return
+	}
+	waiting := c.waiting()
+	for _, key := range c.current().keys() {
+		p := parseProperty(c.current().get(key), "volume")
+		if _, waits := waiting[key]; waits || !mountKey.MatchString(key) || !filepath.IsAbs(p.of["mp"]) {
+			continue
+		}
+		target := filepath.Clean(p.of["mp"])
+		if !slices.ContainsFunc(all, func(m provider.Mount) bool { return m.Point == target }) {
+			d.Compare("mounted at "+target, "nothing", p.word)
+		}
+	}
+}
+
+// networked compares an interface with a fixed IPv4 address; one by DHCP or by hand is the container's own.
+func networked(d *plan.Delta, h host.Host, pid int, net property) {
+	address, _, fixed := strings.Cut(net.of["ip"], "/")
+	if !fixed || net.of["link_down"] == "1" {
+		return
+	}
+	provider.Addressed(d, h, pid, address)
+	provider.Routed(d, h, pid, net.of["name"], net.of["gw"])
+}
