@@ -10,6 +10,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
+const mountField = "mounted at " // begins the fields that tell of volumes
+
 // drift is in what a container that has booted runs otherwise than its configuration says. What waits for a restart is not drift.
 // Proxmox leaves the address to the container's own network tools, so that before the end of the boot nothing can be told.
 func drift(h host.Host, c *conf, pid int) []plan.Field {
@@ -36,7 +38,7 @@ func unmounted(d *plan.Delta, h host.Host, c *conf, pid int) {
 		}
 		target := filepath.Clean(p.of["mp"])
 		if !slices.ContainsFunc(all, func(m provider.Mount) bool { return m.Point == target }) {
-			d.Compare("mounted at "+target, "nothing", p.word)
+			d.Compare(mountField+target, "nothing", p.word)
 		}
 	}
 }

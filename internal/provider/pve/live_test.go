@@ -26,7 +26,8 @@ func (n *node) byHand(argv ...string) {
 	}
 }
 
-// What was taken from a running container by hand is seen without a call of pct, and put right by one restart that asks nobody.
+// What was taken from a running container by hand is seen without a call of pct, and put right by one restart, which asks nobody where
+// it brings a volume back.
 func TestDriftOfWhatRuns(t *testing.T) {
 	n := newNode(t)
 	n.up()
@@ -44,7 +45,7 @@ func TestDriftOfWhatRuns(t *testing.T) {
 		n.byHand(c.hand...)
 		n.forgetCalls()
 		d := x.delta()
-		if !d.Has(c.field) || d.Interrupts || d.Reason == "" {
+		if !d.Has(c.field) || d.Interrupts == strings.HasPrefix(c.field, "mounted at ") || d.Reason == "" {
 			t.Errorf("%q: %+v", c.hand, d)
 		}
 		if calls := n.calls("pct"); len(calls) > 0 {

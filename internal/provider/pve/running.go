@@ -110,8 +110,10 @@ func waits(h host.Host, s spec.Running, c *conf) ([]string, error) {
 	return out, nil
 }
 
-// Diff implements provider.Driver. A restart for a change interrupts what the container does, and asks for consent. One that puts
-// right what is broken does not, so that watch makes it; unless a change waits as well, which it would bring in.
+// Diff implements provider.Driver. A restart interrupts what the container does, and asks for consent. One that brings a volume back
+// does not, so that watch makes it: keys would be written beside the volume, and Proxmox mounts it or does not start. An address or
+// a route may be the guest's own doing, which would outlive any number of restarts. Nor does it go without consent where a change
+// waits, which it would bring in.
 func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	if have == nil {
 		return plan.Delta{Action: plan.Create, Reason: "the container does not exist"}
@@ -131,6 +133,7 @@ func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	}
 	if len(have.Drift) > 0 && len(have.Waits) == 0 {
 		d.Reason = "it does not run as its configuration says: restart"
+		d.Interrupts = !slices.ContainsFunc(have.Drift, func(f plan.Field) bool { return strings.HasPrefix(f.Path, mountField) })
 	}
 	d.Compare("booted", strconv.FormatBool(have.Booted), "true")
 	return d
