@@ -8,7 +8,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-func init() { firstLimit = 300 * time.Millisecond }
+func init() { firstLimit = time.Second }
 
 // old is a daemon that was started long ago and never said a word.
 type old struct{ *fakeHost }
