@@ -121,9 +121,9 @@ func (d *definition) option(key, value string) {
 		ids, err2 := strconv.Atoi(words[3])
 		d.idMap(err == nil && err2 == nil && base > 0, base, ids)
 	case key == "lxc.mount.entry" && len(words) > 3 && strings.HasPrefix(words[0], "/") && (strings.Contains(words[3], "bind") || words[2] == "none"):
-		source := path.Clean(unescape(words[0]))
+		source := path.Clean(host.Unescape(words[0]))
 		if !slices.ContainsFunc([]string{"/dev", "/proc", "/sys", "/run", "/var/lib/lxcfs", "/usr/lib", "/usr/share"}, func(dir string) bool { return within(source, dir) }) {
-			d.binds = append(d.binds, bind{source, "/" + strings.TrimPrefix(unescape(words[1]), "/")})
+			d.binds = append(d.binds, bind{source, "/" + strings.TrimPrefix(host.Unescape(words[1]), "/")})
 		}
 	default:
 		if why := weakens(key, value, words); why != "" {
@@ -163,11 +163,6 @@ func (d definition) outside(id int) bool {
 	return id == overflow || !d.privileged && (id < d.base || id >= d.base+d.ids)
 }
 
-// unescape undoes the octal escapes of fstab(5) and of the kernel.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
-}
-
 // mount is one line of mountinfo (proc_pid_mountinfo(5)) that shows files.
 type mount struct{ device, root, target string }
 
@@ -188,7 +183,7 @@ func mounts(mountinfo string) []mount {
 		if t[0] == "tmpfs" && f[3] == "/" { // the container's own; a part of one is somebody's folder
 			continue
 		}
-		m := mount{f[2], unescape(f[3]), unescape(f[4])}
+		m := mount{f[2], host.Unescape(f[3]), host.Unescape(f[4])}
 		if _, twice := byTarget[m.target]; !twice {
 			order = append(order, m.target)
 		}

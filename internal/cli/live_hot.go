@@ -187,12 +187,10 @@ func (m *mover) stale(g guest) []string {
 
 // mountedAt are the places of a running container where something is mounted.
 func (m *mover) mountedAt(pid int) []string {
-	raw, _ := m.host.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "mountinfo")) // gone: nothing is mounted
+	all, _ := provider.MountsIn(m.host, pid) // gone: nothing is mounted
 	var out []string
-	for line := range strings.Lines(string(raw)) {
-		if f := strings.Fields(line); len(f) > 4 {
-			out = append(out, strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace(f[4]))
-		}
+	for _, one := range all {
+		out = append(out, one.Point)
 	}
 	return out
 }

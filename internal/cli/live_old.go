@@ -202,7 +202,6 @@ func mountPointsIn(config string) []spec.Mount {
 // mountsIn reads the folders of the hypervisor that an lxc configuration shows its container.
 func mountsIn(config, home string) []spec.Mount {
 	var out []spec.Mount
-	undo := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`)
 	for line := range strings.Lines(config) {
 		key, value, ok := strings.Cut(line, "=")
 		if rest, raw := strings.CutPrefix(line, "lxc.mount.entry:"); raw || !ok { // as Proxmox has it
@@ -212,8 +211,8 @@ func mountsIn(config, home string) []spec.Mount {
 		if strings.TrimSpace(key) != "lxc.mount.entry" || len(f) < 4 || !strings.HasPrefix(f[0], "/") || !strings.Contains(f[3], "bind") {
 			continue
 		}
-		target := strings.TrimPrefix(undo.Replace(f[1]), filepath.Join(home, "rootfs"))
-		source := filepath.Clean(undo.Replace(f[0]))
+		target := strings.TrimPrefix(host.Unescape(f[1]), filepath.Join(home, "rootfs"))
+		source := filepath.Clean(host.Unescape(f[0]))
 		if !slices.ContainsFunc([]string{"/dev/", "/proc/", "/sys/"}, func(dir string) bool { return strings.HasPrefix(source+"/", dir) }) {
 			out = append(out, spec.Mount{Source: source, Target: filepath.Join("/", target)})
 		}

@@ -114,7 +114,7 @@ func fileSystem(mountinfo, path string) string {
 		if !ok || len(fields) < 5 || len(types) == 0 {
 			continue
 		}
-		at := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
+		at := host.Unescape(fields[4])
 		inside := at == "/" || path == at || strings.HasPrefix(path, at+"/")
 		if inside && len(at) >= best {
 			best, kind = len(at), types[0]

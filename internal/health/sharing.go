@@ -25,15 +25,10 @@ func parseMounts(b []byte) []mount {
 	var out []mount
 	for _, line := range strings.Split(string(b), "\n") {
 		if f := strings.Fields(line); len(f) >= 5 {
-			out = append(out, mount{Device: f[2], Root: unescape(f[3]), Target: unescape(f[4])})
+			out = append(out, mount{Device: f[2], Root: host.Unescape(f[3]), Target: host.Unescape(f[4])})
 		}
 	}
 	return out
-}
-
-// unescape undoes the kernel's octal escapes of space, tab, newline and backslash.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // mountAt is what is seen at target: the last mount on it.
@@ -126,7 +121,7 @@ func configured(h host.Host, r spec.Running, volume string) string {
 	for _, line := range strings.Split(string(b), "\n") {
 		key, value, _ := strings.Cut(line, "=")
 		f := strings.Fields(value)
-		if strings.TrimSpace(key) == "lxc.mount.entry" && len(f) > 1 && path.IsAbs(f[0]) && within(path.Clean(unescape(f[0])), volume) && !virtual(f) {
+		if strings.TrimSpace(key) == "lxc.mount.entry" && len(f) > 1 && path.IsAbs(f[0]) && within(path.Clean(host.Unescape(f[0])), volume) && !virtual(f) {
 			return strings.TrimSpace(line)
 		}
 	}

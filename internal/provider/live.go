@@ -39,14 +39,9 @@ func MountsIn(h host.Host, pid int) ([]Mount, error) {
 			continue
 		}
 		block := strings.HasPrefix(end[1], "/dev/") || end[0] == "zfs"
-		out = append(out, Mount{Device: f[2], Root: Unescape(f[3]), Point: Unescape(f[4]), Block: block})
+		out = append(out, Mount{Device: f[2], Root: host.Unescape(f[3]), Point: host.Unescape(f[4]), Block: block})
 	}
 	return out, nil
-}
-
-// Unescape reads a path as fstab(5) and the kernel's lists of mounts have it.
-func Unescape(path string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
 }
 
 // Addressed looks for an IPv4 address among those of a process's network namespace (fib_trie lists them); empty: for none.

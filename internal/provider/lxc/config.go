@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
@@ -37,7 +38,7 @@ func render(s spec.Container) string {
 	lines = append(lines, limits(s)...)
 	for _, m := range sorted(s.Mounts) {
 		lines = append(lines, fmt.Sprintf("lxc.mount.entry = %s %s none bind,create=dir 0 0",
-			escape(m.Source), escape(strings.TrimPrefix(m.Target, "/"))))
+			host.Escape(m.Source), host.Escape(strings.TrimPrefix(m.Target, "/"))))
 	}
 	for _, o := range s.Options {
 		lines = append(lines, o.Key+" = "+o.Value)
@@ -102,11 +103,6 @@ func limits(s spec.Container) []string {
 // sorted puts a mount point before those below it.
 func sorted(mounts []spec.Mount) []spec.Mount {
 	return slices.SortedFunc(slices.Values(mounts), func(a, b spec.Mount) int { return strings.Compare(a.Target, b.Target) })
-}
-
-// escape writes a path as fstab(5) takes it.
-func escape(path string) string {
-	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`).Replace(path)
 }
 
 // definition reads the digest from a configuration; empty: it has none.

@@ -40,7 +40,7 @@ func mountsOf(entries string) map[string]string {
 	out := map[string]string{}
 	for e := range strings.SplitSeq(entries, "; ") {
 		if f := strings.Fields(e); len(f) > 1 {
-			out["/"+provider.Unescape(f[1])] = provider.Unescape(f[0])
+			out["/"+host.Unescape(f[1])] = host.Unescape(f[0])
 		}
 	}
 	return out

@@ -204,7 +204,7 @@ func sources(h host.Host, id string, c *conf) error {
 	for _, o := range c.current().options() {
 		f := strings.Fields(o.value)
 		if o.key == "lxc.mount.entry" && len(f) > 3 && filepath.IsAbs(f[0]) && strings.Contains(f[3], "bind") && !strings.Contains(f[3], "optional") {
-			folders = append(folders, strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace(f[0]))
+			folders = append(folders, host.Unescape(f[0]))
 		}
 	}
 	for _, dir := range folders {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
@@ -208,14 +209,9 @@ func rawOptions(s spec.Container) []line {
 		out = append(out, line{key: o.Key, value: o.Value})
 	}
 	for _, b := range s.Guest.Binds {
-		out = append(out, line{key: "lxc.mount.entry", value: fmt.Sprintf("%s %s none bind,create=dir 0 0", escape(b.Source), escape(strings.TrimPrefix(b.Target, "/")))})
+		out = append(out, line{key: "lxc.mount.entry", value: fmt.Sprintf("%s %s none bind,create=dir 0 0", host.Escape(b.Source), host.Escape(strings.TrimPrefix(b.Target, "/")))})
 	}
 	return out
-}
-
-// escape writes a path as fstab(5) takes it.
-func escape(path string) string {
-	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`).Replace(path)
 }
 
 // options compares the raw lines, all of them: a clone has those of its source, and one too many may open the container.

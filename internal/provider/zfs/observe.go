@@ -149,12 +149,11 @@ func mountedAt(h host.Host, path string) (source string, err error) {
 	if err != nil {
 		return "", err
 	}
-	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	for line := range strings.Lines(string(raw)) {
 		left, right, _ := strings.Cut(line, " - ")
 		f, end := strings.Fields(left), strings.Fields(right)
-		if len(f) > 4 && len(end) > 1 && plain.Replace(f[4]) == path {
-			source = plain.Replace(end[1])
+		if len(f) > 4 && len(end) > 1 && host.Unescape(f[4]) == path {
+			source = host.Unescape(end[1])
 		}
 	}
 	return source, nil
