@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,11 +24,13 @@ const (
 type round struct {
 	Time     time.Time `json:"time"`
 	Next     time.Time `json:"next"` // when it means to do the next round
-	Failures []struct {
-		Address   object.Address `json:"address"`
-		Message   string         `json:"message"`
-		BlockedBy object.Address `json:"blocked_by"`
-	} `json:"failures"`
+	Failures []failure `json:"failures"`
+}
+
+type failure struct {
+	Address   object.Address `json:"address"`
+	Message   string         `json:"message"`
+	BlockedBy object.Address `json:"blocked_by"`
 }
 
 // roundMargin is how long a round may take beyond the announced time: an object that cannot be made true is tried for a while.
@@ -105,18 +108,47 @@ func runDaemon(ctx context.Context, h host.Host, c Check, _ nothing) Result {
 	return c.pass("the agent is alive", ago)
 }
 
-// runRound tells what the daemon could not make true. What is merely blocked is left out.
+// A failure that the daemon is about to look at again, because something has changed, is not told before it did. All in all it is
+// waited for so long.
+const (
+	soon      = 2 * time.Second
+	soonLimit = 3 * time.Second
+)
+
+// latestRound reads the daemon's word, and waits for the next one where the last told of failures and the next is near.
+func latestRound(ctx context.Context, h host.Host) (round, error) {
+	ctx, cancel := context.WithTimeout(ctx, soonLimit)
+	defer cancel()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		r, err := readRound(h)
+		if to := r.Next.Sub(h.Now()); err != nil || len(r.failed()) == 0 || to > soon || to < -soon {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return r, nil
+		case <-look.C:
+		}
+	}
+}
+
+// failed are the failures but for what is merely blocked.
+func (r round) failed() []failure {
+	return slices.DeleteFunc(slices.Clone(r.Failures), func(f failure) bool { return f.BlockedBy != "" })
+}
+
+// runRound tells what the daemon could not make true.
 func runRound(ctx context.Context, h host.Host, c Check, _ nothing) Result {
-	r, err := readRound(h)
+	r, err := latestRound(ctx, h)
 	if err != nil {
 		return c.fail("what the agent does is not known", err.Error(), c.apply())
 	}
 	var addresses, messages []string
-	for _, f := range r.Failures {
-		if f.BlockedBy == "" {
-			addresses = append(addresses, string(f.Address))
-			messages = append(messages, f.Message)
-		}
+	for _, f := range r.failed() {
+		addresses = append(addresses, string(f.Address))
+		messages = append(messages, f.Message)
 	}
 	if len(addresses) == 0 {
 		return c.pass("the agent keeps everything true", "round of "+human(h.Now().Sub(r.Time))+" ago")

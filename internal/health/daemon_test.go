@@ -49,3 +49,31 @@ func TestTheFirstRoundIsWaitedFor(t *testing.T) {
 		t.Errorf("%s after %d looks: %s", r.Status, h.looks, r.Evidence)
 	}
 }
+
+// mending is a daemon whose word tells of a failure at the first two looks, and of none at the third.
+type mending struct {
+	*fakeHost
+	t     *testing.T
+	looks int
+}
+
+func (m *mending) ReadFile(path string) ([]byte, error) {
+	if m.looks++; m.looks == 3 {
+		agentRound("active", 0, time.Minute, "[]")(m.t, m.fakeHost)
+	}
+	return m.fakeHost.ReadFile(path)
+}
+
+func TestAFailureThatIsLookedAtAgainIsWaitedFor(t *testing.T) {
+	const failure = `[{"address":"stepca/103","message":"no root"}]`
+	h := &mending{fakeHost: newHost(t), t: t}
+	agentRound("active", 0, time.Second, failure)(t, h.fakeHost)
+	if r := runRound(t.Context(), h, Check{}, nothing{}); r.Status != Pass || h.looks != 3 {
+		t.Errorf("%s after %d looks: %s", r.Status, h.looks, r.Evidence)
+	}
+	h = &mending{fakeHost: newHost(t), t: t}
+	agentRound("active", 0, time.Minute, failure)(t, h.fakeHost)
+	if r := runRound(t.Context(), h, Check{}, nothing{}); r.Status != Fail || h.looks != 1 {
+		t.Errorf("long before it is due: %s after %d looks", r.Status, h.looks)
+	}
+}
