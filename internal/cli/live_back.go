@@ -186,7 +186,7 @@ func (m *mover) bringDefinition(ctx context.Context, g guest) error {
 const putBack = `set -e
 cd "$1"
 exec 9<.
-flock 9
+! command -v flock >/dev/null || flock 9
 systemctl disable --now phoenix-agent.service 2>/dev/null || true
 umask 077
 mkdir -p var/tmp

@@ -65,13 +65,18 @@ func justStarted(h host.Host) bool {
 
 // firstRound reads the daemon's word, and waits for it where the daemon has only just begun.
 func firstRound(ctx context.Context, h host.Host) (round, error) {
-	ctx, cancel := context.WithTimeout(ctx, firstLimit)
+	return roundOnce(ctx, h, firstLimit, func(_ round, err error) bool { return !errors.Is(err, fs.ErrNotExist) })
+}
+
+// roundOnce reads the daemon's word again and again until it will do, and gives the last one at the limit.
+func roundOnce(ctx context.Context, h host.Host, limit time.Duration, willDo func(round, error) bool) (round, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
 	for {
 		r, err := readRound(h)
-		if !errors.Is(err, fs.ErrNotExist) {
+		if willDo(r, err) {
 			return r, err
 		}
 		select {
@@ -117,21 +122,10 @@ const (
 
 // latestRound reads the daemon's word, and waits for the next one where the last told of failures and the next is near.
 func latestRound(ctx context.Context, h host.Host) (round, error) {
-	ctx, cancel := context.WithTimeout(ctx, soonLimit)
-	defer cancel()
-	look := time.NewTicker(50 * time.Millisecond)
-	defer look.Stop()
-	for {
-		r, err := readRound(h)
-		if to := r.Next.Sub(h.Now()); err != nil || len(r.failed()) == 0 || to > soon || to < -soon {
-			return r, err
-		}
-		select {
-		case <-ctx.Done():
-			return r, nil
-		case <-look.C:
-		}
-	}
+	return roundOnce(ctx, h, soonLimit, func(r round, err error) bool {
+		to := r.Next.Sub(h.Now())
+		return err != nil || len(r.failed()) == 0 || to > soon || to < -soon
+	})
 }
 
 // failed are the failures but for what is merely blocked.
