@@ -137,7 +137,7 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 			continue
 		}
 		switch o.Address.Kind() {
-		case spec.KindSubID: // the machine's: others may live in the range
+		case spec.KindSubID, spec.KindSysctl: // the machine's: others may live in the range
 			continue
 		case spec.KindVolume, spec.KindPin:
 			if !volumes {

@@ -59,6 +59,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 		return m, err
 	}
 	a.observeFirewalls(cfg, &m)
+	m.Kernel = a.observeKernel()
 	return m, a.findScripts(cfg, folders, d, m)
 }
 

@@ -17,10 +17,10 @@ func (a *app) setupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "setup", Short: "what this machine lacks before containers can be made on it; with --yes, see to it",
 		Long: `setup looks for the packages that phoenix calls, the ids that root may give to
-containers, the bridge, the storages (on a Proxmox host), and phoenix itself with the
-systemd unit that runs phoenix watch. It says what is missing; with --yes it sees to it.
-It touches no disk, no partition and no pool, changes no storage that is there, and
-starts no container.`,
+containers, the bridge, the storages (on a Proxmox host), the kernel's limits that all
+containers share, and phoenix itself with the systemd unit that runs phoenix watch. It
+says what is missing; with --yes it sees to it. It touches no disk, no partition and no
+pool, changes no storage that is there, lowers no limit, and starts no container.`,
 		Example: `  phoenix setup
   phoenix setup --yes`,
 		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.setup(ctx) }),

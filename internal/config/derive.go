@@ -98,6 +98,7 @@ func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 		}
 	}
 	d.trustHost()
+	d.limits()
 	d.diags.Sort()
 	return d.objects, d.diags
 }

@@ -9,31 +9,32 @@ import (
 // Machine is what the configuration has to know of the machine it is for. It was observed before, so that this package
 // stays pure.
 type Machine struct {
-	Runtime   string              // lxc or pve
-	Root      string              // where phoenix keeps what it owns
-	Cache     string              // kept between roots; may be empty
-	Backend   string              // provider of volumes whose pool does not exist here: dir or btrfs
-	Pools     map[string]string   // pools that exist here, with their provider
-	Datasets  map[string]string   // of those pools that are ZFS, the dataset that each is
-	Present   map[string]bool     // paths of Wanted that exist here
-	Binary    Artifact            // phoenix itself, as it goes into containers
-	Artifacts map[string]Artifact // by name: step-ca, traefik
-	Scripts   map[string]Artifact // by file name: the users' own application scripts that were found
-	Pins      spec.Pins           // the root that was pinned here, and the one that takes its place; empty: none yet
-	Exposed   time.Time           // keys and certificates that were made before count as known to others; zero: none do
-	TrustHost bool                // the root goes into the hypervisor's own store too
-	Proxmox   *spec.Proxmox       // where a Proxmox host keeps its containers; nil: this is none, or another runtime is used
-	Storages  []Storage           // of Proxmox, in the order of its file
-	NewRoot   bool                // a root other than the pinned one is accepted
-	Homes     map[string]string   // lxcpath of containers that were taken over where they are, by id; all others are below Root
-	Leaked    []string            // digests of keys that others could read (spec.Certificate.Leaked)
-	Gone      []string            // folders that were shared, and are mounted in no container any more
-	Import    string              // folder inside the CA's container that holds the files of a CA that was there before; empty: none
-	Filters   bool                // Proxmox's firewall is on for the cluster
-	FilterOn  bool                // it is put on where that is needed
-	Walled    map[string]bool     // containers, by id, of Wallable that have a firewall of phoenix's all the same
-	Prune     bool                // firewall rules that somebody else wrote go
-	MakeNext  bool                // another root is wanted beside the pinned one, to take its place
+	Runtime   string                 // lxc or pve
+	Root      string                 // where phoenix keeps what it owns
+	Cache     string                 // kept between roots; may be empty
+	Backend   string                 // provider of volumes whose pool does not exist here: dir or btrfs
+	Pools     map[string]string      // pools that exist here, with their provider
+	Datasets  map[string]string      // of those pools that are ZFS, the dataset that each is
+	Present   map[string]bool        // paths of Wanted that exist here
+	Binary    Artifact               // phoenix itself, as it goes into containers
+	Artifacts map[string]Artifact    // by name: step-ca, traefik
+	Scripts   map[string]Artifact    // by file name: the users' own application scripts that were found
+	Pins      spec.Pins              // the root that was pinned here, and the one that takes its place; empty: none yet
+	Exposed   time.Time              // keys and certificates that were made before count as known to others; zero: none do
+	TrustHost bool                   // the root goes into the hypervisor's own store too
+	Proxmox   *spec.Proxmox          // where a Proxmox host keeps its containers; nil: this is none, or another runtime is used
+	Storages  []Storage              // of Proxmox, in the order of its file
+	NewRoot   bool                   // a root other than the pinned one is accepted
+	Homes     map[string]string      // lxcpath of containers that were taken over where they are, by id; all others are below Root
+	Leaked    []string               // digests of keys that others could read (spec.Certificate.Leaked)
+	Gone      []string               // folders that were shared, and are mounted in no container any more
+	Import    string                 // folder inside the CA's container that holds the files of a CA that was there before; empty: none
+	Filters   bool                   // Proxmox's firewall is on for the cluster
+	FilterOn  bool                   // it is put on where that is needed
+	Walled    map[string]bool        // containers, by id, of Wallable that have a firewall of phoenix's all the same
+	Prune     bool                   // firewall rules that somebody else wrote go
+	MakeNext  bool                   // another root is wanted beside the pinned one, to take its place
+	Kernel    map[string]KernelValue // limits of SharedLimits that this machine has; nil: they were not looked at
 }
 
 // Artifact is a file on the hypervisor that goes into a container.

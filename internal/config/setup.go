@@ -49,6 +49,7 @@ func Setup(cfg *Config, m Machine, i Installation) ([]object.Object, diag.List) 
 	}
 	d.setupBridge(packages)
 	d.setupStorages(packages)
+	d.setupLimits()
 	d.setupWatch(i)
 	d.diags.Sort()
 	return d.objects, d.diags

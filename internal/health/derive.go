@@ -48,6 +48,7 @@ func Derive(objects []object.Object) []Check {
 			d(m, o)
 		}
 	}
+	m.headroom()
 	m.insideChecks()
 	m.clientRoutes()
 	m.order()
@@ -83,6 +84,7 @@ func derivers() map[string]func(*model, object.Object) {
 		spec.KindSnapshot: nil, // a state that was, not one that is
 		spec.KindSubID:    nil, // without the range no unprivileged container starts (PHX-CT-001)
 		spec.KindStorage:  nil, // of the machine, for setup
+		spec.KindSysctl:   nil, // the same; what is left of those limits is PHX-HOST-001
 		spec.KindBinary:   nil, // without it nothing answers inside (PHX-CT-006)
 		spec.KindPort:     nil, // unplugged, the container reaches neither resolver nor CA: their checks say so
 		spec.KindFile:     nil,

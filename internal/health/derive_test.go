@@ -150,7 +150,7 @@ func TestDeriveIsDeterministic(t *testing.T) {
 func TestDeriveHomelab(t *testing.T) {
 	have := keysOf(Derive(homelab()))
 	for _, want := range []string{
-		"PHX-NET-001 network/vmbr0 @", "PHX-DNS-002 dns/vmbr0 vmbr0 @", "PHX-DNS-001 running/201 vmbr0 @201",
+		"PHX-HOST-001 sysctl/hypervisor @", "PHX-NET-001 network/vmbr0 @", "PHX-DNS-002 dns/vmbr0 vmbr0 @", "PHX-DNS-001 running/201 vmbr0 @201",
 		"PHX-CT-001 running/101 @", "PHX-CT-006 running/101 @101", "PHX-CT-004 container/101 @", "PHX-CT-003 running/101 @101",
 		"PHX-CT-002 agent/101 @101", "PHX-CT-005 agent/101 @101", "PHX-UNIT-001 unit/101/nginx.service @101",
 		"PHX-VOL-001 volume/101/ssl @", "PHX-VOL-002 volume/101/ssl @", "PHX-VOL-003 volume/101/ssl @101", "PHX-VOL-004 volume/101/ssl @",

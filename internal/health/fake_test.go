@@ -34,6 +34,7 @@ type fakeHost struct {
 	host.Host
 	t     *testing.T
 	files map[string]fakeFile
+	links map[string]string  // symbolic links
 	runs  map[string]fakeRun // by argv, joined
 	walls []string           // answers to attempts to connect, one each, the last one for good; none: dials says
 	dials map[string]string  // network and address as asked for -> real address; what is not in it refuses
@@ -43,7 +44,7 @@ type fakeHost struct {
 
 func newHost(t *testing.T) *fakeHost {
 	return &fakeHost{
-		t: t, files: map[string]fakeFile{}, runs: map[string]fakeRun{}, dials: map[string]string{},
+		t: t, files: map[string]fakeFile{}, links: map[string]string{}, runs: map[string]fakeRun{}, dials: map[string]string{},
 		users: map[string]host.Owner{"": {}, "root": {}, "step": {UID: 999, GID: 999}},
 		clock: time.Now,
 	}
@@ -98,6 +99,13 @@ func (h *fakeHost) ReadDir(name string) ([]string, error) {
 	slices.Sort(out)
 	_, err := h.find("open", name)
 	return out, err
+}
+
+func (h *fakeHost) Readlink(name string) (string, error) {
+	if to, ok := h.links[name]; ok {
+		return to, nil
+	}
+	return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrNotExist}
 }
 
 func (h *fakeHost) Lookup(user, group string) (host.Owner, error) {
@@ -159,7 +167,7 @@ func (rc runCase) run(t *testing.T) {
 // TestRun runs every case, and makes sure that every kind of check is seen to pass and to fail.
 func TestRun(t *testing.T) {
 	seen := map[string]map[Status]bool{}
-	cases := slices.Concat(containerCases(), networkCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases(), firewallCases())
+	cases := slices.Concat(containerCases(), networkCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases(), firewallCases(), headroomCases())
 	for _, rc := range cases {
 		if seen[rc.kind] == nil {
 			seen[rc.kind] = map[Status]bool{}

@@ -55,12 +55,14 @@ const (
 	kindSwitch        = "firewall-switch"
 	kindFlowOpen      = "flow-open"
 	kindFlowClosed    = "flow-closed"
+	kindHeadroom      = "headroom"
 )
 
 // table has every kind of check, in the order in which a report shows them.
 func table() []entry {
 	return []entry{
 		{kindUnreadable, "PHX-SPEC-001", with(runUnreadable)},
+		{kindHeadroom, "PHX-HOST-001", with(runHeadroom)},
 		{kindBridge, "PHX-NET-001", with(runBridge)},
 		{kindResolver, "PHX-DNS-002", with(runResolver)},
 		{kindRunning, "PHX-CT-001", with(runRunning)},

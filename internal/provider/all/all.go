@@ -18,6 +18,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/script"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/stepca"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/subid"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider/sysctl"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/template"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/traefik"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/trust"
@@ -34,6 +35,7 @@ func Drivers() map[string]provider.Erased {
 		"network/port":      network.NewPort(),
 		"dns/dns":           dns.New(),
 		"subid/subid":       subid.New(),
+		"sysctl/sysctl":     sysctl.New(),
 		"template/template": template.New(),
 		"dir/volume":        dir.New(),
 		"btrfs/volume":      btrfs.New(),
