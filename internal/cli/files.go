@@ -11,10 +11,14 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
 // The names of the users' files.
 var fileNames = []string{"phoenix_lxc_configs.json", "phoenix_hypervisor_config.json"}
+
+// configLimit is the largest file of a configuration, in bytes: twelve thousand containers.
+const configLimit = 4 << 20
 
 // files are the configuration as it was read, and the folders it lies in.
 type files struct {
@@ -46,6 +50,9 @@ func (a *app) readFiles() (files, error) {
 	slices.Sort(paths)
 	for _, p := range slices.Compact(paths) {
 		data, err := a.host.ReadFile(p)
+		if err == nil && len(data) > configLimit {
+			err = &fs.PathError{Op: "read", Path: p, Err: fmt.Errorf("is larger than %d MiB", configLimit>>20)}
+		}
 		if err != nil {
 			return files{}, problem(fmt.Sprintf("the configuration cannot be read: %v", err), unread(err))
 		}
@@ -61,7 +68,7 @@ func unread(err error) string {
 		return "--config takes a folder with " + strings.Join(fileNames, " and ") + ", or the two files"
 	case errors.Is(err, fs.ErrPermission):
 		return "run it again with sudo"
-	case errors.Is(err, syscall.EISDIR):
+	case errors.Is(err, syscall.EISDIR), host.NotAFile(err):
 		return "a file should be there"
 	}
 	return ""

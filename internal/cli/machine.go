@@ -27,6 +27,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 	m := config.Machine{
 		Root: root, Cache: cacheFolder(), Pools: map[string]string{}, Datasets: map[string]string{},
 		Present: map[string]bool{}, Artifacts: map[string]config.Artifact{}, Scripts: map[string]config.Artifact{},
+		Kinds:     map[string]string{},
 		TrustHost: a.opts.trust, NewRoot: a.opts.newRoot, Prune: a.opts.prune,
 	}
 	if m.Runtime, err = a.runtime(); err != nil {
@@ -49,9 +50,14 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 		}
 	}
 	for _, path := range config.Wanted(cfg) {
-		_, err := a.host.Lstat(path)
+		there, err := a.host.Lstat(path)
 		m.Present[path] = err == nil
+		if err == nil {
+			m.Kinds[path] = a.kindOf(cfg, path, there)
+		}
 	}
+	m.Folders = resolvedAll(folders)
+	m.Locations = locate(config.Places(cfg, m), string(mounts))
 	if m.Binary, err = ownBinary(d); err != nil {
 		return m, err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "jsonhas": jsonHas, "swap": swap,
+			"exits": exits, "jsonhas": jsonHas, "swap": swap, "hostpath": hostPath,
 		},
 		RequireExplicitExec: true, RequireUniqueNames: true,
 	})
@@ -83,4 +84,22 @@ func swap(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s has no %q", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(path, bytes.ReplaceAll(b, []byte(args[1]), []byte(args[2])), 0o644))
+}
+
+// hostpath DIR PATH [POOL] makes DIR a configuration like good whose container 101 has the directory PATH, and a volume in POOL.
+func hostPath(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: hostpath DIR PATH [POOL]")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	for _, name := range fileNames {
+		text := ts.ReadFile("good/" + name)
+		more := fmt.Sprintf(`"mount_points": [{"host_path": %q, "container_path": "/media"}],`, args[1])
+		if len(args) > 2 {
+			more += fmt.Sprintf(`"zfs_volumes": [{"name": "w", "pool": %q, "mount_point": "/w"}],`, args[2])
+		}
+		text = strings.Replace(text, `"features": ["nginx_gateway"],`, more+`"features": ["nginx_gateway"],`, 1)
+		ts.Check(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
 }

@@ -141,7 +141,7 @@ func (s *session) blob(sum string) (io.ReadCloser, error) {
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: sum, Err: fs.ErrNotExist}
 	}
-	return os.Open(path)
+	return host.OpenRegular(path)
 }
 
 func (s *session) engine() *engine.Engine {

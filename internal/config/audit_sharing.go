@@ -15,9 +15,13 @@ type mounted struct {
 }
 
 // system are directories of the hypervisor that belong to no container; what is below those with a / behind them neither.
-var system = []string{"/", "/bin/", "/boot/", "/dev/", "/etc/", "/home", "/lib/", "/lib64/", "/media", "/mnt", "/mnt/pve", "/opt", "/proc/", "/root/",
-	"/run/", "/sbin/", "/srv", "/sys/", "/tmp", "/usr", "/usr/bin/", "/usr/lib/", "/usr/local", "/usr/sbin/", "/usr/share/", "/var", "/var/lib",
-	"/var/lib/dpkg/", "/var/lib/lxc/", "/var/lib/lxcfs/", "/var/lib/pve-cluster/", "/var/log", "/var/run/", "/var/spool"}
+var system = []string{"/", "/bin/", "/boot/", "/dev/", "/etc/", "/home", "/lib/", "/lib32/", "/lib64/", "/libx32/", "/lost+found/", "/media",
+	"/mnt", "/mnt/pve", "/opt", "/proc/", "/root/", "/run/", "/sbin/", "/srv", "/sys/", "/tmp", "/usr", "/usr/bin/",
+	"/usr/include/", "/usr/lib/", "/usr/lib32/", "/usr/lib64/", "/usr/libexec/", "/usr/local", "/usr/local/bin/",
+	"/usr/local/lib/", "/usr/local/sbin/", "/usr/sbin/", "/usr/share/", "/usr/src/", "/var", "/var/cache",
+	"/var/lib", "/var/lib/apt/", "/var/lib/dpkg/", "/var/lib/lxc/", "/var/lib/lxcfs/", "/var/lib/phoenix/",
+	"/var/lib/pve-cluster/", "/var/lib/systemd/", "/var/log", "/var/run/", "/var/spool",
+	"/var/spool/cron/", "/var/tmp"}
 
 // auditSharing refuses every directory that two containers would see: the same one, and one inside the other. Paths are compared as
 // they are written, . and .. and doubled slashes taken out; links on the hypervisor are looked at when it is applied.

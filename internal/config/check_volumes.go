@@ -4,18 +4,30 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 var volumeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
-// notInside are folders inside a container that nothing may be mounted on, nor below where the second is true.
-var notInside = []struct {
-	path  string
-	below bool
-}{
-	{"/", false}, {"/proc", true}, {"/sys", true}, {"/dev", true}, {"/run", true}, {"/boot", true}, {"/bin", true}, {"/sbin", true},
-	{"/lib", true}, {"/lib64", true}, {"/etc", false}, {"/usr", false}, {"/usr/bin", true}, {"/usr/sbin", true}, {"/usr/lib", true},
-	{"/usr/local/lib/phoenix", true}, {"/etc/systemd", true}, {"/var", false}, {"/var/lib", false}, {"/var/run", true}, {"/var/lib/dpkg", true}, {"/root", false}, {"/tmp", false},
+// notInside are directories inside of a container that nothing may be mounted on: they are the system's, or
+// phoenix's. Nor may anything be mounted below those with a / behind them.
+var notInside = []string{
+	"/", "/bin/", "/boot/", "/dev/", "/etc", "/etc/alternatives/", "/etc/apt/", "/etc/ca-certificates/",
+	"/etc/dpkg/", "/etc/ld.so.conf.d/", "/etc/network/", "/etc/pam.d/", "/etc/phoenix/", "/etc/security/",
+	"/etc/ssl", "/etc/ssl/certs/", "/etc/systemd/", "/etc/udev/", "/home", "/lib/", "/lib32/", "/lib64/", "/libx32/",
+	"/lost+found/", "/opt", "/proc/", "/root", "/run/", "/sbin/", "/sys/", "/tmp", "/usr", "/usr/bin/",
+	"/usr/include/", "/usr/lib/", "/usr/lib32/", "/usr/lib64/", "/usr/libexec/", "/usr/libx32/", "/usr/local",
+	"/usr/local/bin/", "/usr/local/lib", "/usr/local/lib/phoenix/", "/usr/local/lib/systemd/", "/usr/local/sbin/",
+	"/usr/local/share", "/usr/local/share/ca-certificates/", "/usr/sbin/", "/usr/share",
+	"/usr/share/ca-certificates/", "/var", "/var/lib", "/var/lib/apt/", "/var/lib/dpkg/", "/var/lib/phoenix/",
+	"/var/lib/systemd/", "/var/lock/", "/var/log", "/var/run/", "/var/tmp",
+}
+
+// files in a container's /etc that are no directories: a volume on one would keep the container from starting.
+var systemFiles = []string{
+	"fstab", "group", "group-", "gshadow", "gshadow-", "hostname", "hosts", "ld.so.cache", "ld.so.conf", "localtime",
+	"machine-id", "nsswitch.conf", "os-release", "passwd", "passwd-", "profile", "resolv.conf", "shadow", "shadow-",
+	"subgid", "subuid", "sudoers",
 }
 
 // volumes checks the storage of each container by itself.
@@ -35,7 +47,9 @@ func (c *checker) volumes() {
 			c.target(v.At, "mount_point", v.MountPoint, targets)
 		}
 		for _, m := range x.MountPoints {
-			c.absolute(m.At, "host_path", m.HostPath)
+			if c.absolute(m.At, "host_path", m.HostPath) && strings.ContainsFunc(m.HostPath, unicode.IsControl) {
+				c.errorf(m.At, "host_path", "name another directory", "%q has a control character in it", m.HostPath)
+			}
 			c.target(m.At, "container_path", m.ContainerPath, targets)
 		}
 	}
@@ -51,13 +65,15 @@ func (c *checker) target(a At, key, target string, seen unique) {
 	} else {
 		seen[clean] = a.source(key)
 	}
-	i := slices.IndexFunc(notInside, func(n struct {
-		path  string
-		below bool
-	}) bool {
-		return clean == n.path || n.below && within(clean, n.path)
+	if strings.ContainsFunc(clean, unicode.IsControl) {
+		c.errorf(a, key, "letters and digits will do", "%q has a control character in it", clean)
+	}
+	taken := slices.ContainsFunc(notInside, func(n string) bool {
+		dir := strings.TrimSuffix(n, "/")
+		return clean == n || clean == dir || dir != n && dir != "" && within(clean, dir)
 	})
-	if i >= 0 {
-		c.errorf(a, key, "choose a folder of the application's own", "nothing may be mounted on %s: it is the system's", clean)
+	if name, inEtc := strings.CutPrefix(clean, "/etc/"); taken || inEtc && slices.Contains(systemFiles, name) {
+		c.errorf(a, key, "choose a folder of the application's own",
+			"nothing may be mounted on %s: it is the system's", clean)
 	}
 }

@@ -70,6 +70,8 @@ func Datasets(cfg *Config) map[string][]string {
 // what stands in for what is not on this machine, and what cannot work. The same input gives the same output.
 func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 	d := &derivation{cfg: cfg, machine: m, house: survey(cfg)}
+	d.hostPaths()
+	d.kinds()
 	if !d.proxmox() {
 		d.pools()
 	}

@@ -35,6 +35,10 @@ type Machine struct {
 	Prune     bool                   // firewall rules that somebody else wrote go
 	MakeNext  bool                   // another root is wanted beside the pinned one, to take its place
 	Kernel    map[string]KernelValue // limits of SharedLimits that this machine has; nil: they were not looked at
+
+	Kinds     map[string]string // what stands at those of Present: file, directory, symbolic link (never of a template), fifo, …
+	Locations Locations         // of Places
+	Folders   []string          // that the configuration was read from
 }
 
 // Artifact is a file on the hypervisor that goes into a container.

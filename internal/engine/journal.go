@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
@@ -79,7 +81,7 @@ func (j *Journal) write(e Entry) error {
 			return err
 		}
 	}
-	f, err := os.OpenFile(j.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(j.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
@@ -91,7 +93,7 @@ func (j *Journal) write(e Entry) error {
 func ReadJournal(path string) ([]Entry, error) {
 	var out []Entry
 	for _, name := range []string{path + ".1", path} {
-		b, err := os.ReadFile(name)
+		b, err := host.ReadRegular(name, host.ReadLimit)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -62,6 +62,7 @@ type Host interface {
 	// Run waits for the command. It changes the system only if c.Mutates says so.
 	Run(ctx context.Context, c Command) (Result, error)
 
+	// ReadFile reads a regular file of at most ReadLimit bytes; anything else is refused, and never waited for.
 	ReadFile(path string) ([]byte, error)
 	// Digest is the lower-case hex SHA-256 of a file's content.
 	Digest(path string) (string, error)

@@ -149,12 +149,33 @@ func (c *capped) Write(p []byte) (int, error) {
 
 func (c *capped) Bytes() []byte { return c.kept.Bytes() }
 
+// ReadLimit is how many bytes ReadFile reads of a file at most: many times what any of phoenix's own, or of the
+// programs that it keeps, ever has.
+const ReadLimit = 16 << 20
+
 // ReadFile implements Host.
-func (l *Local) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
+func (l *Local) ReadFile(path string) ([]byte, error) { return ReadRegular(path, ReadLimit) }
+
+// ReadRegular reads a regular file of at most limit bytes.
+func ReadRegular(path string, limit int64) ([]byte, error) { return durable.ReadFile(path, limit) }
+
+// OpenRegular opens a regular file for reading; it never waits for somebody at the other end.
+func OpenRegular(path string) (*os.File, error) { return durable.Open(path) }
+
+// KindOf names what stands at a path: file, directory, symbolic link, fifo, socket, device.
+func KindOf(mode fs.FileMode) string { return durable.Kind(mode) }
+
+// NotAFile tells whether something could not be read because it is no regular file, or too large to be what was
+// looked for.
+func NotAFile(err error) bool {
+	var not *durable.NotRegularError
+	var large *durable.TooLargeError
+	return errors.As(err, &not) || errors.As(err, &large)
+}
 
 // Digest implements Host.
 func (l *Local) Digest(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := durable.Open(path)
 	if err != nil {
 		return "", err
 	}
@@ -184,7 +205,7 @@ func (l *Local) Lstat(path string) (Meta, error) {
 
 // ReadDir implements Host.
 func (l *Local) ReadDir(path string) ([]string, error) {
-	d, err := os.Open(path)
+	d, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}
