@@ -17,6 +17,7 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
@@ -194,6 +195,8 @@ func (m *memoryHost) Rename(from, to string) error {
 	}
 	return nil
 }
+
+func (m *memoryHost) ShiftIDs(context.Context, string, idshift.Move) error { return nil } // its files have no owners
 
 func (m *memoryHost) Symlink(string, string) error { return errors.ErrUnsupported }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io/fs"
 	"sync/atomic"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 )
 
 // Counted passes everything on to another Host and counts what changes the system. Make it with NewCounted.
@@ -65,6 +67,12 @@ func (c *Counted) Chmod(path string, mode fs.FileMode) error {
 func (c *Counted) Chown(path string, owner Owner) error {
 	c.count("chown " + path)
 	return c.Host.Chown(path, owner)
+}
+
+// ShiftIDs counts as one.
+func (c *Counted) ShiftIDs(ctx context.Context, path string, m idshift.Move) error {
+	c.count("move the ids in " + path + " to " + m.To.String())
+	return c.Host.ShiftIDs(ctx, path, m)
 }
 
 // Rename counts.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"sync/atomic"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 )
 
 // ErrInjected is the error of every fault that Faulty makes.
@@ -69,6 +71,11 @@ func (f *Faulty) Chmod(path string, mode fs.FileMode) error {
 // Chown fails as the type says.
 func (f *Faulty) Chown(path string, owner Owner) error {
 	return f.do(func() error { return f.Host.Chown(path, owner) })
+}
+
+// ShiftIDs fails as the type says.
+func (f *Faulty) ShiftIDs(ctx context.Context, path string, m idshift.Move) error {
+	return f.do(func() error { return f.Host.ShiftIDs(ctx, path, m) })
 }
 
 // Rename fails as the type says.

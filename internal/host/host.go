@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 )
 
 // Command is one program to run.
@@ -85,6 +87,8 @@ type Host interface {
 	// Chmod and Chown change, and do not follow a symbolic link.
 	Chmod(path string, mode fs.FileMode) error
 	Chown(path string, owner Owner) error
+	// ShiftIDs changes: the files of the tree at path, and then path itself, go from one range of ids to another (package idshift).
+	ShiftIDs(ctx context.Context, path string, m idshift.Move) error
 	// Rename changes, durably.
 	Rename(oldpath, newpath string) error
 	// Symlink changes: path becomes a link to target, in one step, whatever file or link stood there.

@@ -23,6 +23,7 @@ import (
 	"unicode"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/durable"
+	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 )
 
 const (
@@ -318,6 +319,12 @@ func (l *Local) Chmod(path string, mode fs.FileMode) error {
 
 // Chown implements Host.
 func (l *Local) Chown(path string, owner Owner) error { return os.Lchown(path, owner.UID, owner.GID) }
+
+// ShiftIDs implements Host.
+func (l *Local) ShiftIDs(ctx context.Context, path string, m idshift.Move) error {
+	_, err := idshift.Tree(ctx, path, m)
+	return err
+}
 
 // Rename implements Host.
 func (l *Local) Rename(oldpath, newpath string) error { return durable.Rename(oldpath, newpath) }

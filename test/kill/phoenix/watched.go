@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
@@ -105,6 +106,10 @@ func (w *watchedHost) Chown(path string, owner host.Owner) error {
 
 func (w *watchedHost) Rename(oldpath, newpath string) error {
 	return w.file("rename", oldpath, " "+newpath, func() error { return w.Host.Rename(oldpath, newpath) })
+}
+
+func (w *watchedHost) ShiftIDs(ctx context.Context, path string, m idshift.Move) error {
+	return w.file("move the ids in", path, "", func() error { return w.Host.ShiftIDs(ctx, path, m) })
 }
 
 func (w *watchedHost) Symlink(target, path string) error {
