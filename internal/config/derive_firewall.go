@@ -102,17 +102,20 @@ func Wallable(cfg *Config, m Machine) (out []spec.Firewall) {
 }
 
 func bareFirewall(c *Container, m Machine) spec.Firewall {
-	s := spec.Firewall{ID: c.ID, Off: !c.Firewall.Enabled, Address: c.Network.Address.Addr().String(), Prune: m.Prune, Proxmox: m.Proxmox}
-	if m.Proxmox == nil {
+	s := spec.Firewall{ID: c.ID, Address: c.Network.Address.Addr().String(), Prune: m.Prune, Proxmox: m.Proxmox}
+	if m.Proxmox != nil {
+		s.Open = !c.Firewall.Enabled
+	} else {
+		s.Off = !c.Firewall.Enabled
 		s.Port, s.Bridge = portName(m.Root, c.ID), c.Network.Bridge
 	}
 	return s
 }
 
 // firewall adds what may reach a container. It stands before the container runs. Where the file says nothing about it, or that there is
-// to be none, one that is there goes.
+// to be none, one that is there goes. On Proxmox each container has one, if only to keep it to its own addresses.
 func (d *derivation) firewall(c *Container, after ...object.Address) object.Address {
-	if !c.has("firewall") && !d.machine.Walled[c.ID] {
+	if !c.has("firewall") && !d.machine.Walled[c.ID] && !d.proxmox() {
 		return ""
 	}
 	s := bareFirewall(c, d.machine)
@@ -120,8 +123,11 @@ func (d *derivation) firewall(c *Container, after ...object.Address) object.Addr
 	if !d.proxmox() {
 		provider = "firewall"
 	}
-	if !s.Off {
+	if !s.Off && !s.Open {
 		s.Rules = d.rules(c)
+	}
+	if d.proxmox() && c.Network.Address.Addr().Is4() {
+		s.Rules = append([]spec.Rule{spec.Advertisements()}, s.Rules...)
 	}
 	o := on(c, spec.KindFirewall, provider)
 	o.Source = c.source("firewall")
@@ -146,17 +152,18 @@ func (d *derivation) rules(c *Container) []spec.Rule {
 			public = append(public, f)
 		}
 	}
-	out, last := allow(spec.In, named), allow(spec.In, public)
+	out, last := toward(own, allow(spec.In, named)), toward(own, allow(spec.In, public))
 	users := d.usersRules(c)
 	if slices.ContainsFunc(users, func(r usersRule) bool { return r.Direction == spec.Out && r.Action != spec.Accept }) {
 		out = append(out, allow(spec.Out, d.from[own])...)
 	}
 	for i, r := range users {
-		if first, repeated := repeats(r.Rule, out, users[i+1:], last); repeated {
+		same := toward(own, []spec.Rule{r.Rule})[0]
+		if first, repeated := repeats(same, out, users[i+1:], last); repeated {
 			d.noteRule(diag.Note, r, "the rule repeats another: it is left out", "the other one: "+first.Meaning()+" ("+first.Comment+")")
 			continue
 		}
-		if dead := slices.IndexFunc(out, func(b spec.Rule) bool { return b.Action != r.Action && b.Covers(r.Rule) }); dead >= 0 {
+		if dead := slices.IndexFunc(out, func(b spec.Rule) bool { return b.Action != r.Action && b.Covers(same) }); dead >= 0 {
 			d.noteRule(diag.Warning, r, "the rule has no effect", "before it comes: "+out[dead].Meaning()+" ("+out[dead].Comment+")")
 		}
 		out = append(out, r.Rule)
@@ -165,6 +172,18 @@ func (d *derivation) rules(c *Container) []spec.Rule {
 		if _, repeated := repeats(r, out, nil, nil); !repeated {
 			out = append(out, r)
 		}
+	}
+	return out
+}
+
+// toward gives rules about what comes in the container's own address as destination, where they name none: what reaches its port by
+// another's address, stolen on the bridge, is not meant.
+func toward(own netip.Addr, rules []spec.Rule) (out []spec.Rule) {
+	for _, r := range rules {
+		if r.Direction == spec.In && r.Dest == "" && own.Is4() && r.Proto != "icmpv6" && r.Proto != "ipv6-icmp" {
+			r.Dest = own.String()
+		}
+		out = append(out, r)
 	}
 	return out
 }
@@ -282,14 +301,19 @@ func (d *derivation) plainRule(r *usersRule) bool {
 }
 
 // FilterOff is told where a switch that phoenix does not put on without consent keeps the rules from having any effect.
-const FilterOff = "Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect"
+const FilterOff = "Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect, and they can use each other's addresses"
 
-// nodeFirewall adds what the Proxmox host itself must let in once its firewall is on, and tells where that is off.
+// nodeFirewall adds what the Proxmox host itself must let in once its firewall is on, and tells where that is off. Containers that ask
+// for no firewall need it too: it keeps each to its own addresses.
 func (d *derivation) nodeFirewall() object.Address {
-	i := slices.IndexFunc(d.cfg.Containers, func(c *Container) bool { return c.Firewall.Enabled && !d.house.templates[c.ID] })
+	i := slices.IndexFunc(d.cfg.Containers, func(c *Container) bool { return !d.house.templates[c.ID] })
 	if i < 0 || !d.proxmox() {
 		return ""
 	}
+	if j := slices.IndexFunc(d.cfg.Containers, func(c *Container) bool { return c.Firewall.Enabled && !d.house.templates[c.ID] }); j >= 0 {
+		i = j
+	}
+	source := d.cfg.Containers[i].source("firewall")
 	s := spec.NodeFirewall{On: d.machine.FilterOn, Proxmox: *d.machine.Proxmox}
 	if iface := d.cfg.Hypervisor.Network.Interface; d.cfg.Hypervisor.DNS.Enabled && iface.Address.IsValid() {
 		for _, proto := range []string{"udp", "tcp"} {
@@ -298,8 +322,8 @@ func (d *derivation) nodeFirewall() object.Address {
 		}
 	}
 	if !d.machine.Filters && !d.machine.FilterOn {
-		d.note(diag.Warning, d.cfg.Containers[i].Firewall.Source, FilterOff,
+		d.note(diag.Warning, source, FilterOff,
 			"phoenix apply --yes puts it on, for the nodes themselves too: from then on they take from outside of their own network what their rules let in")
 	}
-	return d.add(object.Object{Address: object.NewAddress(spec.KindNode, "firewall"), Provider: "pve", Source: d.cfg.Containers[i].Firewall.Source}, s)
+	return d.add(object.Object{Address: object.NewAddress(spec.KindNode, "firewall"), Provider: "pve", Source: source}, s)
 }

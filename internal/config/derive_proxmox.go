@@ -58,7 +58,7 @@ func (d *derivation) guestDefinition(c *Container) (spec.Container, Storage) {
 	storage := d.storage(c.Source, c.StoragePool, "the root file system of "+c.ID)
 	s.Guest = &spec.Guest{
 		Proxmox: *d.machine.Proxmox, Storage: storage.ID, SizeGB: c.StorageSizeGB, BootDelay: c.BootDelay, Features: d.features(c), Devices: d.devices(c),
-		Firewall: c.Firewall.Enabled && !d.house.templates[c.ID], Gone: d.machine.Gone,
+		Firewall: !d.house.templates[c.ID], Gone: d.machine.Gone,
 	}
 	if s.Guest.SizeGB == 0 {
 		s.Guest.SizeGB = 8 // GiB; a Debian with all that the three need takes two

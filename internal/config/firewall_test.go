@@ -54,10 +54,10 @@ func meaningsOf(objects []object.Object, t *testing.T, id string) []string {
 func TestFlowsOfTheHomelab(t *testing.T) {
 	objects := derive(t, homelab(t))
 	for id, want := range map[string][]string{
-		"101": {"in ACCEPT tcp 80,443"},
-		"102": {"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "in ACCEPT tcp 443 from 10.86.17.1"}, // the last is its own
-		"103": {"in ACCEPT tcp 9000 from 10.86.17.1", "in ACCEPT tcp 9000 from 10.86.17.101,10.86.17.102,10.86.17.201"},
-		"201": {"in ACCEPT tcp 80 from 10.86.17.103", "in ACCEPT tcp 8443 from 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.1"},
+		"101": {"in ACCEPT tcp 80,443 to 10.86.17.101"},
+		"102": {"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 443 from 10.86.17.1"}, // the last is its own
+		"103": {"in ACCEPT tcp 9000 from 10.86.17.1 to 10.86.17.103", "in ACCEPT tcp 9000 from 10.86.17.101,10.86.17.102,10.86.17.201 to 10.86.17.103"},
+		"201": {"in ACCEPT tcp 80 from 10.86.17.103 to 10.86.17.201", "in ACCEPT tcp 8443 from 10.86.17.102 to 10.86.17.201", "in ACCEPT tcp 8443 from 10.86.17.1 to 10.86.17.201"},
 	} {
 		if got := meaningsOf(objects, t, id); !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", id, got, want)
@@ -78,22 +78,22 @@ func TestRulesOfTheUsers(t *testing.T) {
 		told      []string // in the order of the file
 	}{
 		"order": {"101", `{"type": "in", "action": "DROP", "source": "10.86.17.66"}, {"type": "in", "action": "accept", "proto": "TCP", "port": 22, "source": "10.86.17.0/24", "log": "info"}`,
-			[]string{"in DROP from 10.86.17.66", "in ACCEPT tcp 22 from 10.86.17.0/24 log info", "in ACCEPT tcp 80,443"}, nil},
+			[]string{"in DROP from 10.86.17.66", "in ACCEPT tcp 22 from 10.86.17.0/24 log info", "in ACCEPT tcp 80,443 to 10.86.17.101"}, nil},
 		"repeated": {"101", `{"type": "in", "action": "ACCEPT", "proto": "tcp", "dport": "https"}, {"type": "in", "action": "ACCEPT", "proto": "icmp"}, {"type": "in", "action": "ACCEPT", "proto": "1"},
 			{"type": "in", "action": "ACCEPT", "proto": "icmp", "icmp-type": "echo-request"}`,
-			[]string{"in ACCEPT icmp", "in ACCEPT tcp 80,443"}, []string{"repeats another", "repeats another", "repeats another"}},
+			[]string{"in ACCEPT icmp", "in ACCEPT tcp 80,443 to 10.86.17.101"}, []string{"repeats another", "repeats another", "repeats another"}},
 		"not repeated: another word comes between": {"101", `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.5"}, {"type": "in", "action": "DROP", "source": "10.86.17.0/24"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.5", "in DROP from 10.86.17.0/24", "in ACCEPT tcp 80,443"}, nil},
+			[]string{"in ACCEPT tcp 443 from 10.86.17.5", "in DROP from 10.86.17.0/24", "in ACCEPT tcp 80,443 to 10.86.17.101"}, nil},
 		"no effect": {"103", `{"type": "in", "action": "DROP", "proto": "tcp", "port": "9000", "source": "10.86.17.101"}`,
-			[]string{"in ACCEPT tcp 9000 from 10.86.17.1", "in ACCEPT tcp 9000 from 10.86.17.101,10.86.17.102,10.86.17.201", "in DROP tcp 9000 from 10.86.17.101"}, []string{"has no effect"}},
+			[]string{"in ACCEPT tcp 9000 from 10.86.17.1 to 10.86.17.103", "in ACCEPT tcp 9000 from 10.86.17.101,10.86.17.102,10.86.17.201 to 10.86.17.103", "in DROP tcp 9000 from 10.86.17.101"}, []string{"has no effect"}},
 		"off": {"102", `{"type": "in", "action": "ACCEPT", "enable": 0}, {"type": "in", "action": "ACCEPT", "enable": false}, {"type": "in", "action": "ACCEPT", "proto": "udp", "enable": "1"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "in ACCEPT udp"}, nil},
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in ACCEPT udp"}, nil},
 		"out": {"102", `{"type": "out", "action": "DROP"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "out ACCEPT tcp 9000 to 10.86.17.103", "out ACCEPT udp 53 to 10.86.17.1",
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "out ACCEPT tcp 9000 to 10.86.17.103", "out ACCEPT udp 53 to 10.86.17.1",
 				"out ACCEPT tcp 53 to 10.86.17.1", "out ACCEPT tcp 8443 to 10.86.17.201", "out DROP"}, nil},
 		"Proxmox's own words": {"102", `{"type": "group", "action": "ours"}, {"type": "in", "action": "ACCEPT", "macro": "SSH"}, {"type": "in", "action": "ACCEPT", "source": "+set"},
 			{"type": "in", "action": "ACCEPT", "iface": "net1"}, {"type": "in", "action": "REJECT", "iface": "eth0", "proto": "udp"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "in DROP udp"},
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in DROP udp"},
 			[]string{"not acted on", "not acted on", "not acted on", "not acted on", "REJECT is DROP here"}},
 	} {
 		_, cfg, diags := walled(t, c.id, `{"enabled": true, "rules": [`+c.rules+`]}`)
@@ -135,7 +135,7 @@ func TestFirewallOnProxmox(t *testing.T) {
 		}); got != state.told {
 			t.Errorf("%+v: %v", state, diags)
 		}
-		want := []string{"in ACCEPT tcp 443 from 10.86.17.101", "in ACCEPT tcp 8443 from 10.86.17.101", "in ACCEPT tcp 80 from 10.86.17.101", "group ours on net0", "in REJECT macro SSH from dc/us"}
+		want := []string{"out DROP icmpv6 type neighbor-advertisement", "in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "group ours on net0", "in REJECT macro SSH from dc/us"}
 		if got := meaningsOf(objects, t, "102"); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -172,6 +172,26 @@ func TestNoFirewall(t *testing.T) {
 	_, cfg, _ = walled(t, "201", `{"enabled": false, "rules": [{"type": "in", "action": "DROP"}]}`)
 	if s := get[spec.Firewall](t, derive(t, cfg), "firewall/201"); !s.Off || len(s.Rules) > 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// On Proxmox a container that asks for no firewall is kept to its own addresses all the same.
+func TestIdentityOnProxmox(t *testing.T) {
+	for _, said := range []string{"", `{"enabled": false, "rules": [{"type": "in", "action": "DROP"}]}`} {
+		_, cfg, _ := walled(t, "201", said)
+		m := machine
+		m.Runtime, m.Proxmox, m.Storages = "pve", &spec.Proxmox{Dir: "/etc/pve", State: "/s", Locks: "/l"}, []Storage{{ID: "x", Content: []string{"rootdir"}}}
+		objects, _ := Derive(cfg, m)
+		s := get[spec.Firewall](t, objects, "firewall/201")
+		if !s.Open || s.Off || len(s.Rules) != 1 || s.Rules[0] != spec.Advertisements() || s.Address != "10.86.17.201" {
+			t.Errorf("%q: %+v", said, s)
+		}
+		if c := get[spec.Container](t, objects, "container/201"); !c.Guest.Firewall {
+			t.Errorf("%q: the interface does not pass the firewall", said)
+		}
+		if other := get[spec.Firewall](t, objects, "firewall/102"); other.Open {
+			t.Errorf("102 has a firewall: %+v", other)
+		}
 	}
 }
 

@@ -20,9 +20,10 @@ func TestProxmoxFirewall(t *testing.T) {
 		}
 	}
 	h.changes(0, create...)
-	const options = "[OPTIONS]\n\nenable: 1\npolicy_in: DROP\nipfilter: 1\n\n"
-	want := options + "[RULES]\n\nIN ACCEPT -source 10.86.17.1 -p tcp -dport 9000 # phoenix: health checks of the hypervisor\n" +
-		"IN ACCEPT -source 10.86.17.101,10.86.17.102,10.86.17.201 -p tcp -dport 9000 # phoenix: clients of the CA\nIN ACCEPT -p icmp # of the template\n"
+	const options = "[OPTIONS]\n\nenable: 1\npolicy_in: DROP\nipfilter: 1\nmacfilter: 1\ndhcp: 0\nndp: 0\nradv: 0\nlayer2_protocols: ARP\n\n"
+	const advertisers = "OUT DROP -p icmpv6 -icmp-type neighbor-advertisement # phoenix: addresses of others\n"
+	want := options + "[RULES]\n\n" + advertisers + "IN ACCEPT -source 10.86.17.1 -dest 10.86.17.103 -p tcp -dport 9000 # phoenix: health checks of the hypervisor\n" +
+		"IN ACCEPT -source 10.86.17.101,10.86.17.102,10.86.17.201 -dest 10.86.17.103 -p tcp -dport 9000 # phoenix: clients of the CA\nIN ACCEPT -p icmp # of the template\n"
 	if got := h.read("pve", "firewall", "103.fw"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -39,7 +40,7 @@ func TestProxmoxFirewall(t *testing.T) {
 	h.unchanged(create)
 
 	// Proxmox writes its files anew in an order of its own.
-	h.write("[RULES]\n\n"+strings.SplitN(want, "[RULES]\n\n", 2)[1]+"\n[OPTIONS]\n\nipfilter: 1\npolicy_in: DROP\nenable: 1\n", "pve", "firewall", "103.fw")
+	h.write("[RULES]\n\n"+strings.SplitN(want, "[RULES]\n\n", 2)[1]+"\n[OPTIONS]\n\nlayer2_protocols: ARP\nndp: 0\ndhcp: 0\nipfilter: 1\npolicy_in: DROP\nenable: 1\n", "pve", "firewall", "103.fw")
 	h.unchanged(create)
 	h.write(strings.Replace(want, "IN ACCEPT -source 10.86.17.1 ", "|IN ACCEPT -source 10.86.17.1 ", 1), "pve", "firewall", "103.fw")
 	if doc, _ := h.changes(0, create...); len(doc.Changes) != 1 || doc.Changes[0].Address != "firewall/103" || doc.Mutations != 1 {

@@ -24,7 +24,7 @@ import (
 var ids = []string{"103", "101", "102"}
 
 // names the fakes are called by.
-var names = []string{"pct", "pvesm", "pvesh", "lxc-info", "lxc-attach", "init"}
+var names = []string{"pct", "pvesm", "pvesh", "lxc-info", "lxc-attach", "init", "pve-firewall"}
 
 // hypervisor is a network namespace and a tmpfs: bin has phoenix and the fakes, all else is what phoenix makes.
 type hypervisor struct {

@@ -11,6 +11,7 @@ import (
 type Firewall struct {
 	ID      string `json:"id"`
 	Off     bool   `json:"off,omitempty"`    // there is to be none
+	Open    bool   `json:"open,omitempty"`   // inbound is not restricted: only the container's identity is enforced
 	Port    string `json:"port,omitempty"`   // the hypervisor's end of the container's interface
 	Bridge  string `json:"bridge,omitempty"` // that it is plugged into
 	Address string `json:"address"`          // the container's own, the only one that it may speak with
@@ -23,6 +24,12 @@ type Firewall struct {
 // Table is the name of a container's tables of nftables. Another root's container of the same id has another interface.
 func (f Firewall) Table() string {
 	return "phoenix_" + strings.NewReplacer(".", "_", "-", "_").Replace(f.Port)
+}
+
+// Advertisements keeps a container without an IPv6 address from answering for the addresses of others: Proxmox's filters do not look
+// into a neighbour advertisement. It has an effect where ndp is off, as that would allow them before all rules.
+func Advertisements() Rule {
+	return Rule{Direction: Out, Action: Drop, Proto: "icmpv6", ICMPType: "neighbor-advertisement", Comment: "addresses of others"}
 }
 
 // FilterMark begins the comment of phoenix's rules in Proxmox's files.
@@ -133,7 +140,7 @@ func FilterOn(text string) bool {
 		if strings.HasPrefix(line, "[") {
 			options = strings.EqualFold(line, "[options]")
 		}
-		if key, value, ok := strings.Cut(line, ":"); ok && options && strings.EqualFold(strings.TrimSpace(key), "enable") {
+		if key, value, ok := strings.Cut(line, ":"); ok && options && strings.EqualFold(key, "enable") {
 			on = strings.TrimSpace(value) == "1"
 		}
 	}

@@ -38,9 +38,71 @@ func filterPath(p spec.Proxmox, name string) string {
 	return filepath.Join(p.Dir, "firewall", name+".fw")
 }
 
-// filterOptions are those of a container's file, with what holds where they are not in it. A source means something only where nobody
-// speaks with another's address.
-var filterOptions = [][3]string{{"enable", "1", "0"}, {"policy_in", "DROP", "DROP"}, {"ipfilter", "1", "0"}}
+// filterOption is an option of a container's file, and what holds where it is not in it.
+type filterOption struct{ key, want, unset string }
+
+// filterOptions are those that phoenix sets. A source means something only where nobody speaks with another's address, so that all
+// but policy_in are set for a container that asks for no firewall too. What makes each necessary was seen with pve-firewall 6:
+// a frame with a VLAN tag is neither IPv4 nor IPv6 to it, and passes unless layer2_protocols says what else may; with dhcp, DHCP
+// packets pass before the hardware address is looked at; with ndp, neighbour advertisements pass before all rules.
+func filterOptions(s spec.Firewall) []filterOption {
+	policy, ndp := "DROP", "1"
+	if s.Open {
+		policy = "ACCEPT"
+	}
+	if noIPv6(s) {
+		ndp = "0"
+	}
+	return []filterOption{{"enable", "1", "0"}, {"policy_in", policy, "DROP"}, {"ipfilter", "1", "0"}, {"macfilter", "1", "1"}, {"dhcp", "0", "1"},
+		{"ndp", ndp, "1"}, {"radv", "0", "0"}, {"layer2_protocols", "ARP", ""}}
+}
+
+func noIPv6(s spec.Firewall) bool {
+	a, err := netip.ParseAddr(s.Address)
+	return err == nil && a.Is4()
+}
+
+// wantedOptions are filterOptions but for the policy of a firewall that somebody else has switched on in a container that asks for none:
+// it stays as closed as it is.
+func wantedOptions(s spec.Firewall, have *FirewallStatus) []filterOption {
+	options := filterOptions(s)
+	if have == nil || !have.foreign(s) {
+		return options
+	}
+	return slices.DeleteFunc(options, func(o filterOption) bool { return o.key == "policy_in" })
+}
+
+// foreign tells whether a firewall is on that is not phoenix's, of a container that asks for none.
+func (st *FirewallStatus) foreign(s spec.Firewall) bool {
+	own := identityRules(s)
+	return s.Open && st.Options["enable"] == "1" && !slices.ContainsFunc(st.Rules, func(r string) bool { return !slices.Contains(own, r) })
+}
+
+func identityRules(s spec.Firewall) (out []string) {
+	for _, r := range s.Rules {
+		out = append(out, r.Meaning())
+	}
+	return out
+}
+
+// everything are the rules that keep those of others without effect, as they were before the file was switched on.
+var everything = []spec.Rule{
+	{Direction: spec.In, Action: spec.Accept, Comment: "no firewall is asked for: what follows has no effect"},
+	{Direction: spec.Out, Action: spec.Accept, Comment: "no firewall is asked for: what follows has no effect"},
+}
+
+// wantedRules are those of the spec and, in a container that asks for no firewall, what keeps the rules of others without effect that
+// had none when the file was switched on.
+func wantedRules(s spec.Firewall, have *FirewallStatus) []spec.Rule {
+	if !s.Open || have == nil {
+		return s.Rules
+	}
+	switched := have.Options["enable"] != "1" && len(have.Others) > 0
+	if switched || slices.Contains(have.Rules, everything[0].Meaning()) && len(have.Others) > 0 {
+		return append(slices.Clone(s.Rules), everything...)
+	}
+	return s.Rules
+}
 
 // Decode implements provider.Driver.
 func (Firewall) Decode(raw json.RawMessage) (spec.Firewall, diag.List) {
@@ -87,9 +149,9 @@ func (Firewall) Observe(_ context.Context, h host.Host, _ object.Address, s spec
 
 func (f *filter) status(want []spec.Rule) *FirewallStatus {
 	st := &FirewallStatus{Options: map[string]string{}, Rules: []string{}, Others: []string{}}
-	for _, o := range filterOptions {
-		if st.Options[o[0]] = f.option(o[0]); st.Options[o[0]] == "" {
-			st.Options[o[0]] = o[2]
+	for _, o := range filterOptions(spec.Firewall{}) {
+		if st.Options[o.key] = f.option(o.key); st.Options[o.key] == "" {
+			st.Options[o.key] = o.unset
 		}
 	}
 	for _, r := range f.rules() {
@@ -126,13 +188,13 @@ func (Firewall) Diff(want spec.Firewall, have *FirewallStatus) plan.Delta {
 	case want.Off:
 		return plan.Delta{Action: plan.Update, Reason: "there is to be no firewall"}
 	case have == nil:
-		return plan.Delta{Action: plan.Create, Reason: "nothing keeps others out of the container"}
+		return plan.Delta{Action: plan.Create, Reason: "no firewall rules loaded: the container can use any address"}
 	}
 	var d plan.Delta
-	for _, o := range filterOptions {
-		d.Compare(o[0], have.Options[o[0]], o[1])
+	for _, o := range wantedOptions(want, have) {
+		d.Compare(o.key, have.Options[o.key], o.want)
 	}
-	compareRules(&d, have, want.Rules, want.Prune)
+	compareRules(&d, have, wantedRules(want, have), want.Prune && !want.Open)
 	return d
 }
 
@@ -171,10 +233,12 @@ func (k Firewall) Apply(ctx context.Context, h host.Host, a object.Address, s sp
 		return k.Delete(ctx, h, a, s)
 	}
 	return editFilter(ctx, h, *s.Proxmox, filterPath(*s.Proxmox, s.ID), func(f *filter) {
-		for _, o := range filterOptions {
-			f.setOption(o[0], o[1])
+		have := f.status(s.Rules)
+		options, rules := wantedOptions(s, have), wantedRules(s, have)
+		for _, o := range options {
+			f.setOption(o.key, o.want)
 		}
-		f.setRules(s.Rules, s.Prune)
+		f.setRules(rules, s.Prune && !s.Open)
 	})
 }
 
@@ -187,7 +251,11 @@ func (Firewall) Delete(ctx context.Context, h host.Host, _ object.Address, s spe
 	}
 	return editFilter(ctx, h, *s.Proxmox, path, func(f *filter) {
 		f.setRules(nil, false)
-		f.setOption("ipfilter", "")
+		for _, o := range filterOptions(s) {
+			if o.key != "policy_in" && o.key != "enable" {
+				f.setOption(o.key, "")
+			}
+		}
 		f.setOption("enable", "0")
 	})
 }

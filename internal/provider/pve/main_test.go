@@ -88,7 +88,7 @@ func newNode(t *testing.T) *node {
 	must(t, os.Symlink("nodes/pve/lxc", n.path("pve/lxc")))
 	must(t, os.WriteFile(n.path("pve/storage.cfg"), []byte(strings.ReplaceAll(storages, "BASE", n.base)), 0o644))
 	must(t, os.WriteFile(n.path("vz/template/cache/debian-12.tar.zst"), []byte("an archive"), 0o644))
-	for _, tool := range []string{"pct", "pvesm", "pvesh", "zfs", "lxc-info", "lxc-attach", "init"} {
+	for _, tool := range []string{"pct", "pvesm", "pvesh", "zfs", "lxc-info", "lxc-attach", "init", "pve-firewall"} {
 		must(t, os.Symlink(fakes, n.path("bin", tool)))
 	}
 	t.Setenv("PATH", n.path("bin")+":"+os.Getenv("PATH"))

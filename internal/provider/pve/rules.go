@@ -27,7 +27,7 @@ var (
 	ruleHead   = regexp.MustCompile(`^(\S+)\s+(\S+)\s*`)
 	ruleOption = regexp.MustCompile(`^(-\S+)\s+(\S+)\s*`)
 	macroForm  = regexp.MustCompile(`^([^()]+)\(([^()]+)\)$`)
-	optionLine = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*)\s*:\s*(\S.*?)?\s*$`)
+	optionLine = regexp.MustCompile(`^[ \t]*([A-Za-z][A-Za-z0-9_]*):\s*(\S.*?)?\s*$`)
 )
 
 func parseFilter(text string) *filter {

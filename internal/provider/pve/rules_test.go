@@ -56,8 +56,8 @@ func FuzzFilter(f *testing.F) {
 		}
 		foreign := len(x.status(want).Others) - len(x.status(want).Doubled)
 		change := func(x *filter) string {
-			for _, o := range filterOptions {
-				x.setOption(o[0], o[1])
+			for _, o := range filterOptions(spec.Firewall{}) {
+				x.setOption(o.key, o.want)
 			}
 			x.setRules(want, false)
 			return x.text()

@@ -1,4 +1,4 @@
-// Command fakes stands in for the tools of a Proxmox host: pct, pvesm, pvesh, zfs, lxc-info and lxc-attach, by the name it is
+// Command fakes stands in for the tools of a Proxmox host: pct, pvesm, pvesh, pve-firewall, zfs, lxc-info and lxc-attach, by the name it is
 // called by. They behave as the real ones were observed to, with what they do wrong: what ends well though it failed, what is not safe to repeat, who tells
 // an error on which stream. A running container is a process that only waits, in namespaces of its own. All state is in the folder above the one that the fakes
 // lie in, or in $PHX_PROXMOX:
@@ -32,6 +32,7 @@ func main() {
 	b.note(name, os.Args[1:])
 	tools := map[string]func([]string) error{
 		"pct": b.pct, "pvesm": b.pvesm, "pvesh": b.pvesh, "lxc-info": b.info, "lxc-attach": b.attach, "init": b.init, "zfs": b.zfs,
+		"pve-firewall": b.firewall,
 	}
 	err := fmt.Errorf("no fake of %s", name)
 	if tool := tools[name]; tool != nil {
