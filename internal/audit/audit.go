@@ -56,13 +56,17 @@ var (
 		Why: "any user of the hypervisor can put a program or a key of their own in the place of the container's"}
 	ruleTimer = config.Rule{ID: "PHX-AUD-069", Grade: config.Medium, Title: "a timer renews too seldom for the certificates' lifetime",
 		Why: "one failed run ends in expired certificates"}
+	ruleFrames = config.Rule{ID: "PHX-AUD-080", Grade: config.High, Title: "a guest on a bridge of Proxmox's can use another one's address",
+		Why: "it receives what is meant for the other one, such as the CA's challenge, and gets certificates for its names"}
+	ruleDouble = config.Rule{ID: "PHX-AUD-081", Grade: config.High, Title: "a copy of a container has its marks or its addresses",
+		Why: "two hosts answer for one address, and phoenix may take the copy for its own"}
 )
 
 // Rules are all rules that look at a live system.
 func Rules() []config.Rule {
 	return []config.Rule{ruleSeenTwice, ruleMountedTwice, ruleOpenOutside, ruleOpenInside, ruleNobody, ruleSecretText, ruleSecretArgument, rulePassword,
 		ruleOneVolume, ruleProvisioner, ruleForeignSecret, rulePolicy, ruleReachable, ruleOldKey, ruleProtocol, ruleNoVerify, ruleDashboard, ruleWeak,
-		ruleHosts, ruleTimer, ruleWritable}
+		ruleHosts, ruleTimer, ruleWritable, ruleFrames, ruleDouble}
 }
 
 // Seen is what one look at a system gave. It goes over the agent's pipe as JSON.

@@ -50,6 +50,9 @@ func clean(t *testing.T) (*fakeHost, *look) {
 		h.put("/proc/"+id+"/mountinfo", 0o444, 0, "1 0 8:1 /phx/lxc/"+id+"/rootfs / rw - ext4 /dev/a rw\n2 1 8:1 /phx/volumes/"+id+"/ssl /ssl rw - ext4 /dev/a rw\n3 1 0:5 / /proc rw - proc proc rw\n")
 		h.dir("/phx/volumes/"+id+"/ssl", 0o700, 100000)
 	}
+	h.put("/etc/pve/lxc/101.conf", 0o640, 0, "#phoenix%3A container/101\nunprivileged: 1\nnet0: name=eth0,bridge=vmbr0,firewall=1,hwaddr=52:54:00:AA:BB:01,ip=10.0.0.101/24,type=veth\n")
+	h.put("/etc/pve/firewall/101.fw", 0o640, 0, "[OPTIONS]\n"+guarded)
+	h.runs["lxc-info -P /var/lib/lxc -n 101 -p -H"] = "\n"
 	h.dir("/tank/101/data", 0o700, 100000)
 	h.put("/tank/101/data/a.key", 0o600, 100000, "")
 	h.put("/opt/scripts/a.sh", 0o755, 0, "#!/bin/sh\n# password=abc\nPASSWORD=$(cat /etc/p)\nstep ca init --password-file /etc/p\ncurl -sf https://ca\n")
@@ -300,6 +303,39 @@ func lookCases() []lookCase {
 			put("/etc/systemd/system/cert-renew.timer", 0o644, "[Timer]\nOnUnitActiveSec=12h\n"), put("/etc/systemd/system/backup.timer", 0o644, "[Timer]\nOnUnitActiveSec=12h\n")},
 		{"PHX-AUD-069", "cron", "container/101", "runs every 24h",
 			put("/etc/cron.d/certs", 0o644, "17 3 * * * root step ca renew a b\n"), put("/etc/cron.d/certs", 0o644, "*/15 * * * * root step ca renew a b\n")},
+		{"PHX-AUD-080", "no firewall", "container/301", "on bridge vmbr0, without firewall=1",
+			bridged("bridge=vmbr0", ""), bridged("bridge=vmbr1", "")},
+		{"PHX-AUD-080", "tags", "container/301", "VLAN tag", bridged("bridge=vmbr0,firewall=1", "enable: 1\nipfilter: 1\ndhcp: 0\nlayer2_protocols: ARP,IPv4,IPv6\n"),
+			bridged("bridge=vmbr0,firewall=1", guarded)},
+		{"PHX-AUD-080", "ebtables", Hypervisor, "ebtables: 0", put("/etc/pve/firewall/cluster.fw", 0o640, "[OPTIONS]\nebtables: 0\n"),
+			put("/etc/pve/firewall/cluster.fw", 0o640, "[OPTIONS]\nebtables: 0 # no\n")},
+		{"PHX-AUD-080", "nftables", Hypervisor, "nftables: 1", put("/etc/pve/local/host.fw", 0o640, "[OPTIONS]\nnftables: 1\n"),
+			put("/etc/pve/local/host.fw", 0o640, "[OPTIONS]\nnftables: 0\n")},
+		{"PHX-AUD-081", "a restored copy", "container/301", "say that it is container 101",
+			noted("301", "#phoenix%3A container/101"), noted("301", "#phoenix%3A container/301")},
+		{"PHX-AUD-081", "one hardware address", "container/301", "52:54:00:AA:BB:01",
+			bridged("bridge=vmbr1,hwaddr=52:54:00:aa:bb:01", ""), bridged("bridge=vmbr1,hwaddr=52:54:00:aa:bb:02", "")},
+		{"PHX-AUD-081", "one address", "container/301", "10.0.0.101",
+			bridged("bridge=vmbr0,firewall=1,ip=10.0.0.101/24", guarded), bridged("bridge=vmbr1,firewall=1,ip=10.0.0.101/24", guarded)},
+	}
+}
+
+const guarded = "enable: 1\nipfilter: 1\ndhcp: 0\nlayer2_protocols: ARP\n"
+
+// bridged is container 301, which is not phoenix's, with that interface and those options of its firewall.
+func bridged(net, options string) func(*fakeHost, *look) {
+	return func(h *fakeHost, _ *look) {
+		h.put("/etc/pve/lxc/301.conf", 0o640, 0, "unprivileged: 1\nnet0: name=eth0,"+net+",type=veth\n")
+		h.put("/etc/pve/firewall/301.fw", 0o640, 0, "[OPTIONS]\n"+options)
+		h.runs["lxc-info -P /var/lib/lxc -n 301 -p -H"] = "\n"
+	}
+}
+
+// noted is a container with that line in its notes, and no interface.
+func noted(id, note string) func(*fakeHost, *look) {
+	return func(h *fakeHost, _ *look) {
+		h.put("/etc/pve/lxc/"+id+".conf", 0o640, 0, note+"\nunprivileged: 1\n")
+		h.runs["lxc-info -P /var/lib/lxc -n "+id+" -p -H"] = "\n"
 	}
 }
 

@@ -34,6 +34,7 @@ func System(ctx context.Context, h host.Host, scene Scene) Seen {
 	s := system{Seen: Seen{Audit: true}, h: h, scene: scene, all: definitions(h, scene)}
 	s.shared(ctx)
 	s.weak()
+	s.frames()
 	s.directories()
 	s.processes()
 	s.join(Scripts(h, Hypervisor, scene.Scripts...))

@@ -12,12 +12,25 @@ import (
 // knocks are ports that are tried where those that are let in say nothing: somebody may listen on them.
 var knocks = []int{22, 9000, 8443, 443, 80, 8080}
 
-func (m *model) node(o object.Object, s spec.NodeFirewall) { m.add(kindSwitch, o, "", s) }
+// node asks Proxmox once about all containers: what it costs does not grow with their number.
+func (m *model) node(o object.Object, s spec.NodeFirewall) {
+	m.add(kindSwitch, o, "", s)
+	p := rulesParams{Proxmox: s.Proxmox, Later: true}
+	for _, id := range sortedKeys(m.firewalls) {
+		if f := m.firewalls[id]; f.Proxmox != nil && !f.Off {
+			p.Guests = append(p.Guests, guestRules{ID: id, Address: f.Address, Open: f.Open})
+		}
+	}
+	if len(p.Guests) > 0 {
+		m.add(kindRules, o, "", p)
+	}
+}
 
 // firewall tries, from other containers, what is let in and what is not. For each port one container that may connect stands for all;
-// another one knocks where it may not, so that a house of many is not tried from each to each.
+// another one knocks where it may not, so that a house of many is not tried from each to each. On Proxmox an attempt tells nothing: the
+// refusal of a closed port does not get through the two bridges of its firewall. There its rules are read (PHX-FW-004).
 func (m *model) firewall(o object.Object, s spec.Firewall) {
-	if s.Off || !m.isRunning(s.ID) {
+	if !s.Restricts() || s.Proxmox != nil || !m.isRunning(s.ID) {
 		return
 	}
 	others := m.others(s.ID)
@@ -45,7 +58,7 @@ func (m *model) flow(kind string, o object.Object, s spec.Firewall, from string,
 	for _, p := range ports {
 		names = append(names, strconv.Itoa(p))
 	}
-	d := m.add(kind, o, from, flowParams{Address: s.Address, Ports: ports, Later: s.Proxmox != nil}).of(strings.Join(names, ","))
+	d := m.add(kind, o, from, flowParams{Address: s.Address, Ports: ports}).of(strings.Join(names, ","))
 	d.via = append(d.via, s.ID)
 }
 
@@ -79,7 +92,7 @@ func letIn(s spec.Firewall) []int {
 
 // may is what happens to a connection from a container to another: what its own firewall says, then the other's. Empty: nobody can tell.
 func (m *model) may(from string, s spec.Firewall, port int) string {
-	if own, has := m.firewalls[from]; has && !own.Off {
+	if own, has := m.firewalls[from]; has && own.Restricts() {
 		if action, known := own.Verdict(spec.Out, "tcp", m.address(from), s.Address, port); !known || action != spec.Accept {
 			return ""
 		}
@@ -98,5 +111,5 @@ func (m *model) apart(backend string) bool {
 		return false
 	}
 	s, has := m.firewalls[m.containerAt(hostOf(target))]
-	return has && !s.Off
+	return has && s.Restricts()
 }

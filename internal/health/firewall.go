@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,15 +20,11 @@ import (
 type flowParams struct {
 	Address string `json:"address"`
 	Ports   []int  `json:"ports"`
-	// Later: who keeps the rules looks at them from time to time only, so that a change may not be seen at once.
-	Later bool `json:"later,omitempty"`
 }
 
 const (
 	openWait   = 3 * time.Second        // a first packet that is lost is sent again after one
 	closedWait = 700 * time.Millisecond // across a bridge somebody answers in one, if anybody does
-	laterWait  = 12 * time.Second       // Proxmox looks at its rules every ten
-	laterTick  = time.Second
 )
 
 // How an attempt to connect ends: what gets through is answered by the other side, be it with a no.
@@ -58,36 +53,33 @@ func try(ctx context.Context, h host.Host, address string, port int, wait time.D
 
 // runFlowOpen only asks whether the other side hears of it: whether something listens there is for other checks to say.
 func runFlowOpen(ctx context.Context, h host.Host, c Check, p flowParams) Result {
-	return c.eventually(ctx, p, func() Result {
-		for _, port := range p.Ports {
-			how, err := try(ctx, h, p.Address, port, openWait)
-			switch {
-			case err != nil:
-				return c.fail("what the firewall lets in could not be tried", err.Error(), c.apply())
-			case how != getsThrough:
-				return c.fail(fmt.Sprintf("the firewall lets in port %d, and nothing gets through", port), fmt.Sprintf("%s:%d: no answer within %s", p.Address, port, openWait), c.apply())
-			}
+	for _, port := range p.Ports {
+		how, err := try(ctx, h, p.Address, port, openWait)
+		switch {
+		case err != nil:
+			return c.fail("what the firewall lets in could not be tried", err.Error(), c.apply())
+		case how != getsThrough:
+			return c.fail(fmt.Sprintf("the firewall lets in port %d, and nothing gets through", port),
+				fmt.Sprintf("%s:%d: no answer within %s", p.Address, port, openWait), c.apply())
 		}
-		return c.pass("what the firewall lets in gets through", spoken(p))
-	})
+	}
+	return c.pass("what the firewall lets in gets through", spoken(p))
 }
 
 // runFlowClosed takes silence for a closed door: a port that nobody listens on is answered with a no, if the question gets through.
 func runFlowClosed(ctx context.Context, h host.Host, c Check, p flowParams) Result {
-	return c.eventually(ctx, p, func() Result {
-		for _, port := range p.Ports {
-			how, err := try(ctx, h, p.Address, port, closedWait)
-			switch {
-			case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-				return c.unasked("what the firewall keeps out was not tried: the container cannot be reached at all", err.Error())
-			case err != nil:
-				return c.fail("what the firewall keeps out could not be tried", err.Error(), c.apply())
-			case how == getsThrough:
-				return c.fail(fmt.Sprintf("no rule lets in port %d, and it is answered", port), fmt.Sprintf("%s:%d", p.Address, port), c.apply())
-			}
+	for _, port := range p.Ports {
+		how, err := try(ctx, h, p.Address, port, closedWait)
+		switch {
+		case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+			return c.unasked("what the firewall keeps out was not tried: the container cannot be reached at all", err.Error())
+		case err != nil:
+			return c.fail("what the firewall keeps out could not be tried", err.Error(), c.apply())
+		case how == getsThrough:
+			return c.fail(fmt.Sprintf("no rule lets in port %d, and it is answered", port), fmt.Sprintf("%s:%d", p.Address, port), c.apply())
 		}
-		return c.pass("what no rule lets in stays outside", spoken(p)+": silence")
-	})
+	}
+	return c.pass("what no rule lets in stays outside", spoken(p)+": silence")
 }
 
 func spoken(p flowParams) string {
@@ -96,43 +88,6 @@ func spoken(p flowParams) string {
 		out = append(out, net.JoinHostPort(p.Address, strconv.Itoa(port)))
 	}
 	return strings.Join(out, " ")
-}
-
-// eventually asks once or, where a change may not be seen at once, until it passes or time is up.
-func (c Check) eventually(ctx context.Context, p flowParams, ask func() Result) Result {
-	r := ask()
-	if !p.Later {
-		return r
-	}
-	tick := time.NewTicker(laterTick)
-	defer tick.Stop()
-	end := time.After(laterWait)
-	for r.Status == Fail {
-		select {
-		case <-ctx.Done():
-			return r
-		case <-end:
-			return r
-		case <-tick.C:
-			r = ask()
-		}
-	}
-	return r
-}
-
-// Settled are the checks where the firewall was not changed of late: nothing is waited for.
-func Settled(checks []Check) []Check {
-	for i, c := range checks {
-		p, err := decode[flowParams](c.Params)
-		if c.Kind != kindFlowOpen && c.Kind != kindFlowClosed || err != nil || !p.Later {
-			continue
-		}
-		p.Later = false
-		if raw, err := json.Marshal(p); err == nil {
-			checks[i].Params = raw
-		}
-	}
-	return checks
 }
 
 // runSwitch looks for the one switch that all of Proxmox's firewalls hang on.

@@ -30,7 +30,7 @@ func required() []edge {
 		{"PHX-CERT-004", "PHX-CERT-001", sameObject},
 		{"PHX-CERT-005", "PHX-CERT-001", sameObject},
 		{"PHX-VOL-003", "PHX-VOL-001", sameObject},
-		{"PHX-FW-002", "PHX-FW-003", always},
+		{"PHX-FW-004", "PHX-FW-003", always},
 	}
 }
 

@@ -53,6 +53,7 @@ const (
 	kindBackend       = "backend"
 	kindRoute         = "route"
 	kindSwitch        = "firewall-switch"
+	kindRules         = "firewall-rules"
 	kindFlowOpen      = "flow-open"
 	kindFlowClosed    = "flow-closed"
 	kindHeadroom      = "headroom"
@@ -74,6 +75,7 @@ func table() []entry {
 		{kindRound, "PHX-CT-005", with(runRound)},
 		{kindNames, "PHX-DNS-001", with(runNames)},
 		{kindSwitch, "PHX-FW-003", with(runSwitch)},
+		{kindRules, "PHX-FW-004", with(runRules)},
 		{kindFlowOpen, "PHX-FW-001", with(runFlowOpen)},
 		{kindFlowClosed, "PHX-FW-002", with(runFlowClosed)},
 		{kindVolumeOwner, "PHX-VOL-001", with(runVolumeOwner)},
@@ -122,10 +124,11 @@ func (c Check) Limit() time.Duration {
 	switch c.Kind {
 	case kindDaemon:
 		return max(limit, firstLimit+time.Second)
-	case kindFlowOpen, kindFlowClosed:
-		if p, err := decode[flowParams](c.Params); err == nil && p.Later {
-			return laterWait + time.Second
+	case kindRules:
+		if p, err := decode[rulesParams](c.Params); err == nil && p.Later {
+			return laterWait + compileLimit
 		}
+		return 2 * compileLimit
 	}
 	return limit
 }

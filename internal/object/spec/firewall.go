@@ -132,17 +132,24 @@ func readable(addresses string) bool {
 }
 
 // FilterOn reads from the text of one of Proxmox's firewall files whether that firewall is on.
-func FilterOn(text string) bool {
-	options, on := false, false
+func FilterOn(text string) bool { return FilterOption(text, "enable") == "1" }
+
+// FilterOption is the value of an option in one of Proxmox's firewall files, as its own parser reads it: a line with anything else in
+// it, such as a comment or a blank before the colon, is left out. Of several lines the last counts.
+func FilterOption(text, key string) (value string) {
+	options := false
 	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(line, "#")
-		line = strings.TrimSpace(line)
+		line = strings.Trim(line, " \t\r\n")
 		if strings.HasPrefix(line, "[") {
 			options = strings.EqualFold(line, "[options]")
 		}
-		if key, value, ok := strings.Cut(line, ":"); ok && options && strings.EqualFold(key, "enable") {
-			on = strings.TrimSpace(value) == "1"
+		name, v, ok := strings.Cut(line, ":")
+		if v = strings.TrimSpace(v); ok && options && strings.EqualFold(name, key) && !strings.ContainsAny(v, " \t#") {
+			value = v
 		}
 	}
-	return on
+	return value
 }
+
+// Restricts reports whether the rules keep anybody out.
+func (f Firewall) Restricts() bool { return !f.Off && !f.Open }

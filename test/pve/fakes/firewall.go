@@ -31,7 +31,8 @@ var icmpTypes = map[string][]string{
 // guestFilter is a guest's firewall file as it is understood.
 type guestFilter struct {
 	options map[string]string
-	rules   []string // of iptables or ip6tables, OUT only
+	six     []string // rules of ip6tables, OUT only
+	in      []string // rules of iptables, IN only
 	ipset   []string // ipfilter-net0
 }
 
@@ -122,8 +123,17 @@ func (f *guestFilter) rule(file string, number int, line string) {
 		fmt.Fprintf(os.Stderr, "%s (line %d) - errors in rule parameters: %s\n  icmp-type: invalid icmp-type '%s' for proto '%s'\n", file, number, line, t, of["p"])
 		return
 	}
+	if enabled && strings.EqualFold(words[1], "in") && !six {
+		text := ""
+		for _, o := range [][2]string{{"-s", "source"}, {"-d", "dest"}, {"-p", "p"}, {"--dport", "dport"}} {
+			if v := of[o[1]]; v != "" {
+				text += o[0] + " " + v + " "
+			}
+		}
+		f.in = append(f.in, text+"-j "+words[2])
+	}
 	if enabled && strings.EqualFold(words[1], "out") && six {
-		f.rules = append(f.rules, fmt.Sprintf("-p icmpv6 -m icmpv6 --icmpv6-type %s -j %s", of["icmp-type"], words[2]))
+		f.six = append(f.six, fmt.Sprintf("-p icmpv6 -m icmpv6 --icmpv6-type %s -j %s", of["icmp-type"], words[2]))
 	}
 }
 
@@ -133,15 +143,15 @@ type chain struct {
 	rules []string
 }
 
-// guestChains are those of a guest's port, of ip6tables and of ebtables, as far as they keep it to its own addresses.
-func (b base) guestChains(id string) (six, two []chain) {
+// guestChains are those of a guest's port: of iptables, of ip6tables, and of ebtables, as far as they keep it to its own addresses.
+func (b base) guestChains(id string) (four, six, two []chain) {
 	conf, err := b.load(id)
 	if err != nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	net, f := parse(conf.keys["net0"], ""), b.guestFilter(id)
 	if conf.keys["net0"] == "" || net.of["firewall"] != "1" || f.options["enable"] != "1" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	port, mac := "veth"+id+"i0", strings.ToLower(net.of["hwaddr"])
 	out := chain{name: port + "-OUT"}
@@ -157,10 +167,24 @@ func (b base) guestChains(id string) (six, two []chain) {
 	for _, kind := range []string{"router-solicitation", "neighbor-solicitation", "neighbor-advertisement"} {
 		add(&out, f.options["ndp"] != "0", "-p icmpv6 --icmpv6-type %s -g PVEFW-SET-ACCEPT-MARK", kind)
 	}
-	for _, r := range f.rules {
+	for _, r := range f.six {
 		add(&out, true, "%s", r)
 	}
 	six = append(six, out)
+
+	in, from := chain{name: port + "-IN"}, chain{name: port + "-OUT"}
+	add(&in, f.options["dhcp"] != "0", "-p udp --sport 67 --dport 68 -j ACCEPT")
+	for _, r := range f.in {
+		add(&in, true, "%s", r)
+	}
+	closed := f.options["policy_in"] != "ACCEPT"
+	add(&in, closed, "-j PVEFW-Drop")
+	add(&in, closed, "-j DROP")
+	add(&in, !closed, "-j ACCEPT")
+	add(&from, f.options["dhcp"] != "0", "-p udp --sport 68 --dport 67 -g PVEFW-SET-ACCEPT-MARK")
+	add(&from, f.options["macfilter"] != "0", "-m mac ! --mac-source %s -j DROP", mac)
+	add(&from, f.options["ipfilter"] == "1", "-m set ! --match-set PVEFW-%s-ipfilter-net0-v4 src -j DROP", id)
+	four = append(four, in, from)
 
 	frames, arp, proto := chain{name: port + "-OUT"}, chain{name: port + "-OUT-ARP"}, chain{name: port + "-OUT-PROTO"}
 	own := f.ipset
@@ -187,7 +211,7 @@ func (b base) guestChains(id string) (six, two []chain) {
 		add(&proto, true, "-j DROP")
 		two = append(two, proto)
 	}
-	return six, two
+	return four, six, two
 }
 
 // firewall is pve-firewall. The file daemon-down says that its daemon does not run.
@@ -222,13 +246,16 @@ func (b base) firewall(args []string) error {
 	return exitCode(255)
 }
 
-// compile prints each chain with the rules that it should have, and whether the kernel has it: all that a stand-in has are to be made.
+// compile prints each chain with the rules that it should have, and whether the kernel has it: while the daemon runs, all.
 func (b base) compile(cluster map[string]string) error {
 	names, _ := filepath.Glob(b.path("pve", "lxc", "*.conf"))
 	slices.Sort(names)
-	six, two := map[string]chain{}, map[string]chain{}
+	four, six, two := map[string]chain{}, map[string]chain{}, map[string]chain{}
 	for _, n := range names {
-		s, t := b.guestChains(strings.TrimSuffix(filepath.Base(n), ".conf"))
+		f, s, t := b.guestChains(strings.TrimSuffix(filepath.Base(n), ".conf"))
+		for _, c := range f {
+			four[c.name] = c
+		}
 		for _, c := range s {
 			six[c.name] = c
 		}
@@ -243,15 +270,19 @@ func (b base) compile(cluster map[string]string) error {
 			"-A PVEFW-FORWARD -o fwln+ -j PVEFW-FWBR-OUT"}}
 		two[forward.name] = forward
 	}
+	state := "exists"
+	if _, err := os.Stat(b.path("daemon-down")); err == nil || cluster["enable"] != "1" {
+		state = "create"
+	}
 	for _, part := range []struct {
 		title  string
 		chains map[string]chain
-	}{{"ipset", nil}, {"iptables", nil}, {"ip6tables", six}, {"ebtables", two}, {"iptables table raw", nil}, {"ip6tables table raw", nil}} {
+	}{{"ipset", nil}, {"iptables", four}, {"ip6tables", six}, {"ebtables", two}, {"iptables table raw", nil}, {"ip6tables table raw", nil}} {
 		fmt.Printf("%s cmdlist:\n", part.title)
 		for _, name := range slices.Sorted(maps.Keys(part.chains)) {
 			c := part.chains[name]
 			sum := sha1.Sum([]byte(strings.Join(c.rules, "\n")))
-			fmt.Printf("create %s (%s)\n", c.name, base64.StdEncoding.EncodeToString(sum[:])[:27])
+			fmt.Printf("%s %s (%s)\n", state, c.name, base64.StdEncoding.EncodeToString(sum[:])[:27])
 			for _, r := range c.rules {
 				fmt.Printf("\t%s\n", r)
 			}
