@@ -271,6 +271,8 @@ func (d *derivation) definition(c *Container) spec.Container {
 	if s.MemoryBytes == 0 {
 		s.MemoryBytes = int64(d.cfg.Hypervisor.Defaults.LXC.MemoryMB) << 20
 	}
+	d.memory(c, &s)
+	s.PidsMax = d.processes(c, s.MemoryBytes)
 	if own := d.cfg.Hypervisor.Network.Interface.Address.Addr().String(); d.cfg.Hypervisor.DNS.Enabled && !d.house.templates[c.ID] && !slices.Contains(s.Nameservers, own) {
 		d.note(diag.Warning, c.Network.Source, fmt.Sprintf("container %s asks %s for names, which does not know the zones of this house", c.ID, strings.Join(s.Nameservers, ", ")),
 			"leave nameservers out, or name "+own)

@@ -72,8 +72,9 @@ type Container struct {
 	MemoryMB          int             `json:"memory_mb" min:"16" max:"16777216"`
 	SwapMB            int             `json:"swap_mb" min:"0" max:"16777216"`
 	Cores             int             `json:"cores" min:"1" max:"8192"`
-	Template          string          `json:"template"`        // archive, absolute; a container is made from this or CloneFrom
-	CloneFrom         string          `json:"clone_from_ctid"` // id of a container
+	PidsMax           int             `json:"pids_max" min:"64" max:"4194304"` // processes and threads
+	Template          string          `json:"template"`                        // archive, absolute; a container is made from this or CloneFrom
+	CloneFrom         string          `json:"clone_from_ctid"`                 // id of a container
 	SnapshotName      string          `json:"template_snapshot_name"`
 	StoragePool       string          `json:"storage_pool" acted:"pve" kept:"root file systems are kept with all else that phoenix owns"`
 	StorageSizeGB     int             `json:"storage_size_gb" min:"1" max:"1048576" acted:"pve" kept:"root file systems have no limit yet"`

@@ -89,6 +89,7 @@ type Container struct {
 	MemoryBytes   int64     `json:"memory_bytes,omitempty"`
 	SwapBytes     int64     `json:"swap_bytes,omitempty"`
 	Cores         int       `json:"cores,omitempty"`
+	PidsMax       int64     `json:"pids_max,omitempty"` // processes and threads; 0: nothing is said about them
 	Interface     NIC       `json:"interface"`
 	IDMap         IDMap     `json:"id_map"` // zero: privileged
 	Mounts        []Mount   `json:"mounts,omitempty"`

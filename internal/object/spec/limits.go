@@ -32,7 +32,7 @@ func SharedLimits() []SharedLimit {
 	return []SharedLimit{
 		{Key: InotifyInstances, Least: 8192, Host: 16, Each: 10},
 		{Key: InotifyWatches, Least: 524288, Host: 2048, Each: 512, Computed: true},
-		{Key: MaxKeys, Least: 20000, Host: 10, Each: 8},
+		{Key: MaxKeys, Least: 20000, Host: 10, Each: 12},
 		{Key: MaxKeyBytes, Least: 2000000, Host: 1000, Each: 800},
 		{Key: MaxPTY, Least: 4096, Host: 1024, Each: 64},
 		{Key: "net.ipv4.neigh.default.gc_thresh1", Least: 1024},

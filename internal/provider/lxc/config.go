@@ -97,6 +97,9 @@ func limits(s spec.Container) []string {
 			fmt.Sprintf("lxc.cgroup.cpu.cfs_quota_us = %d", s.Cores*cpuPeriod),
 			fmt.Sprintf("lxc.cgroup2.cpu.max = %d %d", s.Cores*cpuPeriod, cpuPeriod))
 	}
+	if s.PidsMax > 0 {
+		lines = append(lines, fmt.Sprintf("lxc.cgroup.pids.max = %d", s.PidsMax), fmt.Sprintf("lxc.cgroup2.pids.max = %d", s.PidsMax))
+	}
 	return lines
 }
 

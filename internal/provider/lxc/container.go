@@ -161,6 +161,9 @@ func (c Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 		}
 	}
 	if have.Config != render(s) {
+		if err := carryOver(ctx, h, s, have.Config); err != nil {
+			return err
+		}
 		if err := writeConfig(h, s, home(s.Path, s.ID)); err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ func drift(h host.Host, config string, pid int) []plan.Field {
 	want, _ := keys(config)
 	address, _, _ := strings.Cut(want["lxc.net.0.ipv4.address"], "/")
 	provider.Addressed(&d, h, pid, address)
+	limitDrift(&d, h, want, pid)
 	mounts := mountsOf(want["lxc.mount.entry"])
 	for target, source := range mounts {
 		mounted(&d, h, pid, target, source)

@@ -111,7 +111,12 @@ func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	}
 	for _, f := range have.Drift {
 		d.Compare(f.Path, f.Have, f.Want)
-		d.Reason = "it does not run as its configuration says: restart"
+		switch {
+		case !isLimit(f.Path):
+			d.Reason = "it does not run as its configuration says: restart"
+		case d.Reason == "":
+			d.Reason = "it has other limits than its configuration says"
+		}
 	}
 	d.Compare("booted", strconv.FormatBool(have.Booted), "true")
 	return d
@@ -125,6 +130,15 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	}
 	if have == nil {
 		return fmt.Errorf("container %s is not defined in %s", s.ID, s.Path)
+	}
+	if have.State == running && have.Definition == have.Wanted && len(have.Drift) > 0 {
+		done, err := setLimits(ctx, h, have)
+		if err != nil {
+			return err
+		}
+		if done {
+			have.Drift = nil
+		}
 	}
 	if have.State == running && (have.Definition != have.Wanted || len(have.Drift) > 0) {
 		if err := r.settle(ctx, h, s, have); err != nil {

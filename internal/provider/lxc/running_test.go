@@ -398,3 +398,71 @@ func lxcTool(t *testing.T, name string, s spec.Container, args ...string) {
 		t.Fatalf("%v: %v\n%s", argv, err, out)
 	}
 }
+
+// Other limits come into effect while the container runs; a restart by hand is not asked for, and a limit below what is used is no reason
+// to kill what uses it.
+func TestLimitsWithoutRestart(t *testing.T) {
+	l := newLab(t)
+	s := l.container(77)
+	s.PidsMax = 500
+	o := l.define(s)
+	l.boot(o)
+	running := func() lxc.RunningStatus {
+		t.Helper()
+		obs, err := lxc.NewRunning().Observe(context.Background(), &host.Local{}, o)
+		must(t, err)
+		var st lxc.RunningStatus
+		must(t, json.Unmarshal(obs.Status, &st))
+		if !obs.Delta.Empty() {
+			t.Logf("delta: %+v", obs.Delta)
+		}
+		return st
+	}
+	before := running()
+	limit := func(keys ...string) string {
+		t.Helper()
+		for _, key := range keys {
+			if limit, ok := provider.LimitOf(&host.Local{}, before.PID, key); ok {
+				return limit.Value
+			}
+		}
+		t.Fatalf("no %v on this machine", keys)
+		return ""
+	}
+	pids := []string{"lxc.cgroup2.pids.max", "lxc.cgroup.pids.max"}
+	memory := []string{"lxc.cgroup2.memory.max", "lxc.cgroup.memory.limit_in_bytes"}
+	if got := limit(pids...); got != "500" {
+		t.Errorf("started with %s processes at most", got)
+	}
+	s.PidsMax, s.MemoryBytes = 700, 300<<20
+	container := asObject(t, spec.KindContainer, s.ID, s)
+	must(t, lxc.NewContainer().Apply(context.Background(), &host.Local{}, container, plan.Delta{Action: plan.Update}))
+	if st := running(); len(st.Drift) == 0 || st.Definition != st.Wanted {
+		t.Errorf("what differs is limits alone: %+v", st)
+	}
+	l.boot(o)
+	if st := running(); st.PID != before.PID || len(st.Drift) > 0 {
+		t.Errorf("it was restarted, or differs still: %+v, was %d", st, before.PID)
+	}
+	if p, m := limit(pids...), limit(memory...); p != "700" || m != fmt.Sprint(300<<20) {
+		t.Errorf("%s processes, %s bytes", p, m)
+	}
+	// By hand.
+	path, _ := provider.LimitOf(&host.Local{}, before.PID, pids[0])
+	if path.Path == "" {
+		path, _ = provider.LimitOf(&host.Local{}, before.PID, pids[1])
+	}
+	must(t, path.Set(context.Background(), &host.Local{}, "max"))
+	l.boot(o)
+	if got := limit(pids...); got != "700" || running().PID != before.PID {
+		t.Errorf("opened by hand: %s", got)
+	}
+	// Processes beyond the limit are refused, inside.
+	s.PidsMax = 64
+	must(t, lxc.NewContainer().Apply(context.Background(), &host.Local{}, asObject(t, spec.KindContainer, s.ID, s), plan.Delta{Action: plan.Update}))
+	l.boot(o)
+	many := exec.Command("lxc-attach", "-P", s.Path, "-n", s.ID, "--", "sh", "-c", "i=0; while [ $i -lt 100 ]; do sleep 60 & i=$((i+1)); done")
+	if out, err := many.CombinedOutput(); err == nil || !strings.Contains(strings.ToLower(string(out)), "fork") {
+		t.Errorf("a hundred processes were let in: %v, %s", err, out)
+	}
+}

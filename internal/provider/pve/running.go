@@ -33,6 +33,8 @@ type RunningStatus struct {
 	Booted bool     `json:"booted"`        // its systemd has started everything
 	// Drift is in what it runs otherwise than its configuration says, though nothing waits for a restart.
 	Drift []plan.Field `json:"drift,omitempty"`
+	// Limits are those of its control group that differ; they are set while it runs.
+	Limits []plan.Field `json:"limits,omitempty"`
 }
 
 const (
@@ -73,6 +75,7 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 	if st.Waits, err = waits(h, s, c); err != nil {
 		return nil, err
 	}
+	limited(h, c, st)
 	if st.Booted, err = inside(s.ID).Booted(ctx, h, st.PID); err == nil && st.Booted {
 		st.Drift = drift(h, c, st.PID)
 	}
@@ -128,7 +131,7 @@ func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	if !d.Empty() {
 		d.Reason, d.Interrupts = "needs restart: "+strings.Join(have.Waits, ", "), true
 	}
-	for _, f := range have.Drift {
+	for _, f := range slices.Concat(have.Limits, have.Drift) {
 		d.Compare(f.Path, f.Have, f.Want)
 	}
 	if len(have.Drift) > 0 && len(have.Waits) == 0 {
@@ -147,6 +150,9 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	}
 	if have == nil {
 		return fmt.Errorf("container %s does not exist", s.ID)
+	}
+	if err := setLimits(ctx, h, have); err != nil {
+		return err
 	}
 	if have.State == running && len(have.Waits)+len(have.Drift) > 0 {
 		if err := stop(ctx, h, s); err != nil {

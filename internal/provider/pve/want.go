@@ -208,6 +208,9 @@ func rawOptions(s spec.Container) []line {
 	for _, o := range s.Options {
 		out = append(out, line{key: o.Key, value: o.Value})
 	}
+	if s.PidsMax > 0 {
+		out = append(out, line{key: pidsKey, value: strconv.FormatInt(s.PidsMax, 10)})
+	}
 	for _, b := range s.Guest.Binds {
 		out = append(out, line{key: "lxc.mount.entry", value: fmt.Sprintf("%s %s none bind,create=dir 0 0", host.Escape(b.Source), host.Escape(strings.TrimPrefix(b.Target, "/")))})
 	}
