@@ -140,7 +140,7 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 		case spec.KindSubID, spec.KindSysctl: // the machine's: others may live in the range
 			continue
 		case spec.KindVolume, spec.KindPin:
-			if !volumes {
+			if !volumes || usersOwn(o) {
 				kept = append(kept, o)
 				continue
 			}
@@ -152,6 +152,13 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 		gone = append(gone, o)
 	}
 	return gone, kept
+}
+
+// usersOwn tells whether a volume is a directory that the file names by its path: it was there before phoenix, and
+// stays.
+func usersOwn(o object.Object) bool {
+	var v spec.Volume
+	return o.Address.Kind() == spec.KindVolume && decode(o.Spec, &v) == nil && v.HostDirectory != nil
 }
 
 // trusted tells whether the hypervisor's own store holds the root that is pinned here. Another one is another phoenix's.

@@ -341,7 +341,7 @@ func (d *derivation) volume(c *Container, v volume) (object.Address, spec.Volume
 	o.Source = v.source
 	switch provider, here := d.machine.Pools[v.pool]; {
 	case v.hostPath != "" && d.machine.Present[v.hostPath]:
-		o.Provider, s.Path = "dir", v.hostPath
+		o.Provider, s.Path, s.HostDirectory, s.Keys = "dir", cleanPath(v.hostPath), &v.said, v.keys
 	case v.hostPath != "":
 		d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s of container %s is a local volume, %s", v.hostPath, v.target, c.ID, s.Path), "")
 	case here:

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // mounting is a configuration with one directory of the hypervisor in container 101, and more of that container.
@@ -112,6 +115,36 @@ func TestHostPathsThatArePhoenixs(t *testing.T) {
 	for _, p := range Places(mustLoad(t, mounting("/data/a/", "/x", pool)), m) {
 		if !strings.HasPrefix(p, "/") || cleanPath(p) != p {
 			t.Errorf("%q is asked for", p)
+		}
+	}
+}
+
+// A directory that is there is the users' own, on both runtimes: only what the file says of it is set.
+func TestDirectoriesThatAreThere(t *testing.T) {
+	proxmox := machine
+	proxmox.Runtime, proxmox.Proxmox = "pve", &spec.Proxmox{Dir: "/etc/pve", State: "/var/lib/lxc", Locks: "/run/lock"}
+	proxmox.Storages = []Storage{{ID: "local", Type: "dir", Path: "/var/lib/vz", Content: []string{"rootdir"}}}
+	for runtime, m := range map[string]Machine{"lxc": machine, "pve": proxmox} {
+		m.Present = map[string]bool{"/data/a": true}
+		for said, want := range map[string]spec.HostDirectory{
+			"": {}, `"owner_uid": 33,`: {UID: true}, `"owner_gid": 0,`: {GID: true}, `"mode": "0750",`: {Mode: true},
+		} {
+			files := mounting("/data/a", "/media", "")
+			files[0].Data = []byte(strings.Replace(string(files[0].Data), `"host_path": "/data/a",`, `"host_path": "/data/a",`+said, 1))
+			objects, diags := Derive(mustLoad(t, files), m)
+			if diags.HasErrors() {
+				t.Fatalf("%s: %v", runtime, diags)
+			}
+			o, _ := object.Find(objects, "volume/101/media")
+			var v spec.Volume
+			if err := json.Unmarshal(o.Spec, &v); err != nil || o.Provider != "dir" || v.HostDirectory == nil || *v.HostDirectory != want {
+				t.Errorf("%s %s: %s %s, %v", runtime, said, o.Provider, o.Spec, err)
+			}
+			other, _ := object.Find(objects, "volume/102/b")
+			var made spec.Volume
+			if err := json.Unmarshal(other.Spec, &made); err != nil || made.HostDirectory != nil {
+				t.Errorf("%s: a volume that phoenix makes: %s, %v", runtime, other.Spec, err)
+			}
 		}
 	}
 }

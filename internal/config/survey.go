@@ -44,7 +44,8 @@ type volume struct {
 	name, pool, hostPath, target string
 	sizeGB, uid, gid             int
 	mode                         spec.Mode
-	keys, backup                 bool // it holds keys; backups hold it
+	keys, backup                 bool               // it holds keys; backups hold it
+	said                         spec.HostDirectory // what of owner and mode stands in the file
 	source                       object.Source
 }
 
@@ -153,6 +154,7 @@ func owned(c *Container, v volume, uid, gid *int, mode *spec.Mode) volume {
 	if c.IsProxy() && v.target == proxyDir {
 		v.uid, v.gid = traefikUID, traefikUID
 	}
+	v.said = spec.HostDirectory{UID: uid != nil, GID: gid != nil, Mode: mode != nil}
 	if uid != nil {
 		v.uid = *uid
 	}

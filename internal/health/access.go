@@ -18,6 +18,21 @@ func describe(mode spec.Mode, uid, gid int) string { return fmt.Sprintf("%04o %d
 
 func seen(m host.Meta) string { return describe(spec.ModeOf(m.Mode), m.UID, m.GID) }
 
+// expected is how a volume should be. Of a directory of the users' own only what the file says counts.
+func expected(v spec.Volume, m host.Meta, uid, gid int) string {
+	demands, mode := v.Demands(), v.Mode
+	if !demands.UID {
+		uid = m.UID
+	}
+	if !demands.GID {
+		gid = m.GID
+	}
+	if !demands.Mode {
+		mode = spec.ModeOf(m.Mode)
+	}
+	return describe(mode, uid, gid)
+}
+
 // runVolumeOwner looks at a volume from the hypervisor, through the id map.
 func runVolumeOwner(_ context.Context, h host.Host, c Check, v spec.Volume) Result {
 	m, err := h.Lstat(v.Path)
@@ -27,7 +42,7 @@ func runVolumeOwner(_ context.Context, h host.Host, c Check, v spec.Volume) Resu
 	if err != nil {
 		return c.fail("the volume cannot be looked at", err.Error(), c.apply())
 	}
-	want := describe(v.Mode, v.IDMap.Outside(v.UID), v.IDMap.Outside(v.GID))
+	want := expected(v, m, v.IDMap.Outside(v.UID), v.IDMap.Outside(v.GID))
 	if !m.Mode.IsDir() || seen(m) != want {
 		return c.fail("mode or owner of the volume is wrong on the hypervisor", v.Path+" is "+m.Mode.Type().String()+" "+seen(m)+", wanted "+want, c.apply())
 	}
@@ -89,7 +104,7 @@ func runVolumeMount(_ context.Context, h host.Host, c Check, v spec.Volume) Resu
 	if err != nil {
 		return c.fail("the mount point cannot be looked at", err.Error(), c.apply())
 	}
-	want := describe(v.Mode, v.UID, v.GID)
+	want := expected(v, m, v.UID, v.GID)
 	if seen(m) != want {
 		return c.fail("mode or owner of "+v.MountPoint+" is wrong inside", seen(m)+", wanted "+want, c.apply())
 	}

@@ -41,6 +41,16 @@ func insideVolume(mounts string, mode fs.FileMode, uid int) func(*testing.T, *fa
 	}
 }
 
+// usersOwn is a directory of the hypervisor that was there before the file named it.
+func usersOwn(said spec.HostDirectory, mode fs.FileMode, uid, gid int) func(*testing.T, *fakeHost) any {
+	return func(_ *testing.T, h *fakeHost) any {
+		v := volume
+		v.HostDirectory = &said
+		h.put(v.Path, mode, uid, gid, "")
+		return v
+	}
+}
+
 func oneKey(mode fs.FileMode, uid, gid int) func(*testing.T, *fakeHost) any {
 	return func(_ *testing.T, h *fakeHost) any {
 		h.put("/k", mode, uid, gid, "")
@@ -77,6 +87,12 @@ func accessCases() []runCase {
 		{kindVolumeOwner, "mode", outside(volume.Path, dir|0o777, 100000, 100000), Fail, "0777"},
 		{kindVolumeOwner, "link", outside(volume.Path, fs.ModeSymlink|0o700, 100000, 100000), Fail, "wrong on the hypervisor"},
 		{kindVolumeOwner, "absent", func(*testing.T, *fakeHost) any { return volume }, Fail, "does not exist"},
+		{kindVolumeOwner, "the users' own", usersOwn(spec.HostDirectory{}, dir|0o777, 1000, 1001), Pass, "0777 1000:1001"},
+		{kindVolumeOwner, "the users' own, its owner named", usersOwn(spec.HostDirectory{UID: true}, dir|0o777, 1000, 1001), Fail,
+			"wanted 0777 100000:1001"},
+		{kindVolumeOwner, "the users' own, its mode named", usersOwn(spec.HostDirectory{Mode: true}, dir|0o777, 1000, 1001), Fail,
+			"wanted 0700 1000:1001"},
+		{kindVolumeOwner, "the users' own, a file", usersOwn(spec.HostDirectory{}, 0o777, 1000, 1001), Fail, "wrong on the hypervisor"},
 		{kindVolumeParents, "closed", outside("", 0, 0, 0), Pass, "0710 0:100000"},
 		{kindVolumeParents, "listable", outside("/v/volumes/101", dir|0o755, 0, 0), Fail, "others can look into it"},
 		{kindVolumeParents, "wrong group", outside("/v/volumes/101", dir|0o710, 0, 1000), Fail, "group 1000 can enter"},

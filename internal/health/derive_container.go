@@ -107,7 +107,9 @@ func (m *model) unit(o object.Object, s spec.Unit) {
 func (m *model) volume(o object.Object, s spec.Volume) {
 	if s.Proxmox == nil { // Proxmox's storages are its own; what is seen inside tells
 		m.add(kindVolumeOwner, o, "", s)
-		m.add(kindVolumeParents, o, "", s)
+		if s.HostDirectory == nil { // what is above the users' own directory is theirs
+			m.add(kindVolumeParents, o, "", s)
+		}
 	}
 	owner, ok := m.running[s.Container]
 	if !ok {

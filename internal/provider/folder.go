@@ -53,6 +53,9 @@ func DecodeFolder(raw []byte) (spec.Volume, diag.List) {
 // ObserveFolder looks at a volume and at its mark; nil: there is none. A folder that is marked as another's is a permanent error.
 func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, error) {
 	f, err := SeeFolder(h, v)
+	if err == nil && v.HostDirectory != nil {
+		err = usable(v, f)
+	}
 	if f == nil || err != nil {
 		return nil, err
 	}
@@ -131,10 +134,19 @@ func DiffFolder(want spec.Volume, have *Folder) plan.Delta {
 		return plan.Delta{Action: plan.Create, Reason: "the volume does not exist"}
 	}
 	var d plan.Delta
-	owner := folderOwner(want)
-	d.Compare("uid", strconv.Itoa(have.UID), strconv.Itoa(owner.UID))
-	d.Compare("gid", strconv.Itoa(have.GID), strconv.Itoa(owner.GID))
-	d.Compare("mode", fmt.Sprintf("%04o", have.Mode), fmt.Sprintf("%04o", want.Mode))
+	owner, demands := folderOwner(want), want.Demands()
+	if demands.UID {
+		d.Compare("uid", strconv.Itoa(have.UID), strconv.Itoa(owner.UID))
+	}
+	if demands.GID {
+		d.Compare("gid", strconv.Itoa(have.GID), strconv.Itoa(owner.GID))
+	}
+	if demands.Mode {
+		d.Compare("mode", fmt.Sprintf("%04o", have.Mode), fmt.Sprintf("%04o", want.Mode))
+	}
+	if want.HostDirectory != nil {
+		return d
+	}
 	if !have.Unmarkable {
 		d.Compare("address", have.Address, FolderAddress(want))
 	}
@@ -182,8 +194,15 @@ func OwnFolder(h host.Host, v spec.Volume, d plan.Delta) error {
 			return err
 		}
 	}
-	if d.Has("uid") || d.Has("gid") {
-		if err := h.Chown(v.Path, folderOwner(v)); err != nil {
+	owner := host.Owner{UID: -1, GID: -1}
+	if d.Has("uid") {
+		owner.UID = folderOwner(v).UID
+	}
+	if d.Has("gid") {
+		owner.GID = folderOwner(v).GID
+	}
+	if owner != (host.Owner{UID: -1, GID: -1}) {
+		if err := h.Chown(v.Path, owner); err != nil {
 			return err
 		}
 	}
@@ -207,8 +226,11 @@ func MakeParent(h host.Host, v spec.Volume) error {
 }
 
 // DeleteFolder removes a volume that carries its mark, and its parent if that is then empty. remove takes the folder away for
-// good. An unmarked folder is a permanent error.
+// good. A directory of the users' own stays, whatever mark it carries. An unmarked folder is a permanent error.
 func DeleteFolder(ctx context.Context, h host.Host, v spec.Volume, remove func() error) error {
+	if v.HostDirectory != nil {
+		return nil
+	}
 	have, err := ObserveFolder(ctx, h, v)
 	if err != nil {
 		return err

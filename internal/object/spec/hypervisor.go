@@ -74,9 +74,28 @@ type Volume struct {
 	Mode       Mode   `json:"mode"`
 	IDMap      IDMap  `json:"id_map"`
 	Backup     bool   `json:"backup,omitempty"` // Proxmox's backups of the container hold it
+	// Keys are in it: whoever owns it, or may write to it, has them.
+	Keys bool `json:"keys,omitempty"`
+	// HostDirectory, where it is set: the directory is the users' own. It is never made, marked or removed.
+	HostDirectory *HostDirectory `json:"host_directory,omitempty"`
 	// Proxmox, where there is one: the volume is one of its storage Pool, and Path is where phoenix writes down which one while
 	// its container does not exist.
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
+}
+
+// HostDirectory says what of a directory that was there before the file asks to be set. All else stays as it is.
+type HostDirectory struct {
+	UID  bool `json:"uid,omitempty"`
+	GID  bool `json:"gid,omitempty"`
+	Mode bool `json:"mode,omitempty"`
+}
+
+// Demands is which of owner, group and mode are kept as the spec has them: all of a volume that phoenix makes.
+func (v Volume) Demands() HostDirectory {
+	if v.HostDirectory == nil {
+		return HostDirectory{UID: true, GID: true, Mode: true}
+	}
+	return *v.HostDirectory
 }
 
 // Container is a system container's definition: its root file system and its configuration, not its running.

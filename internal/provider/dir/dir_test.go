@@ -3,6 +3,7 @@ package dir_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,6 +173,110 @@ func TestDeleteKilledAnywhere(t *testing.T) {
 			t.Errorf("killed at %d: left behind %v", at, left)
 		}
 	}
+}
+
+// theirs is a directory of the users' own, as it might be: open, of an ordinary user, in an open directory.
+func theirs(t *testing.T, said spec.HostDirectory, keys bool) (host.Host, object.Object, string) {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), "srv", "media")
+	must(t, os.MkdirAll(p, 0o755))
+	must(t, os.Chmod(filepath.Dir(p), 0o777))
+	must(t, os.Chown(p, 1000, 1001))
+	must(t, os.Chmod(p, 0o775|os.ModeSetgid))
+	must(t, os.WriteFile(filepath.Join(p, "film"), []byte("f"), 0o644))
+	o := volume(t, p, "101", "media")
+	var v spec.Volume
+	must(t, json.Unmarshal(o.Spec, &v))
+	v.HostDirectory, v.Keys = &said, keys
+	raw, err := json.Marshal(v)
+	must(t, err)
+	o.Spec = raw
+	return &host.Local{}, o, p
+}
+
+// A directory of the users' own is not changed, not marked and never removed.
+func TestUsersOwnIsNotChanged(t *testing.T) {
+	conformance.Isolated(t, "getfattr", "setfattr")
+	h, o, p := theirs(t, spec.HostDirectory{}, false)
+	before, err := h.Lstat(p)
+	must(t, err)
+	counted := host.NewCounted(h, nil)
+	obs, err := dir.New().Observe(context.Background(), counted, o)
+	if err != nil || !obs.Delta.Empty() {
+		t.Fatalf("%+v, %v", obs.Delta, err)
+	}
+	must(t, dir.New().Apply(context.Background(), counted, o, plan.Delta{Action: plan.Update}))
+	must(t, dir.New().Delete(context.Background(), counted, o))
+	if n := counted.Mutations(); n != 0 {
+		t.Errorf("%d changes", n)
+	}
+	after, err := h.Lstat(p)
+	if err != nil || before.Mode != after.Mode || before.UID != after.UID || before.GID != after.GID {
+		t.Errorf("%+v became %+v, %v", before, after, err)
+	}
+	if out, err := exec.Command("getfattr", "--absolute-names", "-d", "-m", "trusted", p).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("marked: %s %v", out, err)
+	}
+	if _, err := os.Stat(filepath.Join(p, "film")); err != nil {
+		t.Error(err)
+	}
+	if fi, err := os.Stat(filepath.Dir(p)); err != nil || fi.Mode().Perm() != 0o777 {
+		t.Errorf("the parent: %v, %v", fi.Mode(), err)
+	}
+}
+
+// One that phoenix marked as its own before is not removed either.
+func TestUsersOwnIsNotRemovedByAnOldMark(t *testing.T) {
+	conformance.Isolated(t, "getfattr", "setfattr")
+	h, o, p := theirs(t, spec.HostDirectory{}, false)
+	must(t, exec.Command("setfattr", "-n", "trusted.phoenix.address", "-v", "volume/101/media", p).Run())
+	must(t, dir.New().Delete(context.Background(), h, o))
+	if _, err := os.Stat(filepath.Join(p, "film")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What the file says is set, and nothing else.
+func TestUsersOwnIsSetAsSaid(t *testing.T) {
+	conformance.Isolated(t, "getfattr", "setfattr")
+	for said, want := range map[spec.HostDirectory]string{
+		{UID: true}:                        "100033:1001 775",
+		{GID: true}:                        "1000:100000 775",
+		{Mode: true}:                       "1000:1001 700",
+		{UID: true, GID: true, Mode: true}: "100033:100000 700",
+	} {
+		h, o, p := theirs(t, said, false)
+		obs, err := dir.New().Observe(context.Background(), h, o)
+		must(t, err)
+		must(t, dir.New().Apply(context.Background(), h, o, obs.Delta))
+		m, err := h.Lstat(p)
+		if got := fmt.Sprintf("%d:%d %o", m.UID, m.GID, m.Mode.Perm()); err != nil || got != want {
+			t.Errorf("%+v: %s, want %s, %v", said, got, want, err)
+		}
+		if obs, err = dir.New().Observe(context.Background(), h, o); err != nil || !obs.Delta.Empty() {
+			t.Errorf("%+v: a second time %+v, %v", said, obs.Delta, err)
+		}
+	}
+}
+
+// Keys do not go where others could take them, and the words say how that is mended.
+func TestUsersOwnThatCannotHoldKeys(t *testing.T) {
+	conformance.Isolated(t, "getfattr", "setfattr")
+	h, o, p := theirs(t, spec.HostDirectory{}, true)
+	want := func(what string) {
+		t.Helper()
+		_, err := dir.New().Observe(context.Background(), h, o)
+		if what == "" && err != nil || what != "" && (err == nil || !strings.Contains(err.Error(), what)) {
+			t.Errorf("got %v, want %q", err, what)
+		}
+	}
+	want("belongs to 1000, not to 100033")
+	must(t, os.Chown(p, 100033, 100033))
+	want("others can change it")
+	must(t, os.Chmod(p, 0o755))
+	want("")
+	must(t, os.RemoveAll(p))
+	want("is not there any more")
 }
 
 func TestLinkIsRefused(t *testing.T) {
