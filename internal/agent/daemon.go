@@ -47,6 +47,8 @@ type Daemon struct {
 	Lock    func(context.Context) (func(), error)
 	// Quiet, where there is one, is taken and let go before each round: no round begins while the hypervisor is at work.
 	Quiet func(context.Context) (func(), error)
+
+	blind engine.Blindness
 }
 
 // Run keeps them. An unreadable list of objects ends it: systemd starts it anew, and the hypervisor writes the list anew.
@@ -116,9 +118,7 @@ func (d *Daemon) objects() ([]object.Object, error) {
 
 // leave writes word of a round and gives memory back: between rounds the daemon should weigh little.
 func (d *Daemon) leave(r engine.Round) {
-	if r.Blind != nil {
-		d.Log.Warn("not everything is watched", "error", r.Blind)
-	}
+	d.blind.Tell(d.Log, r.Blind)
 	path := d.Status
 	if path == "" {
 		path = StatusPath

@@ -40,6 +40,7 @@ type watcher struct {
 	ctx     context.Context
 	session *session
 	journal *engine.Journal
+	blind   engine.Blindness
 	trouble string // with the configuration, as it was told last
 	leaving func() // lets go of the lock on the rounds; nil: it is not held
 }
@@ -156,9 +157,7 @@ func (w *watcher) report(r engine.Round) {
 		w.leaving()
 		w.leaving = nil
 	}
-	if r.Blind != nil {
-		w.log.Warn("not everything is watched", "error", r.Blind)
-	}
+	w.blind.Tell(w.log, r.Blind)
 }
 
 func (w *watcher) event(ev engine.Event) {

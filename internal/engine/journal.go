@@ -3,11 +3,15 @@ package engine
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -17,8 +21,13 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// journalLimit is how large a Journal's file gets before it becomes the old one; the old one before it is dropped.
-const journalLimit = 1 << 20 // bytes
+// journalLimit is how large a Journal's file gets. Then half of it is kept, which the containers share: one whose objects have many events
+// pushes out its own, and nobody else's.
+const (
+	journalLimit = 1 << 20 // bytes
+	mostOfText   = 2 << 10 // bytes of an error or a reason, whose first lines say the most
+	mostFields   = 64
+)
 
 // Entry is one line of a Journal: what was done to an object, or why it could not be.
 type Entry struct {
@@ -69,6 +78,7 @@ func (j *Journal) Note(ev Event) error {
 }
 
 func (j *Journal) write(e Entry) error {
+	e.Error, e.Reason, e.Fields = cut(e.Error), cut(e.Reason), e.Fields[:min(len(e.Fields), mostFields)]
 	line, err := json.Marshal(e)
 	if err != nil {
 		return err
@@ -77,7 +87,7 @@ func (j *Journal) write(e Entry) error {
 		return err
 	}
 	if fi, err := os.Stat(j.Path); err == nil && fi.Size() > journalLimit {
-		if err := os.Rename(j.Path, j.Path+".1"); err != nil {
+		if err := j.compact(); err != nil {
 			return err
 		}
 	}
@@ -87,6 +97,72 @@ func (j *Journal) write(e Entry) error {
 	}
 	_, err = f.Write(append(line, '\n'))
 	return errors.Join(err, f.Close())
+}
+
+func cut(text string) string {
+	if len(text) <= mostOfText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:mostOfText], "") + "…"
+}
+
+// compact keeps the newest entries of each scope, within its share of half the limit. Killed anywhere, it leaves the old file or the new one.
+func (j *Journal) compact() error {
+	list, err := ReadJournal(j.Path)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	for _, e := range newest(list, journalLimit/2) {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		b.Write(append(line, '\n'))
+	}
+	fresh := j.Path + ".new"
+	if err := os.WriteFile(fresh, b.Bytes(), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, j.Path); err != nil {
+		return err
+	}
+	if err := os.Remove(j.Path + ".1"); !errors.Is(err, fs.ErrNotExist) { // of an earlier phoenix
+		return err
+	}
+	return nil
+}
+
+// newest are the entries, in their order, that fit into so many bytes when each scope has an equal share of them, and what one does not
+// need goes to the others.
+func newest(list []Entry, budget int) []Entry {
+	size := map[string]int{}
+	length := make([]int, len(list))
+	for i, e := range list {
+		line, _ := json.Marshal(e) // it was read from JSON
+		length[i] = len(line) + 1
+		size[e.Object.Scope()] += length[i]
+	}
+	scopes := slices.SortedFunc(maps.Keys(size), func(a, b string) int { return cmp.Or(cmp.Compare(size[a], size[b]), cmp.Compare(a, b)) })
+	share := map[string]int{}
+	for i, scope := range scopes { // the smallest first
+		share[scope] = min(size[scope], budget/(len(scopes)-i))
+		budget -= share[scope]
+	}
+	keep := make([]bool, len(list))
+	for i := len(list) - 1; i >= 0; i-- {
+		scope := list[i].Object.Scope()
+		if share[scope] -= length[i]; share[scope] >= 0 {
+			keep[i] = true
+		}
+	}
+	var out []Entry
+	for i, e := range list {
+		if keep[i] {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // ReadJournal gives the entries of a Journal's files, oldest first. A line that a power cut left half is passed over.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -48,6 +49,25 @@ type Round struct {
 	Result Result
 	Next   time.Time
 	Blind  error // why some changes will be seen at the next full round only
+}
+
+// Blindness tells a log once what is not seen when it changes, and once that it is again.
+type Blindness struct{ told string }
+
+// Tell takes a Round's Blind.
+func (b *Blindness) Tell(log *slog.Logger, err error) {
+	now := ""
+	if err != nil {
+		now = err.Error()
+	}
+	switch {
+	case now == b.told:
+	case now == "":
+		log.Info("everything is watched again")
+	default:
+		log.Warn("not everything is watched; what is not is looked at by the timer", "error", err)
+	}
+	b.told = now
 }
 
 type hold struct {

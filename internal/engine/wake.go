@@ -33,7 +33,7 @@ const (
 
 // Wake tells when something that objects rest on has changed. Only one goroutine may use it.
 type Wake struct {
-	files     int                         // inotify
+	files     int                         // inotify; -1: the kernel gives none, and Watch asks again
 	links     int                         // rtnetlink(7)
 	filters   int                         // nfnetlink: nftables; -1 until somebody rests on it
 	cancelled int                         // eventfd(2)
@@ -73,13 +73,11 @@ func (h handle) events() int16 {
 	return unix.POLLIN
 }
 
-// NewWake opens what is needed; Close gives it back.
+// NewWake opens what is needed; Close gives it back. Inotify instances are few, and all containers share them: without one it goes on,
+// as the end of processes, links and a timer still wake.
 func NewWake() (*Wake, error) {
-	w := &Wake{filters: -1, watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[handle]process{}}
+	w := &Wake{files: -1, filters: -1, watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[handle]process{}}
 	var err error
-	if w.files, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
-		return nil, fmt.Errorf("inotify: %w", err)
-	}
 	if w.cancelled, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
@@ -101,11 +99,37 @@ func netlink(family int, groups uint32) (int, error) {
 	return fd, nil
 }
 
+// openFiles gets an inotify instance, where there was none yet.
+func (w *Wake) openFiles() error {
+	if w.files >= 0 {
+		return nil
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return &NoInotifyError{err}
+	}
+	w.files = fd
+	return nil
+}
+
+// NoInotifyError says that no change of a file is seen when it happens.
+type NoInotifyError struct{ Err error }
+
+// Error implements error.
+func (e *NoInotifyError) Error() string {
+	return "no inotify instance: " + e.Err.Error() + "; changes of files are found by the timer (phoenix setup --yes raises fs.inotify.max_user_instances)"
+}
+
+// Unwrap gives the kernel's reason.
+func (e *NoInotifyError) Unwrap() error { return e.Err }
+
 // Close gives everything back.
 func (w *Wake) Close() error {
-	errs := []error{unix.Close(w.files), unix.Close(w.links), unix.Close(w.cancelled)}
-	if w.filters >= 0 {
-		errs = append(errs, unix.Close(w.filters))
+	errs := []error{unix.Close(w.links), unix.Close(w.cancelled)}
+	for _, fd := range []int{w.files, w.filters} {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+		}
 	}
 	for _, p := range w.processes {
 		errs = append(errs, unix.Close(p.fd))
@@ -116,13 +140,16 @@ func (w *Wake) Close() error {
 // Watch replaces what is watched. It reports whether anything is watched that was not before: what happened to it between the
 // last look and now is not told by Wait, so that one more look is due.
 func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err error) {
+	blind := w.openFiles()
 	known := maps.Clone(w.watched)
 	w.names, w.onLinks, w.onFilters = map[int32]map[string]owners{}, nil, nil
 	used, alive := map[string]bool{}, map[handle]owners{}
-	var errs []error
+	errs := []error{blind}
 	for a, watch := range watches {
 		for _, path := range watch.Paths {
-			errs = append(errs, w.watchPath(path, a, used))
+			if blind == nil {
+				errs = append(errs, w.watchPath(path, a, used))
+			}
 		}
 		for _, pid := range watch.Processes {
 			alive[handle{pid: pid}] = append(alive[handle{pid: pid}], a)
