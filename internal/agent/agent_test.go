@@ -82,14 +82,17 @@ func session(t *testing.T, blobs map[string][]byte, changing func(object.Object,
 		}
 		up.w.Close()
 	})
-	c := NewClient(up.r, down.w, func() error { down.w.Close(); group.Wait(); return nil },
-		func(sum string) (io.ReadCloser, error) {
+	kill := func() { down.w.Close(); up.r.Close() }
+	c := NewClient(up.r, down.w, func() error { down.w.Close(); group.Wait(); return nil }, kill, Session{
+		Container: "1", Changing: changing,
+		Blobs: func(sum string) (io.ReadCloser, error) {
 			b, ok := blobs[sum]
 			if !ok {
 				return nil, fs.ErrNotExist
 			}
 			return io.NopCloser(bytes.NewReader(b)), nil
-		}, changing)
+		},
+	})
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -154,8 +157,8 @@ func TestSessionErrors(t *testing.T) {
 	}
 	_, err = c.Apply(context.Background(), file(path, digest(nil)), engine.Consent{})
 	var p *provider.PermanentError
-	if !errors.As(err, &p) || p.Hint != "give it" {
-		t.Errorf("no such blob: %v", err)
+	if !errors.As(err, &p) || !strings.Contains(p.Hint, "phoenix health 1 tells more") || !strings.Contains(err.Error(), "container 1 says: ") {
+		t.Errorf("no such blob: %v, %q", err, p.Hint)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a refused blob left a file: %v", err)
@@ -169,14 +172,14 @@ func TestSessionErrors(t *testing.T) {
 }
 
 func TestForeignBytesEndTheSession(t *testing.T) {
-	c := NewClient(strings.NewReader("lxc-attach: 103: attach.c: no such container\n"), io.Discard, func() error { return nil }, nil, nil)
+	c := NewClient(strings.NewReader("lxc-attach: 103: attach.c: no such container\n"), io.Discard, func() error { return nil }, nil, Session{Container: "103"})
 	if _, err := c.Observe(context.Background(), file("/x", "")); !errors.Is(err, engine.ErrDisconnected) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestDialTellsWhatTheCommandSaid(t *testing.T) {
-	_, err := Dial(context.Background(), []string{"sh", "-c", "echo container is not there >&2; exit 3"}, nil, nil)
+	_, err := Dial(context.Background(), []string{"sh", "-c", "echo container is not there >&2; exit 3"}, Session{Container: "1"})
 	if err == nil || !strings.Contains(err.Error(), "container is not there") {
 		t.Errorf("got %v", err)
 	}

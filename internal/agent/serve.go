@@ -2,11 +2,14 @@ package agent
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -34,10 +37,11 @@ type Server struct {
 
 	conn   *conn
 	stop   func() // nothing more is begun
-	target *engine.LocalTarget
-	mu     sync.Mutex // guards blobs and next
+	host   *host.Local
+	mu     sync.Mutex // guards what follows
 	blobs  map[uint32]*io.PipeWriter
 	next   uint32
+	atWork map[uint32]bool // requests
 	group  sync.WaitGroup
 }
 
@@ -46,7 +50,7 @@ func (s *Server) Serve(ctx context.Context, r io.Reader, w io.Writer) error {
 	lasting, cancel := context.WithCancel(engine.Lasting(ctx))
 	defer cancel()
 	ctx, s.stop = engine.Interruptible(lasting, ctx)
-	s.conn, s.blobs = newConn(r, w), map[uint32]*io.PipeWriter{}
+	s.conn, s.blobs, s.atWork = newConn(r, w), map[uint32]*io.PipeWriter{}, map[uint32]bool{}
 	if s.Session != nil {
 		release, err := s.Session(ctx)
 		if err != nil {
@@ -54,7 +58,8 @@ func (s *Server) Serve(ctx context.Context, r io.Reader, w io.Writer) error {
 		}
 		defer release()
 	}
-	s.target = engine.NewLocal(s.Drivers, &host.Local{Blob: s.blob}, s.Lock, s.changing, nil)
+	s.host = &host.Local{Blob: s.blob}
+	s.group.Go(func() { s.beats(lasting) })
 	err := s.read(ctx)
 	cancel()
 	s.hangUp()
@@ -67,57 +72,120 @@ func (s *Server) Serve(ctx context.Context, r io.Reader, w io.Writer) error {
 
 func (s *Server) read(ctx context.Context) error {
 	for {
-		m, id, piece, err := s.conn.receive()
+		kind, n, err := s.conn.head()
 		if err != nil {
 			return err
 		}
 		switch {
-		case m == nil:
-			s.piece(id, piece)
-		case m.Op == opStop:
-			s.stop()
-		case m.Op == opWant: // the hypervisor's answer: it has no such blob
-			s.close(m.ID, &fs.PathError{Op: "fetch", Path: m.Blob, Err: fs.ErrNotExist})
+		case kind == kindRequest && n <= requestLimit:
+			err = s.request(ctx, n)
+		case kind == kindBlob && n >= idSize && n <= idSize+blobPiece:
+			err = s.takePiece(n - idSize)
 		default:
-			s.group.Go(func() { s.answer(ctx, *m) })
+			err = strange(kind, n)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-func (s *Server) answer(ctx context.Context, m message) {
-	reply := message{ID: m.ID}
-	if err := s.do(ctx, m, &reply); err != nil {
-		reply.Error = pack(err)
+func (s *Server) request(ctx context.Context, n int) error {
+	raw, err := s.conn.payload(n)
+	if err != nil {
+		return err
 	}
-	if err := s.conn.send(reply); err != nil {
+	var r request
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return err
+	}
+	switch r.Op {
+	case opStop:
+		s.stop()
+	case opNone:
+		s.close(r.ID, &fs.PathError{Op: "fetch", Path: r.Blob, Err: fs.ErrNotExist})
+	default:
+		s.group.Go(func() { s.answer(ctx, r) })
+	}
+	return nil
+}
+
+func (s *Server) answer(ctx context.Context, r request) {
+	s.work(r.ID, true)
+	var a answer
+	if err := s.do(ctx, r, &a); err != nil {
+		a.Error = pack(err)
+	}
+	s.work(r.ID, false)
+	if err := s.conn.send(kindAnswer, r.ID, a); err != nil {
 		return // the hypervisor is gone; read sees it too and ends the session
 	}
 }
 
-func (s *Server) do(ctx context.Context, m message, reply *message) error {
-	switch {
-	case m.Op == opHello:
-		reply.Hello = &s.Hello
-		return nil
-	case m.Op == opObserve && m.Object != nil:
-		obs, err := s.target.Observe(ctx, *m.Object)
-		reply.Observation = &obs
-		return err
-	case m.Op == opApply && m.Object != nil:
-		out, err := s.target.Apply(ctx, *m.Object, m.Consent)
-		reply.Outcome = &out
-		return err
-	case m.Op == opCheck && s.Check != nil:
-		res, err := s.Check(ctx, s.target.Host(), m.Check)
-		reply.Result = res
-		return err
+func (s *Server) work(id uint32, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.atWork, id); on {
+		s.atWork[id] = true
 	}
-	return provider.Permanent(errors.New("the agent does not know the request " + m.Op))
 }
 
-func (s *Server) changing(o object.Object, d plan.Delta) {
+// beats tells the hypervisor every now and then which requests are at work, so that it goes on waiting.
+func (s *Server) beats(ctx context.Context) {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if ids := s.working(); len(ids) > 0 && s.conn.write(kindBeat, ids) != nil {
+			return // the hypervisor is gone
+		}
+	}
+}
+
+func (s *Server) working() (ids []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.atWork {
+		if len(ids) < beatBytes {
+			ids = binary.BigEndian.AppendUint32(ids, id)
+		}
+	}
+	return ids
+}
+
+func (s *Server) do(ctx context.Context, r request, a *answer) error {
+	target := engine.NewLocal(s.Drivers, s.host, s.Lock, func(_ object.Object, d plan.Delta) { s.changing(r.ID, d) }, nil)
+	switch {
+	case r.Op == opHello:
+		a.Hello = &s.Hello
+		return nil
+	case r.Op == opObserve && r.Object != nil:
+		obs, err := target.Observe(ctx, *r.Object)
+		a.Observation = &obs
+		return err
+	case r.Op == opApply && r.Object != nil:
+		out, err := target.Apply(ctx, *r.Object, r.Consent)
+		a.Outcome = &out
+		return err
+	case r.Op == opCheck && s.Check != nil:
+		res, err := s.Check(ctx, s.host, r.Check)
+		a.Result = res
+		return err
+	}
+	return provider.Permanent(errors.New("the agent does not know the request " + r.Op))
+}
+
+func (s *Server) changing(id uint32, d plan.Delta) {
+	d.Fields = slices.Clone(d.Fields)
+	for i := range d.Fields { // shown are their names
+		d.Fields[i].Have, d.Fields[i].Want = "", ""
+	}
 	// Progress only: a lost line is seen by read.
-	_ = s.conn.send(message{Op: opChange, Object: &object.Object{Address: o.Address, Container: o.Container, Host: o.Host}, Delta: &d})
+	_ = s.conn.send(kindChange, id, change{d})
 }
 
 // blob asks the hypervisor for content; what is read comes over the pipe as it is sent.
@@ -128,10 +196,22 @@ func (s *Server) blob(_ context.Context, sha256 string) (io.ReadCloser, error) {
 	id := s.next
 	s.blobs[id] = w
 	s.mu.Unlock()
-	if err := s.conn.send(message{ID: id, Op: opWant, Blob: sha256}); err != nil {
+	if err := s.conn.write(kindWant, append(binary.BigEndian.AppendUint32(nil, id), sha256...)); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+func (s *Server) takePiece(n int) error {
+	id, err := s.conn.id()
+	if err != nil {
+		return err
+	}
+	piece, err := s.conn.payload(n)
+	if err == nil {
+		s.piece(id, piece)
+	}
+	return err
 }
 
 func (s *Server) piece(id uint32, piece []byte) {
@@ -169,12 +249,5 @@ func (s *Server) hangUp() {
 }
 
 func pack(err error) *failure {
-	return &failure{Message: err.Error(), Permanent: provider.IsPermanent(err), Hint: engine.Advice(err)}
-}
-
-func (f *failure) unpack() error {
-	if f.Permanent {
-		return provider.PermanentHint(errors.New(f.Message), f.Hint)
-	}
-	return provider.WithHint(errors.New(f.Message), f.Hint)
+	return &failure{Message: errorText(err.Error()), Permanent: provider.IsPermanent(err), Hint: engine.Advice(err)}
 }

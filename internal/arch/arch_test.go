@@ -24,13 +24,14 @@ var allowed = map[string][]string{
 	"internal/arch":    nil,
 	"internal/diag":    nil,
 	"internal/durable": nil,
+	"internal/clean":   nil,
 	"internal/idshift": nil,
 	"internal/object":  {"internal/diag"},
 	// The specs belong to object.
 	"internal/object/spec": {"internal/diag", "internal/object"},
 	"internal/plan":        pureBase,
 	"internal/config":      append([]string{"internal/idrange"}, pureBase...),
-	"internal/host":        {"internal/durable", "internal/idshift"},
+	"internal/host":        {"internal/clean", "internal/durable", "internal/idshift"},
 	// Who has which ids: pure, for whoever chooses, writes down or checks ranges.
 	"internal/idrange":              {"internal/object/spec"},
 	"internal/provider":             core,
@@ -40,14 +41,14 @@ var allowed = map[string][]string{
 	"internal/provider/sandbox":     withDurable,                                    // for tests
 	"internal/engine":               append([]string{"internal/provider"}, core...),
 	// audit reads config's rules and findings, so that the file's and the system's are one list.
-	"internal/audit":    {"internal/config", "internal/object", "internal/object/spec", "internal/host", "internal/idrange"},
+	"internal/audit":    {"internal/clean", "internal/config", "internal/object", "internal/object/spec", "internal/host", "internal/idrange"},
 	"internal/backup":   {"internal/host"}, // runs in the container of the CA, as the audit does
-	"internal/health":   {"internal/idrange", "internal/diag", "internal/object", "internal/object/spec", "internal/host"},
-	"internal/agent":    append([]string{"internal/engine", "internal/health", "internal/provider"}, core...),
-	"internal/cli/view": append([]string{"internal/engine", "internal/health"}, pureBase...),
+	"internal/health":   {"internal/clean", "internal/idrange", "internal/diag", "internal/object", "internal/object/spec", "internal/host"},
+	"internal/agent":    append([]string{"internal/clean", "internal/engine", "internal/health", "internal/provider"}, core...),
+	"internal/cli/view": append([]string{"internal/clean", "internal/engine", "internal/health"}, pureBase...),
 	"internal/cli": append([]string{
 		"internal/config", "internal/audit", "internal/backup", "internal/provider", "internal/provider/all", "internal/engine", "internal/health", "internal/agent",
-		"internal/cli/view", "internal/idrange", "internal/idshift",
+		"internal/clean", "internal/cli/view", "internal/idrange", "internal/idshift",
 	}, core...),
 }
 
@@ -58,7 +59,7 @@ var (
 )
 
 // pure packages do no I/O and know no clock.
-var pure = []string{"internal/object", "internal/object/spec", "internal/plan", "internal/config", "internal/diag", "internal/idrange"}
+var pure = []string{"internal/object", "internal/object/spec", "internal/plan", "internal/config", "internal/diag", "internal/clean", "internal/idrange"}
 
 // parsers are the parts of net that do no I/O.
 var parsers = []string{"JoinHostPort", "SplitHostPort", "ParseIP", "ParseMAC", "HardwareAddr"}

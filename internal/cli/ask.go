@@ -190,15 +190,15 @@ func (q *inquiry) inside(ctx context.Context, c health.Check) health.Result {
 	if err != nil {
 		return health.Failed(c, err)
 	}
-	answer, err := client.Check(ctx, raw)
+	answer, err := client.Check(ctx, raw, checkLimit(c))
 	if errors.Is(err, engine.ErrDisconnected) && q.silent(c.Host) == nil {
 		// The session was an older one; the container may have been restarted since.
 		q.links.lost(c.Host, client)
 		if client, err = q.links.any(ctx, c.Host); err == nil {
-			answer, err = client.Check(ctx, raw)
+			answer, err = client.Check(ctx, raw, checkLimit(c))
 		}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, engine.ErrUnresponsive) {
 		q.silence(c.Host, client)
 	}
 	var r health.Result
@@ -208,7 +208,12 @@ func (q *inquiry) inside(ctx context.Context, c health.Check) health.Result {
 	if err != nil {
 		return health.Failed(c, err)
 	}
-	return r
+	return health.Said(c, r)
+}
+
+// checkLimit bounds what an agent may answer to a check. The time is the check's own, with what it takes to pass it on.
+func checkLimit(c health.Check) agent.Answer {
+	return agent.Answer{Bytes: 16 << 10, String: 2 << 10, Within: c.Limit() + 2*answerMargin}
 }
 
 func (q *inquiry) silent(id string) error {

@@ -88,14 +88,14 @@ func asked(t *testing.T, inside func(ctx context.Context, raw json.RawMessage) (
 	s := &session{app: a, house: h}
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
-	s.links = newLinks(func(context.Context, string) (*agent.Client, error) {
+	s.links = newLinks(func(_ context.Context, id string) (*agent.Client, error) {
 		in, out := io.Pipe()
 		back, said := io.Pipe()
 		server := &agent.Server{Check: func(ctx context.Context, _ host.Host, raw json.RawMessage) (json.RawMessage, error) {
 			return inside(ctx, raw)
 		}}
 		group.Go(func() { _ = server.Serve(ctx, in, said); said.Close() })
-		return agent.NewClient(back, out, out.Close, nil, nil), nil
+		return agent.NewClient(back, out, out.Close, func() { out.Close(); back.Close() }, agent.Session{Container: id}), nil
 	})
 	t.Cleanup(func() {
 		s.close()
@@ -225,7 +225,7 @@ func TestAnApplicationThatIsSlowToComeUp(t *testing.T) {
 	}
 	s, tries, _ = slowly(t, 1000, again)
 	left := strings.Join(insides(s.checkPatiently(t.Context(), s.objects)), "\n")
-	if !strings.Contains(left, "PHX-CT-007 tried 3 times more, 20ms apart: no") || tries.Load() != 5 {
+	if !strings.Contains(left, "PHX-CT-007 tried 3 times more, 20ms apart: container 201 says: no") || tries.Load() != 5 {
 		t.Errorf("after %d tries: %s", tries.Load(), left)
 	}
 	s, tries, _ = slowly(t, 2, again)

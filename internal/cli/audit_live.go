@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/agent"
 	"github.com/phoenix-hypervisor/phoenix/internal/audit"
@@ -172,17 +173,20 @@ func lent() []string {
 	return []string{"sh", "-c", script, strconv.Itoa(os.Getpid())}
 }
 
+// auditLimit is for a look through all of a container.
+var auditLimit = agent.Answer{Bytes: 1 << 20, String: 4 << 10, Within: time.Minute}
+
 // ask has one session with the phoenix that argv starts inside of a container.
 func (a *app) ask(ctx context.Context, argv []string, p audit.Place) (audit.Seen, error) {
 	raw, err := json.Marshal(question{Audit: &p})
 	if err != nil {
 		return audit.Seen{}, err
 	}
-	client, err := agent.Dial(ctx, argv, nil, nil)
+	client, err := agent.Dial(ctx, argv, agent.Session{Container: p.ID, Limits: a.limits.Agent})
 	if err != nil {
 		return audit.Seen{}, err
 	}
-	answer, err := client.Check(ctx, raw)
+	answer, err := client.Check(ctx, raw, auditLimit)
 	if closeErr := client.Close(); closeErr != nil {
 		a.log.Debug("session ended", "container", p.ID, "error", closeErr)
 	}

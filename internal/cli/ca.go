@@ -84,7 +84,8 @@ func (a *app) fetchRoot(ctx context.Context, objects []object.Object, id string,
 	}
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DialContext: a.host.Dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // see above
-	}}
+		MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true,
+	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+net.JoinHostPort(ip.String(), port)+"/root/"+fingerprint, nil)
 	if err != nil {
 		return nil, err

@@ -10,9 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/agent"
 	"github.com/phoenix-hypervisor/phoenix/internal/backup"
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -141,6 +143,9 @@ func (a *app) caBackup(ctx context.Context, path, from string) error {
 	return nil
 }
 
+// backupLimit is more than keys, certificates and ca.json make, sealed.
+var backupLimit = agent.Answer{Bytes: 2 << 20, String: 2 << 20, Within: 2 * time.Minute}
+
 // askBackup asks the phoenix in the CA's container.
 func (s *session) askBackup(ctx context.Context, q backupQuestion) (answer backupAnswer, err error) {
 	id := s.authority()
@@ -157,7 +162,7 @@ func (s *session) askBackup(ctx context.Context, q backupQuestion) (answer backu
 	if err != nil {
 		return answer, err
 	}
-	said, err := client.Check(ctx, raw)
+	said, err := client.Check(ctx, raw, backupLimit)
 	if err != nil {
 		return answer, err
 	}

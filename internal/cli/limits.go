@@ -4,23 +4,23 @@ import (
 	"cmp"
 	"context"
 	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/agent"
 )
 
 // Limits are how long phoenix bears with what fails or says nothing.
 type Limits struct {
 	Patience time.Duration // passing failures of one object are tried again so long; 0: the engine's own
-	Hello    time.Duration // a container's agent has so long to say its hello; 0: 30 s
+	Agent    agent.Limits  // what a container's agent has; zero values: its own
 	Settle   time.Duration // daemons have so long to settle after a migration; 0: 30 s
 	Silence  time.Duration // another's lock is waited for so long before a word is said; 0: 1 s
 }
 
 const (
-	helloLimit   = 30 * time.Second
 	silenceLimit = time.Second
 	settleLimit  = 30 * time.Second
 )
 
-func (l Limits) hello() time.Duration   { return cmp.Or(l.Hello, helloLimit) }
 func (l Limits) settle() time.Duration  { return cmp.Or(l.Settle, settleLimit) }
 func (l Limits) silence() time.Duration { return cmp.Or(l.Silence, silenceLimit) }
 

@@ -3,10 +3,14 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/agent"
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
@@ -21,6 +25,7 @@ type links struct {
 type link struct {
 	mu     sync.Mutex // held while dialling
 	client *agent.Client
+	given  error // why the container's agent was given up: it is not called again
 	ended  []error
 }
 
@@ -42,6 +47,9 @@ func (l *links) fresh(ctx context.Context, id string) (*agent.Client, error) {
 	k := l.link(id)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.client != nil {
+		k.note(k.client.Lost())
+	}
 	k.end()
 	return k.dial(ctx, l, id)
 }
@@ -68,8 +76,19 @@ func (l *links) lost(id string, c *agent.Client) {
 }
 
 func (k *link) dial(ctx context.Context, l *links, id string) (c *agent.Client, err error) {
+	if k.given != nil {
+		return nil, k.given
+	}
 	k.client, err = l.dial(ctx, id)
+	k.note(err)
 	return k.client, err
+}
+
+// note remembers that an agent was given up: every limit that it exceeds is waited for once.
+func (k *link) note(err error) {
+	if errors.Is(err, engine.ErrUnresponsive) {
+		k.given = err
+	}
 }
 
 func (k *link) end() {
@@ -79,20 +98,28 @@ func (k *link) end() {
 	}
 }
 
-// close ends all sessions and tells how each ended.
+// close ends all sessions, all at once, and tells how each ended.
 func (l *links) close() map[string]error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := map[string]error{}
-	for id, k := range l.all {
+	ids := slices.Collect(maps.Keys(l.all))
+	ended := make([]error, len(ids))
+	engine.Each(len(ids), checksAtOnce, func(i int) {
+		k := l.all[ids[i]]
 		k.mu.Lock()
+		defer k.mu.Unlock()
 		k.end()
 		for _, err := range k.ended {
 			if err != nil {
-				out[id] = err
+				ended[i] = err
 			}
 		}
-		k.mu.Unlock()
+	})
+	out := map[string]error{}
+	for i, err := range ended {
+		if err != nil {
+			out[ids[i]] = err
+		}
 	}
 	return out
 }
@@ -108,10 +135,7 @@ func (s *session) dial(ctx context.Context, id string) (*agent.Client, error) {
 	if s.changes {
 		argv = append(argv, "--"+changesFlag)
 	}
-	limit := s.limits.hello()
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no hello within %s", limit))
-	defer cancel()
-	return agent.Dial(ctx, argv, s.blob, s.changing)
+	return agent.Dial(ctx, argv, agent.Session{Container: id, Blobs: s.blob, Changing: s.changing, Limits: s.limits.Agent})
 }
 
 func decode(raw json.RawMessage, into any) error { return json.Unmarshal(raw, into) }

@@ -36,6 +36,9 @@ type Consent struct {
 // ErrDisconnected is a Target that was lost, such as the inside of a container that was restarted. Passing: connect anew.
 var ErrDisconnected = errors.New("connection to the container was lost")
 
+// ErrUnresponsive is a Target that was given up: it does not answer, or says what none may say. It is not tried again in the same Run.
+var ErrUnresponsive = errors.New("the container does not answer as it should")
+
 // Engine brings objects to their specs. The zero value of the optional fields is ready; one Engine does one Run at a time.
 type Engine struct {
 	Local    Target
@@ -184,7 +187,7 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 		if ctx.Err() != nil && out.Delta.Empty() {
 			return done{err: &notBegunError{err}}
 		}
-		if provider.IsPermanent(err) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
+		if provider.IsPermanent(err) || errors.Is(err, ErrUnresponsive) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations, err: err}
 		}
 		w.notify(Event{Stage: Retrying, Object: filled, Delta: out.Delta, Err: err, Elapsed: time.Since(start)})

@@ -163,7 +163,7 @@ func runKeyFolder(_ context.Context, h host.Host, c Check, p keyFolder) Result {
 		return c.fail("others can read or change what is secret in "+p.Path, strings.Join(w.open, "; "), c.apply())
 	}
 	if w.files == 0 {
-		return c.fail("there is nothing in "+p.Path, "no file", c.apply()+", or restore it from a backup")
+		return c.fail("there is nothing in "+p.Path, "no file", c.apply()+restoreFix)
 	}
 	return c.pass("keys in "+p.Path+" are closed", fmt.Sprintf("%d files, all only for root and %s", w.files, p.User))
 }

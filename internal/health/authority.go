@@ -53,8 +53,7 @@ func runRoot(ctx context.Context, h host.Host, c Check, p caParams) Result {
 		prints = append(prints, fingerprint(r))
 	}
 	if !slices.Contains(prints, p.Anchor.Fingerprint) {
-		return c.fail("the CA's root is not the pinned one", "served "+strings.Join(prints, " ")+", pinned "+p.Anchor.Fingerprint,
-			"restore the CA's root (phoenix ca restore); only if it is lost for good: phoenix create "+c.container()+" --new-root")
+		return c.fail("the CA's root is not the pinned one", "served "+strings.Join(prints, " ")+", pinned "+p.Anchor.Fingerprint, c.rootFix())
 	}
 	return c.pass("the CA's root is the pinned one", p.Anchor.Fingerprint)
 }
@@ -189,8 +188,7 @@ func runClock(ctx context.Context, h host.Host, c Check, p caParams) Result {
 		if apart < 0 {
 			word = "behind"
 		}
-		return c.fail("the clock is wrong", fmt.Sprintf("%s %s the CA's (%s)", human(apart), word, theirs.Format(time.RFC3339)),
-			"set the hypervisor's clock, which all containers share: timedatectl set-ntp true")
+		return c.fail("the clock is wrong", fmt.Sprintf("%s %s the CA's (%s)", human(apart), word, theirs.Format(time.RFC3339)), clockFix)
 	}
 	return c.pass("the clock agrees with the CA's", "apart by less than "+human(max(apart, -apart)+time.Second))
 }

@@ -120,7 +120,7 @@ func judge(c Check, leaf *x509.Certificate, window time.Duration, now time.Time,
 	left, due := leaf.NotAfter.Sub(now), leaf.NotAfter.Add(-window).Sub(now)
 	switch {
 	case now.Before(leaf.NotBefore):
-		return c.fail("the certificate is not valid yet", "valid in "+human(leaf.NotBefore.Sub(now)), "check the clock: date -u")
+		return c.fail("the certificate is not valid yet", "valid in "+human(leaf.NotBefore.Sub(now)), dateFix)
 	case left < 0:
 		return c.fail("the certificate has expired", expiry(left), fix)
 	case due < -window/4:

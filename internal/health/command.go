@@ -32,7 +32,7 @@ func runCommand(ctx context.Context, h host.Host, c Check, p commandParams) Resu
 	case err == nil:
 		return c.pass("the application's own check says that it is well", strings.TrimSpace(string(res.Stdout)))
 	case res.Code == 127:
-		r := c.fail("the application's own check cannot be run: a program is missing", why(err), "add its package to packages, or change health_check")
+		r := c.fail("the application's own check cannot be run: a program is missing", why(err), packageFix)
 		r.Vain = true
 		return r
 	}

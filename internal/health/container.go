@@ -133,7 +133,7 @@ func failedUnits(ctx context.Context, h host.Host, c Check, p systemdParams) Res
 		return c.pass("no unit failed besides those checked on their own", "degraded")
 	}
 	names := strings.Join(others, " ")
-	return c.fail("failed units: "+names, "systemd is degraded", c.inside("systemctl status "+names)+"; mend the cause, then "+c.inside("systemctl reset-failed"))
+	return c.fail("failed units: "+names, "systemd is degraded", c.failedFix())
 }
 
 // unitState asks systemd for a unit's properties.

@@ -103,7 +103,7 @@ func runDaemon(ctx context.Context, h host.Host, c Check, _ nothing) Result {
 	}
 	r, err := read()
 	if err != nil {
-		return c.fail("the agent runs but has not finished a round", err.Error(), "wait for its first round; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
+		return c.fail("the agent runs but has not finished a round", err.Error(), firstRoundFix+"; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
 	}
 	now := h.Now()
 	ago := "last round " + human(now.Sub(r.Time)) + " ago"

@@ -5,10 +5,12 @@ package health
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
@@ -68,8 +70,8 @@ type Report struct {
 	Checks  []Result `json:"checks"`
 }
 
-func (c Check) result(s Status, summary, evidence, fix string) Result {
-	return Result{ID: c.ID, Object: c.Object, Status: s, Summary: summary, Evidence: short(evidence), Fix: fix}
+func (c Check) result(s Status, said, evidence, fix string) Result {
+	return Result{ID: c.ID, Object: c.Object, Status: s, Summary: summary(said), Evidence: short(evidence), Fix: clean.Line(fix, fixLimit)}
 }
 
 func (c Check) pass(summary, evidence string) Result { return c.result(Pass, summary, evidence, "") }
@@ -82,6 +84,8 @@ func (c Check) fail(summary, evidence, fix string) Result {
 func (c Check) unasked(summary, evidence string) Result {
 	return c.result(Skip, summary, evidence, "")
 }
+
+var errNoStatus = errors.New("the container's answer is none")
 
 // Failed is the result of a check that could not be run at all, for the caller who could not reach its host.
 func Failed(c Check, err error) Result {
@@ -112,15 +116,20 @@ func isID(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-const evidenceLimit = 400 // bytes
+// How long what a check says may be, in bytes.
+const (
+	evidenceLimit = 400
+	summaryLimit  = 200
+	fixLimit      = 1000
+)
 
-// short makes evidence one line that fits a table.
+// short makes evidence one line that fits a table, whoever said it: servers answer the hypervisor's checks too.
 func short(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > evidenceLimit {
-		s = strings.ToValidUTF8(s[:evidenceLimit], "") + "…"
-	}
-	return s
+	return clean.Line(strings.Join(strings.Fields(s[:min(len(s), 2*evidenceLimit)]), " "), evidenceLimit)
+}
+
+func summary(s string) string {
+	return clean.Line(strings.Join(strings.Fields(s[:min(len(s), 2*summaryLimit)]), " "), summaryLimit)
 }
 
 // human writes a duration with its two largest units: 3h12m, 12d4h, 45s, 850ms.

@@ -35,11 +35,11 @@ func dialTarget(address string) (*url.URL, string, error) {
 func runBackend(ctx context.Context, h host.Host, c Check, p backendParams) Result {
 	_, target, err := dialTarget(p.URL)
 	if err != nil {
-		return c.fail("the backend's address cannot be read", err.Error(), "phoenix validate")
+		return c.fail("the backend's address cannot be read", err.Error(), validateFix)
 	}
 	conn, err := h.Dial(ctx, "tcp", target)
 	if err != nil {
-		return c.fail("the backend of "+c.Subject+" takes no connections", err.Error(), "start the application that listens on "+target+", or mend its port in the configuration")
+		return c.fail("the backend of "+c.Subject+" takes no connections", err.Error(), backendFix(target))
 	}
 	conn.Close()
 	return c.pass("the backend of "+c.Subject+" takes connections", target)

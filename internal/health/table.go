@@ -198,5 +198,5 @@ type unreadable struct {
 }
 
 func runUnreadable(_ context.Context, _ host.Host, c Check, p unreadable) Result {
-	return c.fail("the object's spec cannot be read", p.Problem, "phoenix validate")
+	return c.fail("the object's spec cannot be read", p.Problem, validateFix)
 }

@@ -110,13 +110,17 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, n
 type answer struct {
 	code   int
 	header http.Header
-	body   []byte // at most 1 MiB
+	body   []byte // at most bodyLimit
 	took   time.Duration
 }
 
 func (a answer) String() string { return fmt.Sprintf("status %d in %s", a.code, human(a.took)) }
 
-const bodyLimit = 1 << 20
+// What of an answer is read, in bytes: whoever listens in a container may send for ever.
+const (
+	headerLimit = 64 << 10
+	bodyLimit   = 256 << 10
+)
 
 // get asks for a path over an open connection, which can be used once. It follows no redirection.
 func get(h host.Host, conn net.Conn, name, path string) (answer, error) {
@@ -133,7 +137,7 @@ func get(h host.Host, conn net.Conn, name, path string) (answer, error) {
 	if err := req.Write(conn); err != nil {
 		return answer{}, fmt.Errorf("asking for %s: %w", path, err)
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, headerLimit+bodyLimit)), req)
 	if err != nil {
 		return answer{}, fmt.Errorf("no answer for %s: %w", path, err)
 	}

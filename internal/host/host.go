@@ -25,10 +25,11 @@ type Command struct {
 	Mutates bool          // changes the system; observing commands leave it false
 	Shared  bool          // observes what several may ask for at once, with the same Argv and nothing else: run once for all of them
 	Aside   bool          // writes where the next run begins anew: it is told to end when phoenix is killed
+	Output  int           // bytes of standard output that are kept; 0: 1 MiB
 	Limit   time.Duration // 0: two minutes. At its end SIGTERM to it and what it started, 5 s later SIGKILL
 }
 
-// Result is what a command left behind. Output is capped at 1 MiB a stream.
+// Result is what a command left behind. What is beyond a command's limits is dropped.
 type Result struct {
 	Stdout, Stderr []byte
 	Code           int

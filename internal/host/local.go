@@ -17,18 +17,18 @@ import (
 	"path/filepath"
 	"sort"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/durable"
 	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 )
 
 const (
-	outputLimit = 1 << 20 // bytes a stream
-	errorLimit  = 4 << 10 // bytes shown in a RunError
+	outputLimit = 1 << 20  // bytes of standard output
+	errorsLimit = 64 << 10 // bytes of standard error
+	errorLimit  = 4 << 10  // bytes shown in a RunError
 	runLimit    = 2 * time.Minute
 	killDelay   = 5 * time.Second // Proxmox's pct rolls back on SIGTERM and leaves a lock on SIGKILL
 )
@@ -70,7 +70,8 @@ func (l *Local) run(ctx context.Context, c Command) (Result, error) {
 	if c.Stdin != nil {
 		cmd.Stdin = bytes.NewReader(c.Stdin)
 	}
-	out, errs := &capped{limit: outputLimit}, &capped{limit: outputLimit}
+	most := cmp.Or(c.Output, outputLimit)
+	out, errs := &capped{limit: most}, &capped{limit: min(most, errorsLimit)}
 	cmd.Stdout, cmd.Stderr = out, errs
 	l.group(cmd, c.Aside)
 	err := cmd.Run()
@@ -123,15 +124,7 @@ func tail(r Result) string {
 	if len(b) > errorLimit {
 		b = b[len(b)-errorLimit:]
 	}
-	return strings.Map(printable, strings.ToValidUTF8(string(b), "?"))
-}
-
-// printable keeps what a command said from doing something to the terminal.
-func printable(r rune) rune {
-	if unicode.IsControl(r) && r != '\n' && r != '\t' {
-		return '?'
-	}
-	return r
+	return clean.Text(string(b), 2*errorLimit) // the command may run in a container
 }
 
 // capped keeps the first limit bytes and takes the rest without keeping it, so that a talkative child never blocks. The buffer is

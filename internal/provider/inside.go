@@ -25,8 +25,12 @@ func (i Inside) bootLimit() time.Duration { return cmp.Or(i.Boot, BootLimit) }
 const (
 	// BootLimit is how long a container may usually take until its systemd has started everything.
 	BootLimit = 60 * time.Second
-	bootPoll  = 10 * time.Millisecond
-	startTick = 100 // a second has that many in /proc/PID/stat (proc(5), USER_HZ)
+	// What runs inside may say nothing for ever, or more than anybody wants to hear.
+	insideLimit  = 2 * time.Minute
+	insideOutput = 16 << 10 // bytes
+	lookLimit    = 10 * time.Second
+	bootPoll     = 10 * time.Millisecond
+	startTick    = 100 // a second has that many in /proc/PID/stat (proc(5), USER_HZ)
 )
 
 // Tool builds an lxc command line.
@@ -46,6 +50,7 @@ func (i Inside) Enter(argv ...string) []string {
 // Attach runs argv inside.
 func (i Inside) Attach(ctx context.Context, h host.Host, c host.Command, argv ...string) (host.Result, error) {
 	c.Argv = i.Enter(argv...)
+	c.Output, c.Limit = cmp.Or(c.Output, insideOutput), cmp.Or(c.Limit, insideLimit)
 	return h.Run(ctx, c)
 }
 
@@ -134,7 +139,11 @@ func (i Inside) askSystemd(ctx context.Context, h host.Host, wait bool) (bool, e
 	if wait {
 		argv = append(argv, "--wait")
 	}
-	res, err := i.Attach(ctx, h, host.Command{Limit: i.bootLimit()}, argv...)
+	limit := min(i.bootLimit(), lookLimit)
+	if wait {
+		limit = i.bootLimit()
+	}
+	res, err := i.Attach(ctx, h, host.Command{Limit: limit}, argv...)
 	switch state := strings.TrimSpace(string(res.Stdout)); {
 	case state == "running" || state == "degraded":
 		return true, nil

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -30,9 +29,9 @@ func (p *people) Certificates(list []FullCertificate) {
 	for _, c := range list {
 		said := "valid until " + c.NotAfter.Local().Format("2006-01-02 15:04")
 		if c.Problem != "" {
-			said = p.paint(red, c.Problem)
+			said = c.Problem
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Container, c.CommonName, said, c.Path)
+		writeRow(w, c.Container, c.CommonName, said, c.Path)
 	}
 	_ = w.Flush() // to where everything goes
 }
@@ -49,7 +48,7 @@ func (p *people) CertificateDetails(list []FullCertificate) {
 			{"file", c.Path}, {"served", c.Served}, {"problem", c.Problem},
 		} {
 			if f[1] != "" {
-				fmt.Fprintf(w, "%s\t%s\n", f[0], f[1])
+				writeRow(w, f[0], f[1])
 			}
 		}
 		_ = w.Flush() // to where everything goes

@@ -17,7 +17,7 @@ func (p *people) Events(list []engine.Entry) {
 	w := table(p.Out)
 	fmt.Fprintln(w, "TIME\tBY\tOBJECT\tWHAT")
 	for _, e := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", e.Time.Local().Format(time.DateTime), e.By, e.Object, did(e))
+		writeRow(w, e.Time.Local().Format(time.DateTime), e.By, string(e.Object), did(e))
 	}
 	w.Flush()
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/health"
 )
 
@@ -67,11 +68,12 @@ func (p *people) group(g group) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, c := range shown {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", c.ID, c.Object, c.Summary)
+		writeRow(w, c.ID, string(c.Object), c.Summary)
 	}
 	w.Flush()
-	for i, line := range strings.Split(strings.TrimRight(b.String(), "\n"), "\n") {
-		c := shown[i]
+	lines := strings.Split(b.String(), "\n")
+	for i, c := range shown {
+		line := strings.TrimRight(lines[i], " ")
 		fmt.Fprintf(p.Out, "  %s  %s\n", p.mark(c.Status), line)
 		if c.Status == health.Fail {
 			p.reason(c)
@@ -85,9 +87,9 @@ func (p *people) mark(s health.Status) string {
 
 func (p *people) reason(c health.Result) {
 	if c.Evidence != "" {
-		fmt.Fprintf(p.Out, "        evidence: %s\n", c.Evidence)
+		fmt.Fprintf(p.Out, "        evidence: %s\n", clean.Line(c.Evidence, cellLimit))
 	}
 	if c.Fix != "" {
-		fmt.Fprintf(p.Out, "        fix: %s\n", c.Fix)
+		fmt.Fprintf(p.Out, "        fix: %s\n", clean.Line(c.Fix, cellLimit))
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -91,7 +93,7 @@ func (p *people) Notes(list diag.List) {
 func (p *people) Plan(r engine.Result) {
 	p.failures(r.Failures)
 	for _, c := range r.Plan.Changes {
-		p.say("%s %s%s\n", p.action(c.Action), c.Address, because(c.Reason))
+		p.say("%s %s%s\n", p.action(c.Action), c.Address, because(clean.Line(c.Reason, cellLimit)))
 		for _, f := range c.Fields {
 			p.say("    %s: %s -> %s\n", f.Path, quoted(f.Have), quoted(f.Want))
 		}
@@ -249,10 +251,14 @@ func (p *people) failures(list []engine.Failure) {
 	}
 }
 
+// problemLimit is how long an error may be, in bytes.
+const problemLimit = 64 << 10
+
 func (p *people) problem(message, hint string) {
-	fmt.Fprintf(p.Err, "%s %s\n", p.paint(red, "error:"), strings.ReplaceAll(strings.TrimRight(message, "\n"), "\n", "\n  "))
+	message = clean.Text(strings.TrimRight(message, "\n"), problemLimit)
+	fmt.Fprintf(p.Err, "%s %s\n", p.paint(red, "error:"), strings.ReplaceAll(message, "\n", "\n  "))
 	if hint != "" {
-		fmt.Fprintf(p.Err, "  hint: %s\n", hint)
+		fmt.Fprintf(p.Err, "  hint: %s\n", clean.Line(hint, cellLimit))
 	}
 }
 
@@ -294,7 +300,7 @@ func (p *people) Status(s Status) {
 	w := table(p.Out)
 	fmt.Fprintln(w, "ID\tNAME\tSTATE\tADDRESS")
 	for _, c := range s.Containers {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, c.Name, c.State, c.IP)
+		writeRow(w, strconv.Itoa(c.ID), c.Name, c.State, c.IP)
 	}
 	w.Flush()
 	p.volumes(s)
@@ -308,7 +314,7 @@ func (p *people) volumes(s Status) {
 			if w.Header() {
 				fmt.Fprintln(w, "\nID\tVOLUME\tOWNER\tMODE\tSOURCE")
 			}
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", c.ID, v.MountPoint, dash(v.Owner), dash(v.Mode), v.Source)
+			writeRow(w, strconv.Itoa(c.ID), v.MountPoint, dash(v.Owner), dash(v.Mode), v.Source)
 		}
 	}
 	w.Flush()
@@ -321,7 +327,7 @@ func (p *people) certificates(s Status) {
 			if w.Header() {
 				fmt.Fprintln(w, "\nID\tCERTIFICATE\tEXPIRES\tSERIAL\tISSUER")
 			}
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", c.ID, x.CommonName, x.NotAfter.UTC().Format(time.DateTime+"Z"), x.Serial, x.Issuer)
+			writeRow(w, strconv.Itoa(c.ID), x.CommonName, x.NotAfter.UTC().Format(time.DateTime+"Z"), x.Serial, x.Issuer)
 		}
 	}
 	w.Flush()
@@ -332,6 +338,17 @@ func dash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+// cellLimit is how long what stands in a table may be, in bytes.
+const cellLimit = 1000
+
+// writeRow writes one row. Its cells may say anything: what would end a cell or a line is shown as something else.
+func writeRow(w io.Writer, cells ...string) {
+	for i, c := range cells {
+		cells[i] = clean.Line(c, cellLimit)
+	}
+	fmt.Fprintln(w, strings.Join(cells, "\t"))
 }
 
 // columns is a table whose heading is written before its first row only.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
@@ -65,6 +66,7 @@ func what(e engine.Event) string {
 		}
 		reason = strings.Join(paths, ", ")
 	}
+	reason = clean.Line(reason, cellLimit)
 	if reason == "" {
 		return string(e.Delta.Action)
 	}
@@ -107,7 +109,7 @@ func (l *live) event(e engine.Event) {
 		r.busy[e.Object.Address] = string(e.Object.Address) + " (" + what(e) + ")"
 	case engine.Retrying:
 		first, _, _ := strings.Cut(e.Err.Error(), "\n")
-		r.busy[e.Object.Address] = string(e.Object.Address) + " tried again: " + first
+		r.busy[e.Object.Address] = string(e.Object.Address) + " tried again: " + clean.Line(first, cellLimit)
 	case engine.Changed:
 		r.changes++
 	case engine.Failed:

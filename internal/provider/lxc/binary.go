@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -76,6 +77,9 @@ func (Binary) Decode(raw json.RawMessage) (spec.Binary, diag.List) {
 	return s, diags
 }
 
+// digestLimit is for a look at a file of some 20 MB from inside.
+const digestLimit = 30 * time.Second
+
 // Observe implements provider.Driver; nil: the container does not run, or has no binary.
 func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Binary) (*BinaryStatus, error) {
 	if s.Path != "" { // else they are Proxmox's, and running/ID has looked whose
@@ -92,7 +96,7 @@ func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 		st.SHA256 = s.SHA256
 		return st, nil
 	}
-	res, err := inside(s.Path, s.ID).Attach(ctx, h, host.Command{}, "sh", "-c", digestScript, "sh", s.Target)
+	res, err := inside(s.Path, s.ID).Attach(ctx, h, host.Command{Limit: digestLimit}, "sh", "-c", digestScript, "sh", s.Target)
 	if err != nil {
 		if res.Code == 3 || provider.NotRunning(res) {
 			return nil, nil

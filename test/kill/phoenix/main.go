@@ -27,6 +27,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/agent"
 	"github.com/phoenix-hypervisor/phoenix/internal/cli"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
@@ -41,7 +42,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	ctx = cli.WithVersion(cli.WithDrivers(ctx, drivers()), "v0.0.0-kill")
 	if haste() {
-		ctx = cli.WithLimits(ctx, cli.Limits{Patience: 150 * time.Millisecond, Hello: 500 * time.Millisecond})
+		ctx = cli.WithLimits(ctx, cli.Limits{Patience: 150 * time.Millisecond, Agent: agent.Limits{Hello: 500 * time.Millisecond}})
 	}
 	if dir := os.Getenv("PHX_PROXMOX"); dir != "" {
 		if !haste() {

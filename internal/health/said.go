@@ -1,0 +1,96 @@
+package health
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+)
+
+// Said is what the hypervisor makes of a result that the inside of the check's container gave. Which check it was the hypervisor
+// knows, words are marked as the container's, and what a person should do is taken from the table below.
+func Said(c Check, r Result) Result {
+	if r.Status != Pass && r.Status != Fail && r.Status != Skip {
+		return Failed(c, errNoStatus)
+	}
+	out := c.result(r.Status, r.Summary, r.Evidence, "")
+	by := "container " + c.Host + " says: "
+	if out.Vain = r.Vain; out.Evidence != "" {
+		out.Evidence = short(by + out.Evidence)
+	}
+	if c.Object.Scope() != c.Host {
+		out.Summary = summary(by + out.Summary)
+	}
+	if r.Status == Fail {
+		out.Fix = c.apply()
+		if fixes := c.fixes(); slices.Contains(fixes, r.Fix) {
+			out.Fix = r.Fix
+		}
+	}
+	return out
+}
+
+// fixes are all that phoenix may advise after a check, besides to apply its container.
+func (c Check) fixes() []string {
+	log := "; its log: "
+	daemonLog := c.inside("journalctl -n 50 -u " + DaemonUnit)
+	switch c.Kind {
+	case kindDaemon:
+		return []string{c.apply() + log + daemonLog, firstRoundFix + log + daemonLog, c.inside("systemctl restart " + DaemonUnit)}
+	case kindSystemd:
+		return []string{"phoenix restart " + c.Host, c.inside("systemctl list-jobs"), c.inside("systemctl --failed"), c.failedFix()}
+	case kindUnit:
+		p, _ := decode[unitParams](c.Params)
+		own := c.inside("journalctl -n 50 -u " + p.Name)
+		return []string{c.apply() + log + own, c.inside("systemctl restart "+p.Name) + log + own}
+	case kindVolumeMount:
+		return []string{"phoenix apply " + c.container() + " && phoenix restart " + c.container()}
+	case kindKeyFolder:
+		return []string{c.apply() + restoreFix}
+	case kindRoot:
+		return []string{c.rootFix()}
+	case kindAuthorityLife:
+		return []string{"phoenix ca rotate --new-root", "phoenix ca rotate"}
+	case kindClock:
+		return []string{clockFix}
+	case kindCertFiles, kindCertChain, kindCertLifetime:
+		p, _ := decode[certParams](c.Params)
+		return []string{c.renew(p), c.renew(p) + "; why it was not renewed: " + daemonLog, dateFix}
+	case kindCertRoute:
+		return []string{dateFix}
+	case kindCommand:
+		p, _ := decode[commandParams](c.Params)
+		return []string{c.inside("systemctl --failed"), packageFix, c.inside(host.Quote([]string{"sh", "-c", p.Command}))}
+	case kindBackend:
+		p, _ := decode[backendParams](c.Params)
+		_, target, _ := dialTarget(p.URL)
+		return []string{validateFix, backendFix(target)}
+	case kindRoute:
+		return []string{gatewayFix(c, http.StatusBadGateway), gatewayFix(c, http.StatusInternalServerError)}
+	case kindUnreadable:
+		return []string{validateFix}
+	}
+	return nil
+}
+
+// What is advised where a check fails and an apply is not all.
+const (
+	firstRoundFix = "wait for its first round"
+	restoreFix    = ", or restore it from a backup"
+	clockFix      = "set the hypervisor's clock, which all containers share: timedatectl set-ntp true"
+	dateFix       = "check the clock: date -u"
+	packageFix    = "add its package to packages, or change health_check"
+	validateFix   = "phoenix validate"
+)
+
+func backendFix(target string) string {
+	return "start the application that listens on " + target + ", or mend its port in the configuration"
+}
+
+func (c Check) rootFix() string {
+	return "restore the CA's root (phoenix ca restore); only if it is lost for good: phoenix create " + c.container() + " --new-root"
+}
+
+func (c Check) failedFix() string {
+	return c.inside("systemctl --failed") + "; mend the cause, then " + c.inside("systemctl reset-failed")
+}
