@@ -127,7 +127,8 @@ func (m *mover) mountInto(ctx context.Context, g guest, pid int, v spec.Mount) e
 	return err
 }
 
-// namePort gives the hypervisor's end of a container's interface the name that its definition has.
+// namePort gives a container's interface the MAC, and the hypervisor's end of it the name, that its definition has: from the name on
+// nothing else passes there.
 func (m *mover) namePort(ctx context.Context, g guest, pid int) error {
 	want, ok := specOf[spec.Container](m.objects, object.NewAddress(spec.KindContainer, g.id))
 	if !ok || want.Interface.Port == "" {
@@ -139,10 +140,20 @@ func (m *mover) namePort(ctx context.Context, g guest, pid int) error {
 		return err
 	}
 	var in []struct {
-		Peer int `json:"link_index"`
+		Peer int    `json:"link_index"`
+		MAC  string `json:"address"`
 	}
 	if err := json.Unmarshal(res.Stdout, &in); err != nil || len(in) != 1 || in[0].Peer == 0 {
 		return host.Misread(argv, res, errors.Join(err, errors.New("no pair of interfaces")))
+	}
+	if mac := want.Interface.MAC; mac != "" && mac != in[0].MAC {
+		set := append(argv[:2:2], "ip", "link", "set", "dev", want.Interface.Name, "address", mac)
+		if _, err := m.host.Run(ctx, host.Command{Argv: set, Mutates: true}); err != nil {
+			return err
+		}
+		if err := m.meetAgain(ctx, g.id); err != nil {
+			return err
+		}
 	}
 	res, err = m.host.Run(ctx, host.Command{Argv: []string{"ip", "-j", "link"}})
 	if err != nil {

@@ -1,17 +1,14 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
-	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // oldScripts is where the users' own scripts were before phoenix.
@@ -64,7 +61,6 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 	if err := findPrograms(cfg, d, m); err != nil {
 		return m, err
 	}
-	a.observeFirewalls(cfg, &m)
 	m.Kernel = a.observeKernel()
 	return m, a.findScripts(cfg, folders, d, m)
 }
@@ -75,29 +71,6 @@ func backendAt(mountinfo, path string) string {
 		return "btrfs"
 	}
 	return "dir"
-}
-
-// observeFirewalls looks for those that the file does not speak of any more. Who may not look sees none: he may change none either.
-func (a *app) observeFirewalls(cfg *config.Config, m *config.Machine) {
-	m.Walled = map[string]bool{}
-	list := config.Wallable(cfg, *m)
-	if len(list) == 0 {
-		return
-	}
-	if m.Proxmox != nil {
-		for _, s := range list {
-			raw, err := a.host.ReadFile(filepath.Join(m.Proxmox.Dir, "firewall", s.ID+".fw"))
-			m.Walled[s.ID] = err == nil && strings.Contains(string(raw), "# "+spec.FilterMark)
-		}
-		return
-	}
-	if !a.onPath("nft") {
-		return
-	}
-	res, err := a.host.Run(context.Background(), host.Command{Argv: []string{"nft", "list", "tables", "bridge"}, Limit: 10 * time.Second})
-	for _, s := range list {
-		m.Walled[s.ID] = err == nil && strings.Contains(string(res.Stdout), "table bridge "+s.Table()+"\n")
-	}
 }
 
 func (a *app) rootFolder() (string, error) {

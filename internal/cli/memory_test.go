@@ -255,10 +255,43 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 		return "ext2/ext3\n", nil
 	case "realpath":
 		return last + "\n", nil
+	case "nft":
+		return m.nft(c)
 	case "lxc-start", "lxc-info", "lxc-attach":
 		return m.lxc(c.Argv[0], filepath.Join(c.Argv[2], c.Argv[4]))
 	}
 	return "", fmt.Errorf("nothing is known of %q", c.Argv)
+}
+
+// nft keeps tables as the text that they were made with.
+func (m *memoryHost) nft(c host.Command) (string, error) {
+	file := func(family, table string) string { return filepath.Join("/nft", family, table) }
+	switch args := c.Argv[1:]; args[0] {
+	case "--stateless": // list table
+		raw, err := m.ReadFile(file(args[3], args[4]))
+		if err != nil {
+			err = errors.New("Error: No such file or directory")
+		}
+		return string(raw), err
+	case "--file":
+		for _, text := range strings.SplitAfter(string(c.Stdin), "\n}\n") {
+			_, text, _ = strings.Cut("\n"+text, "\ntable ")
+			for strings.Contains(text, "\ntable ") { // those that go first
+				_, text, _ = strings.Cut(text, "\ntable ")
+			}
+			if f := strings.Fields(text); len(f) > 2 && f[2] == "{" {
+				m.put(file(f[0], f[1]), []byte("table "+text), 0o600, host.Root)
+			}
+		}
+	case "add": // chain
+		raw, err := m.ReadFile(file(args[2], args[3]))
+		if err != nil {
+			return "", err
+		}
+		text := strings.TrimSuffix(string(raw), "}\n") + "\n\tchain " + args[4] + " {\n\t}\n}\n"
+		m.put(file(args[2], args[3]), []byte(text), 0o600, host.Root)
+	}
+	return "", nil
 }
 
 // batch reads lines of ip(8).

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -229,7 +230,7 @@ func (d *derivation) container(c *Container) {
 	}
 	s := d.definition(c)
 	s.Path, s.Template = d.lxcPath(c), path.Join(d.machine.Root, "templates", template, "rootfs")
-	s.Interface.Port, s.Programs = portName(d.machine.Root, c.ID), d.programs(c)
+	s.Interface.Port, s.Interface.MAC, s.Programs = portName(d.machine.Root, c.ID), d.mac(c), d.programs(c)
 	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
 	for _, v := range d.house.volumes[c.ID] {
 		address, volume := d.volume(c, v)
@@ -253,6 +254,11 @@ func (d *derivation) lxcPath(c *Container) string {
 		return home
 	}
 	return path.Join(d.machine.Root, "lxc")
+}
+
+// mac is a container's own on the lxc runtime: the file's, else one made of its id. An adopted container gets it while it runs.
+func (d *derivation) mac(c *Container) string {
+	return cmp.Or(string(c.MAC), spec.StableMAC(d.lxcPath(c), c.ID))
 }
 
 // definition is what a container is with every runtime.

@@ -90,40 +90,16 @@ func (d *derivation) challenger(c *Container, name string) *Container {
 	return nil
 }
 
-// Wallable are the containers that the file says nothing about a firewall of, as they are without one. A machine says which of them
-// have one, from when the file said something else.
-func Wallable(cfg *Config, m Machine) (out []spec.Firewall) {
-	for _, c := range cfg.Containers {
-		if !c.has("firewall") {
-			out = append(out, bareFirewall(c, m))
-		}
-	}
-	return out
-}
-
-func bareFirewall(c *Container, m Machine) spec.Firewall {
-	s := spec.Firewall{ID: c.ID, Address: c.Network.Address.Addr().String(), Prune: m.Prune, Proxmox: m.Proxmox}
-	if m.Proxmox != nil {
-		s.Open = !c.Firewall.Enabled
-	} else {
-		s.Off = !c.Firewall.Enabled
-		s.Port, s.Bridge = portName(m.Root, c.ID), c.Network.Bridge
-	}
-	return s
-}
-
-// firewall adds what may reach a container. It stands before the container runs. Where the file says nothing about it, or that there is
-// to be none, one that is there goes. On Proxmox each container has one, if only to keep it to its own addresses.
+// firewall adds who a container is on the network, and what may reach it. It stands before the container runs. Where the file says
+// nothing about it, or that there is to be none, its identity is left.
 func (d *derivation) firewall(c *Container, after ...object.Address) object.Address {
-	if !c.has("firewall") && !d.machine.Walled[c.ID] && !d.proxmox() {
-		return ""
-	}
-	s := bareFirewall(c, d.machine)
+	s := spec.Firewall{ID: c.ID, Open: !c.Firewall.Enabled, Address: c.Network.Address.Addr().String(), Prune: d.machine.Prune, Proxmox: d.machine.Proxmox}
 	provider := "pve"
 	if !d.proxmox() {
 		provider = "firewall"
+		s.Port, s.Bridge, s.MAC = portName(d.machine.Root, c.ID), c.Network.Bridge, d.mac(c)
 	}
-	if !s.Off && !s.Open {
+	if !s.Open {
 		s.Rules = d.rules(c)
 	}
 	if d.proxmox() && c.Network.Address.Addr().Is4() {

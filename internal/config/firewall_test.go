@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -153,25 +154,23 @@ func TestFirewallOnProxmox(t *testing.T) {
 	}
 }
 
-// Where nothing is said there is none; where it is said that there is to be none, one that is there goes.
+// Where nothing is said there are no rules, and where it is said that there are to be none; who the container is, is enforced all the
+// same: with the MAC of the file, else with that of its definition.
 func TestNoFirewall(t *testing.T) {
-	_, cfg, _ := walled(t, "201", "")
-	objects := derive(t, cfg)
-	if _, there := object.Find(objects, "firewall/201"); there {
-		t.Error("nobody asked for it")
-	}
-	m := machine
-	m.Walled = map[string]bool{"201": true}
-	objects, _ = Derive(cfg, m)
-	if s := get[spec.Firewall](t, objects, "firewall/201"); !s.Off || len(s.Rules) > 0 {
-		t.Errorf("one that is left: %+v", s)
-	}
-	if got := Wallable(cfg, m); len(got) != 2 || got[0].ID != "201" || got[0].Table() != "phoenix_"+portName("/r", "201") { // and the template
-		t.Errorf("%+v", got)
-	}
-	_, cfg, _ = walled(t, "201", `{"enabled": false, "rules": [{"type": "in", "action": "DROP"}]}`)
-	if s := get[spec.Firewall](t, derive(t, cfg), "firewall/201"); !s.Off || len(s.Rules) > 0 {
-		t.Errorf("%+v", s)
+	for text, mac := range map[string]string{"": "52:54:00:86:17:c9", `{"enabled": false, "rules": [{"type": "in", "action": "DROP"}]}`: ""} {
+		_, cfg, _ := walled(t, "201", text)
+		if mac == "" {
+			cfg.Containers[slices.IndexFunc(cfg.Containers, func(c *Container) bool { return c.ID == "201" })].MAC = ""
+			mac = spec.StableMAC("/r/lxc", "201")
+		}
+		objects := derive(t, cfg)
+		want := spec.Firewall{ID: "201", Open: true, Port: portName("/r", "201"), Bridge: "phxbr0", Address: "10.86.17.201", MAC: mac}
+		if got := get[spec.Firewall](t, objects, "firewall/201"); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v, want %+v", text, got, want)
+		}
+		if got := get[spec.Container](t, objects, "container/201").Interface.MAC; got != mac {
+			t.Errorf("%q: defined with %s, enforced is %s", text, got, mac)
+		}
 	}
 }
 

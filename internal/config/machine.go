@@ -31,7 +31,6 @@ type Machine struct {
 	Import    string                 // folder inside the CA's container that holds the files of a CA that was there before; empty: none
 	Filters   bool                   // Proxmox's firewall is on for the cluster
 	FilterOn  bool                   // it is put on where that is needed
-	Walled    map[string]bool        // containers, by id, of Wallable that have a firewall of phoenix's all the same
 	Prune     bool                   // firewall rules that somebody else wrote go
 	MakeNext  bool                   // another root is wanted beside the pinned one, to take its place
 	Kernel    map[string]KernelValue // limits of SharedLimits that this machine has; nil: they were not looked at

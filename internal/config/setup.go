@@ -79,12 +79,11 @@ func (d *derivation) packageNames() []string {
 		}
 	}
 	lxc := !d.proxmox()
-	need(lxc, "lxc", "uidmap", "iproute2", "util-linux", "attr", "ca-certificates")
+	need(lxc, "lxc", "uidmap", "iproute2", "util-linux", "attr", "ca-certificates", "nftables")
 	need(d.builds(), "mmdebstrap", "debian-archive-keyring")
 	need(d.cfg.Hypervisor.DNS.Enabled, "dnsmasq-base")
 	need(lxc && d.machine.Backend == "btrfs", "btrfs-progs")
 	need(lxc && slices.Contains(slices.Collect(maps.Values(d.machine.Pools)), "zfs"), "zfsutils-linux")
-	need(lxc && slices.ContainsFunc(d.cfg.Containers, func(c *Container) bool { return c.Firewall.Enabled }), "nftables")
 	slices.Sort(out)
 	return slices.Compact(out)
 }

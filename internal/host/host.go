@@ -23,7 +23,7 @@ type Command struct {
 	Dir     string        // working folder; empty: /
 	Stdin   []byte        // secrets go here, never into Argv
 	Mutates bool          // changes the system; observing commands leave it false
-	Shared  bool          // observes what several may ask for at once, with the same Argv and nothing else: run once for all of them
+	Shared  bool          // several may ask for it at once, with the same Argv and nothing else: one run that begins after they asked serves all
 	Aside   bool          // writes where the next run begins anew: it is told to end when phoenix is killed
 	Output  int           // bytes of standard output that are kept; 0: 1 MiB
 	Limit   time.Duration // 0: two minutes. At its end SIGTERM to it and what it started, 5 s later SIGKILL

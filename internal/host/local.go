@@ -47,7 +47,7 @@ var _ Host = (*Local)(nil)
 
 // Run implements Host.
 func (l *Local) Run(ctx context.Context, c Command) (Result, error) {
-	if c.Shared && !c.Mutates {
+	if c.Shared {
 		return l.shares.run(ctx, c, l.run)
 	}
 	return l.run(ctx, c)

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// Firewall is what may reach a container over the network, and what it may reach. Of the rules the first that fits decides; what
-// none fits stays outside, and is let out.
+// Firewall is who a container is on the network, what may reach it, and what it may reach. Of the rules the first that fits
+// decides; what none fits stays outside, and is let out. Its identity is enforced whatever the rules: frames from it carry its MAC
+// and its addresses, and frames to it are for these.
 type Firewall struct {
 	ID      string `json:"id"`
 	Off     bool   `json:"off,omitempty"`    // there is to be none
@@ -15,6 +16,7 @@ type Firewall struct {
 	Port    string `json:"port,omitempty"`   // the hypervisor's end of the container's interface
 	Bridge  string `json:"bridge,omitempty"` // that it is plugged into
 	Address string `json:"address"`          // the container's own, the only one that it may speak with
+	MAC     string `json:"mac,omitempty"`    // likewise; its IPv6 address is the link-local one of this MAC. Empty where Proxmox knows it
 	Rules   []Rule `json:"rules,omitempty"`
 	Prune   bool   `json:"prune,omitempty"` // rules that somebody else wrote go
 	// Proxmox, where there is one: its firewall does it, and Port and Bridge are empty.

@@ -17,34 +17,70 @@ import (
 
 // Apply implements provider.Driver. Until the tables are sealed at the end they count as half made; they hold from the first step.
 func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Firewall, _ plan.Delta) error {
-	if s.Off {
-		return d.Delete(ctx, h, a, s)
-	}
-	native, err := follows(ctx, h, s)
+	native, err := tracked(ctx, h, s)
 	if err != nil {
 		return err
-	}
-	if !native && !handed(h, s.Bridge) {
-		if err := hand(ctx, h, s); err != nil {
-			return err
-		}
 	}
 	have, err := d.Observe(ctx, h, a, s)
 	if err != nil || have != nil && d.Diff(s, have).Empty() {
 		return err
 	}
 	if _, err := nft(ctx, h, host.Command{Stdin: []byte(render(s, native)), Mutates: true}, "--file", "-"); err != nil {
-		return err
+		return needsNFT(s, err)
+	}
+	if have == nil || !have.Whole || have.Identity != identityDigest(s) {
+		if err := forget(ctx, h, s); err != nil {
+			return err
+		}
 	}
 	text, err := list(ctx, h, "bridge", s)
 	if err != nil {
 		return err
 	}
-	marks, err := list(ctx, h, "inet", s)
-	if err != nil {
-		return err
+	marks := ""
+	if !s.Open {
+		if marks, err = list(ctx, h, "inet", s); err != nil {
+			return err
+		}
 	}
 	_, err = nft(ctx, h, host.Command{Mutates: true}, "add", "chain", "bridge", table(s), "sealed_"+seal(text, marks))
+	return err
+}
+
+// tracked sees that connections on the bridge are tracked, where rules ask for it, and tells whether the kernel does so by itself.
+func tracked(ctx context.Context, h host.Host, s spec.Firewall) (native bool, err error) {
+	if s.Open {
+		return false, nil
+	}
+	native, err = follows(ctx, h, s)
+	if err == nil && !native && !handed(h, s.Bridge) {
+		err = hand(ctx, h, s)
+	}
+	return native, err
+}
+
+func needsNFT(s spec.Firewall, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return provider.PermanentHint(fmt.Errorf("%s needs nft: %w", named(s), err), "apt-get install nftables")
+	}
+	return err
+}
+
+// forgetAll makes a bridge, the hypervisor and every container on the bridge forget which MAC is where and whose address it has:
+// while the identity of one of them was not pinned, it may have said anything. All of it is learned again with the next packets.
+const forgetAll = `ip link set dev "$1" type bridge fdb_flush
+ip neighbour flush dev "$1"
+ids=" $(ip -o link show master "$1" | sed -n 's/.* link-netnsid \([0-9]*\).*/\1/p' | tr '\n' ' ') "
+lsns --type net --noheadings --raw --output NETNSID,PID | while read -r id pid; do
+	case $ids in *" $id "*) timeout 2 nsenter --net="/proc/$pid/ns/net" ip neighbour flush all || : ;; esac
+done`
+
+// forget does so where the container is on the bridge already. One command serves all that ask at once.
+func forget(ctx context.Context, h host.Host, s spec.Firewall) error {
+	if _, err := h.Lstat(filepath.Join("/sys/class/net", s.Bridge, "brif", s.Port)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	_, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-ec", forgetAll, "sh", s.Bridge}, Mutates: true, Shared: true})
 	return err
 }
 
@@ -80,7 +116,7 @@ func follows(ctx context.Context, h host.Host, s spec.Firewall) (bool, error) {
 	said := strings.TrimSpace(string(res.Stdout) + string(res.Stderr))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return false, provider.PermanentHint(fmt.Errorf("%s needs nft: %w", named(s), err), "apt-get install nftables")
+		return false, needsNFT(s, err)
 	case err == nil && said != "":
 		return false, host.Misread([]string{"nft", "--check", "--file", "-"}, res, errors.New("nft says nothing where all is well"))
 	case err != nil && strings.Contains(said, "Could not process rule"):

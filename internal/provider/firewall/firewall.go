@@ -1,10 +1,11 @@
-// Package firewall keeps what may reach a container with nftables, on the hypervisor's end of the container's interface: packets
+// Package firewall keeps who a container is on the network, and what may reach it, with nftables, on the hypervisor's end of the container's interface: packets
 // between two containers cross a bridge only, and the container itself cannot touch what stands there. Each container has tables
 // of its own, named after that interface, which are replaced in one step; they hold before it exists and stay when it is made anew.
 package firewall
 
 import (
 	"encoding/json"
+	"net"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -27,7 +28,9 @@ type Status struct {
 	Table string   `json:"table"`
 	Rules []string `json:"rules"` // by their meaning
 	Made  string   `json:"made"`  // digest of what the tables were made from
-	Whole bool     `json:"whole"` // they are as they were when they had been made
+	// Identity is the digest of the chains that pin the container's MAC and addresses; empty: nothing does.
+	Identity string `json:"identity"`
+	Whole    bool   `json:"whole"` // they are as they were when they had been made
 	// Tracked: the hypervisor knows to which connection a packet on the bridge belongs.
 	Tracked bool `json:"tracked"`
 }
@@ -56,12 +59,24 @@ func (Driver) Decode(raw json.RawMessage) (spec.Firewall, diag.List) {
 	if a, err := netip.ParseAddr(s.Address); err != nil || !a.Is4() {
 		diags.Errorf("%q is no IPv4 address", s.Address)
 	}
+	if s.Off {
+		diags.Errorf("the identity of container %s is enforced whatever its rules", s.ID)
+	}
+	if !unicastMAC(s.MAC) {
+		diags.Errorf("%q is no MAC of one interface, in lower case with colons", s.MAC)
+	}
 	for _, r := range s.Rules {
 		if problem := unkept(r); problem != "" {
 			diags.Errorf("rule %q: %s", r.Meaning(), problem)
 		}
 	}
 	return s, diags
+}
+
+// unicastMAC is true for a MAC as nft writes it that one interface can have.
+func unicastMAC(text string) bool {
+	m, err := net.ParseMAC(text)
+	return err == nil && len(m) == 6 && m.String() == text && m[0]&1 == 0 && text != "00:00:00:00:00:00"
 }
 
 // unkept is why nftables cannot keep a rule; empty: it can.
@@ -89,12 +104,10 @@ func unkept(r spec.Rule) string {
 // Diff implements provider.Driver.
 func (Driver) Diff(want spec.Firewall, have *Status) plan.Delta {
 	switch {
-	case want.Off && have == nil:
-		return plan.Delta{}
-	case want.Off:
-		return plan.Delta{Action: plan.Update, Reason: "there is to be no firewall"}
+	case want.Open && have == nil:
+		return plan.Delta{Action: plan.Create, Reason: "nothing pins its MAC and its address"}
 	case have == nil:
-		return plan.Delta{Action: plan.Create, Reason: "nothing keeps others out of the container"}
+		return plan.Delta{Action: plan.Create, Reason: "no firewall rules loaded"}
 	}
 	var d plan.Delta
 	wanted := meanings(want)
@@ -108,6 +121,9 @@ func (Driver) Diff(want spec.Firewall, have *Status) plan.Delta {
 			d.Compare("rule", r, "")
 		}
 	}
+	if have.Identity != identityDigest(want) {
+		d.Compare("identity", "not pinned to "+want.MAC+" "+want.Address, "pinned")
+	}
 	if d.Empty() && have.Made != made(want) {
 		d.Compare("table", "made for something else", "made for this")
 	}
@@ -118,14 +134,14 @@ func (Driver) Diff(want spec.Firewall, have *Status) plan.Delta {
 		d.Compare("connections", "not followed on "+want.Bridge, "followed")
 	}
 	if d.Action == plan.Update {
-		d.Reason = "what is let in differs"
+		d.Reason = "the rules differ"
 	}
 	return d
 }
 
 // Watch implements provider.Watcher.
 func (Driver) Watch(want spec.Firewall, _ *Status) provider.Watch {
-	return provider.Watch{Filters: true, Links: !want.Off} // with a bridge that is made anew its connections are not followed
+	return provider.Watch{Filters: true, Links: !want.Open} // with a bridge that is made anew its connections are not followed
 }
 
 // meanings are what the rules mean, as they stand in the table beside each rule.

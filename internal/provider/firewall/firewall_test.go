@@ -34,7 +34,7 @@ func run(t *testing.T, stdin string, argv ...string) string {
 
 // everything has each thing that a rule can say.
 func everything() spec.Firewall {
-	return spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103", Rules: []spec.Rule{
+	return spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103", MAC: "02:00:00:00:01:03", Rules: []spec.Rule{
 		{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "9000", Source: "10.99.2.101,10.99.2.102", Comment: "clients of the CA"},
 		{Direction: "in", Action: "DROP", Source: "10.99.2.66"},
 		{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "80,443,8000:8010", SourcePorts: "1024:65535", Source: "10.99.0.0/16", Dest: "10.99.2.103", Log: "info"},
@@ -77,12 +77,14 @@ func TestConformance(t *testing.T) {
 	}
 	table := "phoenix_" + port
 	conformance.Run(t, conformance.Case{Driver: firewall.New(), Fresh: fresh, Break: map[string]func(*testing.T, host.Host, object.Object){
-		"everything flushed":        damage("nft", "flush", "ruleset"),
-		"a deleted table":           damage("nft", "delete", "table", "bridge", table),
-		"an emptied chain":          damage("nft", "flush", "chain", "bridge", table, "to_container"),
-		"a rule added by hand":      damage("nft", "insert", "rule", "bridge", table, "to_container", "accept"),
-		"a chain that drops no one": damage("nft", "flush", "chain", "bridge", table, "bridged"),
-		"a chain added by hand":     damage("nft", "add", "chain", "bridge", table, "other"),
+		"everything flushed":                  damage("nft", "flush", "ruleset"),
+		"a deleted table":                     damage("nft", "delete", "table", "bridge", table),
+		"an emptied chain":                    damage("nft", "flush", "chain", "bridge", table, "to_container"),
+		"a rule added by hand":                damage("nft", "insert", "rule", "bridge", table, "to_container", "accept"),
+		"a chain that drops no one":           damage("nft", "flush", "chain", "bridge", table, "bridged"),
+		"a chain added by hand":               damage("nft", "add", "chain", "bridge", table, "other"),
+		"an identity that lets everything in": damage("nft", "insert", "rule", "bridge", table, "own", "accept"),
+		"an identity that nobody asks":        damage("nft", "flush", "chain", "bridge", table, "identity"),
 		"a lost seal": func(t *testing.T, _ host.Host, _ object.Object) {
 			for line := range strings.Lines(run(t, "", "nft", "list", "table", "bridge", table)) {
 				if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], "sealed_") {
@@ -134,7 +136,7 @@ func TestOff(t *testing.T) {
 	if err := d.Apply(ctx, h, o, plan.Delta{}); err != nil {
 		t.Fatal(err)
 	}
-	off := asObject(t, spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103", Off: true})
+	off := asObject(t, spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103", MAC: "02:00:00:00:01:03", Open: true})
 	obs, err := d.Observe(ctx, h, off)
 	if err != nil || obs.Delta.Action != plan.Update {
 		t.Fatalf("switched off: %+v, %v", obs.Delta, err)
@@ -144,8 +146,11 @@ func TestOff(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if left := run(t, "", "nft", "list", "tables"); left != "" {
+	if left := run(t, "", "nft", "list", "tables"); left != "table bridge phoenix_"+port+"\n" {
 		t.Errorf("left: %s", left)
+	}
+	if left := run(t, "", "nft", "list", "ruleset"); strings.Contains(left, "to_container") || !strings.Contains(left, "chain own {") {
+		t.Errorf("the identity is not all that is left: %s", left)
 	}
 	if obs, err := d.Observe(ctx, h, off); err != nil || !obs.Delta.Empty() {
 		t.Errorf("still %+v, %v", obs.Delta, err)
@@ -175,6 +180,9 @@ func TestDecode(t *testing.T) {
 	for name, change := range map[string]func(*spec.Firewall){
 		"":                 func(*spec.Firewall) {},
 		"an odd port":      func(s *spec.Firewall) { s.Port = `x" drop` },
+		"no MAC":           func(s *spec.Firewall) { s.MAC = "" },
+		"a group's MAC":    func(s *spec.Firewall) { s.MAC = "01:00:5e:00:00:01" },
+		"an odd MAC":       func(s *spec.Firewall) { s.MAC = "02:00:00:00:01:0a accept" },
 		"no address":       func(s *spec.Firewall) { s.Address = "10.0.0.1; flush ruleset" },
 		"loose addresses":  func(s *spec.Firewall) { s.Rules[0].Source = "10.99.2.102,10.99.2.101" },
 		"a name":           func(s *spec.Firewall) { s.Rules[0].Source = "+set" },

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,7 +14,7 @@ import (
 )
 
 var (
-	comment = regexp.MustCompile(`(?m)^\tcomment "phoenix: firewall/\S+ ([0-9a-f]{32})"$`)
+	comment = regexp.MustCompile(`(?m)^\tcomment "phoenix: firewall/\S+ ([0-9a-f]{32})(?: ([0-9a-f]{32}))?"$`)
 	noted   = regexp.MustCompile(`(?m) comment "([^"]*)"$`)
 	sealed  = regexp.MustCompile(`(?m)\n?^\tchain sealed_([0-9a-f]{32}) \{\n\t\}\n`)
 )
@@ -23,19 +22,19 @@ var (
 // Observe implements provider.Driver.
 func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Firewall) (*Status, error) {
 	text, err := list(ctx, h, "bridge", s)
-	if errors.Is(err, fs.ErrNotExist) && s.Off {
-		return nil, nil // without nft there are no tables
-	}
 	if err != nil {
 		return nil, err
 	}
-	marks, err := list(ctx, h, "inet", s)
+	marks := ""
+	if !s.Open { // without rules it has none, and one that is left goes with the digest of what was made
+		marks, err = list(ctx, h, "inet", s)
+	}
 	if err != nil || text == "" && marks == "" {
 		return nil, err
 	}
 	st := &Status{Table: table(s), Rules: []string{}, Tracked: true}
 	if m := comment.FindStringSubmatch(text); m != nil {
-		st.Made = m[1]
+		st.Made, st.Identity = m[1], m[2]
 	}
 	for _, m := range noted.FindAllStringSubmatch(text, -1) {
 		st.Rules = append(st.Rules, m[1])

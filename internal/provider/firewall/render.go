@@ -11,7 +11,7 @@ import (
 )
 
 // version is counted up when other tables are made of the same spec.
-const version = "1"
+const version = "2"
 
 // mark is the bit that tells, between two hooks, that a packet belongs to a connection that somebody was let make. It goes away with
 // the packet's way into another network namespace, and before the hypervisor looks for a route.
@@ -33,36 +33,41 @@ func digest(text string) string {
 
 // render is what nft is given: all tables of the container go, and come, in one step. A kernel that follows connections on bridges
 // by itself (nf_conntrack_bridge) is native; else br_netfilter hands the bridge's packets to the hooks of IP, which follow them and
-// leave a mark.
+// leave a mark. Without rules (Open) only the identity is left.
 func render(s spec.Firewall, native bool) string {
 	var b strings.Builder
 	name := table(s)
 	for _, family := range []string{"bridge", "inet"} {
 		fmt.Fprintf(&b, "table %s %s\ndelete table %s %s\n", family, name, family, name)
 	}
+	fmt.Fprintf(&b, "table bridge %s {\n\tcomment \"phoenix: firewall/%s %s %s\"\n", name, s.ID, made(s), identityDigest(s))
+	identity(&b, s)
+	if !s.Open {
+		filters(&b, s, native)
+	}
+	b.WriteString("}\n")
+	if !s.Open && !native {
+		tracking(&b, s)
+	}
+	return b.String()
+}
+
+// filters are the chains of the rules. They come after those of the identity, which a packet passes first.
+func filters(b *strings.Builder, s spec.Firewall, native bool) {
 	known := fmt.Sprintf("meta mark & %s == %s accept", mark, mark)
 	if native {
 		known = "ct state established,related accept"
 	}
-	fmt.Fprintf(&b, "table bridge %s {\n\tcomment \"phoenix: firewall/%s %s\"\n", name, s.ID, made(s))
-	chain(&b, "to_container", known, "ether type arp accept", "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept",
+	chain(b, "to_container", known, "ether type arp accept", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",
 		rules(s, spec.In), "drop")
-	// A rule that names a source means nothing where anybody can speak with any address.
-	chain(&b, "from_container", "arp saddr ip { 0.0.0.0, "+s.Address+" } accept", "ether type arp drop", "ether type ip ip saddr != "+s.Address+" drop", known,
-		rules(s, spec.Out), "accept")
+	chain(b, "from_container", "ether type arp accept", known, rules(s, spec.Out), "accept")
 	port := `"` + s.Port + `"`
-	chain(&b, "bridged", "type filter hook forward priority 0; policy accept;", "oifname "+port+" jump to_container", "iifname "+port+" jump from_container")
-	chain(&b, "sent", "type filter hook output priority 0; policy accept;", "oifname "+port+" jump to_container")
-	received := []string{"type filter hook input priority 0; policy accept;", "iifname " + port + " jump from_container"}
-	chain(&b, "received", received...)
+	chain(b, "bridged", "type filter hook forward priority 0; policy accept;", "oifname "+port+" jump to_container", "iifname "+port+" jump from_container")
+	chain(b, "sent", "type filter hook output priority 0; policy accept;", "oifname "+port+" jump to_container")
+	chain(b, "received", "type filter hook input priority 0; policy accept;", "iifname "+port+" jump from_container")
 	if !native { // routing does not see the mark
-		chain(&b, "cleared", "type filter hook input priority 10; policy accept;", "iifname "+port+" meta mark set meta mark & 0xf7ffffff")
+		chain(b, "cleared", "type filter hook input priority 10; policy accept;", "iifname "+port+" meta mark set meta mark & 0xf7ffffff")
 	}
-	b.WriteString("}\n")
-	if !native {
-		tracking(&b, s)
-	}
-	return b.String()
 }
 
 // tracking marks what belongs to a connection on its way through the bridge: before it leaves, and, for what a container sends, as it

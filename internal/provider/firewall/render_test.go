@@ -13,7 +13,7 @@ import (
 // connections, and no others.
 func TestNative(t *testing.T) {
 	conformance.Isolated(t, "nft")
-	text := render(spec.Firewall{ID: "103", Port: "phxt103", Bridge: "phxt0", Address: "10.99.2.103", Rules: []spec.Rule{
+	text := render(spec.Firewall{ID: "103", Port: "phxt103", Bridge: "phxt0", Address: "10.99.2.103", MAC: "02:00:00:00:01:03", Rules: []spec.Rule{
 		{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "9000"}, {Direction: "out", Action: "DROP", Log: "info"}}}, true)
 	if strings.Contains(text, mark) || strings.Count(text, "\n\t\tct state established,related accept\n") != 2 {
 		t.Errorf("not what is made for such a kernel:\n%s", text)

@@ -17,6 +17,12 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/firewall"
 )
 
+// macOf gives each guest a MAC of its own, after its address.
+func macOf(address string) string {
+	last := address[strings.LastIndexByte(address, '.')+1:]
+	return "02:00:00:00:0" + last[:1] + ":" + last[1:]
+}
+
 // guest is a network namespace whose interface is plugged into the bridge, as a container's is.
 type guest struct {
 	t             *testing.T
@@ -29,7 +35,7 @@ func (g *guest) plug() {
 	g.t.Helper()
 	run(g.t, "", "ip", "link", "add", g.port, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(g.pid))
 	run(g.t, "", "ip", "link", "set", "dev", g.port, "master", bridge, "up")
-	run(g.t, "link set lo up\naddress add "+g.address+"/24 dev eth0\nlink set eth0 up\n", "nsenter", "-t", strconv.Itoa(g.pid), "-n", "ip", "-batch", "-")
+	run(g.t, "link set eth0 address "+macOf(g.address)+"\nlink set lo up\naddress add "+g.address+"/24 dev eth0\nlink set eth0 up\n", "nsenter", "-t", strconv.Itoa(g.pid), "-n", "ip", "-batch", "-")
 }
 
 func newGuest(t *testing.T, port, address string) *guest {
@@ -89,14 +95,14 @@ func connect(t *testing.T, enter []string, address string, port int) string {
 // town is two guests and the hypervisor on a bridge; the first has a firewall.
 func town(t *testing.T) (a, b *guest, apply func(...spec.Rule) spec.Firewall) {
 	t.Helper()
-	conformance.Isolated(t, "ip", "nft", "nsenter", "timeout", "bash")
+	conformance.Isolated(t, "ip", "nft", "nsenter", "timeout", "bash", "bridge", "lsns")
 	h, _ := fresh(t)
 	run(t, "", "ip", "address", "add", "10.99.2.1/24", "dev", bridge)
 	run(t, "", "ip", "link", "set", "dev", bridge, "up")
 	a, b = newGuest(t, port, "10.99.2.103"), newGuest(t, "phxt101", "10.99.2.101")
 	return a, b, func(rules ...spec.Rule) spec.Firewall {
 		t.Helper()
-		s := spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: a.address, Rules: rules}
+		s := spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: a.address, MAC: macOf(a.address), Rules: rules}
 		ctx, o := context.Background(), asObject(t, s)
 		if err := firewall.New().Apply(ctx, h, o, plan.Delta{}); err != nil {
 			t.Fatal(err)
@@ -161,5 +167,44 @@ func TestNobodyGetsPast(t *testing.T) {
 	run(t, "", append(enter, "ip", "route", "add", b.address+"/32", "dev", "eth0", "src", "10.99.2.50")...)
 	if a.connect(b.address, 80) != spec.Drop {
 		t.Error("it speaks with another's address")
+	}
+}
+
+// While its rules were away a container may have told the bridge and its neighbours anything. With the rules that is forgotten, by
+// the bridge, the hypervisor and every container; what was not repaired is left alone.
+func TestWhatWasStolenIsForgotten(t *testing.T) {
+	a, b, apply := town(t)
+	const forged = "02:66:66:66:66:66"
+	inB := []string{"nsenter", "-t", strconv.Itoa(b.pid), "-n"}
+	steal := func() {
+		run(t, "", "bridge", "fdb", "replace", forged, "dev", a.port, "master", "dynamic")
+		run(t, "", "ip", "neighbour", "replace", "10.99.2.101", "lladdr", forged, "dev", bridge, "nud", "stale")
+		run(t, "", append(inB, "ip", "neighbour", "replace", "10.99.2.1", "lladdr", forged, "dev", "eth0", "nud", "stale")...)
+	}
+	stolen := func() (out []string) {
+		for where, text := range map[string]string{
+			"the bridge":     run(t, "", "bridge", "fdb", "show", "br", bridge),
+			"the hypervisor": run(t, "", "ip", "neighbour"),
+			"a neighbour":    run(t, "", append(inB, "ip", "neighbour")...),
+		} {
+			if strings.Contains(text, forged) {
+				out = append(out, where)
+			}
+		}
+		return out
+	}
+	apply()
+	steal()
+	apply(spec.Rule{Direction: spec.In, Action: spec.Accept, Proto: "tcp", Ports: "80"})
+	if got := stolen(); len(got) != 3 {
+		t.Errorf("a new rule makes all but %v forget", got)
+	}
+	for _, damage := range [][]string{{"flush", "ruleset"}, {"flush", "chain", "bridge", "phoenix_" + port, "own"}} {
+		steal()
+		run(t, "", append([]string{"nft"}, damage...)...)
+		apply()
+		if got := stolen(); len(got) != 0 {
+			t.Errorf("after nft %v: %v still believe it", damage, got)
+		}
 	}
 }

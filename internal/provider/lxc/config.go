@@ -55,7 +55,7 @@ func network(s spec.Container) []string {
 	}
 	mac := n.MAC
 	if mac == "" {
-		mac = stableMAC(s)
+		mac = spec.StableMAC(s.Path, s.ID)
 	}
 	lines := []string{"lxc.net.0.type = veth", "lxc.net.0.link = " + n.Bridge, "lxc.net.0.flags = up",
 		"lxc.net.0.name = " + n.Name, "lxc.net.0.hwaddr = " + mac}
@@ -73,12 +73,6 @@ func network(s spec.Container) []string {
 		lines = append(lines, "lxc.net.0."+family+".gateway = "+n.Gateway)
 	}
 	return lines
-}
-
-// stableMAC is a locally administered address that a container keeps over restarts.
-func stableMAC(s spec.Container) string {
-	sum := sha256.Sum256([]byte(s.Path + "\x00" + s.ID))
-	return fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
 }
 
 // limits are written for both generations of control groups; lxc ignores those of the one that is not there. Cores are a quota,
