@@ -125,12 +125,15 @@ func withoutInotify(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	watches := map[object.Address]provider.Watch{"file/1/x": {Paths: []string{path}, Processes: []int{os.Getpid()}}}
 	var blind *NoInotifyError
-	if _, err := wake.Watch(watches); !errors.As(err, &blind) || !strings.Contains(err.Error(), "by the timer") {
-		t.Fatalf("it does not say so: %v", err)
-	}
 	var log bytes.Buffer
 	var said Blindness
-	said.Tell(slog.New(slog.NewTextHandler(&log, nil)), err)
+	for range 2 {
+		_, err := wake.Watch(watches)
+		if !errors.As(err, &blind) || !strings.Contains(err.Error(), "by the timer") {
+			t.Fatalf("it does not say so: %v", err)
+		}
+		said.Tell(slog.New(slog.NewTextHandler(&log, nil)), err)
+	}
 	begun := time.Now()
 	must(t, os.WriteFile(path, nil, 0o600))
 	woken, err := wake.Wait(context.Background(), 200*time.Millisecond)
