@@ -12,6 +12,8 @@ SHELL := bash
 CONFIG   ?= examples/homelab
 ROOT     ?= /var/lib/phoenix
 BRIDGE   ?= phxbr0
+# The container of CONFIG's certificate authority: its root goes with make down.
+CA       ?= 103
 FUZZTIME ?= 20s
 
 # What is built once and survives a checkout.
@@ -44,7 +46,7 @@ up: root deps build artifacts ## bring the containers of CONFIG up
 down: root ## remove the containers, their volumes, the bridge and ROOT
 	@if [ -e $(ROOT) ]; then \
 	  $(MAKE) --no-print-directory build && \
-	  $(PHOENIX) delete --all --volumes --yes --config $(CONFIG) --root $(ROOT) || \
+	  $(PHOENIX) delete --all --volumes$(addprefix =,$(CA)) --yes --config $(CONFIG) --root $(ROOT) || \
 	    echo "make down: phoenix could not remove everything; sweeping" >&2; \
 	fi
 	@tools/sweep $(ROOT) $(BRIDGE)

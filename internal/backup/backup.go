@@ -38,7 +38,7 @@ const (
 // Make seals the secrets below dir, a CA's volume, and tells the root's fingerprint.
 func Make(h host.Host, dir string, password []byte) (sealed []byte, fingerprint string, err error) {
 	secrets := filepath.Join(dir, "secrets")
-	if fingerprint, err = rootIn(h, filepath.Join(secrets, rootFolder)); err != nil {
+	if fingerprint, err = RootIn(h, filepath.Join(secrets, rootFolder)); err != nil {
 		return nil, "", fmt.Errorf("there is no root to back up: %w", err)
 	}
 	var packed bytes.Buffer
@@ -132,7 +132,7 @@ func Restore(h host.Host, dir, pinned string, sealed, password []byte) (string, 
 		return "", err
 	}
 	secrets := filepath.Join(dir, "secrets")
-	there, err := rootIn(h, filepath.Join(secrets, rootFolder))
+	there, err := RootIn(h, filepath.Join(secrets, rootFolder))
 	switch {
 	case pinned != "" && fingerprint != pinned:
 		return "", fmt.Errorf("the backup holds the root sha256 %s, pinned is %s", fingerprint, pinned)
@@ -175,7 +175,8 @@ func putFolder(h host.Host, secrets, folder string, all []file) error {
 	return h.Rename(staging, final)
 }
 
-func rootIn(h host.Host, dir string) (string, error) {
+// RootIn is the fingerprint of the root in a folder of the secrets.
+func RootIn(h host.Host, dir string) (string, error) {
 	raw, err := h.ReadFile(filepath.Join(dir, rootFile))
 	if err != nil {
 		return "", err

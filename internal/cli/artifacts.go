@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -180,7 +181,16 @@ func complete(cfg *config.Config, m config.Machine, ids []string) error {
 	}
 	for _, id := range ids {
 		c, _ := cfg.Container(id)
-		if c == nil || c.OwnScript() == "" {
+		if c == nil {
+			continue
+		}
+		for _, name := range c.FeatureScripts() {
+			if _, ok := m.Scripts[name]; !ok {
+				return hint("put it beside the configuration, in ../bin, or in "+oldScripts+"; or correct the feature: phoenix knows "+strings.Join(config.Features, ", "),
+					"container %s (%s) has a feature whose script %s was not found", id, c.Source, name)
+			}
+		}
+		if c.OwnScript() == "" {
 			continue
 		}
 		if _, ok := m.Scripts[c.OwnScript()]; !ok {

@@ -29,6 +29,8 @@ type backupQuestion struct {
 	Password []byte `json:"password"`
 	Sealed   []byte `json:"sealed,omitempty"` // to be restored; empty: make a backup
 	Pinned   string `json:"pinned,omitempty"`
+	Inspect  bool   `json:"inspect,omitempty"` // only tell which root the backup holds
+	Replace  bool   `json:"replace,omitempty"` // another root that stands there is set aside
 }
 
 type backupAnswer struct {
@@ -39,9 +41,17 @@ type backupAnswer struct {
 func answerBackup(h host.Host, q backupQuestion) (json.RawMessage, error) {
 	var a backupAnswer
 	var err error
-	if len(q.Sealed) > 0 {
+	if q.Inspect || q.Replace {
+		a.Fingerprint, err = inspectBackup(h, q)
+	}
+	if err == nil && q.Replace {
+		err = setRootAside(h, q.Dir, a.Fingerprint)
+	}
+	switch {
+	case err != nil || q.Inspect:
+	case len(q.Sealed) > 0:
 		a.Fingerprint, err = backup.Restore(h, q.Dir, q.Pinned, q.Sealed, q.Password)
-	} else {
+	default:
 		a.Sealed, a.Fingerprint, err = backup.Make(h, q.Dir, q.Password)
 	}
 	if err != nil {
@@ -73,12 +83,15 @@ func (a *app) restoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "restore FILE --password-file FILE", Short: "bring the same root back into a CA whose volume was lost",
 		Long: `restore makes the CA's container as far as it needs no root, has it take the backup back, and
-starts the CA. The root must be the pinned one, and no other root is ever replaced by it.
-Where no root is pinned, as on a new machine, the backup's is. Afterwards: phoenix up.`,
+starts the CA. The root must be the pinned one: another root that is in use is never
+replaced, and how to get there all the same is said. One that nobody uses yet, as no other
+container exists, is replaced with --yes. Where no root is pinned, as on a new machine, the
+backup's is. Afterwards: phoenix up.`,
 		Example: `  phoenix ca restore /media/stick/ca.sealed --password-file /root/ca-password`,
 		Args:    oneFile,
 	}
 	passwordFlag(cmd, &from)
+	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "agree to have another root, which nobody uses yet, replaced")
 	cmd.RunE = a.command(func(ctx context.Context, args []string) error { return a.caRestore(ctx, args[0], from) })
 	return cmd
 }
@@ -193,7 +206,7 @@ func (a *app) caRestore(ctx context.Context, path, from string) error {
 		return errors.Join(err, outcome(done))
 	}
 	s.changes = true // its daemon rests meanwhile
-	answer, err := s.askBackup(ctx, backupQuestion{Password: password, Sealed: sealed, Pinned: s.machine.Pins.Root})
+	answer, err := s.putBack(ctx, id, path, password, sealed)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,10 @@ func (a *app) createCommand() *cobra.Command {
 		Example: `  phoenix create 103
   phoenix create 103 101 102 -o json`,
 		Args: someIDs, ValidArgsFunction: a.completeIDs,
-		RunE: a.command(a.applyIDs),
+		RunE: a.command(func(ctx context.Context, ids []string) error {
+			a.opts.firstRoot = true
+			return a.applyIDs(ctx, ids)
+		}),
 	}
 	a.changingFlags(cmd)
 	return cmd

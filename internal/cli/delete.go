@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,19 +21,22 @@ import (
 )
 
 func (a *app) deleteCommand() *cobra.Command {
-	var volumes, all bool
+	var named string
+	var all bool
 	cmd := &cobra.Command{
 		Use: "delete ID...", Short: "remove containers; their volumes stay unless --volumes",
 		Long: `delete removes containers. Their volumes stay, and a create afterwards finds them: the
-same certificate authority, the same keys. --volumes removes these too, and with a
-CA's volume its pinned root: every client must then trust a new one. A volume on ZFS
+same certificate authority, the same keys. --volumes removes these too. The volume of a
+CA holds the root of the site, and its pinned fingerprint goes with it: every client must
+then trust a new one. So it is asked for by its container's name, and with --yes it has
+to be named: --volumes=103. phoenix watch brings back nothing that was deleted. A volume on ZFS
 or Btrfs is put aside, until it is deleted again; how to get it back is said. --all
 removes everything that phoenix made for this configuration: the bridge, the resolver
 and the templates too and, with --volumes, the root folder, what was put aside and what
 migrate --live kept: its copy of the old directory is written over, that one stays.`,
 		Example: `  phoenix delete 102
   phoenix delete 101 --volumes --yes
-  phoenix delete --all --volumes --yes`,
+  phoenix delete --all --volumes=103 --yes`,
 		ValidArgsFunction: a.completeIDs,
 		Args: func(_ *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
@@ -44,23 +46,54 @@ migrate --live kept: its copy of the old directory is written over, that one sta
 		},
 	}
 	cmd.RunE = a.command(func(ctx context.Context, ids []string) error {
+		volumes, roots, err := volumesFlag(named)
+		if err != nil {
+			return err
+		}
 		a.opts.trust = all // a root that was put into the hypervisor's own store goes too
 		s, err := a.enter(ids)
 		if err != nil {
 			return err
 		}
 		defer s.close()
-		return s.remove(ctx, ids, all, volumes)
+		return s.remove(ctx, deletion{ids: ids, all: all, volumes: volumes, roots: roots})
 	})
 	f := cmd.Flags()
-	f.BoolVar(&volumes, "volumes", false, "remove their volumes too: what is on them is lost")
+	f.StringVar(&named, "volumes", "", "remove their volumes too: what is on them is lost; `ID` names the container of a CA whose root is to go")
+	f.Lookup("volumes").NoOptDefVal = "true"
 	f.BoolVar(&all, "all", false, "everything that phoenix made for this configuration")
 	f.BoolVar(&a.opts.yes, "yes", false, "do not ask")
 	return cmd
 }
 
+// deletion is what a person wants deleted.
+type deletion struct {
+	ids     []string
+	all     bool
+	volumes bool
+	roots   []string // containers of CAs that were named: their root may go too
+}
+
+// volumesFlag reads --volumes, --volumes=true or false, and --volumes=ID[,ID].
+func volumesFlag(value string) (volumes bool, roots []string, err error) {
+	switch value {
+	case "", "false":
+		return false, nil, nil
+	case "true":
+		return true, nil, nil
+	}
+	roots = strings.Split(value, ",")
+	for _, id := range roots {
+		if !plainNumber.MatchString(id) {
+			return false, nil, &usageError{err: fmt.Errorf("--volumes=%s names no container", value), hint: "--volumes, or with the id of the CA's container, such as --volumes=103"}
+		}
+	}
+	return true, roots, nil
+}
+
 // remove deletes the objects on the hypervisor; what is inside of a container goes with it.
-func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) error {
+func (s *session) remove(ctx context.Context, want deletion) error {
+	ids, all, volumes := want.ids, want.all, want.volumes
 	if err := s.proxmoxReady(s.deletable(ids, all)); err != nil {
 		return err
 	}
@@ -68,13 +101,11 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 		return err
 	}
 	gone, kept := s.doomed(ctx, ids, all, volumes)
-	if err := s.confirm(ids, all, volumes, kept); err != nil {
+	if err := s.confirm(ctx, want, kept); err != nil {
 		return err
 	}
-	if !all { // what is removed whole needs no mark
-		if err := s.hold(ids, "deleted"); err != nil {
-			return err
-		}
+	if err := s.staysDeleted(ids, all); err != nil {
+		return err
 	}
 	elsewhere, _ := s.elsewhere(ids)
 	there := s.there(ctx, gone, func(status json.RawMessage) bool { return len(status) > 0 })
@@ -106,6 +137,14 @@ func (s *session) remove(ctx context.Context, ids []string, all, volumes bool) e
 	}
 	s.view.Removed(done)
 	return nil
+}
+
+// staysDeleted has watch bring nothing of it back, from before the first thing is removed.
+func (s *session) staysDeleted(ids []string, all bool) error {
+	if all {
+		return s.forgetSite()
+	}
+	return s.hold(ids, heldDeleted)
 }
 
 // forGood deletes an object and what was put aside of it before.
@@ -171,36 +210,6 @@ func (s *session) trusted(ctx context.Context, o object.Object) bool {
 	return ok && err == nil && json.Unmarshal(obs.Status, &seen) == nil && slices.Contains(seen.Fingerprints, fingerprint)
 }
 
-// confirm asks, unless --yes. Nobody there to answer is a no.
-func (s *session) confirm(ids []string, all, volumes bool, kept []object.Object) error {
-	if s.opts.yes {
-		return nil
-	}
-	what := "containers " + strings.Join(ids, ", ")
-	if all {
-		what = "everything that phoenix made under " + s.machine.Root
-	}
-	switch {
-	case volumes:
-		what += " and their volumes: what is on them is lost"
-	case len(kept) > 0:
-		what += " (volumes stay)"
-	}
-	for _, line := range s.alsoGone(ids, all, volumes) {
-		fmt.Fprintln(s.stderr, line)
-	}
-	fmt.Fprintf(s.stderr, "delete %s? type yes: ", what)
-	answer, err := bufio.NewReader(s.stdin).ReadString('\n')
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer == "yes" || answer == "y" {
-		return nil
-	}
-	fmt.Fprintln(s.stderr)
-	if err != nil && answer == "" {
-		return hint("--yes, where nobody can be asked", "delete was not confirmed: nothing was deleted")
-	}
-	return errors.New("not confirmed: nothing was deleted")
-}
-
 // rootParts are the folders below the root that phoenix makes.
 var rootParts = []string{"lxc", "templates", "volumes", "dns", "pins", "exposed"}
 
@@ -256,10 +265,10 @@ func (s *session) removeRoot(volumes bool) (mutations int, err error) {
 		return mutations, hint("it belongs to no object of this configuration: look at it and remove it by hand",
 			"left in %s: %s", root, strings.Join(left, ", "))
 	}
-	if err := s.release(s.ids()); err != nil {
+	if err := s.release(s.marks(s.host.ReadDir)); err != nil {
 		return mutations, err
 	}
-	for _, name := range []string{filepath.Base(s.eventsPath()), filepath.Base(s.eventsPath()) + ".1", "held", "lock", filepath.Base(s.roundsPath())} {
+	for _, name := range []string{filepath.Base(s.eventsPath()), filepath.Base(s.eventsPath()) + ".1", "held", "lock", filepath.Base(s.recordPath()), filepath.Base(s.roundsPath())} {
 		if err := s.host.Remove(filepath.Join(root, name)); err != nil {
 			return mutations, err
 		}

@@ -24,6 +24,26 @@ const configLimit = 4 << 20
 type files struct {
 	list    []config.File
 	folders []string
+	scripts map[string]string // of a configuration that was applied: SHA-256 by name; nil: as they are now
+}
+
+// pinScripts has the users' scripts be those that were applied. One that was changed since is not here any more.
+func (f files) pinScripts(found map[string]config.Artifact) {
+	if f.scripts == nil {
+		return
+	}
+	for name, script := range found {
+		if sum, applied := f.scripts[name]; !applied {
+			delete(found, name)
+		} else if sum != script.SHA256 {
+			found[name] = config.Artifact{SHA256: sum}
+		}
+	}
+	for name, sum := range f.scripts {
+		if _, known := found[name]; !known {
+			found[name] = config.Artifact{SHA256: sum}
+		}
+	}
 }
 
 // readFiles reads what --config names. Each value is a folder or a file; a file with one of the usual names brings the other

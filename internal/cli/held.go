@@ -38,6 +38,18 @@ func (s *session) release(ids []string) error {
 	return nil
 }
 
+// heldDeleted is the mark of a container that a person deleted.
+const heldDeleted = "deleted"
+
+// marks are the ids of all containers that are held back.
+func (h *house) marks(read func(string) ([]string, error)) []string {
+	names, err := read(filepath.Join(h.machine.Root, "held"))
+	if err != nil {
+		return nil // there are none
+	}
+	return names
+}
+
 // heldMoving is the mark of a container that is on its way from an old layout: only the migration may touch it.
 const heldMoving = "moving"
 

@@ -25,7 +25,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 		Root: root, Cache: cacheFolder(), Pools: map[string]string{}, Datasets: map[string]string{},
 		Present: map[string]bool{}, Artifacts: map[string]config.Artifact{}, Scripts: map[string]config.Artifact{},
 		Kinds:     map[string]string{},
-		TrustHost: a.opts.trust, NewRoot: a.opts.newRoot, Prune: a.opts.prune,
+		TrustHost: a.opts.trust, FirstRoot: a.opts.firstRoot, NewRoot: a.opts.newRoot, Prune: a.opts.prune,
 	}
 	if m.Runtime, err = a.runtime(); err != nil {
 		return m, err

@@ -49,7 +49,7 @@ func versionOf(ctx context.Context) string {
 // Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way come to their end,
 // and what was done so far stands: the next run goes on from there. At --timeout also those under way are ended.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx), proxmox: proxmoxOf(ctx)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx), proxmox: proxmoxOf(ctx), version: versionOf(ctx)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -77,6 +77,8 @@ type app struct {
 	formats        []string     // of -o, which this command has besides text and json
 	wish           wish
 	migrating      bool // migrate itself is what was called
+	version        string
+	guard          func() error // why nothing may be changed now; nil: it is not asked
 }
 
 // options are the flags of every command.
@@ -89,10 +91,12 @@ type options struct {
 	verbose bool
 	noColor bool
 	timeout time.Duration
-	newRoot bool
-	trust   bool
-	yes     bool
-	prune   bool
+	// firstRoot: the command may make the first root of a site. Only those may that a person calls to make containers.
+	firstRoot bool
+	newRoot   bool
+	trust     bool
+	yes       bool
+	prune     bool
 }
 
 // codeError ends with a code; what there was to say is said already.
@@ -195,7 +199,7 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddCommand(
-		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
+		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(), a.diffCommand(), a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
 		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),

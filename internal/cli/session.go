@@ -31,6 +31,7 @@ type house struct {
 	objects []object.Object
 	diags   diag.List
 	digests *digests
+	files   files // as they were read
 }
 
 // load reads the files, observes the machine and derives the objects. It changes nothing. A *diag.ListError is bad
@@ -45,7 +46,7 @@ func (a *app) load() (*house, error) {
 
 func (a *app) loadFiles(f files) (*house, error) {
 	var err error
-	h := &house{}
+	h := &house{files: f}
 	if h.cfg, h.diags = config.Load(f.list); h.diags.HasErrors() {
 		return nil, h.diags.Err()
 	}
@@ -53,6 +54,7 @@ func (a *app) loadFiles(f files) (*house, error) {
 	if h.machine, err = a.observeMachine(h.cfg, f.folders, h.digests); err != nil {
 		return nil, err
 	}
+	f.pinScripts(h.machine.Scripts)
 	h.diags = config.ActedOn(h.diags, h.machine.Runtime)
 	objects, diags := config.Derive(h.cfg, h.machine)
 	// The objects say where the pin is, and what is pinned goes into the objects: no other root is ever made silently.
@@ -102,7 +104,9 @@ func (a *app) wire(h *house) (*session, error) {
 	s.blobs[h.machine.Binary.SHA256] = h.machine.Binary.Path
 	for _, group := range []map[string]config.Artifact{h.machine.Artifacts, h.machine.Scripts} {
 		for _, x := range group {
-			s.blobs[x.SHA256] = x.Path
+			if x.Path != "" {
+				s.blobs[x.SHA256] = x.Path
+			}
 		}
 	}
 	a.local.Blob = func(_ context.Context, sum string) (io.ReadCloser, error) { return s.blob(sum) }
@@ -110,9 +114,31 @@ func (a *app) wire(h *house) (*session, error) {
 	if a.opts.verbose {
 		watch = func(what string) { a.log.Debug("change", "what", what) }
 	}
-	s.target = engine.NewLocal(a.drivers, a.host, a.houseLock(h.machine.Root).lock, s.changing, watch)
+	s.target = engine.NewLocal(a.drivers, a.host, a.guarded(a.houseLock(h.machine.Root).lock), s.changing, watch)
 	s.links = newLinks(s.dial)
 	return s, nil
+}
+
+// guarded is a lock that is not given where the guard has a reason against it. The reason is asked for before, as a lock makes its
+// folder, and again once the lock is held: then nobody else changes what it rests on.
+func (a *app) guarded(lock func(context.Context) (func(), error)) func(context.Context) (func(), error) {
+	return func(ctx context.Context) (func(), error) {
+		if a.guard == nil {
+			return lock(ctx)
+		}
+		if err := a.guard(); err != nil {
+			return nil, err
+		}
+		unlock, err := lock(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := a.guard(); err != nil {
+			unlock()
+			return nil, err
+		}
+		return unlock, nil
+	}
 }
 
 // houseLock keeps other processes out while this one changes things.
@@ -253,6 +279,9 @@ func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, err
 
 // apply lets the containers' daemons go on once it is done.
 func (s *session) apply(ctx context.Context, objects []object.Object, containers []string) (view.Applied, error) {
+	if err := s.remember(ctx, containers); err != nil {
+		return view.Applied{}, err
+	}
 	s.changes = true
 	s.tellFilter()
 	defer s.tellStop(ctx)()

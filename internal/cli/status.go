@@ -42,7 +42,11 @@ func (a *app) statusCommand() *cobra.Command {
 				return context.Cause(ctx)
 			}
 			s.seeCertificates(ctx, ids, &result)
-			a.view.Status(s.statusOf(ids, result))
+			status := s.statusOf(ids, result)
+			if status.Waiting, err = s.waiting(); err != nil {
+				s.log.Warn("what waits for phoenix apply is not known", "error", err)
+			}
+			a.view.Status(status)
 			return nil
 		}),
 	}

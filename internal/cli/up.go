@@ -29,6 +29,7 @@ func (a *app) upCommand() *cobra.Command {
 }
 
 func (a *app) up(ctx context.Context) error {
+	a.opts.firstRoot = true
 	s, err := a.open()
 	if err != nil {
 		return err

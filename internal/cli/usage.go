@@ -96,7 +96,7 @@ func unknownCommand(cmd *cobra.Command, typed string) error {
 var otherWords = map[string]string{
 	"list": "status", "ls": "status", "ps": "status", "show": "status", "info": "status", "rm": "delete", "remove": "delete", "destroy": "delete",
 	"init": "setup", "install": "setup", "check": "health", "doctor": "health", "log": "events", "logs": "events", "journal": "events",
-	"diff": "plan", "preview": "plan", "reboot": "restart", "shutdown": "stop", "halt": "stop", "boot": "up", "lint": "validate", "scan": "audit",
+	"preview": "plan", "reboot": "restart", "shutdown": "stop", "halt": "stop", "boot": "up", "lint": "validate", "scan": "audit",
 	"daemon": "watch", "down": "stop", "rollback": "migrate --live --rollback",
 }
 

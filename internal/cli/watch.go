@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"time"
@@ -41,16 +43,34 @@ type watcher struct {
 	session *session
 	journal *engine.Journal
 	blind   engine.Blindness
-	trouble string // with the configuration, as it was told last
-	leaving func() // lets go of the lock on the rounds; nil: it is not held
+	trouble string   // with the configuration, as it was told last
+	leaving func()   // lets go of the lock on the rounds; nil: it is not held
+	ids     []string // containers to keep where they exist or are started at boot
+	waits   string   // what waits for a person, as it was told last
+	site    site     // as it was when this round began
 }
+
+// site is what a round goes by, besides the configuration.
+type site struct {
+	made  bool     // there is one: somebody had a configuration applied, and did not delete it all
+	marks []string // of containers that a person stopped or deleted
+	told  bool     // that there is none
+}
+
+// supersededError is a round that was overtaken by a person's stop or delete: what it was about to do is not wanted any more.
+type supersededError struct{ what string }
+
+func (e *supersededError) Error() string { return "not done: " + e.what + " meanwhile" }
 
 var _ engine.Target = (*watcher)(nil)
 
 func (a *app) watch(ctx context.Context) error {
 	w := &watcher{app: a, ctx: ctx}
 	if err := w.reopen(); err != nil {
-		return err
+		if failed := w.lastGood(err); failed != nil {
+			return failed
+		}
+		w.tell(err)
 	}
 	defer func() { w.session.close() }()
 	w.journal = &engine.Journal{Path: w.session.eventsPath(), By: "watch"}
@@ -58,6 +78,7 @@ func (a *app) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.guard = w.superseded
 	k := &engine.Keeper{
 		Engine: &engine.Engine{Local: w, Notify: w.event, Connect: func(ctx context.Context, id string) (engine.Target, error) {
 			return w.session.links.fresh(ctx, id)
@@ -69,7 +90,7 @@ func (a *app) watch(ctx context.Context) error {
 			k.Also.Paths = append(k.Also.Paths, path)
 		}
 	}
-	k.Also.Paths = append(k.Also.Paths, filepath.Join(w.session.machine.Root, "held"), w.session.exposedPath(w.session.authority()))
+	k.Also.Paths = append(k.Also.Paths, w.session.recordPath(), filepath.Join(w.session.machine.Root, "held"), w.session.exposedPath(w.session.authority()))
 	return k.Run(ctx)
 }
 
@@ -87,7 +108,7 @@ func (w *watcher) Apply(ctx context.Context, o object.Object, c engine.Consent) 
 
 // enter keeps the pin as it is while a round that has read it is under way. Who cannot be asked to wait is not waited for.
 func (w *watcher) enter() {
-	if w.leaving != nil {
+	if _, err := w.host.Lstat(w.session.recordPath()); w.leaving != nil || err != nil { // a lock makes its folder: not where nothing is
 		return
 	}
 	unlock, err := engine.FileLock{Path: w.session.roundsPath(), Shared: true}.Lock(w.ctx)
@@ -98,10 +119,14 @@ func (w *watcher) enter() {
 	w.leaving = unlock
 }
 
-// reopen reads the configuration anew.
+// reopen reads the configuration again. What cannot be used leaves the session as it is.
 func (w *watcher) reopen() error {
 	s, err := w.open()
 	if err != nil {
+		return err
+	}
+	if err := w.settle(s); err != nil {
+		s.close()
 		return err
 	}
 	if w.session != nil {
@@ -112,17 +137,24 @@ func (w *watcher) reopen() error {
 }
 
 // objects are those to keep: all of them in a full round, else those that can be looked at without entering a container.
-// With a configuration that cannot be read the last good one stays.
+// With a configuration that cannot be read the last good one stays. Where there is no site there is nothing to keep.
 func (w *watcher) objects(full bool) ([]object.Object, error) {
 	if full {
 		w.enter()
+		made := w.look()
 		err := w.reopen()
-		if err == nil {
+		if made && err == nil {
 			err = w.ready()
 		}
 		w.tell(err)
+	} else {
+		w.site.marks = w.session.marks(w.host.ReadDir)
+	}
+	if !w.site.made {
+		return nil, nil
 	}
 	objects, _ := w.session.selected(w.wanted())
+	objects = w.session.unheld(objects)
 	if full {
 		w.session.changes = true
 		return objects, nil
@@ -130,8 +162,38 @@ func (w *watcher) objects(full bool) ([]object.Object, error) {
 	return near(objects), nil
 }
 
+// look finds out whether there is a site. The first one is made by a person: watch makes none, and none again.
+func (w *watcher) look() bool {
+	_, err := w.host.Lstat(w.session.recordPath())
+	w.site.marks, w.site.made = w.session.marks(w.host.ReadDir), err == nil
+	if !w.site.made {
+		if w.site.made, err = w.session.adopt(w.ctx); err != nil {
+			w.log.Warn("the configuration is not recorded", "error", err)
+		}
+	}
+	if w.site.told = w.site.told && !w.site.made; !w.site.made && !w.site.told {
+		w.site.told = true
+		w.view.Step(fmt.Sprintf("nothing to keep: no site was made under %s, or it was deleted; %s makes it", w.session.machine.Root, w.again("up")))
+	}
+	return w.site.made
+}
+
+// superseded is why this round may change nothing more: a person has stopped or deleted something since it began. It is asked while
+// the lock is held under which things are deleted.
+func (w *watcher) superseded() error {
+	for _, id := range w.session.marks(w.host.ReadDir) {
+		if !slices.Contains(w.site.marks, id) {
+			return &supersededError{"container " + id + " was stopped or deleted"}
+		}
+	}
+	if _, err := w.host.Lstat(w.session.recordPath()); w.site.made && errors.Is(err, fs.ErrNotExist) {
+		return &supersededError{"the site was deleted"}
+	}
+	return nil
+}
+
 func (w *watcher) wanted() []string {
-	return slices.DeleteFunc(w.session.expected(w.ctx), w.session.held)
+	return slices.DeleteFunc(w.keptIDs(), w.session.held)
 }
 
 func (w *watcher) ready() error {
@@ -165,8 +227,9 @@ func (w *watcher) event(ev engine.Event) {
 		return // told to stop
 	}
 	var held *engine.HeldError
-	if ev.Stage == engine.Failed && errors.As(ev.Err, &held) {
-		return // said when it failed
+	var superseded *supersededError
+	if ev.Stage == engine.Failed && (errors.As(ev.Err, &held) || errors.As(ev.Err, &superseded)) {
+		return // said when it failed, or nothing to say
 	}
 	w.view.Event(ev)
 	if err := w.journal.Note(ev); err != nil {

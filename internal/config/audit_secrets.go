@@ -28,7 +28,7 @@ func secrets(file string, n *node, p place, list *diag.List) {
 // placeholder reports whether a value only stands where a secret would.
 func placeholder(s string) bool {
 	switch strings.ToUpper(strings.Trim(s, "<>*!x ")) {
-	case "", "NOT_SET", "NONE":
+	case "", "NOT_SET", "NONE", "NOT KEPT":
 		return true
 	}
 	return false

@@ -190,8 +190,12 @@ func (d *derivation) script(c *Container, after []object.Address) {
 		a, found := d.machine.Scripts[name]
 		if !found {
 			feature := strings.TrimSuffix(strings.TrimPrefix(name, featureScript), ".sh")
-			d.note(diag.Note, c.Source, fmt.Sprintf("feature %s of container %s is not acted on: phoenix does not know it, and %s was not found", feature, c.ID, name),
-				"put the script beside the configuration")
+			severity := diag.Warning // as with an application script, its container is not touched until it is here
+			if Nearest(feature, Features) != "" {
+				severity = diag.Error // a role would silently be gone
+			}
+			d.note(severity, c.source("features"), fmt.Sprintf("container %s has the feature %q, which phoenix does not know, and its script %s was not found", c.ID, feature, name),
+				unknownFeature(feature))
 			continue
 		}
 		after = append(after, d.add(in(c, spec.KindScript, "script", name), spec.Script{Name: name, SHA256: a.SHA256}, after...))
@@ -206,6 +210,14 @@ func (d *derivation) script(c *Container, after []object.Address) {
 			"put it beside the configuration")
 	}
 	d.add(in(c, spec.KindScript, "script", path.Base(name)), spec.Script{Name: path.Base(name), SHA256: a.SHA256}, after...)
+}
+
+// unknownFeature is what to do about a feature that nobody knows.
+func unknownFeature(feature string) string {
+	if near := Nearest(feature, Features); near != "" {
+		return "did you mean " + near + "? A feature of your own has a script beside the configuration"
+	}
+	return "phoenix knows " + strings.Join(Features, ", ") + "; put the script of your own beside the configuration"
 }
 
 // agent's own need; what they need of one another the daemon fills in itself.

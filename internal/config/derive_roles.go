@@ -76,7 +76,7 @@ func (d *derivation) stepCA(c *Container) spec.StepCA {
 		Address: fmt.Sprintf(":%d", caPort), Provisioner: acmeName, LeafLifetime: d.lifetime(), MaxLeafLifetime: max(d.lifetime(), defaultLeaf),
 		RootLifetime: cmp.Or(s.RootLifetime, defaultRoot), IntermediateLife: cmp.Or(s.IntermediateLifetime, defaultIntermediate),
 		Database: cmp.Or(s.Database, database), Credentials: "/run/credentials/" + stepUnit, Data: "/var/lib/step-ca",
-		Pinned: d.machine.Pins.Root, NewRoot: d.machine.NewRoot, Next: d.machine.Pins.Next, Old: d.machine.Pins.Old, Gone: d.machine.Pins.Gone,
+		Pinned: d.machine.Pins.Root, FirstRoot: d.machine.FirstRoot, NewRoot: d.machine.NewRoot, Next: d.machine.Pins.Next, Old: d.machine.Pins.Old, Gone: d.machine.Pins.Gone,
 		MakeNext: d.machine.MakeNext, Exposed: d.machine.Exposed, Import: d.machine.Import,
 	}
 	address := c.Network.Address.Addr().String()
@@ -276,7 +276,7 @@ func (d *derivation) kept(o object.Object) object.Object {
 		return withSpec(o, s)
 	case spec.KindStepCA:
 		s := d.stepCA(d.house.ca)
-		s.Pinned, s.NewRoot, s.MakeNext, s.Gone, s.Import = "", false, false, "", ""
+		s.Pinned, s.FirstRoot, s.NewRoot, s.MakeNext, s.Gone, s.Import = "", false, false, false, "", ""
 		o = withSpec(o, s)
 		o.Needs = append(slices.Clone(o.Needs), d.fingerprint("/pinned"))
 	}

@@ -38,6 +38,7 @@ type Machine struct {
 	Kinds     map[string]string // what stands at those of Present: file, directory, symbolic link (never of a template), fifo, …
 	Locations Locations         // of Places
 	Folders   []string          // that the configuration was read from
+	FirstRoot bool              // a person asked for the first root, where there never was one
 }
 
 // Artifact is a file on the hypervisor that goes into a container.

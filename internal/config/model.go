@@ -9,7 +9,7 @@ import (
 )
 
 // Config is what the users' files say, decoded and checked, before any object is derived from it. The struct tags of this file
-// are the one table of known keys: json is the key; need, min, max, enum and default are its rules; kept is the reason why a
+// are the one table of known keys: json is the key; need, min, max, enum and default are its rules, words those of a list that phoenix knows by itself; kept is the reason why a
 // known key is not acted on; acted names the runtime that acts on it all the same; secret marks a value that is never shown.
 type Config struct {
 	Hypervisor Hypervisor
@@ -81,7 +81,7 @@ type Container struct {
 	Network           Network         `json:"network_config" need:"true"`
 	MAC               MAC             `json:"mac_address"`
 	Unprivileged      bool            `json:"unprivileged" default:"true"`
-	Features          []string        `json:"features"`
+	Features          []string        `json:"features" words:"base_setup,nginx_gateway,step_ca,step_cli,traefik,trusted_ca"`
 	ApplicationScript string          `json:"application_script"` // relative to where the users keep their scripts
 	Packages          []string        `json:"packages"`
 	Dependencies      []string        `json:"dependencies"` // as in the file: virtual machines too
@@ -133,6 +133,9 @@ const (
 	FeatureStepCLI   = "step_cli"
 )
 
+// Features are those that phoenix knows by itself.
+var Features = []string{FeatureBase, FeatureGateway, FeatureStepCA, FeatureStepCLI, FeatureTraefik, FeatureTrustedCA}
+
 // featureScript is how the names of feature scripts begin.
 const featureScript = "phoenix_hypervisor_feature_install_"
 
@@ -143,9 +146,7 @@ func (c *Container) Has(feature string) bool { return slices.Contains(c.Features
 func (c *Container) FeatureScripts() []string {
 	var out []string
 	for _, f := range c.Features {
-		switch f {
-		case FeatureBase, FeatureStepCA, FeatureGateway, FeatureTraefik, FeatureTrustedCA, FeatureStepCLI:
-		default:
+		if !slices.Contains(Features, f) {
 			out = append(out, featureScript+f+".sh")
 		}
 	}

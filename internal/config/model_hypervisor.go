@@ -33,8 +33,24 @@ type Hypervisor struct {
 	DNS           DNSServer       `json:"dns_server"`
 	StepCA        StepCA          `json:"step_ca"`
 	Artifacts     Artifacts       `json:"artifacts"`
+	Watch         Watch           `json:"watch"`
 	AuditAccept   []*Acceptance   `json:"audit_accept"` // findings of the audit that are known and borne
 }
+
+// Watch is what phoenix watch may do by itself.
+type Watch struct {
+	At
+	// Apply is how much of a change of the files is applied as soon as they are saved: all of it, what interrupts nothing, closes
+	// nothing and removes nothing, or nothing. The rest waits for phoenix apply.
+	Apply string `json:"apply" enum:"all,safe,none" default:"safe"`
+}
+
+// What a change of the files is applied of, unattended.
+const (
+	ApplyAll  = "all"
+	ApplySafe = "safe"
+	ApplyNone = "none"
+)
 
 // Acceptance is a finding of the audit that somebody bears for a while.
 type Acceptance struct {

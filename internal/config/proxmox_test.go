@@ -162,7 +162,7 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 			t.Errorf("%s is neither acted on nor listed", key)
 		}
 	}
-	for _, want := range []string{"/mnt/pve/quickOS/lxc-persistent-data/102/certs is not on this machine", "feature vllm of container 910 is not acted on", "1002"} {
+	for _, want := range []string{"/mnt/pve/quickOS/lxc-persistent-data/102/certs is not on this machine", "container 910 has the feature \"vllm\", which phoenix does not know", "1002"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("nothing is said about %q:\n%s", want, all)
 		}

@@ -76,7 +76,7 @@ func schemaOfKind(t reflect.Type, tag reflect.StructTag) schema {
 		if tag.Get("keyed") != "" {
 			return schema{"type": "object", "patternProperties": comments, "additionalProperties": schemaOf(t.Elem(), "")}
 		}
-		return schema{"type": "array", "items": schemaOf(t.Elem(), "")}
+		return schema{"type": "array", "items": itemsOf(t.Elem(), tag.Get("words"))}
 	case reflect.Struct:
 		return schemaOfStruct(t)
 	}
@@ -84,6 +84,17 @@ func schemaOfKind(t reflect.Type, tag reflect.StructTag) schema {
 		return schema{"enum": strings.Split(enum, ",")}
 	}
 	return schema{"type": "string"}
+}
+
+// itemsOf is what a list holds: of words that phoenix knows editors offer those, and others are the users' own.
+func itemsOf(t reflect.Type, words string) schema {
+	if words == "" {
+		return schemaOf(t, "")
+	}
+	return schema{"anyOf": []schema{
+		{"enum": strings.Split(words, ",")},
+		{"type": "string", "pattern": featureName.String(), "description": "a feature of your own; its script " + featureScript + "NAME.sh lies beside the configuration"},
+	}}
 }
 
 func schemaOfStruct(t reflect.Type) schema {

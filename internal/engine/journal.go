@@ -77,6 +77,14 @@ func (j *Journal) Note(ev Event) error {
 	return j.write(e)
 }
 
+// Write writes down what is about no change that was made.
+func (j *Journal) Write(e Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e.Time, e.By = time.Now(), j.By
+	return j.write(e)
+}
+
 func (j *Journal) write(e Entry) error {
 	e.Error, e.Reason, e.Fields = cut(e.Error), cut(e.Reason), e.Fields[:min(len(e.Fields), mostFields)]
 	line, err := json.Marshal(e)

@@ -75,7 +75,7 @@ func TestFirewall(t *testing.T) {
 	if left := h.Exec("nft", "list", "tables").Want(0).Stdout; strings.Count(left, "table bridge phoenix_v") != 3 || strings.Contains(left, "v201p") {
 		t.Errorf("after 201 was deleted:\n%s", left)
 	}
-	h.Phoenix("delete", "--all", "--volumes", "--yes").Want(0)
+	h.Phoenix("delete", "--all", "--volumes=103", "--yes").Want(0)
 	if left := h.Exec("nft", "list", "ruleset").Want(0).Stdout; left != "" {
 		t.Errorf("after all was deleted:\n%s", left)
 	}

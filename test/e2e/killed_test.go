@@ -129,7 +129,7 @@ func (k *killable) nothing() {
 	for _, id := range []string{"103", "101", "102"} { // one that does not run is no fault
 		k.Exec("lxc-stop", "-P", filepath.Join(k.Root, "lxc"), "-n", id, "-k")
 	}
-	k.Phoenix("delete", "103", "101", "102", "--volumes", "--yes").Want(0)
+	k.Phoenix("delete", "103", "101", "102", "--volumes=103", "--yes").Want(0)
 	for _, path := range []string{k.calls(""), k.calls("") + ".struck", filepath.Join(k.Root, "pins")} {
 		if err := os.RemoveAll(path); err != nil {
 			k.t.Fatal(err)

@@ -272,7 +272,7 @@ func (o *oldLayout) removeAll(t *testing.T) {
 	if err != nil || len(before) == 0 {
 		t.Fatalf("the old directory: %v %v", before, err)
 	}
-	t.Log(o.Phoenix("delete", "--all", "--volumes", "--yes").Want(0))
+	t.Log(o.Phoenix("delete", "--all", "--volumes=103", "--yes").Want(0))
 	if _, err := os.Stat(o.Root); !os.IsNotExist(err) {
 		t.Errorf("the root folder is left (%v)\n%s", err, o.Exec("find", o.Root))
 	}

@@ -192,7 +192,7 @@ func TestRotateRoot(t *testing.T) {
 	}
 	h.replaced(root, before)
 	h.Phoenix("ca", "rotate", "--yes").Want(0)
-	h.Phoenix("delete", "--all", "--volumes", "--yes").Want(0)
+	h.Phoenix("delete", "--all", "--volumes=103", "--yes").Want(0)
 	h.gone()
 }
 

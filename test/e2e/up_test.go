@@ -84,7 +84,7 @@ func TestDeleteAllLeavesNothing(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(h.Root, "events.jsonl"), nil, 0o600); err != nil { // watch's
 		t.Fatal(err)
 	}
-	h.Phoenix("delete", "--all", "--volumes", "--yes").Want(0)
+	h.Phoenix("delete", "--all", "--volumes=103", "--yes").Want(0)
 	if links := h.Links(); len(links) != 0 {
 		t.Errorf("interfaces are left: %v", links)
 	}

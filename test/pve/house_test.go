@@ -258,7 +258,7 @@ func TestProxmoxCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid = h.read("pids", "102")
-	for _, args := range [][]string{{"delete", "102", "--yes"}, {"delete", "--all", "--volumes", "--yes"}, {"restart", "102"}, {"create", "102"}} {
+	for _, args := range [][]string{{"delete", "102", "--yes"}, {"delete", "--all", "--volumes=103", "--yes"}, {"restart", "102"}, {"create", "102"}} {
 		says(1, []string{"the cluster has no quorum: nothing was changed"}, args...)
 		if calls := h.pct(); len(calls) > 0 || h.read("pids", "102") != pid {
 			t.Errorf("%v without quorum: %q", args, calls)
@@ -268,7 +268,7 @@ func TestProxmoxCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	says(0, []string{"volume/102/certs"}, "delete", "102", "--volumes", "--yes")
-	says(0, []string{"container/103", "template/900", "network/phxbr0"}, "delete", "--all", "--volumes", "--yes")
+	says(0, []string{"container/103", "template/900", "network/phxbr0"}, "delete", "--all", "--volumes=103", "--yes")
 	left, err := os.ReadDir(h.path("zfs"))
 	confs, _ := filepath.Glob(h.path("pve", "lxc", "*.conf"))
 	if err != nil || len(left)+len(confs) > 0 || len(h.links()) > 1 {

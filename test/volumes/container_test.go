@@ -119,13 +119,13 @@ func (l *lab) live(lose func()) {
 	var gone struct {
 		Aside []struct{ Restore string } `json:"put_aside"`
 	}
-	must(l.t, json.Unmarshal([]byte(l.phoenix("delete", "103", "--volumes", "--yes", "-o", "json")), &gone))
+	must(l.t, json.Unmarshal([]byte(l.phoenix("delete", "103", "--volumes=103", "--yes", "-o", "json")), &gone))
 	if len(gone.Aside) != 1 {
 		l.t.Fatalf("put aside: %+v", gone.Aside)
 	}
 	l.do("sh", "-c", gone.Aside[0].Restore)
 	same("the volume was brought back")
-	l.phoenix("delete", "--all", "--volumes", "--yes")
+	l.phoenix("delete", "--all", "--volumes=103", "--yes")
 	if left, err := os.ReadDir(l.mnt); err != nil || len(left) > 0 {
 		l.t.Errorf("left behind: %v, %v", left, err)
 	}

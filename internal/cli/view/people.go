@@ -305,6 +305,7 @@ func (p *people) Status(s Status) {
 	w.Flush()
 	p.volumes(s)
 	p.certificates(s)
+	p.waiting(s.Waiting)
 }
 
 func (p *people) volumes(s Status) {

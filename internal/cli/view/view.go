@@ -34,6 +34,7 @@ type View interface {
 	Audit(Audit)
 	Migration(Migration)
 	Moved(Moved)
+	Difference(Difference)
 	Events([]engine.Entry)
 	Version(Version)
 	// Error is a command that could not do its work. hint may be empty.
@@ -120,6 +121,7 @@ type Aside struct {
 // Status is the state of containers.
 type Status struct {
 	Containers []Container `json:"containers"`
+	Waiting    []Waiting   `json:"waiting,omitempty"` // changes of the files that watch does not make by itself
 }
 
 // Container is one container's state.

@@ -92,6 +92,9 @@ type StepCA struct {
 	Data string `json:"data"`
 	// Pinned is the root fingerprint that the hypervisor has pinned, empty where there is none. With it no other root is made.
 	Pinned string `json:"pinned,omitempty"`
+	// FirstRoot: a person asked for the first root of a site that never had one. Without it none is made: what runs unattended
+	// cannot tell a new site from one whose root was deleted or lost.
+	FirstRoot bool `json:"first_root,omitempty"`
 	// NewRoot is a person's consent to a new root where the old one is lost.
 	NewRoot bool `json:"new_root,omitempty"`
 	// Next, Old and Gone are the other root while one takes another's place (Pins): made and not used yet, still offered to those

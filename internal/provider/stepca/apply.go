@@ -17,13 +17,13 @@ import (
 
 // Apply implements provider.Driver. Every step looks before it writes, so that a run after a killed one goes on where that
 // one ended. A root that cannot be used is a permanent error unless the spec carries the consent to a new one.
-func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.StepCA, _ plan.Delta) error {
+func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.StepCA, _ plan.Delta) error {
 	l := layout(s.Dir)
 	user, err := h.Lookup(s.User, "")
 	if err != nil {
 		return fmt.Errorf("the authority's user %s: %w", s.User, err)
 	}
-	root, err := ensureRoot(h, l, s)
+	root, err := ensureRoot(h, l, s, a.Scope())
 	if err != nil {
 		return err
 	}
@@ -58,8 +58,8 @@ func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.S
 	return ensureModes(h, l, user)
 }
 
-// ensureRoot gives the usable root, or makes the first one.
-func ensureRoot(h host.Host, l layout, s spec.StepCA) (pair, error) {
+// ensureRoot gives the usable root of a container's CA, or makes the first one.
+func ensureRoot(h host.Host, l layout, s spec.StepCA, container string) (pair, error) {
 	root, err := readPair(h, l.root())
 	state := rootState(root, err, h.Now())
 	if _, due := successor(h, l, s, root); due {
@@ -84,9 +84,8 @@ func ensureRoot(h host.Host, l layout, s spec.StepCA) (pair, error) {
 			return pair{}, err
 		}
 	}
-	if state != "" && !s.NewRoot {
-		return pair{}, provider.PermanentHint(fmt.Errorf("the root in %s cannot be used: %s", l.root(), state),
-			"restore the volume from a backup; a new root has to be consented to, and every client must then learn it")
+	if err := mayMint(l, s, state, container); err != nil {
+		return pair{}, err
 	}
 	if err := setAside(h, l, l.root()); err != nil {
 		return pair{}, err
@@ -95,6 +94,21 @@ func ensureRoot(h host.Host, l layout, s spec.StepCA) (pair, error) {
 		return pair{}, err
 	}
 	return root, putPair(h, l.root(), root)
+}
+
+// mayMint is nil where a person wants a root made. state is why the one that was here cannot be used; empty: there never was one.
+func mayMint(l layout, s spec.StepCA, state, container string) error {
+	switch {
+	case s.NewRoot || state == "" && s.FirstRoot:
+		return nil
+	case state == "":
+		return provider.PermanentHint(fmt.Errorf("%s holds no root CA, and only a person may have the first one made", l.root()),
+			fmt.Sprintf("phoenix create %s (or phoenix up) makes the first root of a new site; where there was one, "+
+				"phoenix ca restore FILE --password-file FILE brings it back from a backup", container))
+	}
+	return provider.PermanentHint(fmt.Errorf("the root in %s cannot be used: %s", l.root(), state),
+		fmt.Sprintf("phoenix ca restore FILE --password-file FILE brings the same root back from a backup: every client goes on trusting it; "+
+			"without a backup, phoenix create %s --new-root makes another one, which every client must then be given", container))
 }
 
 // putPair writes a pair with a fresh password into a folder beside dir and renames it. dir must not be there, or be empty.

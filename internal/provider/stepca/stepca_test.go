@@ -35,7 +35,7 @@ func needRoot(t *testing.T) {
 func caSpec(t *testing.T) spec.StepCA {
 	t.Helper()
 	dir := t.TempDir()
-	return spec.StepCA{Dir: filepath.Join(dir, "ssl"), User: "65534", RootName: "Test Root", IntermediateName: "Test Intermediate",
+	return spec.StepCA{Dir: filepath.Join(dir, "ssl"), FirstRoot: true, User: "65534", RootName: "Test Root", IntermediateName: "Test Intermediate",
 		DNSNames: []string{"ca.homelab.internal", "127.0.0.1"}, Address: freeAddress(t), Provisioner: "acme",
 		AllowedNames: []string{"localhost", "gateway.homelab.internal", "127.0.0.1"},
 		Domains:      []string{"homelab.internal", "localhost"}, Addresses: []string{"10.0.0.10"},
@@ -325,6 +325,29 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// Without a person's word no root is made: not on an empty volume, not on one that was emptied, pinned or not. Nothing is written.
+func TestNobodyMintsUnasked(t *testing.T) {
+	needRoot(t)
+	for name, change := range map[string]func(*spec.StepCA){
+		"never had one": func(*spec.StepCA) {}, "pinned": func(s *spec.StepCA) { s.Pinned = strings.Repeat("a", 64) },
+		"asked for a first one where one was lost": func(s *spec.StepCA) { s.Pinned, s.FirstRoot = strings.Repeat("a", 64), true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, h := caSpec(t), &host.Local{}
+			s.FirstRoot = false
+			change(&s)
+			err := (stepca.Driver{}).Apply(context.Background(), h, address, s, plan.Delta{})
+			if err == nil || !provider.IsPermanent(err) || !strings.Contains(provider.Hint(err), "phoenix ca restore FILE") ||
+				!strings.Contains(provider.Hint(err), "phoenix create 103") {
+				t.Errorf("%v, hint %q", err, provider.Hint(err))
+			}
+			if left, err := os.ReadDir(s.Dir); err == nil {
+				t.Errorf("it left %v", left)
+			}
+		})
+	}
+}
+
 func TestObserveIsAbsentBeforeAll(t *testing.T) {
 	if st := look(t, &host.Local{}, caSpec(t)); st != nil {
 		t.Errorf("status %+v of a volume with nothing in it", st)
@@ -335,7 +358,7 @@ func BenchmarkObserve(b *testing.B) {
 	if os.Getuid() != 0 {
 		b.Skip("needs root")
 	}
-	s := spec.StepCA{Dir: b.TempDir(), User: "65534", RootName: "r", IntermediateName: "i", DNSNames: []string{"localhost"},
+	s := spec.StepCA{Dir: b.TempDir(), FirstRoot: true, User: "65534", RootName: "r", IntermediateName: "i", DNSNames: []string{"localhost"},
 		Address: "127.0.0.1:1", Provisioner: "acme", AllowedNames: []string{"localhost"}, Domains: []string{"localhost"},
 		LeafLifetime: hours(1), MaxLeafLifetime: hours(1), RootLifetime: hours(4), IntermediateLife: hours(2), Database: "bbolt",
 		Credentials: "/c", Data: "/d"}
