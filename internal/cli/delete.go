@@ -101,6 +101,9 @@ func (s *session) remove(ctx context.Context, want deletion) error {
 		return err
 	}
 	gone, kept := s.doomed(ctx, ids, all, volumes)
+	if err := s.refused(ctx, gone); err != nil {
+		return err
+	}
 	if err := s.confirm(ctx, want, kept); err != nil {
 		return err
 	}
@@ -145,6 +148,17 @@ func (s *session) staysDeleted(ids []string, all bool) error {
 		return s.forgetSite()
 	}
 	return s.hold(ids, heldDeleted)
+}
+
+// refused says what would be lost though nobody named it, before anything is touched.
+func (s *session) refused(ctx context.Context, gone []object.Object) error {
+	var errs []error
+	for _, o := range gone {
+		if d, err := s.drivers.Find(o); err == nil {
+			errs = append(errs, provider.Refused(ctx, d, s.host, o))
+		}
+	}
+	return hinting(errors.Join(errs...))
 }
 
 // forGood deletes an object and what was put aside of it before.

@@ -59,6 +59,7 @@ func (d *derivation) guestDefinition(c *Container) (spec.Container, Storage) {
 	s.Guest = &spec.Guest{
 		Proxmox: *d.machine.Proxmox, Storage: storage.ID, SizeGB: c.StorageSizeGB, BootDelay: c.BootDelay, Features: d.features(c), Devices: d.devices(c),
 		Firewall: !d.house.templates[c.ID], Gone: d.machine.Gone,
+		Records: path.Join(d.machine.Root, "volumes", c.ID),
 	}
 	if s.Guest.SizeGB == 0 {
 		s.Guest.SizeGB = 8 // GiB; a Debian with all that the three need takes two

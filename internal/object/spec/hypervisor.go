@@ -151,6 +151,7 @@ type Guest struct {
 	Devices   []string `json:"devices,omitempty"`    // of the hypervisor, that the container may use: /dev/nvidia0
 	Firewall  bool     `json:"firewall,omitempty"`   // Proxmox's firewall stands before its interface
 	Volumes   []Volume `json:"volumes,omitempty"`    // of Proxmox's storage
+	Records   string   `json:"records,omitempty"`    // directory for the records of its volumes while it does not exist
 	Binds     []Mount  `json:"binds,omitempty"`      // folders of the hypervisor
 	Gone      []string `json:"gone,omitempty"`       // folders of the hypervisor that it saw once, and is not to see after its next start
 }

@@ -135,7 +135,7 @@ func lockedError(id, lock string, cause error) error {
 	hints := map[string]string{
 		"backup": "a backup of it is made: wait for its end", "mounted": "its file systems are mounted on the hypervisor: pct unmount " + id,
 		"disk": "its disks are copied: wait for the end", "snapshot": "a snapshot of it is made; if nothing is at work on it: pct unlock " + id,
-		"create": "it is being made; if nothing is at work on it: pct unlock " + id,
+		"create": "it is being made or restored; see the task log, and wait for the end. If its restore was cut off, restore it again: nothing else has all of it",
 	}
 	hint := hints[lock]
 	if hint == "" {

@@ -10,6 +10,7 @@ import (
 // parse and text are inverse for every input.
 type conf struct {
 	sections []section // the first has no name and is always there
+	making   bool      // phoenix was making it, and did not come to the end
 }
 
 // section is the present state (no name), what waits for a restart (pending), or a snapshot.

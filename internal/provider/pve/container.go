@@ -22,6 +22,7 @@ type Container struct{}
 type ContainerStatus struct {
 	Config  string            `json:"config"`            // text of its file
 	Volumes map[string]record `json:"volumes,omitempty"` // those of its volumes that are there, by address
+	Making  bool              `json:"making,omitempty"`  // phoenix was making it, and did not come to the end
 }
 
 // Decode implements provider.Driver. No value may add a line to the configuration, and no path is mounted on twice.
@@ -82,7 +83,7 @@ func (Container) Observe(_ context.Context, h host.Host, _ object.Address, s spe
 	if c == nil || err != nil {
 		return nil, err
 	}
-	st := &ContainerStatus{Config: c.text(), Volumes: map[string]record{}}
+	st := &ContainerStatus{Config: c.text(), Volumes: map[string]record{}, Making: c.making}
 	for _, v := range s.Guest.Volumes {
 		if r, ok := remembered(h, c, v); ok {
 			st.Volumes[volumeAddress(v)] = r
@@ -97,10 +98,14 @@ func (Container) Diff(want spec.Container, have *ContainerStatus) plan.Delta {
 		return plan.Delta{Action: plan.Create, Reason: "the container does not exist"}
 	}
 	c := parseConf(have.Config)
+	c.making = have.Making
 	if c.half() {
 		return plan.Delta{Action: plan.Create, Reason: "it was left half made: it is removed and made again"}
 	}
 	var d plan.Delta
+	if have.Making {
+		d.Compare("record of its making", makingPath(want.Guest.Proxmox, want.ID), "")
+	}
 	for _, x := range settings(want, c, have.Volumes) {
 		d.Compare(x.field.Path, x.field.Have, x.field.Want)
 	}
@@ -137,6 +142,9 @@ func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 		if err := create(ctx, h, s); err != nil {
 			return err
 		}
+	}
+	if err := endMaking(h, p, s.ID); err != nil {
+		return err
 	}
 	return k.adjust(ctx, h, a, s)
 }

@@ -24,6 +24,9 @@ func create(ctx context.Context, h host.Host, s spec.Container) error {
 	if s.Guest.Archive == "" {
 		return provider.PermanentHint(fmt.Errorf("container %s has no archive to be made from", s.ID), "pveam available lists those that can be had, pveam download gets one")
 	}
+	if err := beginMaking(ctx, h, s); err != nil {
+		return err
+	}
 	argv := []string{"create", s.ID, s.Guest.Archive, "--description", mark(s.ID), "--unprivileged", flag(s.IDMap != (spec.IDMap{})),
 		"--rootfs", s.Guest.Storage + ":" + strconv.Itoa(s.Guest.SizeGB)}
 	// A volume that waits for its container is mounted afterwards: the archive must not be unpacked over what is on it.
@@ -58,6 +61,9 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 			"phoenix create "+source)
 	}
 	if err := unlockSource(ctx, h, p, source, c); err != nil {
+		return err
+	}
+	if err := beginMaking(ctx, h, s); err != nil {
 		return err
 	}
 	argv := oneByOne(p, source, "pct", "clone", source, s.ID, "--hostname", s.Name, "--description", mark(s.ID))
@@ -109,31 +115,13 @@ func atWork(id string) *regexp.Regexp {
 	return regexp.MustCompile(`^task UPID:([^:]*:){5}` + id + `:|\bpct [a-z-]+ ` + id + `\b`)
 }
 
-// repair removes what a killed create or clone left: a lock, nothing else in the file, and perhaps volumes that nothing knows.
-// What waits for the container is kept.
-func repair(ctx context.Context, h host.Host, s spec.Container) error {
-	if pid, what := process(h, making(s.ID)); pid != "" {
-		return hinted(fmt.Errorf("container %s is being made by process %s: %s", s.ID, pid, what), "wait for its end")
-	}
-	var waiting []string
-	for _, v := range s.Guest.Volumes {
-		if r, ok := remembered(h, nil, v); ok {
-			waiting = append(waiting, r.Volume)
-		}
-	}
-	if _, err := pct(ctx, h, s.ID, callLimit, "unlock", s.ID); err != nil {
-		return err
-	}
-	if len(waiting) == 0 {
-		return destroy(ctx, h, s, "--destroy-unreferenced-disks", "1")
-	}
-	// What nothing refers to is left alone then: the volumes that wait look the same to Proxmox.
-	return destroy(ctx, h, s)
-}
-
 // making is what a process looks like that makes a container. The worker of a clone only tells what it copies.
 func making(id string) *regexp.Regexp {
 	return regexp.MustCompile(`^task UPID:([^:]*:){4}(vz(create|restore):` + id + `|vzclone:\d+):|\bpct (create|restore|clone \d+) ` + id + `\b`)
+}
+
+func busyError(id, pid, what string) error {
+	return fmt.Errorf("container %s is being made by process %s: %s", id, pid, what)
 }
 
 // process finds one of the hypervisor's own by its command line; empty: there is none. What runs inside a container can be called
@@ -182,16 +170,25 @@ func destroy(ctx context.Context, h host.Host, s spec.Container, more ...string)
 func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
 	p := s.Guest.Proxmox
 	c, err := read(h, p, s.ID)
-	if c == nil || err != nil {
+	if err != nil {
 		return err
+	}
+	if c == nil {
+		return forgetMaking(ctx, h, s)
 	}
 	if err := provider.ProxmoxWritable(h, p); err != nil {
 		return err
 	}
 	if c.half() {
-		return repair(ctx, h, s)
+		if err := repair(ctx, h, s); err != nil {
+			return err
+		}
+		return endMaking(h, p, s.ID)
 	}
 	if err := c.unlocked(s.ID); err != nil {
+		return err
+	}
+	if err := checkForeign(ctx, h, s, c); err != nil {
 		return err
 	}
 	if c.current().get("protection") == "1" {
@@ -200,47 +197,38 @@ func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s 
 	if err := (Running{}).Stop(ctx, h, a, spec.Running{ID: s.ID, Proxmox: &p}); err != nil {
 		return err
 	}
-	if err := k.detach(ctx, h, s); err != nil {
+	if c, err = read(h, p, s.ID); err != nil || c == nil { // what waited for its end is in effect
 		return err
 	}
-	return destroy(ctx, h, s)
+	if err := k.detach(ctx, h, s, c); err != nil {
+		return err
+	}
+	if err := destroy(ctx, h, s); err != nil {
+		return err
+	}
+	return endMaking(h, p, s.ID)
 }
 
-// detach writes down which volumes are phoenix's, and takes them out of the file, where destroy would find them.
-func (Container) detach(ctx context.Context, h host.Host, s spec.Container) error {
-	p := s.Guest.Proxmox
-	c, err := read(h, p, s.ID)
-	if err != nil || c == nil {
+// Refuse implements provider.Refuser.
+func (Container) Refuse(ctx context.Context, h host.Host, s spec.Container) error {
+	c, err := read(h, s.Guest.Proxmox, s.ID)
+	if c == nil || err != nil || c.half() {
 		return err
 	}
-	var keep []string
-	for _, v := range s.Guest.Volumes {
-		r, ok := c.recorded(v)
-		if !ok {
-			if r, ok, err = found(ctx, h, c, v); err != nil {
-				return err
-			}
-		}
-		if _, err := h.Lstat(r.Path); !ok || err != nil && !c.names(r.Volume) {
-			continue
-		}
-		keep = append(keep, r.Volume)
-		if err := h.MkdirAll(parentOf(v.Path), 0o700, host.Root); err != nil {
-			return err
-		}
-		if err := h.WriteFile(v.Path, []byte(r.line(v)+"\n"), 0o600, host.Root); err != nil {
-			return err
-		}
+	return checkForeign(ctx, h, s, c)
+}
+
+// checkForeign fails where the container has volumes of others, that would be lost with it.
+func checkForeign(ctx context.Context, h host.Host, s spec.Container, c *conf) error {
+	keep, err := toKeep(ctx, h, s, c)
+	if err != nil {
+		return err
 	}
-	if len(keep) == 0 {
-		return nil
+	var names []string
+	for _, k := range keep {
+		names = append(names, k.Volume)
 	}
-	if len(c.snapshots()) > 0 {
-		if err := dropSnapshots(ctx, h, s.ID, c); err != nil {
-			return err
-		}
-	}
-	return edit(ctx, h, p, s.ID, func(c *conf) bool { return takeOut(c, keep) })
+	return refuseForeign(s.ID, foreignVolumes(c, s, names))
 }
 
 // names tells whether the file speaks of a volume, mounted or unused.

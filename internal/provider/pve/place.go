@@ -35,9 +35,16 @@ func (c *conf) marked(id string) bool {
 	return slices.ContainsFunc(c.current().description(), func(n string) bool { return strings.TrimSpace(n) == mark(id) })
 }
 
-// half tells a container that a killed create or clone left: its lock and nothing else.
+// half tells a container that a killed create, clone or destroy left: its lock and nothing else, or what a clone writes before it
+// copies. The latter looks like a container that is being restored over itself, whose volumes are still there: only phoenix's own record
+// that it was making it tells the two apart.
 func (c *conf) half() bool {
-	return len(c.sections) == 1 && slices.Equal(c.current().keys(), []string{"lock"}) && c.current().get("lock") == "create"
+	s := c.current()
+	lock := s.get("lock")
+	if len(c.sections) == 1 && slices.Equal(s.keys(), []string{"lock"}) && (lock == "create" || lock == "destroyed") {
+		return true
+	}
+	return c.making && (lock == "create" || s.get("rootfs") == "")
 }
 
 // look reads a container's configuration, whoever's it is; nil: this node has no such container. One of another node is a
@@ -45,7 +52,9 @@ func (c *conf) half() bool {
 func look(h host.Host, p spec.Proxmox, id string) (*conf, error) {
 	raw, err := h.ReadFile(confPath(p, id))
 	if err == nil {
-		return parseConf(string(raw)), nil
+		c := parseConf(string(raw))
+		c.making = isMaking(h, p, id)
+		return c, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

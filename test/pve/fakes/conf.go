@@ -112,6 +112,7 @@ func (b base) save(id string, c *conf) error {
 	if !b.quorate() {
 		return b.denied(id)
 	}
+	b.strike()
 	step.Lock()
 	defer step.Unlock()
 	temp := b.file(id) + ".tmp." + strconv.Itoa(os.Getpid())

@@ -11,6 +11,7 @@
 //	pids/ID           the process that is a container's init
 //	calls             each call, one a line
 //	faults/VERB       what the next call of pct VERB is to do instead: a JSON fault
+//	strikes, strike-at  each change that a call makes, one a line, and the one before which it dies with who made it
 //	env, env.ID       lines NAME=VALUE for the phoenix inside
 package main
 
@@ -36,7 +37,9 @@ func main() {
 	}
 	err := fmt.Errorf("no fake of %s", name)
 	if tool := tools[name]; tool != nil {
-		err = tool(os.Args[1:])
+		if err = tool(os.Args[1:]); steps > 0 && err == nil {
+			b.strike() // done, and nobody hears of it
+		}
 	}
 	var code exitCode
 	if errors.As(err, &code) {

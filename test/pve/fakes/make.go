@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -210,9 +211,6 @@ func (b base) clone(c call) error {
 			return fmt.Errorf("unable to clone mountpoint '%s' (type bind)", k)
 		}
 	}
-	if err := b.reserve(id); err != nil {
-		return err
-	}
 	src.keys["lock"] = "disk"
 	if err := b.save(from, src); err != nil {
 		return err
@@ -222,15 +220,20 @@ func (b base) clone(c call) error {
 		delete(src.keys, "lock")
 		_ = os.WriteFile(b.file(from), []byte(src.text()), 0o640)
 	})
+	conf, volumes := b.begun(id, c, state)
+	if err := errors.Join(b.reserve(id), b.save(id, conf)); err != nil { // the whole of it but for the volumes, before any is copied
+		return err
+	}
 	time.Sleep(20 * time.Millisecond) // so that another at the same time meets the lock
 	if b.slow("clone") {
 		time.Sleep(time.Minute)
 	}
-	conf, err := b.copied(id, c, state, &made)
+	err = b.copied(id, c, conf, volumes, &made)
 	if rules, ferr := os.ReadFile(b.path("pve", "firewall", from+".fw")); err == nil && ferr == nil {
 		err = os.WriteFile(b.path("pve", "firewall", id+".fw"), rules, 0o640)
 	}
 	if err == nil {
+		delete(conf.keys, "lock")
 		err = b.save(id, conf)
 	}
 	done()
@@ -245,45 +248,22 @@ func (b base) clone(c call) error {
 	return nil
 }
 
-// copied is the new container's file: all of the source's but its snapshots, what waits and what is unused. Which volume comes first
-// is left to chance.
-func (b base) copied(id string, c call, state *part, made *[]string) (*conf, error) {
-	conf := newConf()
+// begun is the file that a clone writes before it copies: all of the source's but its snapshots, what waits, what is unused and its
+// volumes, with another hardware address. The volumes are given in an order that is left to chance.
+func (b base) begun(id string, c call, state *part) (conf *conf, volumes [][2]string) {
+	conf = newConf()
 	conf.part = state.copyOf()
-	for _, k := range []string{"parent", "snaptime", "template", "lock"} {
+	for _, k := range []string{"parent", "snaptime", "template"} {
 		delete(conf.keys, k)
 	}
-	var keys []string
-	for k, v := range conf.volumes() {
-		if unusedKey.MatchString(k) {
-			delete(conf.keys, k)
-			continue
+	conf.keys["lock"] = "create"
+	for k := range conf.volumes() {
+		if !unusedKey.MatchString(k) {
+			volumes = append(volumes, [2]string{k, conf.keys[k]})
 		}
-		keys = append(keys, k+"="+v)
+		delete(conf.keys, k)
 	}
-	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	for _, kv := range keys {
-		k, volume, _ := strings.Cut(kv, "=")
-		p := parse(conf.keys[k], "volume")
-		store, _, _ := strings.Cut(volume, ":")
-		if s := c.get("storage"); s != "" {
-			store = s
-		}
-		fresh, _, err := b.allocate(id, store, strings.TrimSuffix(p.of["size"], "G"), conf.keys["unprivileged"] == "1", made)
-		if err != nil {
-			return nil, err
-		}
-		from, _ := b.locate(volume)
-		to, _ := b.locate(fresh)
-		step.Lock()
-		out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput()
-		step.Unlock()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s", err, out)
-		}
-		p.word = fresh
-		conf.keys[k] = p.text("mp")
-	}
+	rand.Shuffle(len(volumes), func(i, j int) { volumes[i], volumes[j] = volumes[j], volumes[i] })
 	if n := parse(conf.keys["net0"], ""); conf.keys["net0"] != "" {
 		delete(n.of, "hwaddr")
 		conf.keys["net0"] = normal("net0", n.text())
@@ -294,7 +274,37 @@ func (b base) copied(id string, c call, state *part, made *[]string) (*conf, err
 	if text, ok := c.opts["description"]; ok {
 		conf.notes = strings.Split(text, "\n")
 	}
-	return conf, nil
+	return conf, volumes
+}
+
+// copied copies the volumes, and writes each down after it was copied.
+func (b base) copied(id string, c call, conf *conf, volumes [][2]string, made *[]string) error {
+	for _, v := range volumes {
+		p := parse(v[1], "volume")
+		volume := p.word
+		store, _, _ := strings.Cut(volume, ":")
+		if s := c.get("storage"); s != "" {
+			store = s
+		}
+		fresh, _, err := b.allocate(id, store, strings.TrimSuffix(p.of["size"], "G"), conf.keys["unprivileged"] == "1", made)
+		if err != nil {
+			return err
+		}
+		from, _ := b.locate(volume)
+		to, _ := b.locate(fresh)
+		step.Lock()
+		out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput()
+		step.Unlock()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		p.word = fresh
+		conf.keys[v[0]] = p.text("mp")
+		if err := b.save(id, conf); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func short() error {

@@ -208,8 +208,15 @@ func (b base) destroy(c call) error {
 	if !b.quorate() {
 		return b.denied(id)
 	}
+	// While the rest goes nothing is left in the file but the lock.
+	last := newConf()
+	last.keys["lock"] = "destroyed"
+	if err := b.save(id, last); err != nil {
+		return err
+	}
 	os.RemoveAll(b.path("lib", id))
 	os.Remove(b.path("pve", "firewall", id+".fw"))
+	b.strike()
 	return os.Remove(b.file(id))
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,6 +69,7 @@ var newVolume = regexp.MustCompile(`^([^:/]+):(\d+(?:\.\d+)?)$`)
 
 // allocate makes a volume of SIZE gigabytes with an owner's id in its name. Its top directory is the id map's root's.
 func (b base) allocate(id, store, size string, unprivileged bool, made *[]string) (volume, text string, err error) {
+	b.strike()
 	step.Lock()
 	defer step.Unlock()
 	s, err := b.storage(store)
@@ -136,6 +136,7 @@ func fill(path, size string, unprivileged bool) error {
 }
 
 func (b base) remove(volume string) error {
+	b.strike()
 	path, err := b.locate(volume)
 	if err != nil {
 		return err
@@ -265,26 +266,47 @@ func (b base) list(c call) error {
 		if s.id != c.words[0] {
 			continue
 		}
-		dir := s.of["mountpoint"]
-		if s.kind != "zfspool" {
-			dir = filepath.Join(s.of["path"], "images")
+		ids := []string{c.get("vmid")}
+		if ids[0] == "" {
+			ids = b.allOwners(s)
 		}
-		return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			m := regexp.MustCompile(`^(?:subvol|vm|basevol)-(\d+)-`).FindStringSubmatch(d.Name())
-			if err != nil || m == nil {
-				return err
+		for _, id := range ids {
+			for _, volume := range b.owned(id) {
+				if !strings.HasPrefix(volume, s.id+":") {
+					continue
+				}
+				format := "raw"
+				if strings.Contains(volume, "subvol-") {
+					format = "subvol"
+				}
+				fmt.Printf("%-27s %-6s  rootdir   %10d %s\n", volume, format, 1<<30, id)
 			}
-			if id := c.get("vmid"); id == "" || id == m[1] {
-				rel, _ := filepath.Rel(dir, path)
-				fmt.Printf("%-27s %-6s  rootdir   %10d %s\n", s.id+":"+rel, "subvol", 1<<30, m[1])
-			}
-			if d.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		})
+		}
 	}
 	return nil
+}
+
+// allOwners are the ids that volumes of a storage have in their names.
+func (b base) allOwners(s storage) (out []string) {
+	dir := s.of["mountpoint"]
+	switch s.kind {
+	case "zfspool":
+	case "lvmthin":
+		dir = b.path("lvm")
+	default:
+		dir = filepath.Join(s.of["path"], "images")
+	}
+	names, _ := os.ReadDir(dir)
+	for _, n := range names {
+		id := n.Name()
+		if m := regexp.MustCompile(`^(?:subvol|vm|basevol)-(\d+)-`).FindStringSubmatch(id); m != nil {
+			id = m[1]
+		}
+		if !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 func (b base) pvesh(args []string) error {
