@@ -25,13 +25,14 @@ var allowed = map[string][]string{
 	"internal/diag":    nil,
 	"internal/durable": nil,
 	"internal/clean":   nil,
+	"internal/beneath": nil,
 	"internal/idshift": nil,
 	"internal/object":  {"internal/diag"},
 	// The specs belong to object.
 	"internal/object/spec": {"internal/diag", "internal/object"},
 	"internal/plan":        pureBase,
 	"internal/config":      append([]string{"internal/idrange"}, pureBase...),
-	"internal/host":        {"internal/clean", "internal/durable", "internal/idshift"},
+	"internal/host":        {"internal/beneath", "internal/clean", "internal/durable", "internal/idshift"},
 	// Who has which ids: pure, for whoever chooses, writes down or checks ranges.
 	"internal/idrange":              {"internal/object/spec"},
 	"internal/provider":             core,

@@ -32,7 +32,7 @@ func (a *app) agentCommand() *cobra.Command {
 	events := &cobra.Command{Use: "events", Short: "what the daemon did", Args: nothingMore}
 	since := events.Flags().Duration("since", 24*time.Hour, "how far back")
 	events.RunE = a.command(func(context.Context, []string) error { return a.agentEvents(*since) })
-	cmd.AddCommand(serve, events, a.agentMount(), a.agentUnmount(),
+	cmd.AddCommand(serve, events, a.agentMount(), a.agentUnmount(), a.agentWipe(), a.agentCopy(), a.agentUnheld(),
 		&cobra.Command{
 			Use: "daemon", Short: "keep this container's objects true", Args: nothingMore,
 			RunE: a.command(func(ctx context.Context, _ []string) error { return a.agentDaemon(ctx) }),

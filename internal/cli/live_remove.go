@@ -17,21 +17,15 @@ import (
 // oldBlocks is what overwriting does not reach.
 const oldBlocks = "where the file system keeps old blocks (snapshots, copy on write, an SSD's reserve) they may still be there: destroy snapshots of "
 
-// wipe writes over the files in a folder and removes what is in it; the folder stays. It stays within one file system.
-func (j journal) wipe(ctx context.Context, dir string) error {
-	if _, err := j.host.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
+// wipe writes over the files in a directory and removes what is in it; the directory stays. It follows no link and enters nothing
+// that is mounted there. The note names what was not written over.
+func (s *session) wipe(ctx context.Context, h host.Host, dir string) (note string, err error) {
+	if _, err := h.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
 	}
-	for _, argv := range [][]string{
-		{"find", dir, "-xdev", "-type", "f", "-exec", "shred", "--force", "--iterations=1", "--zero", "--remove=unlink", "--", "{}", "+"},
-		{"find", dir, "-xdev", "-mindepth", "1", "-delete"},
-		{"sync", "--file-system", dir},
-	} {
-		if _, err := j.host.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: copyLimit}); err != nil {
-			return err
-		}
-	}
-	return nil
+	argv := []string{s.machine.Binary.Path, "agent", "wipe", dir}
+	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: copyLimit})
+	return strings.TrimSpace(string(res.Stdout)), err
 }
 
 // alsoGone says, before the question, what goes that nobody would think of, and what stays.
@@ -61,8 +55,12 @@ func (s *session) forgetMigration(ctx context.Context) (notes []string, mutation
 	if shared := j.sharedPath(); shared != "" && !j.there(j.shredded()) {
 		notes = append(notes, "the old directory "+shared+" is yours and was not touched: the keys in it count as leaked, remove it when nothing needs it any more")
 	}
-	if err := j.wipe(ctx, j.dir); err != nil {
+	note, err := s.wipe(ctx, counted, j.dir)
+	if err != nil {
 		return nil, counted.Mutations(), err
+	}
+	if note != "" {
+		notes = append(notes, note)
 	}
 	return notes, counted.Mutations() + 1, s.host.RemoveAll(j.dir)
 }

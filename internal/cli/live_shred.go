@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
 // shred empties the shared directory, once nobody sees it and all is well, and with it the copy and what was kept for the way back.
@@ -38,7 +39,7 @@ func (m *mover) shred(ctx context.Context) error {
 		return hint(m.again("migrate --live --shred --yes")+" goes on from there", "%w", err)
 	}
 	out.Done, out.Elapsed = true, m.elapsed()
-	out.Notes = []string{oldBlocks + shared + " too"}
+	out.Notes = append(m.notes, oldBlocks+shared+" too")
 	m.view.Moved(out)
 	return nil
 }
@@ -57,7 +58,22 @@ func (m *mover) finished(ctx context.Context, shared string) error {
 	if shared == "/" || !filepath.IsAbs(shared) {
 		return errors.New("no directory to empty: " + shared)
 	}
-	return nil
+	return m.unheld(ctx, shared)
+}
+
+// unheld fails while any process can still reach what is in the directory: it would see the keys, or put back what goes.
+func (m *mover) unheld(ctx context.Context, dir string) error {
+	if !m.journal.there(dir) {
+		return nil
+	}
+	res, err := m.host.Run(ctx, host.Command{Argv: []string{m.machine.Binary.Path, "agent", "unheld", dir}, Limit: copyLimit})
+	if err == nil {
+		return nil
+	}
+	if said, ok := strings.CutPrefix(string(res.Stderr), "error: "); ok {
+		err = errors.New(strings.TrimSpace(said))
+	}
+	return hint("end it, or restart the container that it runs in; then run this again", "nothing is emptied: %w", err)
 }
 
 func (m *mover) empty(ctx context.Context, shared string) error {
@@ -65,8 +81,12 @@ func (m *mover) empty(ctx context.Context, shared string) error {
 		return err
 	}
 	for _, dir := range []string{shared, m.journal.copy(), filepath.Join(m.journal.dir, "containers")} {
-		if err := m.journal.wipe(ctx, dir); err != nil {
+		note, err := m.wipe(ctx, m.host, dir)
+		if err != nil {
 			return err
+		}
+		if note != "" {
+			m.notes = append(m.notes, note)
 		}
 	}
 	for _, dir := range []string{filepath.Join(m.journal.dir, "containers"), m.journal.copy()} {

@@ -37,15 +37,9 @@ func (m *mover) closedCopy(ctx context.Context) error {
 		if err := m.host.RemoveAll(aside); err != nil {
 			return err
 		}
-		for _, argv := range [][]string{
-			{"cp", "--archive", "--no-target-directory", m.old.shared, aside},
-			{"chown", "--recursive", "--no-dereference", "0:0", aside},
-			{"chmod", "--recursive", "u+rwX,go=", aside},
-			{"sync", "--file-system", aside},
-		} {
-			if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: copyLimit}); err != nil {
-				return err
-			}
+		argv := []string{m.machine.Binary.Path, "agent", "copy", "--closed", m.old.shared, aside}
+		if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: copyLimit}); err != nil {
+			return err
 		}
 		if err := m.host.Rename(aside, j.copy()); err != nil {
 			return err
@@ -81,7 +75,7 @@ func (m *mover) keep(ctx context.Context) error {
 			return err
 		}
 		argv := m.inside(g.id).Enter("sh", "-c", pack, "sh", "/")
-		save := []string{"sh", "-c", `umask 077; t=$1; shift; "$@" >"$t" && sync "$t"`, "sh", j.tree(g.id)}
+		save := []string{"sh", "-c", `umask 077; ulimit -f 67108864; t=$1; shift; "$@" >"$t" && sync "$t"`, "sh", j.tree(g.id)}
 		if _, err := m.host.Run(ctx, host.Command{Argv: append(save, argv...), Mutates: true, Limit: copyLimit}); err != nil {
 			return err
 		}
@@ -304,7 +298,7 @@ func (m *mover) takeAlong(ctx context.Context, g guest) error {
 		if i < 0 || len(m.old.seeing(g.mounts[i].Source)) > 1 {
 			continue
 		}
-		argv := []string{"cp", "--archive", "--update", "--no-target-directory", g.mounts[i].Source, v.Source}
+		argv := []string{m.machine.Binary.Path, "agent", "copy", "--update", g.mounts[i].Source, v.Source}
 		if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: copyLimit}); err != nil {
 			return err
 		}

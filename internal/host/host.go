@@ -94,7 +94,8 @@ type Host interface {
 	Rename(oldpath, newpath string) error
 	// Symlink changes: path becomes a link to target, in one step, whatever file or link stood there.
 	Symlink(target, path string) error
-	// Remove and RemoveAll change; what does not exist is no error.
+	// Remove and RemoveAll change; what does not exist is no error. RemoveAll follows no link, also where one is put in its way
+	// meanwhile, and leaves what is mounted in there, as an error.
 	Remove(path string) error
 	RemoveAll(path string) error
 }

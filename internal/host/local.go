@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/beneath"
 	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/durable"
 	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
@@ -292,23 +293,17 @@ func (l *Local) MkdirAll(path string, mode fs.FileMode, owner Owner) error {
 	if err := os.Lchown(path, owner.UID, owner.GID); err != nil {
 		return err
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	if err := chmod(path, mode); err != nil {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(path))
 }
 
+// errLink is a link where what it leads to must not be changed.
+var errLink = errors.New("is a symbolic link")
+
 // Chmod implements Host.
-func (l *Local) Chmod(path string, mode fs.FileMode) error {
-	fi, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if fi.Mode()&fs.ModeSymlink != 0 {
-		return &fs.PathError{Op: "chmod", Path: path, Err: errors.New("is a symbolic link")}
-	}
-	return os.Chmod(path, mode)
-}
+func (l *Local) Chmod(path string, mode fs.FileMode) error { return chmod(path, mode) }
 
 // Chown implements Host.
 func (l *Local) Chown(path string, owner Owner) error { return os.Lchown(path, owner.UID, owner.GID) }
@@ -342,8 +337,8 @@ func (l *Local) Remove(path string) error {
 	return nil
 }
 
-// RemoveAll implements Host.
-func (l *Local) RemoveAll(path string) error { return os.RemoveAll(path) }
+// RemoveAll implements Host. What is mounted in there is an error, and stays.
+func (l *Local) RemoveAll(path string) error { return beneath.RemoveAll(path) }
 
 // checked fails at the end of a stream whose digest is not the wanted one.
 type checked struct {

@@ -250,6 +250,9 @@ func isBtrfs(ctx context.Context, h host.Host, path string) bool {
 
 // install puts a program into a root file system in which nothing has run yet.
 func install(ctx context.Context, h host.Host, root int, p spec.Program, rootfs string) error {
+	if err := plainWay(h, rootfs, filepath.Dir(p.Target)); err != nil {
+		return err
+	}
 	id, target := fmt.Sprint(root), filepath.Join(rootfs, p.Target)
 	for _, argv := range [][]string{
 		{"install", "-D", "--mode=0755", "--owner=" + id, "--group=" + id, p.Source, target},
@@ -260,6 +263,26 @@ func install(ctx context.Context, h host.Host, root int, p spec.Program, rootfs 
 		}
 	}
 	return h.Chown(filepath.Dir(target), host.Owner{UID: root, GID: root})
+}
+
+// plainWay fails where a link is on the way to a directory in a root file system: it could lead out of it, as whoever made the
+// template's archive wanted. Nothing runs in there that could put one in its place later.
+func plainWay(h host.Host, rootfs, dir string) error {
+	at := rootfs
+	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
+		at = filepath.Join(at, part)
+		m, err := h.Lstat(at)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && !m.Mode.IsDir() {
+			err = provider.PermanentHint(fmt.Errorf("%s is a %s, not a directory", at, host.KindOf(m.Mode)), "make the template from another archive")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Delete implements provider.Deleter: it stops the container and removes its definition and root file system. Volumes are
