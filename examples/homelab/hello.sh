@@ -27,6 +27,39 @@ server {
 }
 EOF
 
+# Debian's unit lets nginx do all that root may (systemd-analyze security: 9.6). It needs root's rights to bind ports, read its key and
+# become its workers, and no others: 2.6.
+mkdir -p /etc/systemd/system/nginx.service.d
+cat >/etc/systemd/system/nginx.service.d/hello-hardening.conf <<'EOF'
+[Service]
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_KILL CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID
+ProtectSystem=strict
+ReadWritePaths=/run /var/lib/nginx /var/log/nginx
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateMounts=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+EOF
+
 nginx -t
+systemctl daemon-reload
 systemctl enable nginx
 systemctl restart nginx

@@ -82,6 +82,9 @@ func show(ctx context.Context, h host.Host, name string) (map[string]string, err
 
 // read gives a file's text; a link to /dev/null, as systemctl mask makes it, reads as empty.
 func read(h host.Host, path string) (string, error) {
+	if to, err := h.Readlink(path); err == nil && to == "/dev/null" {
+		return "", nil
+	}
 	b, err := h.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil

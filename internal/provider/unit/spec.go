@@ -25,8 +25,9 @@ import (
 )
 
 const (
-	folder      = "/etc/systemd/system"
-	credentials = "/run/credentials"
+	folder = "/etc/systemd/system"
+	// systemd hides them from units with a mount namespace of their own, as the agent's daemon has: it looks as PID 1 does.
+	credentials = "/proc/1/root/run/credentials"
 	variable    = "PHOENIX_INPUTS"
 	credential  = "phoenix.inputs"
 )
