@@ -7,15 +7,18 @@ import (
 	"strings"
 )
 
+// label is how a frame is known where it arrives. Of two the last counts.
+func label(name string) []byte { return []byte(mark + name + "\x00") }
+
 // attempt is a frame that a container must not send. Its name is in it, so that whoever receives it can tell.
 type attempt struct {
 	name  string
 	frame []byte
 }
 
-// send sends each attempt three times, then the flood, and gives their names. "own" is what a container may send: that it arrives
-// shows that the others were seen to fail.
-func send(s scene, flood int) ([]string, error) {
+// send sends each attempt three times, then the flood, and gives their names. "own" and "own ARP" are what a container may send: that they
+// arrive shows that the others would be heard.
+func send(s scene, flood int, only string) ([]string, error) {
 	w, err := open(s.iface)
 	if err != nil {
 		return nil, err
@@ -23,7 +26,10 @@ func send(s scene, flood int) ([]string, error) {
 	defer w.close()
 	var names []string
 	for _, a := range attempts(s) {
-		frame := join(a.frame, []byte(mark+a.name+"\x00"))
+		if !strings.Contains(a.name, only) {
+			continue
+		}
+		frame := join(a.frame, label(a.name)) // behind what the packet's own length tells; some bridges cut it off
 		for len(frame) < 60 {
 			frame = append(frame, 0)
 		}
@@ -36,7 +42,7 @@ func send(s scene, flood int) ([]string, error) {
 	}
 	for range flood {
 		forged := net.HardwareAddr{0x02, byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32())}
-		packet := ipv4(s.own.ip, s.target.ip, protoUDP, 0, udp(s.own.ip, s.target.ip, 9, 9, []byte(mark+"flood\x00")))
+		packet := ipv4(s.own.ip, s.target.ip, protoUDP, 0, udp(s.own.ip, s.target.ip, 9, 9, label("flood")))
 		if err := w.send(ether(s.target.mac, forged, nil, typeIPv4, packet)); err != nil {
 			return names, err
 		}
@@ -64,19 +70,16 @@ func attempts(s scene) []attempt {
 			}
 		}
 	}
-	own := ipv4(s.own.ip, s.host.ip, protoUDP, 0, udp(s.own.ip, s.host.ip, 9, 9, make([]byte, 30)))
+	own := ipv4(s.own.ip, s.host.ip, protoUDP, 0, udp(s.own.ip, s.host.ip, 9, 9, label("own")))
 	return append(out, attempt{"own", ether(s.host.mac, s.own.mac, nil, typeIPv4, own)},
-		attempt{"own, whole to everybody", ether(broadcast, s.own.mac, nil, typeARP, arp(1, s.own.mac, s.own.ip, make([]byte, 6), s.target.ip))})
+		attempt{"own ARP", ether(broadcast, s.own.mac, nil, typeARP, arp(1, s.own.mac, s.own.ip, make([]byte, 6), s.target.ip))})
 }
-
-// named gives what is between quotes a name that fits into a frame.
-func named(name string) string { return strings.ReplaceAll(name, "\x00", "") }
 
 // plain are packets of IPv4: in another's name, and in pieces.
 func (s scene) plain(to peer) []attempt {
-	data := func(from netip.Addr) []byte { return udp(from, to.ip, 9, 9, make([]byte, 24)) }
 	v4 := func(name string, mac net.HardwareAddr, from netip.Addr, fragment int) attempt {
-		return attempt{named(name), ether(to.mac, mac, nil, typeIPv4, ipv4(from, to.ip, protoUDP, fragment, data(from)))}
+		data := udp(from, to.ip, 9, 9, join(label(name), make([]byte, 8)))
+		return attempt{name, ether(to.mac, mac, nil, typeIPv4, ipv4(from, to.ip, protoUDP, fragment, data[:len(data)&^7]))}
 	}
 	out := []attempt{
 		v4("forged MAC", s.victim.mac, s.own.ip, 0),
@@ -175,9 +178,10 @@ func (s scene) routers(to peer) []attempt {
 	v4 := func(name string, to2 peer, proto byte, payload []byte) attempt {
 		return attempt{name, ether(to2.mac, s.own.mac, nil, typeIPv4, ipv4(s.own.ip, to2.ip, proto, 0, payload))}
 	}
-	offer := join([]byte{2, 1, 6, 0}, make([]byte, 232), []byte{0x63, 0x82, 0x53, 0x63, 53, 1, 2, 255})
+	offer := join([]byte{2, 1, 6, 0}, make([]byte, 232), []byte{0x63, 0x82, 0x53, 0x63, 53, 1, 2, 255}, label("DHCP offer"))
+	piece := udp(s.own.ip, s.target.ip, 67, 68, join(label("DHCP offer in pieces"), make([]byte, 300)))[:64]
 	inner := ipv4(to.ip, s.victim.ip, protoUDP, 0, make([]byte, 8))
-	first := attempt{"DHCP offer in pieces", ether(to.mac, s.own.mac, nil, typeIPv4, ipv4(s.own.ip, to.ip, protoUDP, 0x2000, udp(s.own.ip, to.ip, 67, 68, offer)[:64]))}
+	first := attempt{"DHCP offer in pieces", ether(to.mac, s.own.mac, nil, typeIPv4, ipv4(s.own.ip, to.ip, protoUDP, 0x2000, piece))}
 	return []attempt{
 		v6("RA", protoICMPv6, advert),
 		v6("RA behind options", 0, join([]byte{protoICMPv6, 0}, pad, advert)),
@@ -190,17 +194,17 @@ func (s scene) routers(to peer) []attempt {
 		v6("listeners' query", 0, join([]byte{protoICMPv6, 0, 5, 2, 0, 0, 1, 0}, icmp6(own, allNodes, 130, make([]byte, 20)))),
 		v6("DHCPv6 answer", protoUDP, udp(own, allNodes, 547, 546, make([]byte, 40))),
 		v4("DHCP offer", to, protoUDP, udp(s.own.ip, to.ip, 67, 68, offer)), first,
-		v4("IPv4 redirect", to, protoICMP, icmp(5, 1, join(s.own.ip.AsSlice(), inner))),
-		v4("IPv4 router advertisement", to, protoICMP, icmp(9, 0, join([]byte{1, 2, 0, 99}, s.own.ip.AsSlice(), u32(0)))),
-		v4("group query", to, protoIGMP, icmp(0x11, 100, u32(0))),
+		v4("IPv4 redirect", to, protoICMP, icmp(5, 1, join(s.own.ip.AsSlice(), inner, label("IPv4 redirect")))),
+		v4("IPv4 router advertisement", to, protoICMP, icmp(9, 0, join([]byte{1, 2, 0, 99}, s.own.ip.AsSlice(), u32(0), label("IPv4 router advertisement")))),
+		v4("group query", to, protoIGMP, icmp(0x11, 100, join(u32(0), label("group query")))),
 	}
 }
 
 // odd are frames of other types, and to the groups that a bridge keeps for itself.
 func (s scene) odd(to peer) []attempt {
 	var out []attempt
-	inside := ipv4(s.victim.ip, s.target.ip, protoUDP, 0, udp(s.victim.ip, s.target.ip, 9, 9, make([]byte, 24)))
-	mine := ipv4(s.own.ip, s.target.ip, protoUDP, 0, udp(s.own.ip, s.target.ip, 9, 9, make([]byte, 24)))
+	inside := ipv4(s.victim.ip, s.target.ip, protoUDP, 0, udp(s.victim.ip, s.target.ip, 9, 9, label("inside an odd frame")))
+	mine := ipv4(s.own.ip, s.target.ip, protoUDP, 0, udp(s.own.ip, s.target.ip, 9, 9, label("its own in an odd frame")))
 	for name, kind := range map[string]int{"PPPoE": 0x8864, "MPLS": 0x8847, "EAPOL": 0x888e, "LLDP": 0x88cc, "loopback": 0x9000, "an experiment": 0x88b5,
 		"MACsec": 0x88e5, "provider backbone": 0x88e7, "no type": 0, "a length": len(inside)} {
 		out = append(out, attempt{name, ether(to.mac, s.own.mac, nil, kind, inside)}, attempt{name + " from the victim", ether(to.mac, s.victim.mac, nil, kind, inside)})
@@ -210,10 +214,14 @@ func (s scene) odd(to peer) []attempt {
 	out = append(out, attempt{"SNAP", ether(to.mac, s.own.mac, nil, len(snap), snap)}, attempt{"SNAP from the victim", ether(to.mac, s.victim.mac, nil, len(snap), snap)},
 		attempt{"IPv6 that is IPv4", ether(to.mac, s.own.mac, nil, typeIPv6, inside)}, attempt{"IPv4 that is IPv6", ether(to.mac, s.own.mac, nil, typeIPv4, ipv6(s.victim.link(), allNodes, protoUDP, make([]byte, 40)))},
 		attempt{"short IPv4", ether(to.mac, s.own.mac, nil, typeIPv4, short)}, attempt{"short IPv6", ether(to.mac, s.own.mac, nil, typeIPv6, short)})
+	advert := join([]byte{64, 0}, u16(9000), u32(0), u32(0), []byte{1, 1}, s.own.mac)
+	ra := ipv6(s.own.link(), allNodes, protoICMPv6, icmp6(s.own.link(), allNodes, 134, advert))
+	toHost := ipv4(s.victim.ip, s.host.ip, protoUDP, 0, udp(s.victim.ip, s.host.ip, 9, 9, label("IPv4 in a group of bridges")))
 	for last, name := range map[byte]string{0: "STP", 1: "pause", 2: "slow protocols", 3: "802.1X", 0xe: "LLDP's", 0xf: "the last"} {
 		group := net.HardwareAddr{0x01, 0x80, 0xc2, 0, 0, last}
 		out = append(out, attempt{name + " group", ether(group, s.own.mac, nil, typeIPv4, mine)}, attempt{name + " group from the victim", ether(group, s.victim.mac, nil, typeIPv4, inside)},
-			attempt{name + " group, LLDP from the victim", ether(group, s.victim.mac, nil, 0x88cc, inside)})
+			attempt{name + " group, LLDP from the victim", ether(group, s.victim.mac, nil, 0x88cc, inside)},
+			attempt{"RA in " + name + " group", ether(group, s.own.mac, nil, typeIPv6, ra)}, attempt{name + " group to the hypervisor", ether(group, s.own.mac, nil, typeIPv4, toHost)})
 	}
 	return out
 }

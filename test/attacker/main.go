@@ -4,7 +4,7 @@
 //
 //	attacker send  -interface eth0 -own MAC,IP -victim MAC,IP -target MAC,IP -host MAC,IP    every frame of the table, and a flood
 //	attacker steal … -directory URL -names A,B -for 10s                                        asks the CA as the victim; prints JSON
-//	attacker listen -but PORT -for 5s                                                          counts marked frames by name; prints JSON
+//	attacker listen -but PORT -for 5s                                                          counts marked frames by name until its input ends; prints JSON
 package main
 
 import (
@@ -72,6 +72,7 @@ func run(args []string) error {
 	names := flags.String("names", "", "that certificates are asked for, by commas")
 	limit := flags.Duration("for", 5*time.Second, "how long")
 	flood := flags.Int("flood", 20000, "forged MACs")
+	only := flags.String("only", "", "send what has this in its name")
 	but := flags.String("but", "", "interface that is not listened on")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -80,7 +81,7 @@ func run(args []string) error {
 	var err error
 	switch args[0] {
 	case "send":
-		out, err = send(s, *flood)
+		out, err = send(s, *flood, *only)
 	case "steal":
 		out, err = steal(s, *directory, strings.Split(*names, ","), *limit)
 	case "listen":

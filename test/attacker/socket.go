@@ -3,7 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -72,24 +76,32 @@ const mark = "phxatk:"
 // heard counts frames by interface and name.
 type heard map[string]map[string]int
 
-// listen counts marked frames on all interfaces but the attacker's own port, where all of them are.
+// listen counts marked frames on all interfaces but the attacker's own port, where all of them are, until its input ends.
 func listen(but string, limit time.Duration) (heard, error) {
 	w, err := open("")
 	if err != nil {
 		return nil, err
 	}
 	defer w.close()
+	fmt.Fprintln(os.Stderr, "listening")
+	var over atomic.Bool
+	time.AfterFunc(limit, func() { over.Store(true) })
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // whatever ends it
+		time.Sleep(300 * time.Millisecond)   // what is under way
+		over.Store(true)
+	}()
 	names, out, buffer := map[int]string{}, heard{}, make([]byte, 65536)
-	for end := time.Now().Add(limit); time.Now().Before(end); {
+	for !over.Load() {
 		frame, index, err := w.receive(buffer)
 		if err != nil && !errors.Is(err, unix.ENETDOWN) {
 			return nil, err
 		}
-		_, after, found := bytes.Cut(frame, []byte(mark))
-		if !found {
+		at := bytes.LastIndex(frame, []byte(mark))
+		if at < 0 {
 			continue
 		}
-		name, _, _ := bytes.Cut(after, []byte{0})
+		name, _, _ := bytes.Cut(frame[at+len(mark):], []byte{0})
 		if names[index] == "" {
 			i, err := net.InterfaceByIndex(index)
 			if err != nil {
@@ -97,11 +109,11 @@ func listen(but string, limit time.Duration) (heard, error) {
 			}
 			names[index] = i.Name
 		}
-		if at := names[index]; at != but {
-			if out[at] == nil {
-				out[at] = map[string]int{}
+		if where := names[index]; where != but {
+			if out[where] == nil {
+				out[where] = map[string]int{}
 			}
-			out[at][string(name)]++
+			out[where][string(name)]++
 		}
 	}
 	return out, nil

@@ -21,6 +21,12 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	if err != nil {
 		return err
 	}
+	learned := groupMask(h, s.Bridge)&lldp == 0
+	if learned {
+		if err := showGroups(ctx, h, s.Bridge); err != nil {
+			return err
+		}
+	}
 	have, err := d.Observe(ctx, h, a, s)
 	if err != nil || have != nil && d.Diff(s, have).Empty() {
 		return err
@@ -28,7 +34,7 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	if _, err := nft(ctx, h, host.Command{Stdin: []byte(render(s, native)), Mutates: true}, "--file", "-"); err != nil {
 		return needsNFT(s, err)
 	}
-	if have == nil || !have.Whole || have.Identity != identityDigest(s) {
+	if have == nil || learned || !have.Whole || have.Identity != identityDigest(s) {
 		if err := forget(ctx, h, s); err != nil {
 			return err
 		}
@@ -57,6 +63,13 @@ func tracked(ctx context.Context, h host.Host, s spec.Firewall) (native bool, er
 		err = hand(ctx, h, s)
 	}
 	return native, err
+}
+
+// showGroups keeps the groups that are forwarded already.
+func showGroups(ctx context.Context, h host.Host, bridge string) error {
+	mask := fmt.Sprintf("%#x", groupMask(h, bridge)|lldp)
+	_, err := h.Run(ctx, host.Command{Argv: []string{"ip", "link", "set", "dev", bridge, "type", "bridge", "group_fwd_mask", mask}, Mutates: true})
+	return err
 }
 
 func needsNFT(s spec.Firewall, err error) error {

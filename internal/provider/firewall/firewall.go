@@ -33,6 +33,8 @@ type Status struct {
 	Whole    bool   `json:"whole"` // they are as they were when they had been made
 	// Tracked: the hypervisor knows to which connection a packet on the bridge belongs.
 	Tracked bool `json:"tracked"`
+	// Groups: the bridge shows frames to LLDP's group to the rules.
+	Groups bool `json:"groups"`
 }
 
 // plain is what may stand in a command for nft without quotes.
@@ -130,6 +132,9 @@ func (Driver) Diff(want spec.Firewall, have *Status) plan.Delta {
 	if !have.Whole {
 		d.Compare("table", "changed by hand, or half made", "as it was made")
 	}
+	if !have.Groups {
+		d.Compare("link-local groups", "pass the rules on "+want.Bridge, "checked")
+	}
 	if !have.Tracked {
 		d.Compare("connections", "not followed on "+want.Bridge, "followed")
 	}
@@ -140,8 +145,8 @@ func (Driver) Diff(want spec.Firewall, have *Status) plan.Delta {
 }
 
 // Watch implements provider.Watcher.
-func (Driver) Watch(want spec.Firewall, _ *Status) provider.Watch {
-	return provider.Watch{Filters: true, Links: !want.Open} // with a bridge that is made anew its connections are not followed
+func (Driver) Watch(spec.Firewall, *Status) provider.Watch {
+	return provider.Watch{Filters: true, Links: true} // a bridge that is made again has none of its switches
 }
 
 // meanings are what the rules mean, as they stand in the table beside each rule.

@@ -15,10 +15,14 @@ import (
 // stand in the frame: a tag in front of them is no IPv4, whatever the kernel makes of the rest.
 //
 // Frames to the link-local groups (IEEE 802.1D, table 7-10) do not pass prerouting, and the bridge learns from them all the
-// same, so they are dropped at their own hook.
+// same. They are dropped at the hook of what is for the hypervisor itself; but one group, LLDP's, passes no hook at all: a
+// packet in it would be the hypervisor's to read, as from the port. Bridges that forward that group (group_fwd_mask) show it to
+// prerouting, where it ends.
 
 const (
 	priority = "-300" // before br_netfilter (0) and nf_conntrack_bridge (-200)
+	ownGroup = "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00"
+	lldp     = 0x4000 // in a bridge's group_fwd_mask
 	anyGroup = "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"
 )
 
@@ -34,13 +38,13 @@ func identity(b *strings.Builder, s spec.Firewall) {
 	chain(b, "own_ipv4", "udp sport 67 drop", "icmp type redirect drop", "icmp type router-advertisement drop",
 		"igmp type membership-query drop", "ip saddr "+s.Address+" accept", "drop")
 	chain(b, "own_ipv6", ownIPv6(s.MAC, link)...)
-	chain(b, "own", "ether saddr != "+s.MAC+" drop",
+	chain(b, "own", "ether saddr != "+s.MAC+" drop", ownGroup+" drop",
 		"ether type vmap { arp : jump own_arp, ip : jump own_ipv4, ip6 : jump own_ipv6 }", "drop")
 	chain(b, "addressed", "ether type != { arp, ip, ip6 } drop", "icmpv6 type { nd-router-advert, nd-redirect } drop",
 		anyGroup+" return", "ether daddr != "+s.MAC+" drop", "ip daddr != "+s.Address+" drop", "ip6 daddr != "+link+" drop")
 	chain(b, "identity", "type filter hook prerouting priority "+priority+"; policy accept;", "iifname "+port+" jump own")
 	chain(b, "identity_groups", "type filter hook input priority "+priority+"; policy accept;",
-		"iifname "+port+" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop")
+		"iifname "+port+" "+ownGroup+" drop")
 	chain(b, "addressed_bridged", "type filter hook forward priority "+priority+"; policy accept;", "oifname "+port+" jump addressed")
 	chain(b, "addressed_sent", "type filter hook output priority "+priority+"; policy accept;", "oifname "+port+" jump addressed")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -32,7 +33,7 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	if err != nil || text == "" && marks == "" {
 		return nil, err
 	}
-	st := &Status{Table: table(s), Rules: []string{}, Tracked: true}
+	st := &Status{Table: table(s), Rules: []string{}, Tracked: true, Groups: groupMask(h, s.Bridge)&lldp != 0}
 	if m := comment.FindStringSubmatch(text); m != nil {
 		st.Made, st.Identity = m[1], m[2]
 	}
@@ -74,6 +75,19 @@ func handed(h host.Host, bridge string) bool {
 		}
 	}
 	return false
+}
+
+// groupMask are the link-local groups that a bridge forwards.
+func groupMask(h host.Host, bridge string) uint64 {
+	raw, err := h.ReadFile(filepath.Join("/sys/class/net", bridge, "bridge/group_fwd_mask"))
+	if err != nil {
+		return 0
+	}
+	mask, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 0, 16)
+	if err != nil {
+		return 0
+	}
+	return mask
 }
 
 func switches(bridge string) []string {
