@@ -9,10 +9,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
@@ -49,6 +52,7 @@ type Daemon struct {
 	Quiet func(context.Context) (func(), error)
 
 	blind engine.Blindness
+	source atomic.Pointer[issued.Source] // the CA in this container; nil: there is none
 }
 
 // Run keeps them. An unreadable list of objects ends it: systemd starts it anew, and the hypervisor writes the list anew.
@@ -62,7 +66,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 		Also:   provider.Watch{Paths: []string{d.list()}},
 		Report: d.leave,
 	}
-	return k.Run(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	var record sync.WaitGroup
+	record.Go(func() { d.keepRecord(ctx) })
+	err := k.Run(ctx)
+	cancel()
+	record.Wait()
+	return err
 }
 
 func (d *Daemon) quiet(ctx context.Context) error {
@@ -113,6 +123,7 @@ func (d *Daemon) objects() ([]object.Object, error) {
 	for i := range objects {
 		objects[i].Host = "" // this host
 	}
+	d.remember(objects)
 	return objects, nil
 }
 

@@ -27,7 +27,10 @@ var allowed = map[string][]string{
 	"internal/clean":   nil,
 	"internal/beneath": nil,
 	"internal/idshift": nil,
-	"internal/object":  {"internal/diag"},
+	"internal/bolt":    nil,
+	// What a CA issued is read in its own container, past the lock of its database, and judged on the hypervisor.
+	"internal/issued": {"internal/bolt", "internal/host"},
+	"internal/object": {"internal/diag"},
 	// The specs belong to object.
 	"internal/object/spec": {"internal/diag", "internal/object"},
 	"internal/plan":        pureBase,
@@ -36,20 +39,20 @@ var allowed = map[string][]string{
 	// Who has which ids: pure, for whoever chooses, writes down or checks ranges.
 	"internal/idrange":              {"internal/object/spec"},
 	"internal/provider":             core,
-	"internal/provider/":            withDurable, // one provider; never a sibling
+	"internal/provider/":            append([]string{"internal/bolt", "internal/issued"}, withDurable...), // one provider; never a sibling
 	"internal/provider/all":         {"internal/provider", "internal/provider/"},
 	"internal/provider/conformance": append([]string{"internal/provider"}, core...), // for tests
 	"internal/provider/sandbox":     withDurable,                                    // for tests
 	"internal/engine":               append([]string{"internal/provider"}, core...),
 	// audit reads config's rules and findings, so that the file's and the system's are one list.
-	"internal/audit":    {"internal/clean", "internal/config", "internal/object", "internal/object/spec", "internal/host", "internal/idrange"},
+	"internal/audit":    {"internal/clean", "internal/config", "internal/object", "internal/object/spec", "internal/host", "internal/idrange", "internal/issued"},
 	"internal/backup":   {"internal/host"}, // runs in the container of the CA, as the audit does
-	"internal/health":   {"internal/clean", "internal/idrange", "internal/diag", "internal/object", "internal/object/spec", "internal/host"},
-	"internal/agent":    append([]string{"internal/clean", "internal/engine", "internal/health", "internal/provider"}, core...),
-	"internal/cli/view": append([]string{"internal/clean", "internal/engine", "internal/health"}, pureBase...),
+	"internal/health":   {"internal/clean", "internal/idrange", "internal/diag", "internal/object", "internal/object/spec", "internal/host", "internal/issued"},
+	"internal/agent":    append([]string{"internal/clean", "internal/engine", "internal/health", "internal/issued", "internal/provider"}, core...),
+	"internal/cli/view": append([]string{"internal/clean", "internal/engine", "internal/health", "internal/issued"}, pureBase...),
 	"internal/cli": append([]string{
 		"internal/config", "internal/audit", "internal/backup", "internal/provider", "internal/provider/all", "internal/engine", "internal/health", "internal/agent",
-		"internal/clean", "internal/cli/view", "internal/idrange", "internal/idshift",
+		"internal/clean", "internal/cli/view", "internal/idrange", "internal/idshift", "internal/issued",
 	}, core...),
 }
 

@@ -54,6 +54,10 @@ var (
 		Why: "the container asks another host for its certificates"}
 	ruleWritable = config.Rule{ID: "PHX-AUD-070", Grade: config.High, Title: "everybody on the hypervisor can change what a container sees",
 		Why: "any user of the hypervisor can put a program or a key of their own in the place of the container's"}
+	ruleUnwanted = config.Rule{ID: "PHX-AUD-075", Grade: config.High, Title: "a valid certificate is for a name that the configuration has no use for",
+		Why: "who has it answers for that name, and everybody believes them until it ends"}
+	ruleForeignCertificate = config.Rule{ID: "PHX-AUD-076", Grade: config.Critical, Title: "somebody else has a certificate for a container's name",
+		Why: "who has it can stand between the container and everybody who talks to it, read and change everything"}
 	ruleTimer = config.Rule{ID: "PHX-AUD-069", Grade: config.Medium, Title: "a timer renews too seldom for the certificates' lifetime",
 		Why: "one failed run ends in expired certificates"}
 	ruleFrames = config.Rule{ID: "PHX-AUD-080", Grade: config.High, Title: "a guest on a bridge of Proxmox's can use another one's address",
@@ -66,7 +70,7 @@ var (
 func Rules() []config.Rule {
 	return []config.Rule{ruleSeenTwice, ruleMountedTwice, ruleOpenOutside, ruleOpenInside, ruleNobody, ruleSecretText, ruleSecretArgument, rulePassword,
 		ruleOneVolume, ruleProvisioner, ruleForeignSecret, rulePolicy, ruleReachable, ruleOldKey, ruleProtocol, ruleNoVerify, ruleDashboard, ruleWeak,
-		ruleHosts, ruleTimer, ruleWritable, ruleFrames, ruleDouble}
+		ruleHosts, ruleTimer, ruleWritable, ruleFrames, ruleDouble, ruleUnwanted, ruleForeignCertificate}
 }
 
 // Seen is what one look at a system gave. It goes over the agent's pipe as JSON.

@@ -13,6 +13,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/agent"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/health"
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
@@ -34,6 +35,10 @@ type inquiry struct {
 	way   asking
 	tries []string // what is to be said of those that are tried again
 	tried bool     // there were such
+
+	issuedOnce   sync.Once
+	issuedReport issued.Report
+	issuedErr    error
 }
 
 // asking is what is done about an application's own check that fails.
@@ -150,7 +155,10 @@ func (q *inquiry) one(ctx context.Context, c health.Check) health.Result {
 	}
 	limit := c.Limit() + answerMargin
 	ask := q.outside
-	if c.Host != "" {
+	switch {
+	case health.AboutIssued(c):
+		ask = q.issued
+	case c.Host != "":
 		ask = q.inside
 	}
 	r, ok := engine.Within(limit+checkGrace, func() health.Result {
@@ -214,6 +222,12 @@ func (q *inquiry) inside(ctx context.Context, c health.Check) health.Result {
 // checkLimit bounds what an agent may answer to a check. The time is the check's own, with what it takes to pass it on.
 func checkLimit(c health.Check) agent.Answer {
 	return agent.Answer{Bytes: 16 << 10, String: 2 << 10, Within: c.Limit() + 2*answerMargin}
+}
+
+// issued compares what the CA issued with what all containers say, once for all checks about it.
+func (q *inquiry) issued(ctx context.Context, c health.Check) health.Result {
+	q.issuedOnce.Do(func() { q.issuedReport, q.issuedErr = q.issuance(ctx) })
+	return health.Issued(c, q.issuedReport, q.issuedErr)
 }
 
 func (q *inquiry) silent(id string) error {

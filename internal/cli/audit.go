@@ -51,6 +51,9 @@ func (a *app) audit(ctx context.Context, failOn config.Grade, offline bool) erro
 	if err != nil {
 		return err
 	}
+	if !offline {
+		seen = append(seen, a.lookIssued(ctx, audited.Config))
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

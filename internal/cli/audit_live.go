@@ -18,6 +18,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 )
 
 // Where containers are that phoenix did not make.
@@ -206,6 +207,8 @@ func (a *app) exists(path string) bool {
 type question struct {
 	Audit  *audit.Place    `json:"audit,omitempty"`
 	Backup *backupQuestion `json:"backup,omitempty"`
+	Issued *issuedQuestion `json:"issued,omitempty"`
+	Held   *issued.Places  `json:"held,omitempty"`
 }
 
 // answerQuestion is lookInside's and checkOne's other side, inside a container.
@@ -219,6 +222,12 @@ func answerQuestion(ctx context.Context, h host.Host, raw json.RawMessage) (json
 	}
 	if q.Backup != nil {
 		return answerBackup(h, *q.Backup)
+	}
+	if q.Issued != nil {
+		return answerIssued(ctx, h, *q.Issued)
+	}
+	if q.Held != nil {
+		return json.Marshal(issued.Hold(*q.Held))
 	}
 	return answerCheck(ctx, h, raw)
 }

@@ -28,6 +28,12 @@ func (a *app) caCommand() *cobra.Command {
   curl --cacert <(phoenix ca show) https://…`,
 		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caShow(ctx) }),
 	})
+	cmd.AddCommand(&cobra.Command{
+		Use: "issued", Short: "every valid certificate that the CA issued, to whom, and whether it is in order; changes nothing",
+		Example: `  phoenix ca issued
+  phoenix ca issued -o json`,
+		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caIssued(ctx) }),
+	})
 	cmd.AddCommand(a.rotateCommand(), a.backupCommand(), a.restoreCommand())
 	return cmd
 }

@@ -286,6 +286,7 @@ func (s *session) apply(ctx context.Context, objects []object.Object, containers
 	s.tellFilter()
 	defer s.tellStop(ctx)()
 	result, err := s.engine().Apply(ctx, objects)
+	s.rememberAccounts(ctx, containers)
 	s.close()
 	s.changes = false
 	done := view.Applied{Result: result, Containers: containers, Elapsed: s.elapsed()}

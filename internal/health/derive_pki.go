@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
@@ -44,6 +45,10 @@ func (m *model) stepCA(o object.Object, s spec.StepCA) {
 	m.add(kindProvisioners, o, o.Host, only).asks(ca, needs)
 	life.LeafLife = s.MaxLeafLifetime
 	m.add(kindAuthorityLife, o, o.Host, life).asks(ca, needs)
+	if s.Database == issued.Readable {
+		m.add(kindUnwanted, o, o.Host, issuedParams{})
+		m.add(kindForeign, o, o.Host, issuedParams{})
+	}
 	m.add(kindKeyFolder, o, o.Host, keyFolder{Path: s.Dir, User: s.User}).of(s.Dir)
 
 	if outside := m.caFrom(ca, ""); outside.Dial != "" && o.Host != "" {

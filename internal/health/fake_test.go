@@ -185,6 +185,9 @@ func TestRun(t *testing.T) {
 		t.Run(rc.kind+"/"+rc.name, rc.run)
 	}
 	for _, e := range table() {
+		if AboutIssued(Check{Kind: e.kind}) {
+			continue // TestIssued
+		}
 		always := map[string]Status{kindInside: Pass, kindUnreadable: Fail}[e.kind]
 		for _, s := range []Status{Pass, Fail} {
 			if !seen[e.kind][s] && (always == "" || always == s) {

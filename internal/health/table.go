@@ -41,6 +41,8 @@ const (
 	kindDirectory     = "ca-directory"
 	kindAuthorityLife = "ca-lifetime"
 	kindProvisioners  = "ca-provisioners"
+	kindUnwanted      = "ca-unwanted"
+	kindForeign       = "ca-foreign"
 	kindClock         = "clock"
 	kindTrust         = "trust"
 	kindCertFiles     = "certificate-files"
@@ -90,6 +92,8 @@ func table() []entry {
 		{kindDirectory, "PHX-CA-002", with(runDirectory)},
 		{kindAuthorityLife, "PHX-CA-004", with(runAuthorityLife)},
 		{kindProvisioners, "PHX-CA-005", with(runProvisioners)},
+		{kindUnwanted, "PHX-CA-006", with(runIssued)},
+		{kindForeign, "PHX-CA-007", with(runIssued)},
 		{kindClock, "PHX-CLOCK-001", with(runClock)},
 		{kindTrust, "PHX-TRUST-001", with(runTrust)},
 		{kindCertFiles, "PHX-CERT-001", with(runCertFiles)},
@@ -129,6 +133,8 @@ func (c Check) Limit() time.Duration {
 			return laterWait + compileLimit
 		}
 		return 2 * compileLimit
+	case kindUnwanted, kindForeign:
+		return issuedLimit
 	}
 	return limit
 }
@@ -138,7 +144,8 @@ func (c Check) Limit() time.Duration {
 func (c Check) Waits() bool {
 	switch c.Kind {
 	case kindResolver, kindNames, kindDaemon, kindRoot, kindAuthority, kindDirectory, kindAuthorityLife, kindProvisioners, kindClock, kindTrust,
-		kindCertServed, kindCertRoute, kindCommand, kindBackend, kindRoute, kindFlowOpen, kindFlowClosed:
+		kindCertServed, kindCertRoute, kindCommand, kindBackend, kindRoute, kindFlowOpen, kindFlowClosed,
+		kindUnwanted, kindForeign:
 		return true
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/health"
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
@@ -20,6 +21,7 @@ type View interface {
 	Step(what string)
 	Certificates([]FullCertificate)
 	CertificateDetails([]FullCertificate)
+	Issued(issued.Report)
 	Sealed(Sealed)
 	Rotation(Rotation)
 	Rotated(Rotated)

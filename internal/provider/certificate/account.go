@@ -3,14 +3,17 @@ package certificate
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/mholt/acmez/v3/acme"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
@@ -19,6 +22,25 @@ type stored struct {
 	Directory string `json:"directory"`
 	Location  string `json:"location"`
 	Key       string `json:"key"` // PKCS #8, PEM
+	// Before are the thumbprints of earlier accounts (RFC 7638): what they ordered is this container's too.
+	Before []string `json:"before,omitempty"`
+}
+
+const beforeMost = 16
+
+// formerAccounts are those that a new account takes the place of, the latest last.
+func formerAccounts(h host.Host, s spec.Certificate) []string {
+	raw, err := h.ReadFile(accountFile(s))
+	var f stored
+	if err != nil || json.Unmarshal(raw, &f) != nil {
+		return nil
+	}
+	if block, _ := pem.Decode([]byte(f.Key)); block != nil {
+		if print := issued.Thumbprint(block.Bytes); print != "" && !slices.Contains(f.Before, print) {
+			f.Before = append(f.Before, print)
+		}
+	}
+	return f.Before[max(0, len(f.Before)-beforeMost):]
 }
 
 func accountFile(s spec.Certificate) string { return filepath.Join(s.AccountDir, "account.json") }
@@ -79,7 +101,7 @@ func (o *order) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(stored{Directory: o.spec.ACME.Directory, Location: a.Location, Key: string(text)})
+	raw, err := json.Marshal(stored{Directory: o.spec.ACME.Directory, Location: a.Location, Key: string(text), Before: formerAccounts(o.host, o.spec)})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,14 @@ import (
 	"testing"
 )
 
+// The header of a bbolt file (go.etcd.io/bbolt, internal/common: page.go, meta.go).
+const (
+	pageHeader  = 16
+	metaMagic   = 0xED0CDAED
+	metaVersion = 2
+	metaSummed  = 56
+)
+
 // page is a meta page as bbolt writes it.
 func page(size int, pages, transaction uint64) []byte {
 	b := make([]byte, size)

@@ -48,6 +48,7 @@ type running struct {
 	httpPort int
 	client   *http.Client
 	output   *bytes.Buffer
+	process  *exec.Cmd
 }
 
 // start does what the unit does: hands over the credentials, gives step-ca its database folder, and runs it as its user.
@@ -67,9 +68,9 @@ func start(t *testing.T, s spec.StepCA) *running {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	r.process = cmd
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		r.kill()
 		if t.Failed() {
 			out := r.output.String()
 			t.Log("step-ca's last words:", out[max(0, len(out)-2000):])

@@ -8,9 +8,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
@@ -113,7 +115,34 @@ func purge(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPoo
 	if err != nil {
 		return err
 	}
+	if err := noteAccount(h, s, data.Account); err != nil {
+		return err
+	}
 	return h.WriteFile(s.Storage, encode(all), storageMode, owner)
+}
+
+const accountsMost = 16
+
+// noteAccount writes down whose account the storage had, before it has none: what it ordered is this container's too.
+func noteAccount(h host.Host, s spec.Traefik, raw json.RawMessage) error {
+	var account struct{ PrivateKey []byte }
+	if len(raw) == 0 || json.Unmarshal(raw, &account) != nil {
+		return nil
+	}
+	print, path := issued.Thumbprint(account.PrivateKey), s.Storage+issued.FormerAccounts
+	var list []string
+	if text, err := h.ReadFile(path); err == nil && json.Unmarshal(text, &list) != nil {
+		list = nil
+	}
+	if print == "" || slices.Contains(list, print) {
+		return nil
+	}
+	list = append(list, print)
+	text, err := json.Marshal(list[max(0, len(list)-accountsMost):])
+	if err != nil {
+		return err
+	}
+	return h.WriteFile(path, append(text, '\n'), 0o600, host.Root)
 }
 
 func good(c storedCert, s spec.Traefik, roots *x509.CertPool, now time.Time) bool {
