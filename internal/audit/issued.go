@@ -11,9 +11,11 @@ func Issued(object string, r issued.Report) Seen {
 		case issued.Unwanted:
 			s.add(ruleUnwanted, object, issued.UnwantedFix(one), "the CA issued a certificate that nothing wants: %s", v.Words())
 		case issued.Foreign:
-			s.add(ruleForeignCertificate, object, issued.ForeignFix(one), "it is for names of container %s, which did not order it: %s", v.Container, v.Words())
+			s.add(ruleForeignCertificate, object, issued.ForeignFix(one),
+				"it is for names of container %s, which did not order it: %s", v.Container, v.Words())
 		case issued.Unclear:
-			s.Unseen = append(s.Unseen, Unseen{object, printable("whose certificate this is: container " + v.Container + " did not say: " + v.Words())})
+			reason := "whose certificate this is: container " + v.Container + " did not say: " + v.Words()
+			s.Unseen = append(s.Unseen, Unseen{object, printable(reason)})
 		}
 	}
 	return s

@@ -127,7 +127,10 @@ func (a *app) caIssued(ctx context.Context) error {
 
 // issuedPolicy is what the configuration and the memory say; the containers were not asked yet.
 func (s *session) issuedPolicy(ca spec.StepCA, o object.Object) issued.Policy {
-	p := issued.Policy{Allowed: ca.AllowedNames, Listed: s.cfg.Hypervisor.StepCA.AllowedNames, Held: map[string]issued.Held{}, Known: s.knownAccounts()}
+	p := issued.Policy{
+		Allowed: ca.AllowedNames, Listed: s.cfg.Hypervisor.StepCA.AllowedNames,
+		Held: map[string]issued.Held{}, Known: s.knownAccounts(),
+	}
 	for _, o := range s.objects {
 		if isCertificate(o) {
 			p.Owners = append(p.Owners, issued.Owner{Object: string(o.Address), Container: o.Container, Names: namesIn(o)})

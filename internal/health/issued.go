@@ -10,6 +10,12 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 )
 
+// The ids of the checks about what the CA issued.
+const (
+	IssuedUnwanted = "PHX-CA-006"
+	IssuedForeign  = "PHX-CA-007"
+)
+
 // issuedLimit is for several containers that are asked one after the other: the CA, then those with certificates, then the CA's log.
 const issuedLimit = 8 * time.Second
 
@@ -36,7 +42,7 @@ func Issued(c Check, r issued.Report, err error) Result {
 
 func (c Check) unwanted(r issued.Report) Result {
 	if list := r.Of(issued.Unwanted); len(list) > 0 {
-		return c.fail(fmt.Sprintf("%s that the configuration has no use for", counted(len(list), "valid certificate")), inWords(list), issued.UnwantedFix(list))
+		return c.fail(counted(len(list), "valid certificate")+" that the configuration has no use for", inWords(list), issued.UnwantedFix(list))
 	}
 	evidence := fmt.Sprintf("%s issued", counted(len(r.Certificates), "valid certificate"))
 	if list := r.Of(issued.Listed); len(list) > 0 {
@@ -56,12 +62,14 @@ func (c Check) unwanted(r issued.Report) Result {
 
 func (c Check) foreign(r issued.Report) Result {
 	if list := r.Of(issued.Foreign); len(list) > 0 {
-		return c.fail(fmt.Sprintf("%s for a container's name, and not the container's", counted(len(list), "valid certificate")), inWords(list), issued.ForeignFix(list))
+		summary := counted(len(list), "valid certificate") + " for a container's name, and not the container's"
+		return c.fail(summary, inWords(list), issued.ForeignFix(list))
 	}
 	if list := r.Of(issued.Unclear); len(list) > 0 {
 		return c.unasked("whose certificates these are could not be asked", "container "+list[0].Container+" did not say: "+inWords(list))
 	}
-	return c.pass("every certificate for a container's name went to that container", fmt.Sprintf("%d accounted for", len(r.Of(issued.Accounted, issued.Former))))
+	evidence := fmt.Sprintf("%d accounted for", len(r.Of(issued.Accounted, issued.Former)))
+	return c.pass("every certificate for a container's name went to that container", evidence)
 }
 
 func counted(n int, what string) string {

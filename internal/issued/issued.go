@@ -33,7 +33,8 @@ type Certificate struct {
 	AccountID string    `json:"account_id,omitempty"` // as the CA names the account
 	Order     string    `json:"order,omitempty"`      // as the CA names the order
 	Key       string    `json:"key"`                  // SHA-256 of its SubjectPublicKeyInfo, lower-case hex
-	Root      string    `json:"root,omitempty"`       // key id of the root that the issuing certificate is under, lower-case hex; empty: not known
+	// Root is the key id of the root that it is under, lower-case hex; empty: not known.
+	Root string `json:"root,omitempty"`
 	// Pending: signed, and nobody can have it yet. It stays so where step-ca was killed in between.
 	Pending bool `json:"pending,omitempty"`
 }

@@ -48,7 +48,8 @@ func (r *Report) Trace(from map[string]string) {
 
 // Words are all that is known of a certificate, for people.
 func (v Verdict) Words() string {
-	said := fmt.Sprintf("serial %s for %s, valid %s to %s", v.Serial, strings.Join(v.Names, ", "), v.NotBefore.UTC().Format(time.RFC3339), v.NotAfter.UTC().Format(time.RFC3339))
+	said := fmt.Sprintf("serial %s for %s, valid %s to %s", v.Serial, strings.Join(v.Names, ", "),
+		v.NotBefore.UTC().Format(time.RFC3339), v.NotAfter.UTC().Format(time.RFC3339))
 	if v.Account != "" {
 		said += ", account " + v.Account
 	}
@@ -85,7 +86,9 @@ func (l List) Bounded() List {
 		if _, err := hex.DecodeString(strings.Repeat("0", len(x.Serial)%2) + x.Serial); err != nil {
 			x.Serial = printable(x.Serial)
 		}
-		x.Account, x.AccountID, x.Order, x.Key, x.Root = printable(x.Account), printable(x.AccountID), printable(x.Order), printable(x.Key), printable(x.Root)
+		for _, text := range []*string{&x.Account, &x.AccountID, &x.Order, &x.Key, &x.Root} {
+			*text = printable(*text)
+		}
 		x.Names = slices.Clone(x.Names[:min(len(x.Names), namesEach)])
 		for j := range x.Names {
 			x.Names[j] = printable(x.Names[j])

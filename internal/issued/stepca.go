@@ -61,8 +61,8 @@ func glance(der []byte) (serial string, end time.Time, ok bool) {
 func describe(leaf *x509.Certificate) Certificate {
 	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	x := Certificate{
-		Serial: leaf.SerialNumber.Text(16), Names: slices.Clone(leaf.DNSNames), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
-		Key: hex.EncodeToString(sum[:]),
+		Serial: leaf.SerialNumber.Text(16), Names: slices.Clone(leaf.DNSNames), Key: hex.EncodeToString(sum[:]),
+		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 	}
 	for _, ip := range leaf.IPAddresses {
 		x.Names = append(x.Names, ip.String())
