@@ -51,7 +51,7 @@ type Daemon struct {
 	// Quiet, where there is one, is taken and let go before each round: no round begins while the hypervisor is at work.
 	Quiet func(context.Context) (func(), error)
 
-	blind engine.Blindness
+	blind  engine.Blindness
 	source atomic.Pointer[issued.Source] // the CA in this container; nil: there is none
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/agent"
 	"github.com/phoenix-hypervisor/phoenix/internal/audit"
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
@@ -22,6 +23,12 @@ import (
 
 // heldLimit is how long one container may take to say what it holds.
 const heldLimit = 2 * time.Second
+
+// What the answers may be, and when an agent counts as one that does not answer at all.
+var (
+	issuedAnswer = agent.Answer{Bytes: 4 << 20, String: 1 << 10, Within: 10 * time.Second}
+	heldAnswer   = agent.Answer{Bytes: 64 << 10, String: 1 << 10, Within: 10 * time.Second}
+)
 
 // issuedQuestion is what the CA's container is asked: all that was issued or, of some orders, where they came from.
 type issuedQuestion struct {
@@ -64,7 +71,7 @@ func (s *session) issuance(ctx context.Context) (issued.Report, error) {
 	}
 	q := issuedQuestion{Source: issued.Source{Dir: ca.Dir, Database: ca.Database}}
 	var list issued.List
-	if err := s.askInside(ctx, o.Container, question{Issued: &q}, &list); err != nil {
+	if err := s.askInside(ctx, o.Container, question{Issued: &q}, issuedAnswer, &list); err != nil {
 		return issued.Report{}, fmt.Errorf("what the CA in container %s issued is not known: %w", o.Container, err)
 	}
 	if !list.Read {
@@ -169,7 +176,7 @@ func (s *session) askHeld(ctx context.Context, p *issued.Policy, ids []string) {
 		ctx, cancel := context.WithTimeout(ctx, heldLimit)
 		defer cancel()
 		var h issued.Held
-		err := s.askInside(ctx, asked[i], question{Held: places[asked[i]]}, &h)
+		err := s.askInside(ctx, asked[i], question{Held: places[asked[i]]}, heldAnswer, &h)
 		if err == nil && !h.Asked {
 			err = errOldAgent
 		}
@@ -189,7 +196,7 @@ func (s *session) askHeld(ctx context.Context, p *issued.Policy, ids []string) {
 }
 
 // askInside has a container's agent answer a question.
-func (s *session) askInside(ctx context.Context, id string, q question, into any) error {
+func (s *session) askInside(ctx context.Context, id string, q question, limit agent.Answer, into any) error {
 	raw, err := json.Marshal(q)
 	if err != nil {
 		return err
@@ -198,11 +205,11 @@ func (s *session) askInside(ctx context.Context, id string, q question, into any
 	if err != nil {
 		return err
 	}
-	answer, err := client.Check(ctx, raw)
+	answer, err := client.Check(ctx, raw, limit)
 	if errors.Is(err, engine.ErrDisconnected) { // the session was an older one
 		s.links.lost(id, client)
 		if client, err = s.links.any(ctx, id); err == nil {
-			answer, err = client.Check(ctx, raw)
+			answer, err = client.Check(ctx, raw, limit)
 		}
 	}
 	if err != nil {
@@ -228,7 +235,7 @@ func (s *session) traceOrders(ctx context.Context, id string, source issued.Sour
 	ctx, cancel := context.WithTimeout(ctx, heldLimit)
 	defer cancel()
 	var from map[string]string
-	if err := s.askInside(ctx, id, question{Issued: &q}, &from); err != nil {
+	if err := s.askInside(ctx, id, question{Issued: &q}, heldAnswer, &from); err != nil {
 		s.log.Debug("the CA's log was not read", "error", err)
 		return
 	}

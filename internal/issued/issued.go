@@ -60,8 +60,8 @@ func (s Source) file() string   { return filepath.Join(s.Dir, "db", "step-ca.db"
 func (s Source) record() string { return filepath.Join(s.Dir, "issued.json") }
 
 const (
-	sameNames  = 200    // certificates for the same names that are told one by one
-	most       = 20_000 // certificates in all
+	sameNames  = 200   // certificates for the same names that are told one by one
+	most       = 8_000 // certificates in all
 	tries      = 60
 	triesPause = 5 * time.Millisecond
 )
