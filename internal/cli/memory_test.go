@@ -229,6 +229,10 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 		if last == "-" {
 			return "", m.batch(string(c.Stdin))
 		}
+		if i := slices.Index(c.Argv, "group_fwd_mask"); i > 0 {
+			m.put(filepath.Join("/sys/class/net", c.Argv[4], "bridge/group_fwd_mask"), []byte(last+"\n"), 0o644, host.Root)
+			return "", nil
+		}
 		return m.show(last)
 	case "dnsmasq":
 		return "", m.dnsmasq(c.Argv[1:])

@@ -30,7 +30,24 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	if have == nil || delta.Has("address") {
 		lines = append(lines, addAddress(s, have))
 	}
-	return batch(ctx, h, lines)
+	if err := batch(ctx, h, lines); err != nil {
+		return err
+	}
+	if have != nil && !have.Ours { // it may lead to a router that the hypervisor is to follow
+		return nil
+	}
+	return distrust(ctx, h, s.Bridge)
+}
+
+// distrust keeps containers from leading the hypervisor's packets elsewhere.
+func distrust(ctx context.Context, h host.Host, bridge string) error {
+	paths := trusting(h, bridge)
+	if len(paths) == 0 {
+		return nil
+	}
+	argv := append([]string{"sh", "-ec", `for f; do echo 0 >"$f"; done`, "sh"}, paths...)
+	_, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
+	return err
 }
 
 func addAddress(s spec.Network, have *Status) string {

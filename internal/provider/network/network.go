@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
@@ -27,6 +28,7 @@ type Status struct {
 	Ours      bool     `json:"ours"` // made by phoenix: its alias says so
 	MAC       string   `json:"mac"`
 	Addresses []string `json:"addresses"` // CIDR
+	Trusting  []string `json:"trusting"`  // switches by which it takes routes and addresses from others
 }
 
 // ifname is what the kernel takes for an interface (IFNAMSIZ) and what needs no quoting in ip's batch input.
@@ -58,6 +60,7 @@ func (Driver) Diff(want spec.Network, have *Status) plan.Delta {
 	}
 	if have.Ours {
 		d.Compare("mac", have.MAC, mac(want))
+		d.Compare("router advertisements", strings.Join(have.Trusting, " "), "")
 	}
 	if !slices.Contains(have.Addresses, want.Address) {
 		d.Compare("address", "", want.Address)

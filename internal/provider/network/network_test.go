@@ -47,9 +47,16 @@ func TestConformance(t *testing.T) {
 		return func(t *testing.T, _ host.Host, _ object.Object) { ip(t, args...) }
 	}
 	conformance.Run(t, conformance.Case{Driver: network.New(), Fresh: fresh, Break: map[string]func(*testing.T, host.Host, object.Object){
-		"a bridge that is down":   damage("link", "set", bridge, "down"),
-		"another MAC":             damage("link", "set", bridge, "address", "02:00:00:00:00:01"),
-		"a missing address":       damage("address", "flush", "dev", bridge),
+		"a bridge that is down": damage("link", "set", bridge, "down"),
+		"another MAC":           damage("link", "set", bridge, "address", "02:00:00:00:00:01"),
+		"a missing address":     damage("address", "flush", "dev", bridge),
+		"trust in any router": func(t *testing.T, _ host.Host, _ object.Object) {
+			for _, name := range []string{"accept_ra", "autoconf"} {
+				if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+bridge+"/"+name, []byte("1"), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
 		"a bridge that went away": damage("link", "delete", bridge),
 	}})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -63,6 +64,7 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 		return nil, provider.PermanentHint(fmt.Errorf("interface %s exists and is not a bridge", s.Bridge), "choose another name for the bridge")
 	}
 	st := &Status{Bridge: s.Bridge, Up: slices.Contains(l.Flags, "UP"), Ours: l.Alias == alias(s.Bridge), MAC: l.MAC, Addresses: []string{}}
+	st.Trusting = trusting(h, s.Bridge)
 	for _, a := range l.Addresses {
 		if a.Scope == "link" {
 			continue // the kernel's own
@@ -70,6 +72,18 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 		st.Addresses = append(st.Addresses, fmt.Sprintf("%s/%d", a.Local, a.PrefixLen))
 	}
 	return st, nil
+}
+
+// trusting are the switches by which a bridge takes routes and addresses from whoever sends them. A kernel without IPv6 has none.
+func trusting(h host.Host, bridge string) []string {
+	out := []string{}
+	for _, name := range []string{"accept_ra", "accept_redirects", "autoconf"} {
+		path := filepath.Join("/proc/sys/net/ipv6/conf", bridge, name)
+		if raw, err := h.ReadFile(path); err == nil && strings.TrimSpace(string(raw)) != "0" {
+			out = append(out, path)
+		}
+	}
+	return out
 }
 
 func show(ctx context.Context, h host.Host, bridge string) (*link, error) {
