@@ -36,6 +36,8 @@ type Client struct {
 	stop    func() error // ends the agent's input and waits for its end
 	kill    func()       // ends the agent; stop returns then
 	group   sync.WaitGroup
+	once    sync.Once
+	ended   error      // what Close found
 	mu      sync.Mutex // guards what follows
 	calls   map[uint32]*call
 	next    uint32
@@ -114,6 +116,11 @@ func NewClient(r io.Reader, w io.Writer, stop func() error, kill func(), s Sessi
 
 // Close ends the session; what is under way in the container is cancelled there. An agent that does not end in time is killed.
 func (c *Client) Close() error {
+	c.once.Do(func() { c.ended = c.close() })
+	return c.ended
+}
+
+func (c *Client) close() error {
 	ended := make(chan error, 1)
 	go func() {
 		err := c.stop()
@@ -150,7 +157,7 @@ func (c *Client) CloseIdle(closed func(error)) {
 	}
 	c.mu.Unlock()
 	if !busy {
-		closed(c.Close())
+		end()
 	}
 }
 

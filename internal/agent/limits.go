@@ -20,7 +20,7 @@ type Limits struct {
 
 func (l Limits) hello() time.Duration   { return cmp.Or(l.Hello, 10*time.Second) }
 func (l Limits) silence() time.Duration { return cmp.Or(l.Silence, 10*time.Second) }
-func (l Limits) observe() time.Duration { return cmp.Or(l.Observe, 30*time.Second) }
+func (l Limits) observe() time.Duration { return cmp.Or(l.Observe, 12*time.Second) }
 func (l Limits) write() time.Duration   { return cmp.Or(l.Write, 10*time.Second) }
 func (l Limits) close() time.Duration   { return cmp.Or(l.Close, 3*time.Second) }
 

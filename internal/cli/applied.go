@@ -100,7 +100,7 @@ func (s *session) remember(ctx context.Context, containers []string) error {
 	}
 	defer unlock()
 	if s.guard != nil {
-		if err := s.guard(); err != nil {
+		if err := s.guard(ctx); err != nil {
 			return err
 		}
 	}

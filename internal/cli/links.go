@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/agent"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
@@ -27,6 +28,7 @@ type link struct {
 	client *agent.Client
 	given  error // why the container's agent was given up: it is not called again
 	ended  []error
+	left   atomic.Bool // by rest
 }
 
 func newLinks(dial func(context.Context, string) (*agent.Client, error)) *links {
@@ -45,6 +47,7 @@ func (l *links) link(id string) *link {
 // fresh makes a new session and ends the one before.
 func (l *links) fresh(ctx context.Context, id string) (*agent.Client, error) {
 	k := l.link(id)
+	defer k.resting()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.client != nil {
@@ -57,6 +60,7 @@ func (l *links) fresh(ctx context.Context, id string) (*agent.Client, error) {
 // any gives the session that stands, or makes one.
 func (l *links) any(ctx context.Context, id string) (*agent.Client, error) {
 	k := l.link(id)
+	defer k.resting()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.client != nil {
@@ -94,6 +98,30 @@ func (k *link) note(err error) {
 func (k *link) end() {
 	if k.client != nil {
 		k.ended = append(k.ended, k.client.Close())
+		k.client = nil
+	}
+}
+
+// rest ends all sessions, each once nothing is in flight in it, and waits for none. Agents that were given up may be called again.
+func (l *links) rest() {
+	l.mu.Lock()
+	all := l.all
+	l.all = map[string]*link{}
+	l.mu.Unlock()
+	for _, k := range all {
+		k.left.Store(true)
+		k.resting()
+	}
+}
+
+// resting ends the session of a link that was left. While it is dialled, who dials does it.
+func (k *link) resting() {
+	if !k.left.Load() || !k.mu.TryLock() {
+		return
+	}
+	defer k.mu.Unlock()
+	if k.client != nil {
+		k.client.CloseIdle(func(error) {})
 		k.client = nil
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,6 +70,7 @@ type app struct {
 	start          time.Time
 	host           host.Host // the hypervisor; set by begin
 	local          *host.Local
+	blobs          atomic.Pointer[session] // the last that was opened
 	drivers        engine.Drivers
 	limits         Limits
 	proxmox        spec.Proxmox // where it would be, on a Proxmox host
@@ -78,7 +80,7 @@ type app struct {
 	wish           wish
 	migrating      bool // migrate itself is what was called
 	version        string
-	guard          func() error // why nothing may be changed now; nil: it is not asked
+	guard          func(context.Context) error // why nothing may be changed now; nil: it is not asked
 }
 
 // options are the flags of every command.

@@ -109,7 +109,10 @@ func (a *app) wire(h *house) (*session, error) {
 			}
 		}
 	}
-	a.local.Blob = func(_ context.Context, sum string) (io.ReadCloser, error) { return s.blob(sum) }
+	a.blobs.Store(s)
+	if a.local.Blob == nil {
+		a.local.Blob = func(_ context.Context, sum string) (io.ReadCloser, error) { return a.blobs.Load().blob(sum) }
+	}
 	var watch func(string)
 	if a.opts.verbose {
 		watch = func(what string) { a.log.Debug("change", "what", what) }
@@ -126,14 +129,14 @@ func (a *app) guarded(lock func(context.Context) (func(), error)) func(context.C
 		if a.guard == nil {
 			return lock(ctx)
 		}
-		if err := a.guard(); err != nil {
+		if err := a.guard(ctx); err != nil {
 			return nil, err
 		}
 		unlock, err := lock(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if err := a.guard(); err != nil {
+		if err := a.guard(ctx); err != nil {
 			unlock()
 			return nil, err
 		}
@@ -353,4 +356,10 @@ func (s *session) passable() error {
 			return nil
 		}
 	}
+}
+
+// leave ends the sessions in containers, so that their daemons go on.
+func (s *session) leave() {
+	s.close()
+	s.changes = false
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,6 +41,7 @@ something is never done, and said. phoenix events tells what was done.`,
 type watcher struct {
 	*app
 	ctx     context.Context
+	mu      sync.Mutex // guards session, which is replaced while rounds go on
 	session *session
 	journal *engine.Journal
 	blind   engine.Blindness
@@ -56,6 +58,9 @@ type site struct {
 	marks []string // of containers that a person stopped or deleted
 	told  bool     // that there is none
 }
+
+// siteKey is for the site as it was when a round began, in the context of what is done in it.
+type siteKey struct{}
 
 // supersededError is a round that was overtaken by a person's stop or delete: what it was about to do is not wanted any more.
 type supersededError struct{ what string }
@@ -81,9 +86,10 @@ func (a *app) watch(ctx context.Context) error {
 	a.guard = w.superseded
 	k := &engine.Keeper{
 		Engine: &engine.Engine{Local: w, Notify: w.event, Connect: func(ctx context.Context, id string) (engine.Target, error) {
-			return w.session.links.fresh(ctx, id)
+			return w.now().links.fresh(ctx, id)
 		}},
-		Objects: w.objects, Full: fullRound, Report: w.report,
+		Objects: w.objects, Full: fullRound, Report: w.report, Apart: true,
+		Under: func(ctx context.Context) context.Context { return context.WithValue(ctx, siteKey{}, w.site) },
 	}
 	for _, f := range files.list {
 		if path, err := filepath.Abs(f.Name); err == nil {
@@ -98,12 +104,19 @@ func (h *house) eventsPath() string { return filepath.Join(h.machine.Root, "even
 
 // Observe implements engine.Target.
 func (w *watcher) Observe(ctx context.Context, o object.Object) (provider.Observation, error) {
-	return w.session.target.Observe(ctx, o)
+	return w.now().target.Observe(ctx, o)
 }
 
 // Apply implements engine.Target.
 func (w *watcher) Apply(ctx context.Context, o object.Object, c engine.Consent) (engine.Outcome, error) {
-	return w.session.target.Apply(ctx, o, c)
+	return w.now().target.Apply(ctx, o, c)
+}
+
+// now is the session of the last full round.
+func (w *watcher) now() *session {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.session
 }
 
 // enter keeps the pin as it is while a round that has read it is under way. Who cannot be asked to wait is not waited for.
@@ -129,8 +142,11 @@ func (w *watcher) reopen() error {
 		s.close()
 		return err
 	}
+	s.changes = true
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.session != nil {
-		w.session.close()
+		w.session.links.rest()
 	}
 	w.session = s
 	return nil
@@ -156,7 +172,6 @@ func (w *watcher) objects(full bool) ([]object.Object, error) {
 	objects, _ := w.session.selected(w.wanted())
 	objects = w.session.unheld(objects)
 	if full {
-		w.session.changes = true
 		return objects, nil
 	}
 	return near(objects), nil
@@ -180,13 +195,18 @@ func (w *watcher) look() bool {
 
 // superseded is why this round may change nothing more: a person has stopped or deleted something since it began. It is asked while
 // the lock is held under which things are deleted.
-func (w *watcher) superseded() error {
-	for _, id := range w.session.marks(w.host.ReadDir) {
-		if !slices.Contains(w.site.marks, id) {
+func (w *watcher) superseded(ctx context.Context) error {
+	began, ok := ctx.Value(siteKey{}).(site)
+	if !ok { // it belongs to no round
+		began = w.site
+	}
+	s := w.now()
+	for _, id := range s.marks(w.host.ReadDir) {
+		if !slices.Contains(began.marks, id) {
 			return &supersededError{"container " + id + " was stopped or deleted"}
 		}
 	}
-	if _, err := w.host.Lstat(w.session.recordPath()); w.site.made && errors.Is(err, fs.ErrNotExist) {
+	if _, err := w.host.Lstat(s.recordPath()); began.made && errors.Is(err, fs.ErrNotExist) {
 		return &supersededError{"the site was deleted"}
 	}
 	return nil
@@ -214,8 +234,10 @@ func (w *watcher) tell(err error) {
 }
 
 func (w *watcher) report(r engine.Round) {
-	w.session.leave()
-	if w.leaving != nil {
+	if r.Full {
+		w.session.links.rest() // so that the containers' daemons go on
+	}
+	if r.Full && w.leaving != nil {
 		w.leaving()
 		w.leaving = nil
 	}
@@ -228,19 +250,13 @@ func (w *watcher) event(ev engine.Event) {
 	}
 	var held *engine.HeldError
 	var superseded *supersededError
-	if ev.Stage == engine.Failed && (errors.As(ev.Err, &held) || errors.As(ev.Err, &superseded)) {
+	if ev.Stage == engine.Failed && (errors.As(ev.Err, &held) || errors.As(ev.Err, &superseded) || errors.Is(ev.Err, engine.ErrLeft)) {
 		return // said when it failed, or nothing to say
 	}
 	w.view.Event(ev)
 	if err := w.journal.Note(ev); err != nil {
 		w.log.Warn("the event was not written down", "error", err)
 	}
-}
-
-// leave ends the sessions in containers, so that their daemons go on.
-func (s *session) leave() {
-	s.close()
-	s.changes = false
 }
 
 // near are the objects on the hypervisor that depend on nothing inside of a container.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -39,7 +40,8 @@ var ErrDisconnected = errors.New("connection to the container was lost")
 // ErrUnresponsive is a Target that was given up: it does not answer, or says what none may say. It is not tried again in the same Run.
 var ErrUnresponsive = errors.New("the container does not answer as it should")
 
-// Engine brings objects to their specs. The zero value of the optional fields is ready; one Engine does one Run at a time.
+// Engine brings objects to their specs. The zero value of the optional fields is ready; one Engine does one Run at a time, unless each
+// object is done Once at a time.
 type Engine struct {
 	Local    Target
 	Connect  func(ctx context.Context, container string) (Target, error) // enters a container; called once per container and Run, and after ErrDisconnected
@@ -50,6 +52,12 @@ type Engine struct {
 	// Held, where there is one, gives the reason why an object is not to be touched in this Run, such as a failure not long
 	// ago; nil: it may be. It may be called at once.
 	Held func(object.Address) error
+	// Once: Runs go on at once, and what one works at the others leave alone; they give it as a *HeldError.
+	Once bool
+
+	telling sync.Mutex
+	mu      sync.Mutex // guards claimed
+	claimed map[object.Address]bool
 }
 
 // Stage is where an object is on its way.
@@ -174,6 +182,11 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 			return done{err: err}
 		}
 	}
+	unclaim, err := e.claim(ctx, o.Address)
+	if err != nil {
+		return done{err: err}
+	}
+	defer unclaim()
 	start := time.Now()
 	deadline := start.Add(e.patience())
 	var out Outcome
@@ -196,6 +209,41 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 		}
 	}
 }
+
+// claimWait is how long an object that another Run works at is waited for: most are only looked at.
+const claimWait = 500 * time.Millisecond
+
+// claim keeps other Runs from an object; what it returns lets them have it again.
+func (e *Engine) claim(ctx context.Context, a object.Address) (func(), error) {
+	if !e.Once {
+		return func() {}, nil
+	}
+	for end := time.Now().Add(claimWait); !e.take(a); {
+		if time.Now().After(end) || sleep(ctx, 5*time.Millisecond) != nil {
+			return nil, &HeldError{Until: time.Now().Add(heldFirst), Err: errWorkedAt}
+		}
+	}
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.claimed, a)
+	}, nil
+}
+
+func (e *Engine) take(a object.Address) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.claimed[a] {
+		return false
+	}
+	if e.claimed == nil {
+		e.claimed = map[object.Address]bool{}
+	}
+	e.claimed[a] = true
+	return true
+}
+
+var errWorkedAt = errors.New("it is being worked at")
 
 // add is one more try: what the ones before changed was changed too, also where they failed in the end.
 func (o *Outcome) add(again Outcome) {

@@ -68,7 +68,7 @@ func (j *Journal) Note(ev Event) error {
 		if ev.Stage == True {
 			return nil
 		}
-	case ev.Stage != Failed || errors.As(ev.Err, &held) || errors.As(ev.Err, &blocked) || j.last[e.Object] == ev.Err.Error():
+	case ev.Stage != Failed || errors.As(ev.Err, &held) || errors.Is(ev.Err, ErrLeft) || errors.As(ev.Err, &blocked) || j.last[e.Object] == ev.Err.Error():
 		return nil
 	default:
 		e.Error = ev.Err.Error()

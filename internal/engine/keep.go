@@ -36,6 +36,10 @@ type Keeper struct {
 	Report  func(Round)                     // hears of each round; nil: nobody does
 	// Also is watched besides what objects rest on, such as the configuration; a change of it makes the next round full.
 	Also provider.Watch
+	// Apart: a round does not wait for one that takes long. Objects that are being worked at are left alone by the others.
+	Apart bool
+	// Under, where there is one, gives the context of a round that is Apart, once its objects are known.
+	Under func(context.Context) context.Context
 
 	inside map[object.Address]bool // true: objects in containers; their paths and processes are not this host's, and not watched from here
 	mu     sync.Mutex              // guards holds
@@ -100,6 +104,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer wake.Close()
 	k.holds, k.inside = map[object.Address]*hold{}, map[object.Address]bool{}
 	k.Engine.Held, k.Engine.Patience = k.held, time.Nanosecond
+	if k.Engine.Once = k.Apart; k.Apart {
+		return k.apart(ctx, wake)
+	}
 	watches := map[object.Address]provider.Watch{}
 	var woken []object.Address
 	var fullDue time.Time
@@ -215,7 +222,7 @@ func (k *Keeper) remember(res Result) {
 	for _, f := range res.Failures {
 		failed[f.Address] = true
 		var still *HeldError
-		if f.BlockedBy != "" || errors.As(f.Err, &still) {
+		if f.BlockedBy != "" || errors.As(f.Err, &still) || errors.Is(f.Err, ErrLeft) {
 			continue
 		}
 		h := k.holds[f.Address]
@@ -262,8 +269,10 @@ func (k *Keeper) next(res Result, fullDue time.Time) time.Time {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, h := range k.holds {
-		sooner(h.until)
+	for a, h := range k.holds {
+		if !k.Apart || !k.inside[a] { // a full round looks at the others
+			sooner(h.until)
+		}
 	}
 	// What was due and could not be done has a hold; without one it is looked at again soon, not at once.
 	if soon := time.Now().Add(heldLeast / 2); next.Before(soon) {

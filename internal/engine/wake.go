@@ -37,6 +37,7 @@ type Wake struct {
 	links     int                         // rtnetlink(7)
 	filters   int                         // nfnetlink: nftables; -1 until somebody rests on it
 	cancelled int                         // eventfd(2)
+	poked     int                         // eventfd(2)
 	watched   map[string]int32            // folder or file -> watch descriptor
 	names     map[int32]map[string]owners // watch descriptor -> name in the folder ("" is the thing itself) -> who rests on it
 	processes map[handle]process          // their pidfd, or their list of mounts
@@ -79,6 +80,9 @@ func NewWake() (*Wake, error) {
 	w := &Wake{files: -1, filters: -1, watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[handle]process{}}
 	var err error
 	if w.cancelled, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	if w.poked, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	if w.links, err = netlink(unix.NETLINK_ROUTE, unix.RTMGRP_LINK|unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR); err != nil {
@@ -125,7 +129,7 @@ func (e *NoInotifyError) Unwrap() error { return e.Err }
 
 // Close gives everything back.
 func (w *Wake) Close() error {
-	errs := []error{unix.Close(w.links), unix.Close(w.cancelled)}
+	errs := []error{unix.Close(w.links), unix.Close(w.cancelled), unix.Close(w.poked)}
 	for _, fd := range []int{w.files, w.filters} {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))
@@ -243,17 +247,22 @@ func (w *Wake) watchProcesses(alive map[handle]owners) (added bool, err error) {
 	return added, errors.Join(errs...)
 }
 
+// Poke makes Wait return. Any goroutine may call it.
+func (w *Wake) Poke() { ring(w.poked) }
+
+func ring(fd int) {
+	one := make([]byte, 8)
+	binary.NativeEndian.PutUint64(one, 1)
+	_, _ = unix.Write(fd, one) // full means that Wait is woken already
+}
+
 // Wait returns the objects that rest on what has changed, each once, or none when limit is over or ctx has ended.
 func (w *Wake) Wait(ctx context.Context, limit time.Duration) ([]object.Address, error) {
-	stop := context.AfterFunc(ctx, func() {
-		one := make([]byte, 8)
-		binary.NativeEndian.PutUint64(one, 1)
-		_, _ = unix.Write(w.cancelled, one) // full means that Wait is woken already
-	})
+	stop := context.AfterFunc(ctx, func() { ring(w.cancelled) })
 	defer stop()
 	var woken []object.Address
 	for end := time.Now().Add(limit); ctx.Err() == nil; {
-		more, err := w.poll(time.Until(end))
+		more, poked, err := w.poll(time.Until(end))
 		if err != nil {
 			return nil, err
 		}
@@ -262,7 +271,7 @@ func (w *Wake) Wait(ctx context.Context, limit time.Duration) ([]object.Address,
 		}
 		woken = append(woken, more...)
 		quiet := len(more) == 0 && len(woken) > 0
-		if quiet || !time.Now().Before(end) {
+		if quiet || poked || !time.Now().Before(end) {
 			break
 		}
 	}
@@ -271,10 +280,10 @@ func (w *Wake) Wait(ctx context.Context, limit time.Duration) ([]object.Address,
 }
 
 // poll waits for one change that somebody rests on, or for wait; after a change it takes what comes within settle.
-func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
+func (w *Wake) poll(wait time.Duration) (woken []object.Address, poked bool, err error) {
 	fds := []unix.PollFd{{Fd: int32(w.cancelled), Events: unix.POLLIN}, {Fd: int32(w.files), Events: unix.POLLIN}, {Fd: int32(w.links), Events: unix.POLLIN},
-		{Fd: int32(w.filters), Events: unix.POLLIN}}
-	var woken []object.Address
+		{Fd: int32(w.filters), Events: unix.POLLIN}, {Fd: int32(w.poked), Events: unix.POLLIN}}
+	const first = 5 // of the processes
 	var handles []handle
 	for h, p := range w.processes {
 		if p.fd < 0 {
@@ -285,7 +294,7 @@ func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
 		fds, handles = append(fds, unix.PollFd{Fd: int32(p.fd), Events: h.events()}), append(handles, h)
 	}
 	if len(woken) > 0 {
-		return woken, nil
+		return woken, false, nil
 	}
 	ms := int(max(0, wait) / time.Millisecond)
 	if wait > stay { // not yet woken
@@ -294,7 +303,11 @@ func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
 		ms = min(ms, int(settle/time.Millisecond))
 	}
 	if _, err := unix.Poll(fds, ms); err != nil && !errors.Is(err, unix.EINTR) {
-		return nil, fmt.Errorf("poll: %w", err)
+		return nil, false, fmt.Errorf("poll: %w", err)
+	}
+	if fds[4].Revents != 0 {
+		drain(w.poked)
+		poked = true
 	}
 	if fds[1].Revents != 0 {
 		woken = append(woken, w.readFiles()...)
@@ -308,11 +321,11 @@ func (w *Wake) poll(wait time.Duration) ([]object.Address, error) {
 		woken = append(woken, w.onFilters...)
 	}
 	for i, h := range handles {
-		if fds[4+i].Revents != 0 {
+		if fds[first+i].Revents != 0 {
 			woken = append(woken, w.changed(h)...)
 		}
 	}
-	return woken, nil
+	return woken, poked, nil
 }
 
 // changed is who rests on a process that is gone or whose mounts have changed.

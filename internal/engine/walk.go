@@ -24,7 +24,7 @@ type walk struct {
 	mu      sync.Mutex // guards what follows
 	results []*done
 	targets map[string]*entry
-	telling sync.Mutex
+	places  map[string]chan struct{} // of those at work, by where they are
 }
 
 // entry is one container's connection; ready is closed when target and err are set.
@@ -41,7 +41,7 @@ func newWalk(e *Engine, ordered []object.Object) *walk {
 		users:   make([][]int, len(ordered)),
 		waiting: make([]int, len(ordered)),
 		results: make([]*done, len(ordered)),
-		targets: map[string]*entry{},
+		targets: map[string]*entry{}, places: map[string]chan struct{}{},
 	}
 	for i, o := range ordered {
 		w.index[o.Address] = i
@@ -53,36 +53,50 @@ func newWalk(e *Engine, ordered []object.Object) *walk {
 	return w
 }
 
+// insideMost is how many objects of one container are done at once: one that does not answer keeps no others waiting.
+const insideMost = 8
+
 func (w *walk) run(ctx context.Context, one step) Result {
-	workers := w.engine.Workers
-	if workers == 0 {
-		workers = 16
+	finished := make(chan done, len(w.objects))
+	var group sync.WaitGroup
+	begin := func(i int) {
+		place := w.place(w.objects[i].Host)
+		group.Go(func() {
+			place <- struct{}{}
+			defer func() { <-place }()
+			finished <- w.do(ctx, i, one)
+		})
 	}
-	ready, finished := make(chan int, len(w.objects)), make(chan done, len(w.objects))
 	for i, n := range w.waiting {
 		if n == 0 {
-			ready <- i
+			begin(i)
 		}
-	}
-	var group sync.WaitGroup
-	for range min(workers, len(w.objects)) {
-		group.Go(func() {
-			for i := range ready {
-				finished <- w.do(ctx, i, one)
-			}
-		})
 	}
 	for range w.objects {
 		d := <-finished
 		for _, u := range w.users[d.index] {
 			if w.waiting[u]--; w.waiting[u] == 0 {
-				ready <- u
+				begin(u)
 			}
 		}
 	}
-	close(ready)
 	group.Wait()
 	return w.result()
+}
+
+// place has room for those that are done at once on one host.
+func (w *walk) place(host string) chan struct{} {
+	if w.places[host] == nil {
+		n := w.engine.Workers
+		if n == 0 {
+			n = 16
+		}
+		if host != "" {
+			n = min(n, insideMost)
+		}
+		w.places[host] = make(chan struct{}, n)
+	}
+	return w.places[host]
 }
 
 // do is one object, unless something it depends on failed.
@@ -230,8 +244,8 @@ func (w *walk) notify(ev Event) {
 	if w.engine.Notify == nil {
 		return
 	}
-	w.telling.Lock()
-	defer w.telling.Unlock()
+	w.engine.telling.Lock()
+	defer w.engine.telling.Unlock()
 	w.engine.Notify(ev)
 }
 

@@ -80,6 +80,9 @@ func (Binary) Decode(raw json.RawMessage) (spec.Binary, diag.List) {
 // digestLimit is for a look at a file of some 20 MB from inside.
 const digestLimit = 30 * time.Second
 
+// binaryMost is how large phoenix may be, in bytes.
+const binaryMost = 256 << 20
+
 // Observe implements provider.Driver; nil: the container does not run, or has no binary.
 func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Binary) (*BinaryStatus, error) {
 	if s.Path != "" { // else they are Proxmox's, and running/ID has looked whose
@@ -140,7 +143,7 @@ func (Binary) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.B
 	if digest != s.SHA256 {
 		return provider.PermanentHint(fmt.Errorf("%s has sha256 %s, not %s", s.Source, digest, s.SHA256), "the binary was replaced meanwhile: run phoenix again")
 	}
-	content, err := h.ReadFile(s.Source)
+	content, err := host.ReadRegular(s.Source, binaryMost) // phoenix itself, on the hypervisor: larger than what Host reads
 	if err != nil {
 		return err
 	}
