@@ -196,6 +196,19 @@ func (m *memoryHost) Rename(from, to string) error {
 	return nil
 }
 
+func (m *memoryHost) Getxattr(path, _ string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.marks[path], nil
+}
+
+func (m *memoryHost) Setxattr(path, _, value string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.marks[path] = value
+	return nil
+}
+
 func (m *memoryHost) ShiftIDs(context.Context, string, idshift.Move) error { return nil } // its files have no owners
 
 func (m *memoryHost) Symlink(string, string) error { return errors.ErrUnsupported }
@@ -236,10 +249,6 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 		return m.show(last)
 	case "dnsmasq":
 		return "", m.dnsmasq(c.Argv[1:])
-	case "getfattr":
-		return m.mark(last, "")
-	case "setfattr":
-		return m.mark(last, c.Argv[4])
 	case "cp":
 		return "", m.MkdirAll(filepath.Join(last, "etc"), 0o755, host.Root)
 	case "sh": // tar
@@ -355,18 +364,6 @@ func (m *memoryHost) process(name, content string) int {
 	m.mu.Unlock()
 	m.put(filepath.Join("/proc", strconv.Itoa(pid), name), []byte(content), 0o444, host.Root)
 	return pid
-}
-
-func (m *memoryHost) mark(path, text string) (string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if text != "" {
-		m.marks[path] = text
-	}
-	if m.marks[path] == "" {
-		return "", errors.New("No such attribute")
-	}
-	return m.marks[path], nil
 }
 
 func (m *memoryHost) touch(date, path string) error {

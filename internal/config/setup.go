@@ -79,7 +79,7 @@ func (d *derivation) packageNames() []string {
 		}
 	}
 	lxc := !d.proxmox()
-	need(lxc, "lxc", "uidmap", "iproute2", "util-linux", "attr", "ca-certificates", "nftables")
+	need(lxc, "lxc", "uidmap", "iproute2", "util-linux", "ca-certificates", "nftables")
 	need(d.builds(), "mmdebstrap", "debian-archive-keyring")
 	need(d.cfg.Hypervisor.DNS.Enabled, "dnsmasq-base")
 	need(lxc && d.machine.Backend == "btrfs", "btrfs-progs")

@@ -69,6 +69,12 @@ func (c *Counted) Chown(path string, owner Owner) error {
 	return c.Host.Chown(path, owner)
 }
 
+// Setxattr counts.
+func (c *Counted) Setxattr(path, name, value string) error {
+	c.count("setxattr " + name + " " + path)
+	return c.Host.Setxattr(path, name, value)
+}
+
 // ShiftIDs counts as one.
 func (c *Counted) ShiftIDs(ctx context.Context, path string, m idshift.Move) error {
 	c.count("move the ids in " + path + " to " + m.To.String())

@@ -73,6 +73,11 @@ func (f *Faulty) Chown(path string, owner Owner) error {
 	return f.do(func() error { return f.Host.Chown(path, owner) })
 }
 
+// Setxattr fails as the type says.
+func (f *Faulty) Setxattr(path, name, value string) error {
+	return f.do(func() error { return f.Host.Setxattr(path, name, value) })
+}
+
 // ShiftIDs fails as the type says.
 func (f *Faulty) ShiftIDs(ctx context.Context, path string, m idshift.Move) error {
 	return f.do(func() error { return f.Host.ShiftIDs(ctx, path, m) })

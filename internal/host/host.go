@@ -88,6 +88,10 @@ type Host interface {
 	// Chmod and Chown change, and do not follow a symbolic link.
 	Chmod(path string, mode fs.FileMode) error
 	Chown(path string, owner Owner) error
+	// Getxattr is an extended attribute of the file itself; empty: it has none. errors.ErrUnsupported where the file system has none.
+	Getxattr(path, name string) (string, error)
+	// Setxattr changes: it sets an extended attribute of the file itself.
+	Setxattr(path, name, value string) error
 	// ShiftIDs changes: the files of the tree at path, and then path itself, go from one range of ids to another (package idshift).
 	ShiftIDs(ctx context.Context, path string, m idshift.Move) error
 	// Rename changes, durably.

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/phoenix-hypervisor/phoenix/internal/beneath"
 	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/durable"
@@ -307,6 +309,27 @@ func (l *Local) Chmod(path string, mode fs.FileMode) error { return chmod(path, 
 
 // Chown implements Host.
 func (l *Local) Chown(path string, owner Owner) error { return os.Lchown(path, owner.UID, owner.GID) }
+
+// Getxattr implements Host.
+func (l *Local) Getxattr(path, name string) (string, error) {
+	value := make([]byte, 64<<10) // the kernel's limit (XATTR_SIZE_MAX)
+	n, err := unix.Lgetxattr(path, name, value)
+	if errors.Is(err, unix.ENODATA) {
+		return "", nil
+	}
+	if err != nil {
+		return "", &fs.PathError{Op: "getxattr " + name, Path: path, Err: err}
+	}
+	return string(value[:n]), nil
+}
+
+// Setxattr implements Host.
+func (l *Local) Setxattr(path, name, value string) error {
+	if err := unix.Lsetxattr(path, name, []byte(value), 0); err != nil {
+		return &fs.PathError{Op: "setxattr " + name, Path: path, Err: err}
+	}
+	return nil
+}
 
 // ShiftIDs implements Host.
 func (l *Local) ShiftIDs(ctx context.Context, path string, m idshift.Move) error {

@@ -59,7 +59,7 @@ func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, er
 	if f == nil || err != nil {
 		return nil, err
 	}
-	if err := f.readMark(ctx, h); err != nil {
+	if err := f.readMark(h); err != nil {
 		return nil, err
 	}
 	want := FolderAddress(v)
@@ -99,22 +99,17 @@ func FolderAddress(v spec.Volume) string {
 	return string(object.NewAddress(spec.KindVolume, v.Container, v.Name))
 }
 
-func (f *Folder) readMark(ctx context.Context, h host.Host) error {
-	argv := []string{"getfattr", "--absolute-names", "--only-values", "-n", folderMark, "--", f.Path}
-	res, err := h.Run(ctx, host.Command{Argv: argv})
-	said := string(res.Stderr)
+func (f *Folder) readMark(h host.Host) error {
+	mark, err := h.Getxattr(f.Path, folderMark)
 	switch {
-	case err == nil && !strings.HasPrefix(string(res.Stdout), spec.KindVolume+"/"):
-		return host.Misread(argv, res, errors.New("no volume's address"))
-	case err == nil:
-		f.Address = string(res.Stdout)
-	case strings.Contains(said, "No such attribute"):
-	case strings.Contains(said, "Operation not supported"):
+	case errors.Is(err, errors.ErrUnsupported):
 		f.Unmarkable = true
-	default:
-		return err
+		return nil
+	case err == nil && mark != "" && !strings.HasPrefix(mark, spec.KindVolume+"/"):
+		return fmt.Errorf("the mark of %s (%s) is %q, and no volume's address", f.Path, folderMark, mark)
 	}
-	return nil
+	f.Address = mark
+	return err
 }
 
 // ownParent reports whether the folder above holds this container's volumes only, so that phoenix may close it.
@@ -175,16 +170,13 @@ func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, 
 		return err
 	}
 	if d.Has("address") {
-		err = MarkFolder(ctx, h, v.Path, FolderAddress(v))
+		err = MarkFolder(h, v.Path, FolderAddress(v))
 	}
 	return err
 }
 
 // MarkFolder writes a folder's mark.
-func MarkFolder(ctx context.Context, h host.Host, path, mark string) error {
-	_, err := h.Run(ctx, host.Command{Argv: []string{"setfattr", "-n", folderMark, "-v", mark, "--", path}, Mutates: true})
-	return err
-}
+func MarkFolder(h host.Host, path, mark string) error { return h.Setxattr(path, folderMark, mark) }
 
 // OwnFolder sets what the delta says of owner, mode and parent.
 func OwnFolder(h host.Host, v spec.Volume, d plan.Delta) error {

@@ -23,6 +23,7 @@ func (h *hypervisor) install() {
 	}
 	h.write("zfspool: local-zfs\n\tpool rpool/data\n\tmountpoint "+h.path("zfs")+"\n\tcontent rootdir,images\n\n"+
 		"dir: local\n\tpath "+h.path("vz")+"\n\tcontent vztmpl\n", "pve", "storage.cfg")
+	h.write("300ms\n", "post-stop")
 	h.write("an archive", "vz", "template", "cache", "debian-12-standard_12.12-1_amd64.tar.zst")
 	config := h.path("config", "phoenix_lxc_configs.json")
 	raw, err := os.ReadFile(config)

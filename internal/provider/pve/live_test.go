@@ -1,10 +1,14 @@
 package pve_test
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
@@ -104,4 +108,43 @@ func TestDriftBesidesWhatWaits(t *testing.T) {
 	if !d.Interrupts || !d.Has("waits") || !d.Has("mounted at /etc/step-ca/ssl") || d.Has("address") {
 		t.Errorf("%+v", d)
 	}
+}
+
+// Stopped by hand, or in the web interface: Proxmox refuses to start a container until its monitor has ended, in words that say that it
+// runs. It is asked again soon, and not waited for in vain.
+func TestStoppedByHand(t *testing.T) {
+	for name, stop := range map[string]func(*node){
+		"stop":   func(n *node) { n.tool("pct", "stop", "103") },
+		"killed": func(n *node) { n.killInit("103") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.write("1200ms", "post-stop")
+			n.up()
+			stop(n)
+			begun := time.Now()
+			n.runningThing().make()
+			if took := time.Since(begun); took < time.Second || took > 10*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			if calls := n.calls("pct start 103"); len(calls) < 3 || len(calls) > 6 {
+				t.Errorf("called %q", calls)
+			}
+		})
+	}
+}
+
+// killInit kills a container's init, as a crash would.
+func (n *node) killInit(id string) {
+	n.t.Helper()
+	pid, err := strconv.Atoi(strings.TrimSpace(n.read("pids", id)))
+	must(n.t, err)
+	must(n.t, syscall.Kill(pid, syscall.SIGKILL))
+	for range 500 {
+		if stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat")); err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	n.t.Fatal("it does not end")
 }

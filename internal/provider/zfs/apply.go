@@ -96,9 +96,8 @@ func mount(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := h.MkdirAll(v.Path, 0o700, host.Root); err != nil {
 		return err
 	}
-	err := provider.MarkFolder(ctx, h, v.Path, provider.FolderAddress(v)+" on "+dataset(v))
-	var failed *host.RunError
-	if err != nil && !(errors.As(err, &failed) && strings.Contains(failed.Output, "not supported")) {
+	err := provider.MarkFolder(h, v.Path, provider.FolderAddress(v)+" on "+dataset(v))
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
 	return zfs(ctx, h, "mount", dataset(v))

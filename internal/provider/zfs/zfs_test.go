@@ -140,7 +140,7 @@ func TestConformance(t *testing.T) {
 		Foreign: func(t *testing.T, _ host.Host, _ object.Object) {
 			command(t, "zfs", "create", "-o", "mountpoint=none", h.dataset(v()))
 		},
-		Tools: []string{"zfs", "setfattr"},
+		Tools: []string{"zfs"},
 		Fill: func(t *testing.T, _ host.Host, _ object.Object) {
 			must(t, os.WriteFile(filepath.Join(v().Path, "key"), []byte("k"), 0o600))
 		},

@@ -108,6 +108,10 @@ func (w *watchedHost) Rename(oldpath, newpath string) error {
 	return w.file("rename", oldpath, " "+newpath, func() error { return w.Host.Rename(oldpath, newpath) })
 }
 
+func (w *watchedHost) Setxattr(path, name, value string) error {
+	return w.file("setxattr", path, " "+name, func() error { return w.Host.Setxattr(path, name, value) })
+}
+
 func (w *watchedHost) ShiftIDs(ctx context.Context, path string, m idshift.Move) error {
 	return w.file("move the ids in", path, "", func() error { return w.Host.ShiftIDs(ctx, path, m) })
 }

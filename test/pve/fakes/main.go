@@ -11,6 +11,7 @@
 //	pids/ID           the process that is a container's init
 //	calls             each call, one a line
 //	faults/VERB       what the next call of pct VERB is to do instead: a JSON fault
+//	post-stop       how long a container's monitor takes after the end of its init: 700ms
 //	strikes, strike-at  each change that a call makes, one a line, and the one before which it dies with who made it
 //	env, env.ID       lines NAME=VALUE for the phoenix inside
 package main

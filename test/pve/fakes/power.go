@@ -49,7 +49,7 @@ func (b base) start(c call) error {
 		return errors.New("cluster not ready - no quorum?")
 	case conf.keys["lock"] != "":
 		return locked(conf.keys["lock"])
-	case b.pid(id) != 0:
+	case b.pid(id) != 0 || b.monitored(id):
 		return fmt.Errorf("CT %s already running", id)
 	}
 	if err := b.bridge(conf); err != nil {
@@ -80,6 +80,22 @@ func (b base) start(c call) error {
 		time.Sleep(time.Millisecond)
 	}
 	return nil
+}
+
+// monitored tells whether the monitor of a container that has ended still does what is left to do: as long as the file post-stop says,
+// from when somebody first looks. For Proxmox the container runs until then.
+func (b base) monitored(id string) bool {
+	raw, err := os.ReadFile(b.path("post-stop"))
+	took, perr := time.ParseDuration(strings.TrimSpace(string(raw)))
+	was, rerr := os.ReadFile(b.path("lib", id, "booted")) // by the init that ended
+	if err != nil || perr != nil || rerr != nil {
+		return false
+	}
+	mark := b.path("lib", id, "ended."+strings.TrimSpace(string(was)))
+	if fi, err := os.Stat(mark); err == nil {
+		return time.Since(fi.ModTime()) < took
+	}
+	return os.WriteFile(mark, nil, 0o644) == nil
 }
 
 // bridge is looked for only by a test that names those that there are.
@@ -132,6 +148,7 @@ func (b base) halt(id string) error {
 	if err := os.Remove(b.path("pids", id)); err != nil {
 		return err
 	}
+	b.monitored(id) // from now on
 	return b.settle(id, conf)
 }
 
