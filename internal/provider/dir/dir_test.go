@@ -88,7 +88,7 @@ func TestConformance(t *testing.T) {
 			make1(t, h, volume(t, path(t, o), "102", "certs"))
 			write(t, h, o)
 		},
-		Fill:  write,
+		Fill: write,
 	})
 }
 
