@@ -35,7 +35,7 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 		return needsNFT(s, err)
 	}
 	if have == nil || learned || !have.Whole || have.Identity != identityDigest(s) {
-		if err := forget(ctx, h, s); err != nil {
+		if err := introduce(ctx, h, s); err != nil {
 			return err
 		}
 	}
@@ -88,10 +88,24 @@ lsns --type net --noheadings --raw --output NETNSID,PID | while read -r id pid; 
 	case $ids in *" $id "*) timeout 2 nsenter --net="/proc/$pid/ns/net" ip neighbour flush all || : ;; esac
 done`
 
-// forget does so where the container is on the bridge already. One command serves all that ask at once.
-func forget(ctx context.Context, h host.Host, s spec.Firewall) error {
+// readdress gives the other end of a port its MAC: a container that was adopted while it ran may have had another one since its start.
+const readdress = `line=$(ip -o link show dev "$1")
+index=${line#*@if} index=${index%%:*} id=${line#* link-netnsid } id=${id%% *}
+pid=$(lsns --type net --noheadings --raw --output NETNSID,PID | sed -n "s/^$id //p" | head -n 1)
+[ -n "$pid" ] || exit 0
+inside="timeout 2 nsenter --net=/proc/$pid/ns/net ip"
+set -- "$2" $($inside -o link | sed -n "s/^$index: \([^:@]*\)[:@].* link\/ether \([0-9a-f:]*\).*/\1 \2/p")
+[ -z "$2" ] || [ "$1" = "$3" ] || $inside link set dev "$2" address "$1"`
+
+// introduce begins again where the container is on the bridge already: it has its MAC, and nobody believes what was said before. One
+// command serves all that ask at once.
+func introduce(ctx context.Context, h host.Host, s spec.Firewall) error {
 	if _, err := h.Lstat(filepath.Join("/sys/class/net", s.Bridge, "brif", s.Port)); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	argv := []string{"sh", "-ec", readdress, "sh", s.Port, s.MAC}
+	if _, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true}); err != nil {
+		return err
 	}
 	_, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-ec", forgetAll, "sh", s.Bridge}, Mutates: true, Shared: true})
 	return err

@@ -208,3 +208,20 @@ func TestWhatWasStolenIsForgotten(t *testing.T) {
 		}
 	}
 }
+
+// A container that has another MAC than it should is not cut off when its identity is enforced for the first time.
+func TestTheMACIsGiven(t *testing.T) {
+	a, b, apply := town(t)
+	in := []string{"nsenter", "-t", strconv.Itoa(a.pid), "-n"}
+	run(t, "", append(in, "ip", "link", "set", "dev", "eth0", "address", "02:66:66:66:66:66")...)
+	apply(spec.Rule{Direction: spec.In, Action: spec.Accept, Proto: "tcp", Ports: "80"})
+	if got := run(t, "", append(in, "cat", "/proc/net/arp")...); strings.Contains(got, "66:66") {
+		t.Error(got)
+	}
+	if got := run(t, "", append(in, "ip", "link", "show", "dev", "eth0")...); !strings.Contains(got, macOf(a.address)) {
+		t.Errorf("it has another MAC: %s", got)
+	}
+	if b.connect(a.address, 80) != spec.Accept || a.connect(b.address, 80) != spec.Accept {
+		t.Error("it is cut off")
+	}
+}
