@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"regexp"
+	"strconv"
 )
 
 // linkName is what Linux takes for the name of an interface (15 bytes), without the odd ones.
@@ -16,6 +18,7 @@ func (c *checker) networks() {
 		if bridge.Gateway.IsValid() {
 			addresses[bridge.Gateway.String()] = bridge.source("gateway")
 		}
+		c.allowed(bridge)
 	}
 	for _, x := range c.cfg.Containers {
 		n := x.Network
@@ -112,5 +115,27 @@ func (c *checker) bridge() {
 	}
 	if n.DefaultSubnet.IsValid() && n.DefaultSubnet.Masked() != b.Address.Masked() {
 		c.warnf(n.At, "default_subnet", "", "%s is not the subnet %s of the bridge %s, which counts", n.DefaultSubnet, b.Address.Masked(), b.Name)
+	}
+}
+
+// portOfHost is an entry of allow_from_containers.
+var portOfHost = regexp.MustCompile(`^(tcp|udp)/([0-9]{1,5})(?:-([0-9]{1,5}))?$`)
+
+// allowed checks what containers are to reach of the hypervisor.
+func (c *checker) allowed(bridge HostInterface) {
+	const key, hint = "allow_from_containers", `such as "tcp/3128" or "udp/8000-8010"; "all" restricts nothing`
+	for i, p := range bridge.Allow {
+		m := portOfHost.FindStringSubmatch(p)
+		if m == nil {
+			if p != allowAll {
+				c.errorf(bridge.At, element(key, i), hint, "%q is no protocol with a port", p)
+			}
+			continue
+		}
+		first, _ := strconv.Atoi(m[2]) // digits, all of them
+		last, _ := strconv.Atoi(cmp.Or(m[3], m[2]))
+		if first < 1 || last > 65535 || last < first {
+			c.errorf(bridge.At, element(key, i), hint, "%q is no port from 1 to 65535", p)
+		}
 	}
 }

@@ -175,6 +175,7 @@ func (d *derivation) networks() {
 	}
 	network := d.add(object.Object{Address: object.NewAddress(spec.KindNetwork, iface.Name), Provider: "network", Source: iface.Source},
 		spec.Network{Bridge: iface.Name, Address: iface.Address.String()})
+	d.hostSide(network)
 	if !d.cfg.Hypervisor.DNS.Enabled {
 		return
 	}
@@ -315,6 +316,9 @@ func (d *derivation) network(c *Container) []object.Address {
 	out := []object.Address{object.NewAddress(spec.KindNetwork, c.Network.Bridge)}
 	if d.cfg.Hypervisor.DNS.Enabled {
 		out = append(out, object.NewAddress(spec.KindDNS, c.Network.Bridge))
+	}
+	if !d.proxmox() {
+		out = append(out, object.NewAddress(spec.KindHostFirewall, c.Network.Bridge))
 	}
 	return out
 }

@@ -95,6 +95,7 @@ type HostInterface struct {
 	Address     netip.Prefix `json:"address" need:"true"` // the hypervisor's own, with the prefix length
 	Gateway     netip.Addr   `json:"gateway"`
 	Nameservers Words        `json:"dns_nameservers"`
+	Allow       Words        `json:"allow_from_containers"` // tcp/3128: what containers reach of the hypervisor, besides names; all: everything
 }
 
 // Defaults stand in for what a container does not say.

@@ -28,6 +28,9 @@ func grows(kind string, old, new json.RawMessage) bool {
 		return grown(old, new, func(a, b *spec.Certificate) bool { return holds(b.DNSNames, a.DNSNames) }, func(s *spec.Certificate) { s.DNSNames = nil })
 	case spec.KindFirewall:
 		return grown(old, new, func(a, b *spec.Firewall) bool { return rulesGrow(a.Rules, b.Rules) }, func(s *spec.Firewall) { s.Rules = nil })
+	case spec.KindHostFirewall:
+		return grown(old, new, func(a, b *spec.HostFirewall) bool { return holds(b.MACs, a.MACs) && holds(b.Allow, a.Allow) },
+			func(s *spec.HostFirewall) { s.MACs, s.Allow = nil, nil })
 	case spec.KindRunning: // the health check is no part of what runs
 		return grown(old, new, func(*spec.Running, *spec.Running) bool { return true }, func(s *spec.Running) { s.Check, s.Again = "", nil })
 	}

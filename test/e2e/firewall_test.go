@@ -25,15 +25,21 @@ func (h *Hypervisor) connect(id, host, port string) string {
 	return ""
 }
 
+// otherAddress is one that the hypervisor has besides that on the bridge.
+const otherAddress = "10.86.99.1"
+
 // flows of examples/homelab: from, to, port. Of those that are closed somebody listens on most.
 var (
 	openFlows = [][3]string{
 		{"101", "10.86.17.103", "9000"}, {"102", "10.86.17.103", "9000"}, {"201", "10.86.17.103", "9000"},
 		{"101", "10.86.17.102", "443"}, {"102", "10.86.17.201", "8443"}, {"103", "10.86.17.201", "80"}, {"201", "10.86.17.101", "443"},
+		{"201", "10.86.17.1", "53"},
 	}
 	closedFlows = [][3]string{
 		{"101", "10.86.17.201", "8443"}, {"103", "10.86.17.201", "8443"}, {"201", "10.86.17.102", "443"}, {"103", "10.86.17.102", "443"},
 		{"102", "10.86.17.101", "22"}, {"201", "10.86.17.103", "22"},
+		// Of the hypervisor, at each of its addresses, names alone.
+		{"201", "10.86.17.1", "22"}, {"101", "10.86.17.1", "8006"}, {"201", otherAddress, "53"},
 	}
 )
 
@@ -52,6 +58,7 @@ func (h *Hypervisor) wantFlows() {
 // hypervisor's own bridge. A second run changes nothing, and what is deleted leaves no table.
 func TestFirewall(t *testing.T) {
 	h := New(t, homelab())
+	h.Exec("ip", "address", "add", otherAddress+"/32", "dev", "lo").Want(0)
 	h.Phoenix("up").Want(0)
 	h.wantFlows()
 	h.WantHealthy()

@@ -55,12 +55,16 @@ func seal(text, marks string) string { return digest(sealed.ReplaceAllString(tex
 
 // list is what nft shows of one of the container's tables; empty: it is not there.
 func list(ctx context.Context, h host.Host, family string, s spec.Firewall) (string, error) {
-	argv := []string{"nft", "--stateless", "list", "table", family, table(s)}
+	return listTable(ctx, h, family, table(s))
+}
+
+func listTable(ctx context.Context, h host.Host, family, name string) (string, error) {
+	argv := []string{"nft", "--stateless", "list", "table", family, name}
 	res, err := h.Run(ctx, host.Command{Argv: argv})
 	switch {
 	case err != nil && strings.Contains(string(res.Stderr), "No such file or directory"):
 		return "", nil
-	case err == nil && !strings.HasPrefix(string(res.Stdout), "table "+family+" "+table(s)+" {\n"):
+	case err == nil && !strings.HasPrefix(string(res.Stdout), "table "+family+" "+name+" {\n"):
 		return "", host.Misread(argv, res, errors.New("no table"))
 	}
 	return string(res.Stdout), err
