@@ -210,6 +210,10 @@ func (d *derivation) guestVolumes(c *Container, s *spec.Container) (volumes []sp
 		if v.hostPath != "" {
 			d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s is a volume on %s", v.hostPath, what, storage.ID), "")
 		}
+		if !v.backup && !v.keys {
+			d.note(diag.Warning, v.source, fmt.Sprintf("%s is in no backup: a restore over the container destroys it", what),
+				`"backup": true; Proxmox leaves volumes out of its backups unless that is said`)
+		}
 		volumes = append(volumes, spec.Volume{
 			Container: c.ID, Name: v.name, Pool: storage.ID, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name), MountPoint: path.Clean(v.target),
 			SizeBytes: int64(max(v.sizeGB, 1)) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: idMap(c), Backup: v.backup || v.keys,

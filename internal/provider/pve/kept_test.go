@@ -185,3 +185,40 @@ func TestARestoreIsNotTakenForAClone(t *testing.T) {
 		t.Errorf("touched:\n%s", n.conf("103"))
 	}
 }
+
+// A restore of a container over itself makes new volumes and destroys the old ones. An empty one in the place of a recorded one is not
+// taken for it; one with something on it is.
+func TestAnEmptyVolumeInThePlaceOfARecordedOne(t *testing.T) {
+	for name, full := range map[string]bool{"empty": false, "moved": true} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.withData()
+			old, now := n.recordPath("data"), n.path("zfs/subvol-103-disk-9")
+			must(t, os.Mkdir(now, 0o755))
+			if full {
+				must(t, os.Rename(filepath.Join(old, "photo"), filepath.Join(now, "photo")))
+			}
+			must(t, os.RemoveAll(old))
+			lines := strings.SplitAfter(n.conf("103"), "\n")
+			for i, l := range lines {
+				if strings.HasPrefix(l, "mp") && strings.Contains(l, "mp=/srv/data") {
+					lines[i] = strings.Replace(l, filepath.Base(old), filepath.Base(now), 1)
+				}
+			}
+			n.write(strings.Join(lines, ""), "pve/lxc/103.conf")
+			before := n.conf("103")
+			err := n.volumeThing(n.data()).try()
+			if full {
+				must(t, err)
+				if n.recordPath("data") != now {
+					t.Errorf("the notes speak of %s", n.recordPath("data"))
+				}
+				return
+			}
+			wants(t, err, true, filepath.Base(old), "is gone", filepath.Base(now), "not in the backup", "remove the line")
+			if n.conf("103") != before {
+				t.Errorf("changed:\n%s", n.conf("103"))
+			}
+		})
+	}
+}

@@ -124,6 +124,9 @@ func (Volume) Diff(want spec.Volume, have *VolumeStatus) plan.Delta {
 	d.Compare("recorded", have.Recorded, have.Volume)
 	if !d.Empty() {
 		d.Reason = "the container's notes do not say that it is phoenix's"
+		if have.Recorded != "" {
+			d.Reason = "the container's notes speak of another volume"
+		}
 		return d
 	}
 	d.Compare("uid", strconv.Itoa(have.UID), strconv.Itoa(want.IDMap.Outside(want.UID)))
@@ -152,6 +155,9 @@ func (k Volume) Apply(ctx context.Context, h host.Host, _ object.Address, v spec
 	if key == "" {
 		return fmt.Errorf("nothing is mounted at %s of container %s", v.MountPoint, v.Container)
 	}
+	if err := replaced(ctx, h, c, v, key, have.word); err != nil {
+		return err
+	}
 	r := record{Volume: have.word}
 	if r.Path, err = volumePath(ctx, h, v.Container, have.word); err != nil {
 		return err
@@ -163,6 +169,42 @@ func (k Volume) Apply(ctx context.Context, h host.Host, _ object.Address, v spec
 		return err
 	}
 	return forget(h, v)
+}
+
+// replaced fails where the volume that the notes speak of is gone and an empty one stands in its place: pct restore over a container makes
+// new volumes, and destroys the old ones. What is not in the backup is lost then, and nobody would hear of it. One with something on it was
+// moved or restored.
+func replaced(ctx context.Context, h host.Host, c *conf, v spec.Volume, key, have string) error {
+	r, ok := c.recorded(v)
+	if !ok || r.Volume == have || present(h, r.Path) {
+		return nil
+	}
+	path, err := volumePath(ctx, h, v.Container, have)
+	if err != nil {
+		return err
+	}
+	empty, err := isEmpty(ctx, h, v, path)
+	if err != nil || !empty {
+		return err
+	}
+	return provider.PermanentHint(
+		fmt.Errorf("volume %s of %s is gone, and the empty volume %s is mounted at %s of container %s in its place: a restore over a container destroys volumes that are "+
+			"not in the backup", r.Volume, volumeAddress(v), have, v.MountPoint, v.Container),
+		fmt.Sprintf("bring back what was on it into %s; to go on with the empty one: remove the line %q from the container's notes", key, "phoenix: "+volumeAddress(v)+" …"))
+}
+
+// isEmpty looks into a volume, from inside of its container where it is an image. An image of a stopped container cannot be looked at,
+// and counts as empty.
+func isEmpty(ctx context.Context, h host.Host, v spec.Volume, path string) (bool, error) {
+	if m, err := h.Lstat(path); err != nil || !m.Mode.IsDir() {
+		pid, err := inside(v.Container).InitPID(ctx, h)
+		if err != nil || pid == 0 {
+			return true, err
+		}
+		path = filepath.Join("/proc", strconv.Itoa(pid), "root", v.MountPoint)
+	}
+	names, err := h.ReadDir(path)
+	return len(slices.DeleteFunc(names, func(n string) bool { return n == "lost+found" })) == 0, err
 }
 
 // attach mounts the volume where nothing is mounted: the one that waits, else a new one.
