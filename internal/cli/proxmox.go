@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
@@ -75,10 +78,39 @@ func (a *app) observeProxmox(m *config.Machine) error {
 	return nil
 }
 
-// tellFilter says, whatever else a command shows, that the containers' firewalls wait for a switch.
+// unknownRoot is a CA's container on a node of a cluster that phoenix made, and whose root nobody here knows: the pin is a file of the node
+// that it came from. An empty volume is no proof that it never had a root. Empty: there is none.
+func (a *app) unknownRoot(h *house, objects []object.Object) string {
+	p := h.machine.Proxmox
+	if p == nil || !h.machine.FirstRoot || h.machine.NewRoot || h.machine.Pins.Root != "" || !a.there(filepath.Join(p.Dir, "corosync.conf")) {
+		return ""
+	}
+	for _, o := range objects {
+		if o.Address.Kind() != spec.KindPin {
+			continue
+		}
+		raw, err := a.host.ReadFile(filepath.Join(p.Dir, "lxc", o.Container+".conf"))
+		notes := strings.ReplaceAll(string(raw), "%3A", ":")
+		if err == nil && strings.Contains(notes, "#phoenix: volume/"+o.Container+"/") {
+			return o.Container
+		}
+	}
+	return ""
+}
+
+// unknownRootWords end the warning that no root is made.
+const unknownRootWords = "nobody on this node of the cluster knows its root: none is made"
+
+func unknownRootWarning(h *house, id string) diag.Diagnostic {
+	return diag.Diagnostic{Severity: diag.Warning, Summary: "container " + id + " is phoenix's, and " + unknownRootWords,
+		Hint: fmt.Sprintf("bring the file %s from the node that the container was on; where it never had a root, or that one is given up: phoenix create %s --new-root",
+			filepath.Join(h.machine.Root, "pins", id), id)}
+}
+
+// tellFilter says, whatever else a command shows, that the containers' firewalls wait for a switch, and that no root is made.
 func (s *session) tellFilter() {
 	for _, d := range s.diags {
-		if d.Summary == config.FilterOff {
+		if d.Summary == config.FilterOff || strings.HasSuffix(d.Summary, unknownRootWords) {
 			fmt.Fprintf(s.stderr, "warning: %s\n  hint: %s\n", d.Summary, d.Hint)
 		}
 	}

@@ -66,6 +66,11 @@ func (a *app) loadFiles(f files) (*house, error) {
 		}
 		objects, diags = config.Derive(h.cfg, h.machine)
 	}
+	if id := a.unknownRoot(h, objects); id != "" {
+		h.machine.FirstRoot = false
+		objects, diags = config.Derive(h.cfg, h.machine)
+		diags = append(diags, unknownRootWarning(h, id))
+	}
 	h.diags = append(h.diags, diags...)
 	if err := h.diags.Err(); err != nil {
 		return nil, err

@@ -64,7 +64,11 @@ func (d *derivation) authority(c *Container, base []object.Address) {
 	}, user, program)
 	pin := on(c, spec.KindPin, "trust")
 	pin.Needs = []object.Need{{From: ca.Address, Field: "root_fingerprint", Into: "/fingerprint"}}
-	d.add(pin, spec.Pin{Path: d.pinPath(c), NewRoot: d.machine.NewRoot})
+	s := spec.Pin{Path: d.pinPath(c), NewRoot: d.machine.NewRoot, Proxmox: d.machine.Proxmox}
+	if d.proxmox() {
+		s.Copy = path.Join(d.machine.Proxmox.Dir, "phoenix", "pins", c.ID)
+	}
+	d.add(pin, s)
 }
 
 func (d *derivation) pinPath(c *Container) string {

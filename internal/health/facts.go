@@ -1,7 +1,9 @@
 package health
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -43,7 +45,7 @@ func ReadPins(h host.Host, objects []object.Object) Facts {
 		if err != nil {
 			continue
 		}
-		if pins, err := readPin(h, p.Path); err == nil {
+		if pins, err := readEither(h, p); err == nil {
 			facts[o.Address] = map[string]string{fingerprintField: pins.Root}
 		}
 	}
@@ -58,7 +60,7 @@ func ReadPinFiles(h host.Host, objects []object.Object) map[string]spec.Pins {
 		if o.Address.Kind() != spec.KindPin || err != nil {
 			continue
 		}
-		if pins, err := readPin(h, p.Path); err == nil {
+		if pins, err := readEither(h, p); err == nil {
 			out[o.Address.Scope()] = pins
 		}
 	}
@@ -66,6 +68,15 @@ func ReadPinFiles(h host.Host, objects []object.Object) map[string]spec.Pins {
 }
 
 const fingerprintField = "fingerprint"
+
+// readEither reads this node's pin or, where a container came from another node, the one that the cluster has.
+func readEither(h host.Host, p spec.Pin) (spec.Pins, error) {
+	pins, err := readPin(h, p.Path)
+	if errors.Is(err, fs.ErrNotExist) && p.Copy != "" {
+		return readPin(h, p.Copy)
+	}
+	return pins, err
+}
 
 func readPin(h host.Host, path string) (spec.Pins, error) {
 	b, err := h.ReadFile(path)

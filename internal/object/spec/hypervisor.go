@@ -229,4 +229,7 @@ type Pin struct {
 	Path        string `json:"path"`
 	Fingerprint string `json:"fingerprint"` // lower-case hex SHA-256 of the DER; filled in from stepca
 	NewRoot     bool   `json:"new_root,omitempty"`
+	// Copy is a second file for it, on a Proxmox host: the whole cluster has it, so that a container that comes to another node is known there.
+	Copy    string   `json:"copy,omitempty"`
+	Proxmox *Proxmox `json:"proxmox,omitempty"` // with Copy
 }

@@ -26,8 +26,11 @@ type PinStatus struct {
 	Fingerprint string `json:"fingerprint"` // empty: the file holds something else
 	Content     string `json:"content,omitempty"`
 	Mode        string `json:"mode"`
+	Copied      bool   `json:"copied,omitempty"` // the copy of the cluster says the same
 
-	pins spec.Pins // all of it
+	pins  spec.Pins // all of it
+	copy  *string   // what the copy holds; nil: there is none
+	other spec.Pins // the same
 }
 
 // Decode implements provider.Driver. An empty fingerprint is one that is not known yet.
@@ -39,30 +42,59 @@ func (PinDriver) Decode(raw json.RawMessage) (spec.Pin, diag.List) {
 	if !filepath.IsAbs(s.Path) {
 		diags.Errorf("path %q is not absolute", s.Path)
 	}
+	if (s.Copy != "") != (s.Proxmox != nil) || s.Copy != "" && !filepath.IsAbs(s.Copy) {
+		diags.Errorf("copy %q: it is an absolute path on a Proxmox host, and only there", s.Copy)
+	}
 	checkFingerprint(s.Fingerprint, &diags)
 	return s, diags
 }
 
-// Observe implements provider.Driver.
+// Observe implements provider.Driver. Without the file of this node the copy of the cluster counts.
 func (PinDriver) Observe(_ context.Context, h host.Host, _ object.Address, s spec.Pin) (*PinStatus, error) {
-	raw, err := h.ReadFile(s.Path)
-	if errors.Is(err, fs.ErrNotExist) {
+	raw, there, err := readPinFile(h, s.Path)
+	if err != nil {
+		return nil, err
+	}
+	var second string
+	copied := false
+	if s.Copy != "" {
+		if second, copied, err = readPinFile(h, s.Copy); err != nil {
+			return nil, err
+		}
+	}
+	if !there && !copied {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
+	st := &PinStatus{Copied: copied && there && second == raw, Mode: "none"}
+	if there {
+		m, err := h.Lstat(s.Path)
+		if err != nil {
+			return nil, err
+		}
+		st.Mode = modeOf(m)
+	} else {
+		raw = second
 	}
-	m, err := h.Lstat(s.Path)
-	if err != nil {
-		return nil, err
+	if copied {
+		st.copy = &second
+		if pins, err := spec.ParsePins(second); err == nil {
+			st.other = pins
+		}
 	}
-	st := &PinStatus{Mode: modeOf(m)}
-	if st.pins, err = spec.ParsePins(string(raw)); err == nil {
+	if st.pins, err = spec.ParsePins(raw); err == nil {
 		st.Fingerprint = st.pins.Root
 	} else {
-		st.Content = fmt.Sprintf("%.80q", strings.TrimSpace(string(raw)))
+		st.Content = fmt.Sprintf("%.80q", strings.TrimSpace(raw))
 	}
 	return st, nil
+}
+
+func readPinFile(h host.Host, path string) (text string, there bool, err error) {
+	raw, err := h.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	return string(raw), err == nil, err
 }
 
 // Diff implements provider.Driver.
@@ -77,6 +109,9 @@ func (PinDriver) Diff(want spec.Pin, have *PinStatus) plan.Delta {
 		d.Reason = "the CA has another root than the pinned one"
 	}
 	d.Compare("mode", have.Mode, goodMode)
+	if want.Copy != "" && !have.Copied {
+		d.Compare("copy", "none, or another", want.Copy)
+	}
 	return d
 }
 
@@ -88,6 +123,9 @@ func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	have, err := p.Observe(ctx, h, a, s) // again: what was observed before may be old
 	if err != nil {
 		return err
+	}
+	if have != nil && have.Fingerprint != s.Fingerprint && have.other.Root == s.Fingerprint { // another node has replaced the root
+		have.Fingerprint, have.pins = have.other.Root, have.other
 	}
 	if have != nil && have.Fingerprint != s.Fingerprint && !s.NewRoot {
 		return provider.PermanentHint(
@@ -101,10 +139,26 @@ func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	if have != nil && have.Fingerprint == s.Fingerprint {
 		pins = have.pins // its mode is all that is wrong
 	}
-	return h.WriteFile(s.Path, []byte(pins.String()), 0o644, host.Root)
+	if err := h.WriteFile(s.Path, []byte(pins.String()), 0o644, host.Root); err != nil || s.Copy == "" {
+		return err
+	}
+	var was *string
+	if have != nil {
+		was = have.copy
+	}
+	if was != nil && *was == pins.String() {
+		return nil
+	}
+	_, err = provider.ReplaceProxmox(ctx, h, filepath.Join(s.Proxmox.Locks, "lxc", "phoenix-pins.lock"), s.Copy, was, pins.String())
+	return err
 }
 
 // Delete implements provider.Deleter: a root that is given up is no longer waited for.
 func (PinDriver) Delete(_ context.Context, h host.Host, _ object.Address, s spec.Pin) error {
+	if s.Copy != "" {
+		if err := h.Remove(s.Copy); err != nil {
+			return err
+		}
+	}
 	return h.Remove(s.Path)
 }

@@ -124,3 +124,54 @@ func TestPinKeepsTheOtherRoot(t *testing.T) {
 		t.Errorf("the pin is %q, %v", raw, err)
 	}
 }
+
+// On a Proxmox host the cluster has the pin too: a container that comes to another node is known there, and a root that is not its own is
+// refused as on the node that it came from.
+func TestPinOfACluster(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("files of root's need root")
+	}
+	base := t.TempDir()
+	s := spec.Pin{Path: filepath.Join(base, "a", "103"), Fingerprint: one, Copy: filepath.Join(base, "pve", "phoenix", "pins", "103"), Proxmox: &spec.Proxmox{Locks: filepath.Join(base, "locks")}}
+	d, h := trust.PinDriver{}, &host.Local{}
+	apply := func(s spec.Pin) error {
+		t.Helper()
+		have, err := d.Observe(t.Context(), h, "pin/103", s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if delta := d.Diff(s, have); !delta.Empty() {
+			return d.Apply(t.Context(), h, "pin/103", s, delta)
+		}
+		return nil
+	}
+	settled := func(s spec.Pin) {
+		t.Helper()
+		if err := apply(s); err != nil {
+			t.Fatal(err)
+		}
+		have, err := d.Observe(t.Context(), h, "pin/103", s)
+		if delta := d.Diff(s, have); err != nil || !delta.Empty() {
+			t.Fatalf("%v, %+v", err, delta)
+		}
+	}
+	settled(s)
+	other := s
+	other.Path = filepath.Join(base, "b", "103") // another node
+	other.Fingerprint = two
+	if err := apply(other); err == nil || !strings.Contains(err.Error(), one) {
+		t.Errorf("another root on another node: %v", err)
+	}
+	other.Fingerprint = one
+	settled(other)
+	s.Fingerprint, s.NewRoot = two, true // replaced on the first node
+	settled(s)
+	other.Fingerprint = two
+	settled(other) // and known on the other
+	if err := d.Delete(t.Context(), h, "pin/103", s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.Copy); !os.IsNotExist(err) {
+		t.Errorf("the copy is left: %v", err)
+	}
+}

@@ -117,6 +117,8 @@ func (f fake) makeRoot(h host.Host, o object.Object) error {
 	var s struct {
 		Pinned string `json:"pinned"`
 		Import string `json:"import"`
+		First  bool   `json:"first_root"`
+		New    bool   `json:"new_root"`
 	}
 	if err := json.Unmarshal(o.Spec, &s); err != nil {
 		return err
@@ -126,7 +128,10 @@ func (f fake) makeRoot(h host.Host, o object.Object) error {
 			return h.WriteFile(f.root, []byte(s.Pinned), 0o600, host.Root)
 		}
 	}
-	if s.Pinned != "" {
+	if s.Pinned == "" && !s.First && !s.New {
+		return provider.Permanent(errors.New("the volume has no root, and only a person may have the first one made"))
+	}
+	if s.Pinned != "" && !s.New {
 		return provider.Permanent(errors.New("a root is pinned, and the volume has none"))
 	}
 	root := make([]byte, 32)

@@ -1,0 +1,48 @@
+package pve
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// A container that comes to another node of the cluster brings its notes and its volumes, and not the pin of the node that it was on. The
+// cluster's copy is the pin then; where there is none, no root is made for a volume that is found empty.
+func TestTheRootOnAnotherNode(t *testing.T) {
+	h := newHost(t)
+	h.reset()
+	h.write("totem {}\n", "pve", "corosync.conf")
+	create := []string{"create", "103"}
+	h.changes(0, create...)
+	root := h.mounted("103", "ssl", "root")
+	forget := func(parts ...string) {
+		t.Helper()
+		if err := os.RemoveAll(h.path(parts...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget("root", "pins")
+	h.changes(0, create...)
+	if again := h.mounted("103", "ssl", "root"); again != root || root == "" {
+		t.Errorf("the root was %q and is %q", root, again)
+	}
+	if _, err := os.Stat(h.path("root", "pins", "103")); err != nil {
+		t.Errorf("this node does not know the root: %v", err)
+	}
+
+	forget("root", "pins")
+	forget("mounts", "103", "ssl", "root")
+	if r := h.phoenix(nil, create...); r.exit == 0 {
+		t.Errorf("with the cluster's pin: %s", r)
+	}
+	forget("pve", "phoenix", "pins")
+	if r := h.phoenix(nil, create...); r.exit == 0 || !strings.Contains(r.stdout+r.stderr, "nobody on this node of the cluster knows its root") {
+		t.Errorf("without any pin: %s", r)
+	}
+	if _, err := os.Stat(h.path("mounts", "103", "ssl", "root")); err == nil {
+		t.Error("a root was made, and nobody asked for it")
+	}
+	if r := h.phoenix(nil, append(create, "--new-root")...); r.exit != 0 {
+		t.Errorf("with consent: %s", r)
+	}
+}
