@@ -36,6 +36,7 @@ func (a *app) planCommand() *cobra.Command {
 		}
 		a.view.Plan(result)
 		s.tellFilter()
+		s.tellLeft()
 		switch {
 		case len(result.Failures) > 0:
 			return codeError(exitFailed)

@@ -71,7 +71,7 @@ func (a *app) loadFiles(f files) (*house, error) {
 		objects, diags = config.Derive(h.cfg, h.machine)
 		diags = append(diags, unknownRootWarning(h, id))
 	}
-	h.diags = append(h.diags, diags...)
+	h.diags = append(append(h.diags, diags...), a.leftVolumes(h, objects)...)
 	if err := h.diags.Err(); err != nil {
 		return nil, err
 	}

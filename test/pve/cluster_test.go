@@ -46,3 +46,23 @@ func TestTheRootOnAnotherNode(t *testing.T) {
 		t.Errorf("with consent: %s", r)
 	}
 }
+
+// Volumes that left the configuration are named: those that wait for a container, and those that its notes speak of.
+func TestVolumesThatAreKeptAreTold(t *testing.T) {
+	h := newHost(t)
+	h.reset()
+	h.write("phoenix: volume/103/old local-zfs:subvol-103-disk-8 /x\n", "root", "volumes", "103", "old")
+	h.write("#phoenix%3A container/103\n#phoenix%3A volume/103/older local-zfs%3Asubvol-103-disk-9 /y\n#phoenix%3A volume/103/ssl local-zfs%3Asubvol-103-disk-1 /z\n"+
+		"hostname: x\nrootfs: local-zfs:subvol-103-disk-0,size=1G\nunprivileged: 1\n", "pve", "lxc", "103.conf")
+	for _, command := range []string{"plan", "validate"} {
+		r := h.phoenix(nil, command)
+		for _, want := range []string{"volume/103/old: kept, not in the configuration any more", "volume/103/older: kept", "subvol-103-disk-9"} {
+			if !strings.Contains(r.stdout+r.stderr, want) {
+				t.Errorf("%s: no %q in %s", command, want, r)
+			}
+		}
+		if strings.Contains(r.stdout+r.stderr, "volume/103/ssl: kept") {
+			t.Errorf("%s: one that is in the configuration is told: %s", command, r)
+		}
+	}
+}
