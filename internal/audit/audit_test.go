@@ -66,8 +66,14 @@ func clean(t *testing.T) (*fakeHost, *look) {
 	return h, l
 }
 
+// baseOf is where a container's ids begin: each has its own.
+func baseOf(id string) int {
+	return map[string]int{"103": 300000}[id] + 100000*map[string]int{"101": 1}[id]
+}
+
 func definitionOf(id, more string) string {
-	return "# " + id + "\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\nlxc.apparmor.profile = generated\n" +
+	base := fmt.Sprint(baseOf(id))
+	return "# " + id + "\nlxc.idmap = u 0 " + base + " 65536\nlxc.idmap = g 0 " + base + " 65536\nlxc.apparmor.profile = generated\n" +
 		"lxc.mount.entry = /phx/volumes/" + id + "/ssl ssl none bind,create=dir 0 0\n" + more
 }
 
@@ -124,14 +130,14 @@ func binding(source string) string { return "lxc.mount.entry = " + source + " x 
 func lookCases() []lookCase {
 	link := func(to string) func(*fakeHost, *look) {
 		return func(h *fakeHost, l *look) {
-			h.dir("/tank/103/ssl", 0o700, 100000)
+			h.dir("/tank/103/ssl", 0o700, 300000)
 			h.put("/tank/link", 0o777|fs.ModeSymlink, 0, to)
 			l.scene.Wanted[0].Binds["/ca"], l.scene.Wanted[1].Binds = "/tank/link", map[string]string{"/ssl": "/tank/103/ssl"}
 		}
 	}
 	inode := func(same bool) func(*fakeHost, *look) {
 		return func(h *fakeHost, l *look) {
-			h.dir("/tank/103/ssl", 0o700, 100000)
+			h.dir("/tank/103/ssl", 0o700, 300000)
 			h.dir("/srv/bound", 0o700, 100000)
 			if same {
 				h.change("/srv/bound", func(m *host.Meta) { *m = h.files["/tank/103/ssl"].meta })
@@ -300,10 +306,20 @@ func lookCases() []lookCase {
 			}},
 		{"PHX-AUD-067", "privileged", "container/104", "privileged",
 			put("/phx/lxc/104/config", 0o600, "lxc.uts.name = x\n"), put("/phx/lxc/104/config", 0o600, "lxc.idmap = u 0 200000 65536\n")},
+		{"PHX-AUD-085", "Debian's first user", "container/101", "100000:65536 is ann's (/etc/subuid:1)",
+			put("/etc/subuid", 0o644, "ann:100000:65536\n"), put("/etc/subuid", 0o644, "root:100000:65536\nann:600000:65536\n")},
+		{"PHX-AUD-085", "a user of the range", "container/103", "300001:1 is eve's (/etc/passwd:1)",
+			put("/etc/passwd", 0o644, "eve:x:300001:100:::\n"), put("/etc/passwd", 0o644, "eve:x:1000:100:::\n")},
+		{"PHX-AUD-085", "on Proxmox", "container/105", "900000:65536 is ann's (/etc/subgid:1)", func(h *fakeHost, l *look) {
+			put("/etc/subgid", 0o644, "ann:900000:65536\n")(h, l)
+			put("/etc/pve/lxc/105.conf", 0o600, "unprivileged: 1\nlxc.idmap: u 0 900000 65536\n")(h, l)
+		}, put("/etc/pve/lxc/105.conf", 0o600, "unprivileged: 1\nlxc.idmap: u 0 900000 65536\n")},
+		{"PHX-AUD-086", "one range", "container/104", "container 101 has 100000:65536",
+			put("/phx/lxc/104/config", 0o600, "lxc.idmap = u 0 165535 65536\n"), put("/phx/lxc/104/config", 0o600, "lxc.idmap = u 0 165536 65536\n")},
 		{"PHX-AUD-067", "sys:rw", "container/101", "sys:rw",
 			defined("101", "lxc.mount.auto = proc:mixed sys:rw\n"), defined("101", "lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed\n")},
 		{"PHX-AUD-067", "proxmox", "container/105", "privileged",
-			put("/etc/pve/lxc/105.conf", 0o600, "arch: amd64\nmp0: /tank/105,mp=/a\n"), put("/etc/pve/lxc/105.conf", 0o600, "unprivileged: 1\n[snap]\nlxc.apparmor.profile: unconfined\n")},
+			put("/etc/pve/lxc/105.conf", 0o600, "arch: amd64\nmp0: /tank/105,mp=/a\n"), put("/etc/pve/lxc/105.conf", 0o600, "unprivileged: 1\nlxc.idmap: u 0 900000 65536\n[snap]\nlxc.apparmor.profile: unconfined\n")},
 		{"PHX-AUD-068", "hosts", "container/101", "to 10.0.0.66, and not to 10.0.0.13",
 			put("/etc/hosts", 0o644, "10.0.0.66 CA.lab.internal\n"), put("/etc/hosts", 0o644, "# 10.0.0.66 ca.lab.internal\n10.0.0.66 other\n")},
 		{"PHX-AUD-069", "timer", "container/101", "runs every 168h",

@@ -15,7 +15,8 @@ type definition struct {
 	file       string // its configuration
 	folder     string // lxcpath; empty: it is only defined
 	privileged bool
-	base, ids  int // its id map: base outside is 0 inside
+	base, ids  int  // its id map: base outside is 0 inside
+	mapped     bool // by lines of its own
 	binds      []bind
 	weak       []weakness
 }
@@ -27,7 +28,7 @@ type bind struct{ source, target string }
 type weakness struct{ option, why string }
 
 const (
-	usualBase = 100000 // of unprivileged containers, as Proxmox and phoenix have it
+	usualBase = 100000 // of unprivileged containers, as Proxmox has it
 	usualIDs  = 65536
 )
 
@@ -87,7 +88,9 @@ func proxmox(text string) definition {
 		switch {
 		case !ok || strings.HasPrefix(line, "#"):
 		case key == "unprivileged":
-			d.idMap(value == "1", usualBase, usualIDs)
+			if value == "1" && !d.mapped {
+				d.privileged, d.base, d.ids = false, usualBase, usualIDs
+			}
 		case strings.HasPrefix(key, "mp") && strings.Trim(key[2:], "0123456789") == "":
 			d.mountPoint(value)
 		case strings.HasPrefix(key, "lxc."):
@@ -95,12 +98,6 @@ func proxmox(text string) definition {
 		}
 	}
 	return d
-}
-
-func (d *definition) idMap(unprivileged bool, base, ids int) {
-	if unprivileged && d.ids == 0 {
-		d.privileged, d.base, d.ids = false, base, ids
-	}
 }
 
 // mountPoint reads /host/path,mp=/inside; what does not begin with / is a volume of the container's own.
@@ -119,7 +116,9 @@ func (d *definition) option(key, value string) {
 	case key == "lxc.idmap" && len(words) == 4 && words[0] == "u" && words[1] == "0":
 		base, err := strconv.Atoi(words[2])
 		ids, err2 := strconv.Atoi(words[3])
-		d.idMap(err == nil && err2 == nil && base > 0, base, ids)
+		if err == nil && err2 == nil && base > 0 && !d.mapped { // it counts more than that it is unprivileged, which comes before
+			d.privileged, d.base, d.ids, d.mapped = false, base, ids, true
+		}
 	case key == "lxc.mount.entry" && len(words) > 3 && strings.HasPrefix(words[0], "/") && (strings.Contains(words[3], "bind") || words[2] == "none"):
 		source := path.Clean(host.Unescape(words[0]))
 		if !slices.ContainsFunc([]string{"/dev", "/proc", "/sys", "/run", "/var/lib/lxcfs", "/usr/lib", "/usr/share"}, func(dir string) bool { return within(source, dir) }) {

@@ -159,7 +159,7 @@ func (s *inside) told() {
 		s.add(ruleOpenInside, s.object, "chmod go-rwx on each inside the container, or phoenix apply "+s.ID+"; what could be read counts as leaked: phoenix ca rotate makes it anew", "%s", s.open.String())
 	}
 	if s.strange.n > 0 {
-		s.add(ruleNobody, s.object, "give the files an owner that the container has, from the hypervisor: 0 inside is 100000 there", "%s", s.strange.String())
+		s.add(ruleNobody, s.object, "give the files an owner that the container has, from the hypervisor: 0 inside is the first id of the container's lxc.idmap there", "%s", s.strange.String())
 	}
 	if s.foreign.n > 0 {
 		s.add(ruleForeignSecret, s.object, "remove the files, change the password or key in the CA's container, and get certificates by ACME: phoenix migrate", "container %s is not the CA and has %s", s.ID, s.foreign.String())

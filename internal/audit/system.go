@@ -35,6 +35,7 @@ func System(ctx context.Context, h host.Host, scene Scene) Seen {
 	s.shared(ctx)
 	s.weak()
 	s.frames()
+	s.ids()
 	s.directories()
 	s.processes()
 	s.join(Scripts(h, Hypervisor, scene.Scripts...))

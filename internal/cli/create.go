@@ -35,6 +35,7 @@ func (a *app) changingFlags(cmd *cobra.Command) {
 
 // applyIDs makes the containers with these ids true, all without ids, and shows what was done.
 func (a *app) applyIDs(ctx context.Context, ids []string) error {
+	a.moveIDs = a.opts.yes
 	s, err := a.open()
 	if err != nil {
 		return err

@@ -192,6 +192,10 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 		switch o.Address.Kind() {
 		case spec.KindSubID, spec.KindSysctl: // the machine's: others may live in the range
 			continue
+		case spec.KindIDs: // as long as there are files of the range
+			if !volumes {
+				continue
+			}
 		case spec.KindVolume, spec.KindPin:
 			if !volumes || usersOwn(o) {
 				kept = append(kept, o)

@@ -61,6 +61,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 	if err := findPrograms(cfg, d, m); err != nil {
 		return m, err
 	}
+	a.observeIDs(cfg, &m)
 	m.Kernel = a.observeKernel()
 	return m, a.findScripts(cfg, folders, d, m)
 }

@@ -81,6 +81,8 @@ type app struct {
 	migrating      bool // migrate itself is what was called
 	version        string
 	guard          func(context.Context) error // why nothing may be changed now; nil: it is not asked
+	moveIDs        bool                        // containers without a range of ids of their own get one
+	planIDs        bool                        // what that would do is shown
 }
 
 // options are the flags of every command.

@@ -209,7 +209,17 @@ func (m *memoryHost) Setxattr(path, _, value string) error {
 	return nil
 }
 
-func (m *memoryHost) ShiftIDs(context.Context, string, idshift.Move) error { return nil } // its files have no owners
+func (m *memoryHost) Readlink(path string) (string, error) {
+	if f := m.file(path); f != nil && f.Mode&fs.ModeSymlink != 0 {
+		return string(f.data), nil
+	}
+	return m.Local.Readlink(path)
+}
+
+// ShiftIDs moves the top only: the trees of this host have no files.
+func (m *memoryHost) ShiftIDs(_ context.Context, path string, move idshift.Move) error {
+	return m.Chown(path, host.Owner{UID: move.To.Base, GID: move.To.Base})
+}
 
 func (m *memoryHost) Symlink(string, string) error { return errors.ErrUnsupported }
 
@@ -249,6 +259,9 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 		return m.show(last)
 	case "dnsmasq":
 		return "", m.dnsmasq(c.Argv[1:])
+	case "ln":
+		m.put(last, []byte(c.Argv[len(c.Argv)-2]), 0o777|fs.ModeSymlink, host.Root)
+		return "", nil
 	case "cp":
 		return "", m.MkdirAll(filepath.Join(last, "etc"), 0o755, host.Root)
 	case "sh": // tar

@@ -15,6 +15,7 @@ func (a *app) planCommand() *cobra.Command {
 		ValidArgsFunction: a.completeIDs,
 	}
 	cmd.RunE = a.command(func(ctx context.Context, ids []string) error {
+		a.planIDs = true
 		s, err := a.open()
 		if err != nil {
 			return err

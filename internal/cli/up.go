@@ -30,6 +30,7 @@ func (a *app) upCommand() *cobra.Command {
 
 func (a *app) up(ctx context.Context) error {
 	a.opts.firstRoot = true
+	a.moveIDs = a.opts.yes
 	s, err := a.open()
 	if err != nil {
 		return err

@@ -24,9 +24,6 @@ const (
 	stateDir    = "/var/lib/phoenix"
 )
 
-// The id map of unprivileged containers, as Proxmox has it: 0 inside is 100000 outside.
-var unprivileged = spec.IDMap{Base: 100000, Count: 65536}
-
 // Wanted lists the paths whose existence Derive asks for in Machine.Present, each once.
 func Wanted(cfg *Config) []string {
 	var out []string
@@ -73,6 +70,8 @@ func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 	d := &derivation{cfg: cfg, machine: m, house: survey(cfg)}
 	d.hostPaths()
 	d.kinds()
+	d.ranges = d.assign()
+	d.tellIDs()
 	if !d.proxmox() {
 		d.pools()
 	}
@@ -112,7 +111,8 @@ type derivation struct {
 	house   house
 	objects []object.Object
 	diags   diag.List
-	node    object.Address // the Proxmox host's own firewall; empty: none
+	node    object.Address     // the Proxmox host's own firewall; empty: none
+	ranges  map[string]idRange // of ids, by container
 
 	to, from map[netip.Addr][]flow // what phoenix needs, by either end
 }
@@ -192,7 +192,7 @@ const suite = "bookworm"
 func (d *derivation) template(c *Container) {
 	s := spec.Template{
 		ID: c.ID, Dir: path.Join(d.machine.Root, "templates"), Cache: d.machine.Cache, Suite: suite,
-		Packages: d.house.packages[c.ID], IDMap: idMap(c), Snapshot: c.SnapshotName,
+		Packages: d.house.packages[c.ID], IDMap: d.templateIDs(c), Snapshot: c.SnapshotName,
 	}
 	switch {
 	case c.Template == "":
@@ -201,7 +201,7 @@ func (d *derivation) template(c *Container) {
 	default:
 		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is built in its place", c.Template, s.Suite), "")
 	}
-	d.add(on(c, spec.KindTemplate, "template"), s, d.subID(s.IDMap))
+	d.add(on(c, spec.KindTemplate, "template"), s, d.subID(d.block(s.IDMap)))
 }
 
 // subID is the range of ids of a map, for root to give; empty for privileged containers.
@@ -216,13 +216,6 @@ func (d *derivation) subID(m spec.IDMap) object.Address {
 	return a
 }
 
-func idMap(c *Container) spec.IDMap {
-	if c.Unprivileged {
-		return unprivileged
-	}
-	return spec.IDMap{}
-}
-
 // container adds a container's volumes, definition, running and binary.
 func (d *derivation) container(c *Container) {
 	template := d.house.origin[c.ID]
@@ -233,11 +226,15 @@ func (d *derivation) container(c *Container) {
 	s.Path, s.Template = d.lxcPath(c), path.Join(d.machine.Root, "templates", template, "rootfs")
 	s.Interface.Port, s.Interface.MAC, s.Programs = portName(d.machine.Root, c.ID), d.mac(c), d.programs(c)
 	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
+	ids, first := d.ownIDs(c)
 	for _, v := range d.house.volumes[c.ID] {
-		address, volume := d.volume(c, v)
+		address, volume := d.volume(c, v, first)
 		after = append(after, address)
 		s.Mounts = append(s.Mounts, spec.Mount{Source: volume.Path, Target: volume.MountPoint})
+		alongWith(ids, v, volume)
 	}
+	d.setIDs(c, ids)
+	after = append(after, first, d.subID(d.block(s.IDMap)))
 	definition := d.add(on(c, spec.KindContainer, d.machine.Runtime), s, after...)
 	need := append([]object.Address{definition}, d.network(c)...)
 	need = append(need, d.firewall(c, d.network(c)...))
@@ -265,7 +262,7 @@ func (d *derivation) mac(c *Container) string {
 // definition is what a container is with every runtime.
 func (d *derivation) definition(c *Container) spec.Container {
 	s := spec.Container{
-		ID: c.ID, Name: c.Name, MemoryBytes: int64(c.MemoryMB) << 20, SwapBytes: int64(c.SwapMB) << 20, Cores: c.Cores, IDMap: idMap(c),
+		ID: c.ID, Name: c.Name, MemoryBytes: int64(c.MemoryMB) << 20, SwapBytes: int64(c.SwapMB) << 20, Cores: c.Cores, IDMap: d.idMap(c),
 		Options: c.Options, StartAtBoot: c.StartAtBoot, BootOrder: c.BootOrder, Nameservers: d.nameservers(c), SearchDomains: d.searchDomains(),
 		Interface: spec.NIC{Name: c.Network.Name, Bridge: c.Network.Bridge, Address: c.Network.Address.String(), MAC: string(c.MAC)},
 	}
@@ -342,10 +339,10 @@ func (d *derivation) searchDomains() []string {
 }
 
 // volume adds one of a container's volumes.
-func (d *derivation) volume(c *Container, v volume) (object.Address, spec.Volume) {
+func (d *derivation) volume(c *Container, v volume, after object.Address) (object.Address, spec.Volume) {
 	s := spec.Volume{
 		Container: c.ID, Name: v.name, Pool: v.pool, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name), MountPoint: v.target,
-		SizeBytes: int64(v.sizeGB) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: idMap(c),
+		SizeBytes: int64(v.sizeGB) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: d.idMap(c),
 	}
 	o := on(c, spec.KindVolume, d.machine.Backend, v.name)
 	o.Source = v.source
@@ -365,5 +362,5 @@ func (d *derivation) volume(c *Container, v volume) (object.Address, spec.Volume
 	case v.pool != "":
 		d.note(diag.Note, v.source, fmt.Sprintf("pool %s is not on this machine; %s of container %s is a local volume, %s", v.pool, v.target, c.ID, s.Path), "")
 	}
-	return d.add(o, s), s
+	return d.add(o, s, after), s
 }

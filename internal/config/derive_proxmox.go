@@ -196,7 +196,7 @@ func (d *derivation) allOf(c *Container) []object.Address {
 func (d *derivation) guestVolumes(c *Container, s *spec.Container) (volumes []spec.Volume, folders []object.Address) {
 	for _, v := range d.house.volumes[c.ID] {
 		if v.hostPath != "" && d.machine.Present[v.hostPath] {
-			address, folder := d.volume(c, v)
+			address, folder := d.volume(c, v, "")
 			folders = append(folders, address)
 			s.Guest.Binds = append(s.Guest.Binds, spec.Mount{Source: folder.Path, Target: folder.MountPoint})
 			continue
@@ -216,7 +216,7 @@ func (d *derivation) guestVolumes(c *Container, s *spec.Container) (volumes []sp
 		}
 		volumes = append(volumes, spec.Volume{
 			Container: c.ID, Name: v.name, Pool: storage.ID, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name), MountPoint: path.Clean(v.target),
-			SizeBytes: int64(max(v.sizeGB, 1)) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: idMap(c), Backup: v.backup || v.keys,
+			SizeBytes: int64(max(v.sizeGB, 1)) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: d.idMap(c), Backup: v.backup || v.keys,
 			Proxmox: d.machine.Proxmox,
 		})
 	}

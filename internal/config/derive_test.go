@@ -95,7 +95,7 @@ func TestDeriveHomelab(t *testing.T) {
 	if o, _ := object.Find(objects, "unit/102/traefik.service"); !slices.Contains(o.After, "unit/101/nginx.service") {
 		t.Errorf("Traefik's challenges come by way of the gateway, which it does not wait for: %v", o.After)
 	}
-	if v := get[spec.Volume](t, objects, "volume/103/ssl"); v.Mode != 0o700 || v.Path != "/r/volumes/103/ssl" || v.IDMap.Base != 100000 {
+	if v := get[spec.Volume](t, objects, "volume/103/ssl"); v.Mode != 0o700 || v.Path != "/r/volumes/103/ssl" || v.IDMap.Base != 0x70030000 {
 		t.Errorf("volume %+v", v)
 	}
 }

@@ -44,8 +44,13 @@ func interfacesFile(bridge string) string { return "/etc/network/interfaces.d/ph
 func Setup(cfg *Config, m Machine, i Installation) ([]object.Object, diag.List) {
 	d := &derivation{cfg: cfg, machine: m, house: survey(cfg)}
 	packages := d.setupPackages(i)
+	d.ranges = d.assign()
+	d.tellIDs()
 	for _, c := range cfg.Containers {
-		d.subID(idMap(c))
+		d.subID(d.block(d.idMap(c)))
+		if r, ok := d.ranges[c.ID]; ok {
+			d.subID(d.block(r.own))
+		}
 	}
 	d.setupBridge(packages)
 	d.setupStorages(packages)

@@ -69,6 +69,7 @@ func named(objects []object.Object) []string {
 func TestSetup(t *testing.T) {
 	const tank = "zfspool: tank\n\tpool tank/data\n\tcontent rootdir\n"
 	const common = "file/hypervisor/usr/local/bin/phoenix network/phxbr0 package/hypervisor subid/100000 sysctl/hypervisor unit/hypervisor/phoenix.service"
+	own := strings.Replace(common, "subid/100000", "subid/1879048192", 1)
 	with := func(storages string, present ...string) Machine {
 		m := proxmox(Machine{Root: "/var/lib/phoenix"}, storages)
 		m.Present = map[string]bool{}
@@ -83,9 +84,9 @@ func TestSetup(t *testing.T) {
 		want    string
 		notes   []string
 	}{
-		"plain":      {Machine{Runtime: "lxc"}, debian, common, nil},
-		"no dpkg":    {Machine{Runtime: "lxc"}, Installation{Program: debian.Program, Systemd: true}, strings.Replace(common, "package/hypervisor ", "", 1), []string{"has no dpkg", "mmdebstrap"}},
-		"no systemd": {Machine{Runtime: "lxc"}, Installation{Program: debian.Program, Debian: true}, strings.Replace(common, " unit/hypervisor/phoenix.service", "", 1), []string{"nothing starts phoenix watch"}},
+		"plain":      {Machine{Runtime: "lxc"}, debian, own, nil},
+		"no dpkg":    {Machine{Runtime: "lxc"}, Installation{Program: debian.Program, Systemd: true}, strings.Replace(own, "package/hypervisor ", "", 1), []string{"has no dpkg", "mmdebstrap"}},
+		"no systemd": {Machine{Runtime: "lxc"}, Installation{Program: debian.Program, Debian: true}, strings.Replace(own, " unit/hypervisor/phoenix.service", "", 1), []string{"nothing starts phoenix watch"}},
 		"proxmox":    {with(tank, "/sys/class/net/phxbr0"), debian, strings.Replace(common, " subid", " storage/homelab subid", 1), nil},
 		"proxmox without a bridge": {with(tank), debian,
 			"file/hypervisor/etc/network/interfaces.d/phoenix-phxbr0 " + strings.Replace(common, " subid", " storage/homelab subid", 1), []string{"without a port"}},

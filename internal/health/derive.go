@@ -67,6 +67,7 @@ func derivers() map[string]func(*model, object.Object) {
 		spec.KindDNS:         each((*model).dns),
 		spec.KindVolume:      each((*model).volume),
 		spec.KindContainer:   each((*model).container),
+		spec.KindIDs:         each((*model).ids),
 		spec.KindRunning:     each((*model).runs),
 		spec.KindPin:         each((*model).pin),
 		spec.KindHostTrust:   each((*model).hostTrust),

@@ -45,6 +45,7 @@ func needsPin(o object.Object) object.Object {
 
 func testContainer(id, ip string) []object.Object {
 	return []object.Object{
+		testObject(object.Address("ids/"+id), spec.IDRange{ID: id, Path: "/lxc", IDMap: idMap, Claims: "/ids"}),
 		testObject(object.Address("container/"+id), spec.Container{
 			ID: id, Path: "/lxc", IDMap: idMap, Nameservers: []string{"10.0.0.13"},
 			Interface: spec.NIC{Name: "eth0", Bridge: "vmbr0", Address: ip + "/24"},
@@ -151,7 +152,7 @@ func TestDeriveHomelab(t *testing.T) {
 	have := keysOf(Derive(homelab()))
 	for _, want := range []string{
 		"PHX-HOST-001 sysctl/hypervisor @", "PHX-NET-001 network/vmbr0 @", "PHX-DNS-002 dns/vmbr0 vmbr0 @", "PHX-DNS-001 running/201 vmbr0 @201",
-		"PHX-CT-001 running/101 @", "PHX-CT-006 running/101 @101", "PHX-CT-004 container/101 @", "PHX-CT-003 running/101 @101",
+		"PHX-CT-001 running/101 @", "PHX-CT-006 running/101 @101", "PHX-CT-004 container/101 @", "PHX-IDS-001 ids/101 @", "PHX-CT-003 running/101 @101",
 		"PHX-CT-002 agent/101 @101", "PHX-CT-005 agent/101 @101", "PHX-UNIT-001 unit/101/nginx.service @101",
 		"PHX-VOL-001 volume/101/ssl @", "PHX-VOL-002 volume/101/ssl @", "PHX-VOL-003 volume/101/ssl @101", "PHX-VOL-004 volume/101/ssl @",
 		"PHX-PIN-001 pin/103 @", "PHX-CA-001 stepca/103 @103", "PHX-CA-001 trust/101 @101", "PHX-CA-001 trust/201 @201",

@@ -27,6 +27,7 @@ const (
 	kindDaemon        = "daemon"
 	kindSystemd       = "systemd"
 	kindIDMap         = "id-map"
+	kindOwnIDs        = "own-ids"
 	kindRound         = "round"
 	kindUnit          = "unit"
 	kindNames         = "names"
@@ -72,6 +73,7 @@ func table() []entry {
 		{kindRunning, "PHX-CT-001", with(runRunning)},
 		{kindInside, "PHX-CT-006", with(runInside)},
 		{kindIDMap, "PHX-CT-004", with(runIDMap)},
+		{kindOwnIDs, "PHX-IDS-001", with(runOwnIDs)},
 		{kindSystemd, "PHX-CT-003", with(runSystemd)},
 		{kindUnit, "PHX-UNIT-001", with(runUnit)},
 		{kindDaemon, "PHX-CT-002", with(runDaemon)},

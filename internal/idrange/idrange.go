@@ -24,8 +24,11 @@ var Shared = spec.IDMap{Base: 100000, Count: Size}
 // too much of it the second is taken, from its end.
 var (
 	Usual  = spec.IDMap{Base: 0x70000000, Count: 0x7ffe0000 - 0x70000000}
-	second = spec.IDMap{Base: 0x80000, Count: 0x70000000 - 0x80000}
+	second = spec.IDMap{Base: Least, Count: 0x70000000 - Least}
 )
+
+// Least is the first id that a container's range may have; those below are the hypervisor's own, but for Shared.
+const Least = 0x80000
 
 // least is how many ranges a block has to have.
 const least = 64
@@ -229,4 +232,16 @@ func Root(config string) (spec.IDMap, bool) {
 		}
 	}
 	return spec.IDMap{}, false
+}
+
+// Kernel are the ranges outside of a process' uid_map (user_namespaces(7)).
+func Kernel(uidMap string) (out []spec.IDMap) {
+	for line := range strings.Lines(uidMap) {
+		if f := strings.Fields(line); len(f) == 3 {
+			if m := (spec.IDMap{Base: number(f[1]), Count: number(f[2])}); m.Base >= 0 && m.Count > 0 {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
 }

@@ -84,6 +84,7 @@ func (o *oldLayout) container(id string) {
 		o.t.Fatal(err)
 	}
 	command(o.t, "cp", "--archive", "--reflink=auto", "--no-target-directory", filepath.Join(o.Root, "templates", "900", "rootfs"), filepath.Join(home, "rootfs"))
+	shiftTree(o.t, filepath.Join(home, "rootfs"), templateIDs(o.t, filepath.Join(home, "rootfs")), 100000)
 	lines := []string{
 		"lxc.include = /usr/share/lxc/config/common.conf", "lxc.include = /usr/share/lxc/config/userns.conf", "lxc.arch = linux64",
 		"lxc.idmap = u 0 100000 65536", "lxc.idmap = g 0 100000 65536", "lxc.rootfs.path = dir:" + home + "/rootfs", "lxc.uts.name = old-" + id,

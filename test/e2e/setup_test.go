@@ -32,7 +32,7 @@ func (h *Hypervisor) setsUp(t *testing.T, id string) {
 		f.Close()
 	}
 	said := h.Attach(id, nil, "/root/phoenix", "setup").Want(0)
-	for _, want := range []string{"package/hypervisor", "subid/100000", "network/phxbr0", "file/hypervisor/usr/local/bin/phoenix", "unit/hypervisor/phoenix.service", "mmdebstrap"} {
+	for _, want := range []string{"package/hypervisor", "subid/1879048192", "network/phxbr0", "file/hypervisor/usr/local/bin/phoenix", "unit/hypervisor/phoenix.service", "mmdebstrap"} {
 		if !strings.Contains(said.Stdout, want) {
 			t.Errorf("%s is not said:\n%s", want, said)
 		}

@@ -4,7 +4,8 @@ package spec
 const (
 	KindNetwork   = "network"   // network/vmbr0            provider network
 	KindDNS       = "dns"       // dns/vmbr0                provider dns
-	KindSubID     = "subid"     // subid/100000             provider subid: ids that root may give to containers
+	KindSubID     = "subid"     // subid/1879048192         provider subid: ids that root may give to containers
+	KindIDs       = "ids"       // ids/101                  provider lxc: the range of ids that is this container's alone
 	KindStorage   = "storage"   // storage/local-zfs        provider pve
 	KindTemplate  = "template"  // template/900             provider template
 	KindVolume    = "volume"    // volume/101/ssl           provider dir, btrfs, zfs, pve
@@ -44,6 +45,23 @@ type Zone struct {
 type Record struct {
 	Name      string   `json:"name"`
 	Addresses []string `json:"addresses"`
+}
+
+// IDRange is the range of ids that a container's files and volumes belong to.
+type IDRange struct {
+	ID    string `json:"id"`
+	Path  string `json:"path"`   // lxcpath
+	IDMap IDMap  `json:"id_map"` // its own: no other container's, and nobody else's
+	// Claims is a directory with a link for each range of this hypervisor that a container has; all phoenix roots share it.
+	Claims string `json:"claims"`
+	// Stays: a container that is there keeps the range that it has, which is not its own. Nothing is to do.
+	Stays bool `json:"stays,omitempty"`
+	// Now is the range of a container that is there and has another than its own.
+	Now *IDMap `json:"now,omitempty"`
+	// Why it cannot be moved yet; empty: it can.
+	Held    string   `json:"held,omitempty"`
+	Volumes []string `json:"volumes,omitempty"` // directories that were made for it
+	Binds   []string `json:"binds,omitempty"`   // directories of others in which it has files; they move along, what is not its own stays
 }
 
 // Template is a root file system that containers are cloned from.

@@ -23,9 +23,7 @@ const cpuPeriod = 100000 // µs
 func render(s spec.Container) string {
 	lines := []string{mark(s.ID), "# " + strings.TrimSpace(s.Name), "lxc.include = /usr/share/lxc/config/common.conf"}
 	if s.IDMap != (spec.IDMap{}) {
-		lines = append(lines, "lxc.include = /usr/share/lxc/config/userns.conf",
-			fmt.Sprintf("lxc.idmap = u 0 %d %d", s.IDMap.Base, s.IDMap.Count),
-			fmt.Sprintf("lxc.idmap = g 0 %d %d", s.IDMap.Base, s.IDMap.Count))
+		lines = append(append(lines, "lxc.include = /usr/share/lxc/config/userns.conf"), idMapLines(s.IDMap)...)
 	}
 	lines = append(lines,
 		"lxc.rootfs.path = dir:"+filepath.Join(home(s.Path, s.ID), "rootfs"),
@@ -46,6 +44,10 @@ func render(s spec.Container) string {
 	text := strings.Join(lines, "\n") + "\n"
 	sum := sha256.Sum256([]byte(text))
 	return text + "lxc.environment = " + definitionVar + "=" + hex.EncodeToString(sum[:12]) + "\n"
+}
+
+func idMapLines(m spec.IDMap) []string {
+	return []string{fmt.Sprintf("lxc.idmap = u 0 %d %d", m.Base, m.Count), fmt.Sprintf("lxc.idmap = g 0 %d %d", m.Base, m.Count)}
 }
 
 func network(s spec.Container) []string {

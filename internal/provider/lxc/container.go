@@ -13,6 +13,8 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/idrange"
+	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
@@ -221,6 +223,9 @@ func clone(ctx context.Context, h host.Host, s spec.Container, root string) erro
 	if err := alike(h, s.Template, root); err != nil {
 		return host.Misread(argv, res, err)
 	}
+	if err := ownRange(ctx, h, s, m.UID, root); err != nil {
+		return err
+	}
 	for _, p := range s.Programs {
 		if err := install(ctx, h, s.IDMap.Outside(0), p, root); err != nil {
 			return err
@@ -228,6 +233,15 @@ func clone(ctx context.Context, h host.Host, s spec.Container, root string) erro
 	}
 	_, err = h.Run(ctx, host.Command{Argv: []string{"sync", "--file-system", root}, Limit: cloneLimit})
 	return err
+}
+
+// ownRange moves a clone from the template's range of ids, whose root is base outside, to the container's.
+func ownRange(ctx context.Context, h host.Host, s spec.Container, base int, root string) error {
+	to := idshift.Range{Base: s.IDMap.Outside(0), Count: max(s.IDMap.Count, idrange.Size)}
+	if to.Base == base {
+		return nil
+	}
+	return h.ShiftIDs(ctx, root, idshift.Move{From: []idshift.Range{{Base: base, Count: idrange.Size}}, To: to})
 }
 
 // alike fails where a copy that is said to be made does not have what is at the original's top.

@@ -1,0 +1,321 @@
+package lxc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/idrange"
+	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
+)
+
+// IDs keeps each container in a range of ids of its own. The container's configuration says which it is; a link in a directory that all
+// of this hypervisor's containers share claims it, so that two that are made at once never get the same. A container with another range
+// is moved: it is stopped, its configuration gets the new range and a line that says from where, its files and volumes are walked, and
+// the line goes. Whoever is killed on the way goes on from there. It implements provider.Driver and provider.Deleter.
+type IDs struct{}
+
+// NewIDs gives the driver of ranges without its types.
+func NewIDs() provider.Erased { return provider.New(IDs{}) }
+
+// IDsStatus is what was seen of a container's ids.
+type IDsStatus struct {
+	Claimed bool     `json:"claimed"`           // the range was given to this container
+	IDMap   string   `json:"id_map,omitempty"`  // of its configuration, or privileged; empty: there is no container
+	From    string   `json:"from,omitempty"`    // the range from which its files are being moved
+	Behind  []string `json:"behind,omitempty"`  // directories that belong to another range
+	Running bool     `json:"running,omitempty"` // it runs; looked at only where something is to be moved
+}
+
+const privileged = "privileged"
+
+// movingMark begins the line of a configuration that says from which range the files are being moved.
+const movingMark = "# phoenix: ids are being moved from "
+
+// Decode implements provider.Driver.
+func (IDs) Decode(raw json.RawMessage) (spec.IDRange, diag.List) {
+	s, diags := provider.Decode[spec.IDRange](raw)
+	if diags.HasErrors() {
+		return s, diags
+	}
+	checkPlace(&diags, s.ID, s.Path)
+	for _, p := range append(append([]string{s.Claims}, s.Volumes...), s.Binds...) {
+		if !cleanPath(p) {
+			diags.Errorf("container %s: %q is not a clean absolute path", s.ID, p)
+		}
+	}
+	if s.IDMap.Base <= 0 || s.IDMap.Count <= 0 {
+		diags.Errorf("container %s: %s is no range of ids", s.ID, idrange.Text(s.IDMap))
+	}
+	return s, diags
+}
+
+func claim(s spec.IDRange) string { return filepath.Join(s.Claims, strconv.Itoa(s.IDMap.Base)) }
+
+// Observe implements provider.Driver. It runs a command only where something is to be moved.
+func (IDs) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.IDRange) (*IDsStatus, error) {
+	st := &IDsStatus{}
+	config, there, err := readConfig(h, s.Path, s.ID)
+	if err != nil {
+		return nil, err
+	}
+	if there {
+		st.IDMap, st.From = rangeText(idrange.Root(config)), movingFrom(config)
+	}
+	if s.Stays && there && st.IDMap != idrange.Text(s.IDMap) {
+		return st, nil
+	}
+	if st.Claimed, err = claimed(h, s); err != nil {
+		return nil, err
+	}
+	for _, dir := range append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...) {
+		if m, err := h.Lstat(dir); err == nil && m.Mode.IsDir() && len(foreignRanges(m, s.IDMap)) > 0 {
+			st.Behind = append(st.Behind, dir)
+		}
+	}
+	if !there && !st.Claimed && len(st.Behind) == 0 {
+		return nil, nil
+	}
+	if there && (st.IDMap != idrange.Text(s.IDMap) || st.From != "" || len(st.Behind) > 0) {
+		pid, err := inside(s.Path, s.ID).InitPID(ctx, h)
+		st.Running = pid != 0
+		return st, err
+	}
+	return st, nil
+}
+
+func rangeText(m spec.IDMap, mapped bool) string {
+	if !mapped {
+		return privileged
+	}
+	return idrange.Text(m)
+}
+
+// movingFrom is the range in the line of a configuration that says that a move is not over; empty: there is none.
+func movingFrom(config string) string {
+	for line := range strings.Lines(config) {
+		if from, ok := strings.CutPrefix(line, movingMark); ok {
+			return strings.TrimSpace(from)
+		}
+	}
+	return ""
+}
+
+// claimed is whether the range was given to this container. That it was given to another is a permanent error.
+func claimed(h host.Host, s spec.IDRange) (bool, error) {
+	target, err := h.Readlink(claim(s))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case target != home(s.Path, s.ID):
+		return false, provider.PermanentHint(fmt.Errorf("the ids %s were given to %s meanwhile", idrange.Text(s.IDMap), target),
+			"run the same command again: another range is chosen")
+	}
+	return true, nil
+}
+
+// foreignRanges are the ranges of containers, other than its own, that a directory's owner is of.
+func foreignRanges(m host.Meta, own spec.IDMap) (out []spec.IDMap) {
+	for _, id := range []int{m.UID, m.GID} {
+		r := spec.IDMap{Base: id / idrange.Size * idrange.Size, Count: idrange.Size}
+		if idrange.Within(spec.IDMap{Base: id, Count: 1}, idrange.Shared) {
+			r = idrange.Shared
+		} else if id < idrange.Least {
+			continue // the hypervisor's own
+		}
+		if !idrange.Overlaps(r, own) && (len(out) == 0 || out[0] != r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Diff implements provider.Driver.
+func (IDs) Diff(want spec.IDRange, have *IDsStatus) plan.Delta {
+	own := idrange.Text(want.IDMap)
+	if have == nil {
+		return plan.Delta{Action: plan.Create, Reason: "it gets a range of ids of its own", Fields: []plan.Field{{Path: "id_map", Want: own}}}
+	}
+	var d plan.Delta
+	other := have.IDMap != "" && have.IDMap != own
+	if other && want.Stays {
+		return d
+	}
+	if !have.Claimed {
+		d.Compare("claimed", "", own)
+	}
+	if other {
+		d.Compare("id_map", have.IDMap, own)
+		d.Reason, d.Interrupts = "it gets a range of ids of its own: stopped, its files moved, and started again", true
+		return d
+	}
+	for _, dir := range have.Behind {
+		d.Compare("owner of "+dir, "of another range", own)
+	}
+	d.Compare("moved from", have.From, "")
+	if have.From != "" || len(have.Behind) > 0 {
+		d.Reason, d.Interrupts = "not all of its files are of its own range of ids", have.Running
+	}
+	return d
+}
+
+// Apply implements provider.Driver. It leaves a container that was moved stopped.
+func (i IDs) Apply(ctx context.Context, h host.Host, a object.Address, s spec.IDRange, _ plan.Delta) error {
+	have, err := i.Observe(ctx, h, a, s)
+	if err != nil {
+		return err
+	}
+	if have == nil || !have.Claimed {
+		if err := take(ctx, h, s); err != nil {
+			return err
+		}
+	}
+	if have == nil || have.From == "" && len(have.Behind) == 0 && (have.IDMap == "" || have.IDMap == idrange.Text(s.IDMap)) {
+		return nil
+	}
+	if have.Running {
+		if err := (Running{}).halt(ctx, h, a, spec.Running{ID: s.ID, Path: s.Path}); err != nil {
+			return err
+		}
+	}
+	return move(ctx, h, s)
+}
+
+// halt stops a container whose boot may not be over yet.
+func (r Running) halt(ctx context.Context, h host.Host, a object.Address, s spec.Running) error {
+	have, err := r.Observe(ctx, h, a, s)
+	if err != nil || have == nil || have.State != running {
+		return err
+	}
+	if err := r.settle(ctx, h, s, have); err != nil {
+		return err
+	}
+	return stop(ctx, h, s)
+}
+
+// take claims the range; that another was faster is an error of ln.
+func take(ctx context.Context, h host.Host, s spec.IDRange) error {
+	if err := h.MkdirAll(s.Claims, 0o755, host.Root); err != nil {
+		return err
+	}
+	argv := []string{"ln", "--symbolic", "--no-target-directory", "--", home(s.Path, s.ID), claim(s)}
+	_, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
+	return err
+}
+
+// move brings a stopped container, or what is left of one, into its range.
+func move(ctx context.Context, h host.Host, s spec.IDRange) error {
+	config, there, err := readConfig(h, s.Path, s.ID)
+	if err != nil {
+		return err
+	}
+	if m, mapped := idrange.Root(config); there && m != s.IDMap {
+		config = remap(config, m, mapped, s.IDMap)
+		if err := h.WriteFile(configPath(s.Path, s.ID), []byte(config), 0o644, host.Root); err != nil {
+			return err
+		}
+	}
+	var from []spec.IDMap
+	text := movingFrom(config)
+	if text != "" {
+		m, ok := idrange.Parse(text)
+		if !ok {
+			return provider.Permanent(fmt.Errorf("%s: %q is no range of ids", configPath(s.Path, s.ID), text))
+		}
+		from = append(from, m)
+	}
+	dirs := append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...)
+	if len(from) > 0 {
+		dirs = append(dirs, s.Binds...)
+	}
+	for _, dir := range dirs {
+		if err := walk(ctx, h, dir, s.IDMap, from); err != nil {
+			return err
+		}
+	}
+	if text == "" {
+		return nil
+	}
+	return h.WriteFile(configPath(s.Path, s.ID), []byte(strings.Replace(config, movingMark+text+"\n", "", 1)), 0o644, host.Root)
+}
+
+// remap gives a configuration another range, and says from which its files are to be moved.
+func remap(config string, old spec.IDMap, mapped bool, to spec.IDMap) string {
+	if !mapped { // of a privileged container
+		old = spec.IDMap{Base: 0, Count: to.Count}
+	}
+	lines := []string{}
+	for line := range strings.Lines(config) {
+		if key, _, _ := strings.Cut(line, "="); strings.TrimSpace(key) != "lxc.idmap" {
+			lines = append(lines, line)
+		}
+	}
+	added := movingMark + idrange.Text(old) + "\n"
+	if !mapped {
+		added += "lxc.include = /usr/share/lxc/config/userns.conf\n"
+	}
+	added += strings.Join(idMapLines(to), "\n") + "\n"
+	return strings.Join(append(lines[:1:1], append([]string{added}, lines[1:]...)...), "")
+}
+
+// walk moves a directory, from the given ranges and from that of its owner.
+func walk(ctx context.Context, h host.Host, dir string, to spec.IDMap, from []spec.IDMap) error {
+	m, err := h.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	move := idshift.Move{To: idshift.Range(to)}
+	for _, f := range append(from[:len(from):len(from)], foreignRanges(m, to)...) {
+		known := false
+		for _, o := range move.From {
+			known = known || idrange.Overlaps(f, spec.IDMap(o))
+		}
+		if !known && !idrange.Overlaps(f, to) {
+			move.From = append(move.From, idshift.Range(f))
+		}
+	}
+	if len(move.From) == 0 {
+		return nil
+	}
+	if err := h.ShiftIDs(ctx, dir, move); err != nil {
+		return err
+	}
+	_, err = h.Run(ctx, host.Command{Argv: []string{"sync", "--file-system", dir}, Limit: cloneLimit})
+	return err
+}
+
+// Delete implements provider.Deleter: nobody has the range any more. It is for when container and volumes are gone.
+func (IDs) Delete(_ context.Context, h host.Host, _ object.Address, s spec.IDRange) error {
+	own, err := claimed(h, s)
+	if err != nil || !own {
+		return nil // another's by now
+	}
+	if err := h.Remove(claim(s)); err != nil {
+		return err
+	}
+	if left, err := h.ReadDir(s.Claims); err == nil && len(left) == 0 {
+		return h.Remove(s.Claims)
+	}
+	return nil
+}
+
+// Watch implements provider.Watcher.
+func (IDs) Watch(want spec.IDRange, _ *IDsStatus) provider.Watch {
+	return provider.Watch{Paths: append([]string{claim(want)}, want.Volumes...)}
+}
