@@ -19,6 +19,7 @@ type entry struct {
 // The kinds of checks.
 const (
 	kindUnreadable    = "unreadable"
+	kindWatch         = "watch"
 	kindBridge        = "bridge"
 	kindResolver      = "resolver"
 	kindPin           = "pin"
@@ -66,6 +67,7 @@ func table() []entry {
 	return []entry{
 		{kindUnreadable, "PHX-SPEC-001", with(runUnreadable)},
 		{kindHeadroom, "PHX-HOST-001", with(runHeadroom)},
+		{kindWatch, "PHX-WATCH-001", with(runWatch)},
 		{kindBridge, "PHX-NET-001", with(runBridge)},
 		{kindResolver, "PHX-DNS-002", with(runResolver)},
 		{kindRunning, "PHX-CT-001", with(runRunning)},
