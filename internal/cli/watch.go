@@ -164,6 +164,7 @@ func (w *watcher) reopen() error {
 		s.close()
 		return err
 	}
+	s.cutTemplates(w.ctx)
 	s.changes = true
 	w.mu.Lock()
 	defer w.mu.Unlock()
