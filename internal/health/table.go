@@ -38,6 +38,7 @@ const (
 	kindKeyFile       = "key-file"
 	kindKeyFolder     = "key-folder"
 	kindRoot          = "ca-root"
+	kindRootFiles     = "ca-root-files"
 	kindAuthority     = "ca-health"
 	kindDirectory     = "ca-directory"
 	kindAuthorityLife = "ca-lifetime"
@@ -89,6 +90,7 @@ func table() []entry {
 		{kindKeyFile, "PHX-KEY-001", with(runKeyFile)},
 		{kindKeyFolder, "PHX-KEY-001", with(runKeyFolder)},
 		{kindPin, "PHX-PIN-001", with(runPin)},
+		{kindRootFiles, "PHX-CA-006", with(runRootFiles)},
 		{kindRoot, "PHX-CA-003", with(runRoot)},
 		{kindAuthority, "PHX-CA-001", with(runAuthority)},
 		{kindDirectory, "PHX-CA-002", with(runDirectory)},

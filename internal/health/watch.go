@@ -28,10 +28,9 @@ func runWatch(_ context.Context, _ host.Host, c Check, p WatchSeen) Result {
 	const good = "phoenix watch runs, and is this phoenix"
 	switch {
 	case p.PID == 0:
-		return c.fail("no phoenix watch keeps the site", p.Unit+" is installed, and no watch holds the site's lock", "systemctl start "+p.Unit+", and journalctl -u "+p.Unit+" where it does not stay")
+		return c.fail("no phoenix watch keeps the site", p.Unit+" is installed, and no watch holds the site's lock", startWatch(p.Unit))
 	case p.Program != p.Own:
-		return c.fail("phoenix watch is another phoenix", fmt.Sprintf("pid %d is %s, this is %s", p.PID, p.Program, p.Own),
-			"phoenix setup --yes with the one that is meant; a watch that no unit runs is ended by hand (kill PID) and begun again")
+		return c.fail("phoenix watch is another phoenix", fmt.Sprintf("pid %d is %s, this is %s", p.PID, p.Program, p.Own), installFix)
 	}
 	return c.pass(good, fmt.Sprintf("pid %d, %s", p.PID, p.Program))
 }
