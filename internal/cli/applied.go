@@ -28,6 +28,7 @@ type record struct {
 	Containers map[string]string  `json:"containers"` // by id, the key in Revisions
 	Site       string             `json:"site"`       // the revision of what belongs to no container
 	Revisions  map[string]applied `json:"revisions"`  // those that are referred to, by digest
+	Program    program            `json:"program"`    // the phoenix that brought the site to where it is
 }
 
 // applied is one configuration as it was applied.
@@ -108,11 +109,15 @@ func (s *session) remember(ctx context.Context, containers []string) error {
 	if err != nil {
 		s.log.Warn("the record of what was applied is written again", "error", err)
 	}
+	if err := s.mayOverwrite(old, s.guard != nil); err != nil {
+		return err
+	}
 	key, revision := s.revision(s.version, s.host.Now())
 	next := old.with(key, revision, containers)
 	if missing := func(id string) bool { return !slices.Contains(containers, id) }; !slices.ContainsFunc(s.atBoot(), missing) { // it was about all
 		maps.DeleteFunc(next.Containers, func(id, _ string) bool { _, known := s.cfg.Container(id); return !known })
 	}
+	next.Program = s.program()
 	next.prune()
 	if raw, err := json.Marshal(next); err != nil || old != nil && old.same(next) {
 		return err
@@ -121,6 +126,28 @@ func (s *session) remember(ctx context.Context, containers []string) error {
 	} else {
 		return s.host.WriteFile(s.recordPath(), raw, 0o600, host.Root)
 	}
+}
+
+// rememberProgram records that this phoenix brings the site to where it is.
+func (s *session) rememberProgram(ctx context.Context) error {
+	unlock, err := s.houseLock(s.machine.Root).lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := s.readRecord(s.recordPath())
+	if err != nil || r == nil {
+		return err
+	}
+	if err := s.mayOverwrite(r, s.guard != nil); err != nil {
+		return err
+	}
+	r.Program = s.program()
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return s.host.WriteFile(s.recordPath(), raw, 0o600, host.Root)
 }
 
 // with is the record after a revision was applied to containers.
@@ -146,7 +173,7 @@ func (r *record) prune() {
 }
 
 func (r *record) same(other *record) bool {
-	return r.Site == other.Site && maps.Equal(r.Containers, other.Containers)
+	return r.Program == other.Program && r.Site == other.Site && maps.Equal(r.Containers, other.Containers)
 }
 
 // forgetSite makes watch keep nothing more: first every container is marked, so that a round which is under way stops too, then the

@@ -77,6 +77,9 @@ func (q *inquiry) report(ctx context.Context, objects []object.Object) health.Re
 	if s.filterSettled() {
 		checks = health.Settled(checks)
 	}
+	if c, ok := health.Watch(s.watchSeen()); ok {
+		checks = append(checks, c)
+	}
 	board := health.NewBoard(checks)
 	begun := time.Now()
 	next := func() []health.Check {

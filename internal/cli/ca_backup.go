@@ -218,6 +218,7 @@ func (a *app) caRestore(ctx context.Context, path string, from keyFlags) error {
 
 // beforeRoot makes true what the CA needs before it has a root.
 func (s *session) beforeRoot(ctx context.Context, id string) (view.Applied, error) {
+	s.cutTemplates(ctx)
 	objects, containers := s.selected([]string{id})
 	if err := s.prepare(ctx, containers); err != nil {
 		return view.Applied{}, err

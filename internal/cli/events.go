@@ -19,13 +19,17 @@ import (
 
 func (a *app) eventsCommand() *cobra.Command {
 	var since time.Duration
+	var failed, follow bool
 	cmd := &cobra.Command{
 		Use: "events [ID...]", Short: "what watch and the containers' daemons repaired, and what they could not",
 		Example: `  phoenix events --since 1h
-  phoenix events 101 -o json`,
+  phoenix events --failed
+  phoenix events 101 -f`,
 		ValidArgsFunction: a.completeIDs,
 	}
 	cmd.Flags().DurationVar(&since, "since", 24*time.Hour, "how far back")
+	cmd.Flags().BoolVar(&failed, "failed", false, "only what could not be done")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens, until told to stop")
 	cmd.RunE = a.command(func(ctx context.Context, ids []string) error {
 		if since < 0 {
 			return &usageError{err: fmt.Errorf("--since %s is in the future", since), hint: "how far back, such as 1h"}
@@ -35,12 +39,17 @@ func (a *app) eventsCommand() *cobra.Command {
 			return err
 		}
 		defer s.close()
+		from := time.Now().Add(-since)
+		unwanted := func(e engine.Entry) bool { return e.Time.Before(from) || failed && e.Error == "" }
 		list, err := s.events(ctx, ids, since)
 		if err != nil {
 			return err
 		}
-		from := time.Now().Add(-since)
-		a.view.Events(slices.DeleteFunc(list, func(e engine.Entry) bool { return e.Time.Before(from) }))
+		list = slices.DeleteFunc(list, unwanted)
+		if follow {
+			return s.follow(ctx, ids, list, unwanted)
+		}
+		a.view.Events(list)
 		return nil
 	})
 	return cmd
@@ -62,6 +71,36 @@ func (s *session) events(ctx context.Context, ids []string, since time.Duration)
 	out = append(out, slices.Concat(inside...)...)
 	slices.SortStableFunc(out, func(a, b engine.Entry) int { return a.Time.Compare(b.Time) })
 	return out, nil
+}
+
+// followEvery is how often somebody who follows the events is told of new ones; the containers' daemons are asked as often.
+const followEvery = 2 * time.Second
+
+// follow shows the events, and those that come, until ctx ends.
+func (s *session) follow(ctx context.Context, ids []string, list []engine.Entry, unwanted func(engine.Entry) bool) error {
+	shown := map[string]bool{}
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		var fresh []engine.Entry
+		for _, e := range list {
+			key := fmt.Sprint(e.Time.UnixNano(), e.By, e.Object)
+			if !shown[key] {
+				shown[key], fresh = true, append(fresh, e)
+			}
+		}
+		s.view.Following(fresh)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		var err error
+		if list, err = s.events(ctx, ids, time.Minute); err != nil {
+			return err
+		}
+		list = slices.DeleteFunc(list, unwanted)
+	}
 }
 
 // eventsInside asks a container; one that does not run has none to tell.

@@ -80,6 +80,7 @@ type app struct {
 	wish           wish
 	migrating      bool // migrate itself is what was called
 	version        string
+	succeeds       string                      // SHA-256 of the program in whose place this one was begun, as it was replaced on disk
 	guard          func(context.Context) error // why nothing may be changed now; nil: it is not asked
 	moveIDs        bool                        // containers without a range of ids of their own get one
 	planIDs        bool                        // what that would do is shown
@@ -95,6 +96,8 @@ type options struct {
 	verbose bool
 	noColor bool
 	timeout time.Duration
+	// downgrade: a lower version may take the place of a higher one.
+	downgrade bool
 	// firstRoot: the command may make the first root of a site. Only those may that a person calls to make containers.
 	firstRoot bool
 	newRoot   bool

@@ -280,6 +280,7 @@ func (s *session) converge(ctx context.Context, done *view.Rotated, ids []string
 // verified looks at everything once more: the objects, by the drivers that keep them, and the checks of health that are about
 // certificates and who trusts what.
 func (s *session) verified(ctx context.Context, ids []string) error {
+	s.cutTemplates(ctx)
 	objects, _ := s.selected(ids)
 	result, err := s.engine().Plan(ctx, objects)
 	switch {

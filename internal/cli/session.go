@@ -272,6 +272,7 @@ func (s *session) prepare(ctx context.Context, containers []string) error {
 
 // makeTrue applies what these containers need and shows nothing yet.
 func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, error) {
+	s.cutTemplates(ctx)
 	objects, containers := s.selected(ids)
 	if err := s.notMoving(containers); err != nil {
 		return view.Applied{}, err

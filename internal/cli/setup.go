@@ -26,6 +26,7 @@ pool, changes no storage that is there, lowers no limit, and starts no container
 		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.setup(ctx) }),
 	}
 	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "do it; without, it is only said")
+	cmd.Flags().BoolVar(&a.opts.downgrade, "downgrade", false, "agree to this phoenix taking the place of a higher version")
 	return cmd
 }
 
@@ -56,12 +57,22 @@ func (a *app) setup(ctx context.Context) error {
 			return err
 		}
 	}
+	r, err := s.readRecord(s.recordPath())
+	if err != nil {
+		return err
+	}
+	if err := s.mayOverwrite(r, false); err != nil {
+		return err
+	}
 	done, err := s.apply(ctx, h.objects, nil)
 	if err != nil {
 		return err
 	}
 	a.view.Applied(done)
-	return outcome(done)
+	if err := outcome(done); err != nil || r == nil {
+		return err
+	}
+	return s.rememberProgram(ctx) // the watch that was installed may keep what this one made
 }
 
 // loadSetup is load for what belongs to the machine alone. What the containers need is not looked at.

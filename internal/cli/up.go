@@ -52,6 +52,7 @@ func (a *app) up(ctx context.Context) error {
 		}
 		done.Health = &report
 		done.Addresses, done.Root = s.addresses(objects)
+		done.Watch = s.watchNote()
 		done.Elapsed = s.elapsed()
 	}
 	a.view.Applied(done)

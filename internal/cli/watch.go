@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -50,6 +51,12 @@ type watcher struct {
 	ids     []string // containers to keep where they exist or are started at boot
 	waits   string   // what waits for a person, as it was told last
 	site    site     // as it was when this round began
+	notify  *notifier
+	self    self
+	release func() // of the lock of the site's watch; nil: it is not held
+
+	telling  sync.Mutex // guards failures: rounds go on side by side
+	failures map[object.Address]failing
 }
 
 // site is what a round goes by, besides the configuration.
@@ -70,8 +77,12 @@ func (e *supersededError) Error() string { return "not done: " + e.what + " mean
 var _ engine.Target = (*watcher)(nil)
 
 func (a *app) watch(ctx context.Context) error {
-	w := &watcher{app: a, ctx: ctx}
-	if err := w.reopen(); err != nil {
+	a.tellLines()
+	w := &watcher{app: a, ctx: ctx, failures: map[object.Address]failing{}, notify: &notifier{}}
+	a.succeeds = os.Getenv(succeedsVariable)
+	_ = os.Unsetenv(succeedsVariable) // the name is good
+	first, err := w.open()
+	if w.session = first; err != nil {
 		if failed := w.lastGood(err); failed != nil {
 			return failed
 		}
@@ -79,10 +90,15 @@ func (a *app) watch(ctx context.Context) error {
 	}
 	defer func() { w.session.close() }()
 	w.journal = &engine.Journal{Path: w.session.eventsPath(), By: "watch"}
-	files, err := a.readFiles()
+	files, err := a.readFiles() // that these are there was seen above
 	if err != nil {
 		return err
 	}
+	if w.self, err = a.ownProgram(w.session); err != nil {
+		return err
+	}
+	w.notify = newNotifier()
+	w.begins()
 	a.guard = w.superseded
 	k := &engine.Keeper{
 		Engine: &engine.Engine{Local: w, Notify: w.event, Connect: func(ctx context.Context, id string) (engine.Target, error) {
@@ -96,8 +112,14 @@ func (a *app) watch(ctx context.Context) error {
 			k.Also.Paths = append(k.Also.Paths, path)
 		}
 	}
-	k.Also.Paths = append(k.Also.Paths, w.session.recordPath(), filepath.Join(w.session.machine.Root, "held"), w.session.exposedPath(w.session.authority()))
-	return k.Run(ctx)
+	k.Also.Paths = append(k.Also.Paths, w.self.path, w.session.recordPath(), filepath.Join(w.session.machine.Root, "held"), w.session.exposedPath(w.session.authority()))
+	err = k.Run(ctx)
+	w.ends(err)
+	if errors.Is(err, errReplaced) {
+		w.session.close()
+		return w.execute()
+	}
+	return err
 }
 
 func (h *house) eventsPath() string { return filepath.Join(h.machine.Root, "events.jsonl") }
@@ -142,6 +164,7 @@ func (w *watcher) reopen() error {
 		s.close()
 		return err
 	}
+	s.cutTemplates(w.ctx)
 	s.changes = true
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -156,13 +179,9 @@ func (w *watcher) reopen() error {
 // With a configuration that cannot be read the last good one stays. Where there is no site there is nothing to keep.
 func (w *watcher) objects(full bool) ([]object.Object, error) {
 	if full {
-		w.enter()
-		made := w.look()
-		err := w.reopen()
-		if made && err == nil {
-			err = w.ready()
+		if err := w.begin(); err != nil {
+			return nil, err
 		}
-		w.tell(err)
 	} else {
 		w.site.marks = w.session.marks(w.host.ReadDir)
 	}
@@ -177,6 +196,39 @@ func (w *watcher) objects(full bool) ([]object.Object, error) {
 	return near(objects), nil
 }
 
+// begin reads all that a full round goes by. An error ends the watch.
+func (w *watcher) begin() error {
+	stay, err := w.replaced(w.ctx)
+	if err != nil {
+		return err
+	}
+	w.enter()
+	if made := w.look(); made && !w.mine() || stay {
+		return nil
+	}
+	if err = w.reopen(); err == nil && w.site.made {
+		err = w.ready()
+	}
+	w.tell(err)
+	return nil
+}
+
+// mine tells whether this is the one watch of the site, and the phoenix that may keep it. Where it is not nothing is kept.
+func (w *watcher) mine() bool {
+	err := w.alone()
+	if err == nil {
+		var r *record
+		if r, err = w.readRecord(w.session.recordPath()); err == nil {
+			err = w.session.mayOverwrite(r, true)
+		}
+	}
+	if err != nil {
+		w.site.made = false
+		w.tell(err)
+	}
+	return err == nil
+}
+
 // look finds out whether there is a site. The first one is made by a person: watch makes none, and none again.
 func (w *watcher) look() bool {
 	_, err := w.host.Lstat(w.session.recordPath())
@@ -185,6 +237,10 @@ func (w *watcher) look() bool {
 		if w.site.made, err = w.session.adopt(w.ctx); err != nil {
 			w.log.Warn("the configuration is not recorded", "error", err)
 		}
+	}
+	if !w.site.made && w.release != nil {
+		w.release() // the file went with the site
+		w.release = nil
 	}
 	if w.site.told = w.site.told && !w.site.made; !w.site.made && !w.site.told {
 		w.site.told = true
@@ -228,9 +284,18 @@ func (w *watcher) tell(err error) {
 		now = err.Error()
 	}
 	if now != "" && now != w.trouble {
-		w.view.Error(err, "mend it: until then the last good configuration is kept")
+		w.view.Error(err, adviceOf(err))
 	}
 	w.trouble = now
+}
+
+// adviceOf is what to do about what keeps a full round from being done as the files say.
+func adviceOf(err error) string {
+	var known *hintError
+	if errors.As(err, &known) {
+		return known.hint
+	}
+	return "fix it: until then the last good configuration is kept"
 }
 
 func (w *watcher) report(r engine.Round) {
@@ -242,6 +307,9 @@ func (w *watcher) report(r engine.Round) {
 		w.leaving = nil
 	}
 	w.blind.Tell(w.log, r.Blind)
+	w.forgetFailures(r)
+	w.notify.progress()
+	w.notify.send("STATUS=" + w.state())
 }
 
 func (w *watcher) event(ev engine.Event) {
@@ -252,6 +320,13 @@ func (w *watcher) event(ev engine.Event) {
 	var superseded *supersededError
 	if ev.Stage == engine.Failed && (errors.As(ev.Err, &held) || errors.As(ev.Err, &superseded) || errors.Is(ev.Err, engine.ErrLeft)) {
 		return // said when it failed, or nothing to say
+	}
+	w.notify.progress()
+	switch {
+	case ev.Stage == engine.Failed && !engine.Blocked(ev.Err):
+		w.failed(ev)
+	case ev.Stage == engine.Changed || ev.Stage == engine.True:
+		w.over(ev.Object.Address)
 	}
 	w.view.Event(ev)
 	if err := w.journal.Note(ev); err != nil {

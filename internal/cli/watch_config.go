@@ -141,6 +141,14 @@ func (w *watcher) settle(s *session) error {
 			s.blobs[x.SHA256] = x.Path
 		}
 	}
+	if err := s.mayOverwrite(r, true); err != nil {
+		return err
+	}
+	if r.Program != s.program() {
+		if err := s.rememberProgram(w.ctx); err != nil {
+			return err
+		}
+	}
 	w.ids = d.ids
 	w.tellWaiting(s, d.waiting)
 	if d.pending && len(d.waiting) == 0 {

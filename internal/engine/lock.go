@@ -19,6 +19,7 @@ type Holder struct {
 	PID     int       `json:"pid"`
 	Command string    `json:"command"`
 	Since   time.Time `json:"since"`
+	Program string    `json:"program,omitempty"` // which phoenix it is, where that matters
 }
 
 // LockedError is a lock that another process holds.
@@ -51,6 +52,20 @@ type FileLock struct {
 	// Waiting, where there is one, hears who holds the lock once it has been waited for as long as After.
 	Waiting func(*LockedError)
 	After   time.Duration
+	Program string // told to others
+}
+
+// Held tells whether somebody holds the lock, and who. It makes nothing and waits for nobody.
+func (l FileLock) Held() (Holder, bool) {
+	f, err := os.Open(l.Path)
+	if err != nil {
+		return Holder{}, false
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
+		return Holder{}, false // what was taken goes with the file
+	}
+	return holder(f), true
 }
 
 // Lock waits for the lock until ctx ends; what it returns unlocks.
@@ -100,7 +115,7 @@ func (l FileLock) wait(ctx context.Context, f *os.File) error {
 
 // sign tells others who holds the lock. They can do without.
 func (l FileLock) sign(f *os.File) {
-	b, err := json.Marshal(Holder{PID: os.Getpid(), Command: host.Quote(os.Args), Since: time.Now()})
+	b, err := json.Marshal(Holder{PID: os.Getpid(), Command: host.Quote(os.Args), Since: time.Now(), Program: l.Program})
 	if err == nil && f.Truncate(0) == nil {
 		_, _ = f.WriteAt(append(b, '\n'), 0)
 	}

@@ -125,6 +125,12 @@ type blockedError struct {
 	cause error
 }
 
+// Blocked tells whether an object failed only because something that it depends on did.
+func Blocked(err error) bool {
+	var blocked *blockedError
+	return errors.As(err, &blocked)
+}
+
 // Error names the object and the first line of what is wrong with it.
 func (e *blockedError) Error() string {
 	cause, _, _ := strings.Cut(e.cause.Error(), "\n")

@@ -175,9 +175,21 @@ func runUnit(ctx context.Context, h host.Host, c Check, p unitParams) Result {
 	case p.Oneshot && active == "inactive" && props["Result"] == "success" && props["LoadState"] == "loaded":
 		return c.pass(p.Name+" has run", seen)
 	case active != "active":
-		return c.fail(p.Name+" is not running", seen, c.apply()+"; its log: "+c.inside("journalctl -n 50 -u "+p.Name))
+		return c.fail(p.Name+" is not running", seen+taken(ctx, h, p.Name), c.apply()+"; its log: "+c.inside("journalctl -n 50 -u "+p.Name))
 	}
 	return runReady(ctx, h, c, p, seen)
+}
+
+// taken is who holds the ports that a unit did not get, as its journal says.
+func taken(ctx context.Context, h host.Host, unit string) string {
+	res, err := h.Run(ctx, host.Command{Argv: []string{"journalctl", "--no-pager", "--output=cat", "-n", "20", "-u", unit}})
+	if err != nil {
+		return ""
+	}
+	if who := host.Takers(h, string(res.Stdout)); who != "" {
+		return "; " + who
+	}
+	return ""
 }
 
 func runReady(ctx context.Context, h host.Host, c Check, p unitParams, seen string) Result {

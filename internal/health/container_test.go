@@ -54,7 +54,10 @@ func unitRun(active, sub, result, load string) fakeRun {
 
 func unitCase(name string, p unitParams, r fakeRun, want Status, text string) runCase {
 	p.Name = "web.service"
-	return runCase{kindUnit, name, says(unitCommand, r, p), want, text}
+	return runCase{kindUnit, name, func(t *testing.T, h *fakeHost) any {
+		h.runs["journalctl --no-pager --output=cat -n 20 -u web.service"] = fakeRun{out: "no port is taken\n"}
+		return says(unitCommand, r, p)(t, h)
+	}, want, text}
 }
 
 // agentRound is a daemon whose unit is in a state and whose last word is as old as said.
@@ -96,6 +99,13 @@ func containerCases() []runCase {
 		unitCase("stopped", stopped, unitRun("inactive", "dead", "success", "loaded"), Pass, "stopped"),
 		unitCase("should be stopped", stopped, unitRun("active", "running", "success", "loaded"), Fail, "should not run"),
 		unitCase("deaf", unitParams{Ready: ":9000"}, unitRun("active", "running", "success", "loaded"), Fail, "127.0.0.1:9000"),
+		{kindWatch, "the same", watchSeen(WatchSeen{PID: 7, Program: "v1 (aa)", Own: "v1 (aa)"}), Pass, "pid 7, v1 (aa)"},
+		{kindWatch, "another", watchSeen(WatchSeen{PID: 7, Program: "v1 (aa)", Own: "v2 (bb)"}), Fail, "pid 7 is v1 (aa), this is v2 (bb)"},
+		{kindWatch, "none", watchSeen(WatchSeen{Unit: "phoenix.service", Own: "v2 (bb)"}), Fail, "phoenix.service is installed"},
+		{kindRootFiles, "there", rootFilesAt("ca.crt", "key", "password"), Pass, "/ca"},
+		{kindRootFiles, "lost", rootFilesAt(), Fail, "ca.crt is absent"},
+		{kindRootFiles, "without its key", rootFilesAt("ca.crt", "password"), Fail, "key is absent"},
+		{kindUnit, "port taken", takenPort, Fail, "port 443 is taken by process 12 (perl)"},
 		{kindUnit, "ready", readyUnit, Pass, "takes connections"},
 		{kindDaemon, "alive", agentRound("active", 12*time.Second, 30*time.Second, "[]"), Pass, "last round 12s ago"},
 		{kindDaemon, "dead", agentRound("failed", 0, 0, "[]"), Fail, "not running"},
@@ -105,6 +115,32 @@ func containerCases() []runCase {
 		{kindRound, "failures", agentRound("active", 0, 0, `[{"address":"file/101/a","message":"disk full"},{"address":"unit/101/b","message":"x","blocked_by":"file/101/a"}]`), Fail, "cannot keep true: file/101/a | disk full"},
 		{kindRound, "no word", func(*testing.T, *fakeHost) any { return nothing{} }, Fail, "not known"},
 	}
+}
+
+func watchSeen(p WatchSeen) func(*testing.T, *fakeHost) any {
+	return func(*testing.T, *fakeHost) any { return p }
+}
+
+func rootFilesAt(names ...string) func(*testing.T, *fakeHost) any {
+	return func(_ *testing.T, h *fakeHost) any {
+		for _, name := range names {
+			h.put("/ca/secrets/root/"+name, 0o600, 0, 0, "x")
+		}
+		return rootFiles{Dir: "/ca"}
+	}
+}
+
+// takenPort is a unit that does not get its port, which process 12 has.
+func takenPort(_ *testing.T, h *fakeHost) any {
+	h.runs[unitCommand] = unitRun("failed", "failed", "exit-code", "loaded")
+	h.runs["journalctl --no-pager --output=cat -n 20 -u web.service"] = fakeRun{out: "bind() to 0.0.0.0:443 failed (98: Address already in use)\n"}
+	h.put("/proc/net/tcp", 0o444, 0, 0, "  sl  local_address\n 0: 00000000:01BB 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77 1\n")
+	for _, name := range []string{"/proc", "/proc/12", "/proc/12/fd", "/proc/12/fd/3"} {
+		h.put(name, 0o555, 0, 0, "")
+	}
+	h.put("/proc/12/comm", 0o444, 0, 0, "perl\n")
+	h.links["/proc/12/fd/3"] = "socket:[77]"
+	return unitParams{Name: "web.service"}
 }
 
 func readyUnit(t *testing.T, h *fakeHost) any {

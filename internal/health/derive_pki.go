@@ -35,6 +35,7 @@ func (m *model) stepCA(o object.Object, s spec.StepCA) {
 	ca, needs := o.Address.Scope(), pinned(o.Address.Scope())
 	e := m.caFrom(ca, o.Host)
 	p := caParams{CA: e, Anchor: anchor{CA: e, Also: m.both(ca)}}
+	m.add(kindRootFiles, o, o.Host, rootFiles{Dir: s.Dir}).ca = ca
 	m.add(kindRoot, o, o.Host, p).asks(ca, needs)
 	m.add(kindAuthority, o, o.Host, p).asks(ca, needs)
 
@@ -261,8 +262,12 @@ func (m *model) traefik(o object.Object, s spec.Traefik) {
 	}
 	for _, r := range s.Routes {
 		if _, target, err := dialTarget(r.URL); err == nil && m.ends(r.URL) {
-			d := m.add(kindBackend, o, o.Host, backendParams{URL: r.URL}).of(r.Name)
-			d.via = append(d.via, m.containerAt(hostOf(target)))
+			id := m.containerAt(hostOf(target))
+			d := m.add(kindBackend, o, o.Host, backendParams{URL: r.URL, Container: id, Name: m.containers[id].Name}).of(r.Name)
+			d.via = append(d.via, id)
+			if id != "" { // it is the application's failure, and not that of the proxy which asks
+				d.Object = object.NewAddress(spec.KindRunning, id)
+			}
 		}
 	}
 }

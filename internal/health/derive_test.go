@@ -163,7 +163,7 @@ func TestDeriveHomelab(t *testing.T) {
 		"PHX-CERT-004 certificate/101/gw.test @101", "PHX-CERT-005 certificate/101/gw.test @101", "PHX-CERT-006 traefik/102/certificates app.test @102",
 		"PHX-KEY-001 certificate/101/gw.test /k @101", "PHX-KEY-001 certificate/101/gw.test /acme @101",
 		"PHX-KEY-001 stepca/103 /etc/step-ca/ssl @103", "PHX-KEY-001 traefik/102/certificates /etc/traefik/certs/acme.json @102",
-		"PHX-CERT-005 certificate/201/hello.test @201", "PHX-ROUTE-001 nginx/101/tls app.test @", "PHX-ROUTE-001 nginx/101/tls app.test @201", "PHX-ROUTE-002 traefik/102/certificates app @102",
+		"PHX-CERT-005 certificate/201/hello.test @201", "PHX-ROUTE-001 nginx/101/tls app.test @", "PHX-ROUTE-001 nginx/101/tls app.test @201", "PHX-ROUTE-002 running/201 app @102",
 	} {
 		if !slices.Contains(have, want) {
 			t.Errorf("not asked: %s", want)
@@ -237,7 +237,7 @@ func TestOneCauseOneFailure(t *testing.T) {
 			"another root", `CA-00[123]|TRUST`, "PHX-CA-003 stepca/103 @103", []string{"PHX-CA-001 trust/101 @101"}, []string{"PHX-CT-002 agent/101 @101"},
 		},
 		{
-			"backend down", `ROUTE-00`, "PHX-ROUTE-002 traefik/102/certificates app @102", []string{"PHX-ROUTE-001 nginx/101/tls app.test @"}, []string{"PHX-CERT-006 traefik/102/certificates app.test @102"},
+			"backend down", `ROUTE-00`, "PHX-ROUTE-002 running/201 app @102", []string{"PHX-ROUTE-001 nginx/101/tls app.test @"}, []string{"PHX-CERT-006 traefik/102/certificates app.test @102"},
 		},
 		{
 			"resolver down", `DNS-00|(ROUTE|CA|CLOCK|TRUST)-00.*@201$`, "PHX-DNS-002 dns/vmbr0 vmbr0 @", []string{"PHX-DNS-001 running/101 vmbr0 @101", "PHX-ROUTE-001 nginx/101/tls app.test @201"}, []string{"PHX-CT-001 running/101 @"},

@@ -12,7 +12,17 @@ import (
 
 // backendParams is where a route ends.
 type backendParams struct {
-	URL string `json:"url"`
+	URL       string `json:"url"`
+	Container string `json:"container,omitempty"` // that the application is in; empty: it is elsewhere
+	Name      string `json:"name,omitempty"`
+}
+
+// backend is the application that a route leads to, for people.
+func (c Check) backend(p backendParams) string {
+	if p.Container == "" {
+		return "the backend of " + c.Subject
+	}
+	return "the application in container " + p.Container + " (" + p.Name + "), the backend of " + c.Subject + ","
 }
 
 // dialTarget is host:port of an http or https address.
@@ -39,10 +49,10 @@ func runBackend(ctx context.Context, h host.Host, c Check, p backendParams) Resu
 	}
 	conn, err := h.Dial(ctx, "tcp", target)
 	if err != nil {
-		return c.fail("the backend of "+c.Subject+" takes no connections", err.Error(), backendFix(target))
+		return c.fail(c.backend(p)+" takes no connections", err.Error(), backendFix(target))
 	}
 	conn.Close()
-	return c.pass("the backend of "+c.Subject+" takes connections", target)
+	return c.pass(c.backend(p)+" takes connections", target)
 }
 
 // routeParams is a name as a client asks for it.

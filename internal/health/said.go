@@ -47,7 +47,10 @@ func (c Check) fixes() []string {
 		return []string{"phoenix apply " + c.container() + " && phoenix restart " + c.container()}
 	case kindKeyFolder:
 		return []string{c.apply() + restoreFix}
-	case kindRoot:
+	case kindWatch:
+		p, _ := decode[WatchSeen](c.Params)
+		return []string{startWatch(p.Unit), installFix}
+	case kindRoot, kindRootFiles:
 		return []string{c.rootFix()}
 	case kindAuthorityLife:
 		return []string{"phoenix ca rotate --new-root", "phoenix ca rotate"}
@@ -73,6 +76,12 @@ func (c Check) fixes() []string {
 	return nil
 }
 
+func startWatch(unit string) string {
+	return "systemctl start " + unit + ", and journalctl -u " + unit + " where it does not stay"
+}
+
+const installFix = "phoenix setup --yes with the one that is meant; a watch that no unit runs is ended by hand (kill PID) and begun again"
+
 // What is advised where a check fails and an apply is not all.
 const (
 	firstRoundFix = "wait for its first round"
@@ -88,7 +97,8 @@ func backendFix(target string) string {
 }
 
 func (c Check) rootFix() string {
-	return "restore the CA's root (phoenix ca restore); only if it is lost for good: phoenix create " + c.container() + " --new-root"
+	return "phoenix ca restore FILE --password-file FILE brings the same root back from a backup: nobody has to trust anything new; only if it is lost " +
+		"for good: phoenix create " + c.container() + " --new-root makes another one, which every client outside must then be given (phoenix ca show)"
 }
 
 func (c Check) failedFix() string {

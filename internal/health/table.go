@@ -19,6 +19,7 @@ type entry struct {
 // The kinds of checks.
 const (
 	kindUnreadable    = "unreadable"
+	kindWatch         = "watch"
 	kindBridge        = "bridge"
 	kindResolver      = "resolver"
 	kindPin           = "pin"
@@ -38,6 +39,7 @@ const (
 	kindKeyFile       = "key-file"
 	kindKeyFolder     = "key-folder"
 	kindRoot          = "ca-root"
+	kindRootFiles     = "ca-root-files"
 	kindAuthority     = "ca-health"
 	kindDirectory     = "ca-directory"
 	kindAuthorityLife = "ca-lifetime"
@@ -68,6 +70,7 @@ func table() []entry {
 	return []entry{
 		{kindUnreadable, "PHX-SPEC-001", with(runUnreadable)},
 		{kindHeadroom, "PHX-HOST-001", with(runHeadroom)},
+		{kindWatch, "PHX-WATCH-001", with(runWatch)},
 		{kindBridge, "PHX-NET-001", with(runBridge)},
 		{kindResolver, "PHX-DNS-002", with(runResolver)},
 		{kindRunning, "PHX-CT-001", with(runRunning)},
@@ -91,6 +94,7 @@ func table() []entry {
 		{kindKeyFile, "PHX-KEY-001", with(runKeyFile)},
 		{kindKeyFolder, "PHX-KEY-001", with(runKeyFolder)},
 		{kindPin, "PHX-PIN-001", with(runPin)},
+		{kindRootFiles, "PHX-CA-006", with(runRootFiles)},
 		{kindRoot, "PHX-CA-003", with(runRoot)},
 		{kindAuthority, "PHX-CA-001", with(runAuthority)},
 		{kindDirectory, "PHX-CA-002", with(runDirectory)},

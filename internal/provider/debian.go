@@ -86,8 +86,33 @@ func (d Debian) build(ctx context.Context, h host.Host, archive string) error {
 		argv = append(argv, hostSources(h, d.Suite)...)
 	}
 	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + d.Work}, Mutates: true, Aside: true, Limit: buildLimit})
-	if err == nil {
-		_, err = h.Run(ctx, host.Command{Argv: []string{"sync", archive}})
+	if err != nil {
+		return said(err, d.Suite)
 	}
+	_, err = h.Run(ctx, host.Command{Argv: []string{"sync", archive}})
 	return err
 }
+
+// lastLines of what a failed build said are shown: the cause is there.
+const lastLines = 4
+
+// said is a failed build as people should see it: what mmdebstrap said last, and not its command of many hundred letters.
+func said(err error, suite string) error {
+	var run *host.RunError
+	if !errors.As(err, &run) || run.Output == "" {
+		return err
+	}
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(run.Output), "\n"), func(l string) bool { return strings.TrimSpace(l) == "" })
+	lines = lines[max(0, len(lines)-lastLines):]
+	return WithHint(&buildError{text: "Debian " + suite + " could not be built: " + strings.Join(lines, "\n"), err: err},
+		"where the mirror cannot be reached try again when it can, or name another one in apt's sources; containers that exist need no template")
+}
+
+// buildError is a failed build in few words.
+type buildError struct {
+	text string
+	err  error
+}
+
+func (e *buildError) Error() string { return e.text }
+func (e *buildError) Unwrap() error { return e.err }

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,9 +14,48 @@ import (
 // unattended is a hypervisor on which watch runs from the first second.
 func unattended(t *testing.T) *faults {
 	f := &faults{Hypervisor: New(t, homelab()), keep: map[string]string{}}
+	own := filepath.Join(filepath.Dir(f.Root), "phoenix") // it is replaced
+	raw, err := os.ReadFile(f.bin)
+	f.must(err)
+	f.must(os.WriteFile(own, raw, 0o755))
+	f.bin = own
 	f.start()
 	t.Cleanup(f.stop)
 	return f
+}
+
+// templateAway asks for a template that cannot be built, as the mirror is not reached from here: who needs none is in nobody's way.
+func (f *faults) templateAway() {
+	f.t.Helper()
+	f.rewrite(filepath.Join(f.Config, "phoenix_lxc_configs.json"), func(s string) string { // libssl3 is there already: nothing has to be fetched
+		return strings.Replace(s, `"name": "hello",`, `"name": "hello", "packages": ["libssl3"],`, 1)
+	})
+	for _, args := range [][]string{{"apply", "101"}, {"up"}, {"cert", "renew", "www.homelab.internal"}} {
+		f.Phoenix(args...).Want(0)
+	}
+	r := f.Phoenix("create", "900", "--timeout", "2m")
+	said := r.Stdout + r.Stderr
+	if r.Exit == 0 || strings.Contains(said, "--dpkgopt") || !strings.Contains(said, "could not be built") {
+		f.t.Errorf("a template that cannot be built: the cause is not shown, or with the whole command\n%s", r)
+	}
+}
+
+// programReplaced puts another phoenix in the place of the one that watches: bytes behind the end mean nothing to the kernel.
+func (f *faults) programReplaced() {
+	f.t.Helper()
+	raw, err := os.ReadFile(f.bin)
+	f.must(err)
+	f.must(os.WriteFile(f.bin+".new", append(raw, "another"...), 0o755))
+	f.must(os.Rename(f.bin+".new", f.bin))
+	lock := filepath.Join(f.Root, "watch.lock")
+	sum := fmt.Sprintf("%x", sha256.Sum256(append(raw, "another"...)))[:12]
+	if !await(healLimit, func() bool { b, _ := os.ReadFile(lock); return strings.Contains(string(b), sum) }) {
+		f.t.Errorf("watch does not begin its new program\n%s", f.log.String())
+	}
+	r := f.Phoenix("up").Want(0)
+	if !strings.Contains(r.Stdout, "the same version, keeps it so (pid ") || !strings.Contains(f.Phoenix("health").Want(0).Stdout, "PHX-WATCH-001") {
+		f.t.Errorf("up and health do not say which watch runs\n%s", r)
+	}
 }
 
 // stays wants something to be so while watch does full rounds: a file of the configuration that is touched begins one.
@@ -22,7 +63,7 @@ func (f *faults) stays(what string, so func() bool) {
 	f.t.Helper()
 	now := time.Now()
 	f.must(os.Chtimes(filepath.Join(f.Config, "phoenix_lxc_configs.json"), now, now))
-	if await(4*time.Second, func() bool { return !so() }) {
+	if await(3*time.Second, func() bool { return !so() }) {
 		f.t.Fatalf("%s does not stay so\nwatch said:\n%s", what, f.log.String())
 	}
 }
@@ -38,6 +79,8 @@ func TestNight(t *testing.T) {
 	f.must(os.WriteFile(password, []byte("correct horse battery staple\n"), 0o600))
 	f.Phoenix("ca", "backup", backup, "--password-file", password).Want(0)
 	restore := []string{"ca", "restore", backup, "--password-file", password}
+
+	f.savedIsNotDeployed()
 
 	f.Phoenix("stop", "103").Want(0)
 	f.stays("103, which others depend on and a person stopped,", func() bool { return !f.runs("103") })
@@ -67,7 +110,52 @@ func TestNight(t *testing.T) {
 	if now := fingerprint(f.RootCertificate()); now != root {
 		t.Errorf("the root was %s and is %s", root, now)
 	}
+	f.templateAway()
+	f.programReplaced()
 	f.WantHealthy()
+	for _, text := range []string{" watches containers ", "nothing to keep", "did you mean nginx_gateway", " wait for a person", "its program was replaced"} {
+		if !strings.Contains(f.log.String(), text) {
+			t.Errorf("watch does not say %q\n%s", text, f.log.String())
+		}
+	}
+}
+
+// savedIsNotDeployed changes the file in ways that would interrupt, close or remove something.
+func (f *faults) savedIsNotDeployed() {
+	f.t.Helper()
+	file, init := filepath.Join(f.Config, "phoenix_lxc_configs.json"), f.init("101")
+	f.remember(file)
+	untouched := func() bool { return f.init("101") == init && f.verifies() }
+	f.rewrite(file, func(s string) string { return strings.Replace(s, `"nginx_gateway"`, `"nginx_gatewy"`, 1) })
+	f.stays("the gateway, mistyped in the file,", untouched)
+	if r := f.Phoenix("validate"); r.Exit != 78 || !strings.Contains(r.String(), "did you mean nginx_gateway") {
+		f.t.Errorf("a mistyped feature is taken\n%s", r)
+	}
+	f.rewrite(file, func(s string) string {
+		return strings.Replace(strings.Replace(s, `"nginx_gatewy"`, `"nginx_gateway"`, 1), `"name": "nginx",`, `"name": "edge",`, 1)
+	})
+	f.stays("the gateway, renamed in the file,", untouched)
+	if r := f.Phoenix("status", "-o", "json"); !strings.Contains(r.Stdout, `"waiting"`) || !strings.Contains(r.Stdout, "container/101") {
+		f.t.Errorf("status does not say what waits\n%s", r)
+	}
+	if r := f.Phoenix("events").Want(0); !strings.Contains(r.Stdout, "waits for phoenix apply") {
+		f.t.Errorf("events do not say what waits\n%s", r)
+	}
+	if r := f.Phoenix("diff").Want(0); !strings.Contains(r.Stdout, `+            "name": "edge",`) {
+		f.t.Errorf("diff\n%s", r)
+	}
+	f.Exec(f.attach("101", "sh", "-c", "echo drift >/etc/hosts")...).Want(0)
+	if !await(healLimit, func() bool {
+		raw, _ := os.ReadFile(f.rootfs("101", "etc", "hosts"))
+		return strings.Contains(string(raw), "nginx")
+	}) {
+		f.t.Error("drift is not brought back to the configuration that was applied")
+	}
+	f.Phoenix("revert", "--yes").Want(0)
+	if !f.same(file) {
+		f.t.Error("revert does not bring back what was applied")
+	}
+	f.Phoenix("plan", "--detailed-exitcode").Want(0)
 }
 
 // answer is Phoenix with something typed.

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -22,10 +23,20 @@ func (p *people) Events(list []engine.Entry) {
 	w.Flush()
 }
 
+// Following has no columns: nobody knows what comes.
+func (p *people) Following(list []engine.Entry) {
+	for _, e := range list {
+		fmt.Fprintf(p.Out, "%s %s %s %s\n", e.Time.Local().Format(time.DateTime), e.By, e.Object, did(e))
+	}
+}
+
 func did(e engine.Entry) string {
 	if e.Error != "" {
 		first, _, _ := strings.Cut(e.Error, "\n")
 		return "failed: " + first
+	}
+	if e.Elapsed == 0 && e.Reason != "" {
+		return e.Reason
 	}
 	out := string(e.Action) + " in " + e.Elapsed.Round(time.Millisecond).String()
 	switch {
@@ -43,4 +54,14 @@ func (v *programs) Events(list []engine.Entry) {
 		list = []engine.Entry{}
 	}
 	v.write(map[string]any{"events": list})
+}
+
+// Following writes a document for each event.
+func (v *programs) Following(list []engine.Entry) {
+	for _, e := range list {
+		line, err := json.Marshal(e)
+		if err == nil {
+			fmt.Fprintf(v.out, "%s\n", line)
+		}
+	}
 }

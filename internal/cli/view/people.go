@@ -136,6 +136,9 @@ func (p *people) Applied(a Applied) {
 		p.Health(*a.Health)
 	}
 	p.addresses(a)
+	if a.Watch != "" {
+		p.say("%s\n", a.Watch)
+	}
 	took := a.Elapsed.Seconds()
 	changes := count(made(a.Result), "change")
 	switch broken := untrue(a); {

@@ -56,6 +56,7 @@ type applied struct {
 	Health      *health.Report   `json:"health,omitempty"`
 	Addresses   []Address        `json:"addresses,omitempty"`
 	Root        *Root            `json:"root,omitempty"`
+	Watch       string           `json:"watch,omitempty"`
 	Diagnostics diag.List        `json:"diagnostics,omitempty"`
 }
 
@@ -64,7 +65,7 @@ func (v *programs) Applied(a Applied) { v.write(v.applied(a)) }
 func (v *programs) applied(a Applied) applied {
 	doc := applied{
 		Plan: a.Result.Plan, Mutations: a.Result.Mutations, Failures: a.Result.Failures,
-		ElapsedMS: a.Elapsed.Milliseconds(), Health: a.Health, Addresses: a.Addresses, Root: a.Root, Diagnostics: v.notes,
+		ElapsedMS: a.Elapsed.Milliseconds(), Health: a.Health, Addresses: a.Addresses, Root: a.Root, Watch: a.Watch, Diagnostics: v.notes,
 	}
 	if a.Stopped != nil {
 		doc.Stopped, doc.Left = a.Stopped.Error(), a.Result.Left()

@@ -38,6 +38,8 @@ type View interface {
 	Moved(Moved)
 	Difference(Difference)
 	Events([]engine.Entry)
+	// Following shows more events, a line each; it may be called again and again.
+	Following([]engine.Entry)
 	Version(Version)
 	// Error is a command that could not do its work. hint may be empty.
 	Error(err error, hint string)
@@ -86,6 +88,7 @@ type Applied struct {
 	Health     *health.Report // up only
 	Addresses  []Address      // up only
 	Root       *Root          // up only
+	Watch      string         // up only: which watch keeps it so; empty: none does
 }
 
 // Address is one to try.

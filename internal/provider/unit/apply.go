@@ -197,7 +197,7 @@ func withJournal(ctx context.Context, h host.Host, name string, cause error) err
 	if err != nil {
 		return fmt.Errorf("%w\nits journal cannot be read: %v", cause, err)
 	}
-	if who := takers(h, string(res.Stdout)); who != "" {
+	if who := host.Takers(h, string(res.Stdout)); who != "" {
 		cause = fmt.Errorf("%s does not start: %s: %w", name, who, cause)
 	}
 	return fmt.Errorf("%w\nthe end of its journal:\n%s", cause, strings.TrimRight(string(res.Stdout), "\n"))

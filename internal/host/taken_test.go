@@ -1,4 +1,4 @@
-package unit
+package host
 
 import (
 	"fmt"
@@ -6,8 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
 // Whoever holds a port is named, whatever words the program has for it.
@@ -23,12 +21,12 @@ func TestTakersAreNamed(t *testing.T) {
 		fmt.Sprintf("2026-11-25T01:06:48+0000 nginx nginx[439]: nginx: [emerg] bind() to 0.0.0.0:%d failed (98: Address already in use)", port),
 		fmt.Sprintf("error: listen tcp :%d: bind: address already in use", port),
 	} {
-		if got := takers(&host.Local{}, "first line\n"+journal+"\n"+journal); !strings.HasPrefix(got, want) || strings.Contains(got, ";") {
+		if got := Takers(&Local{}, "first line\n"+journal+"\n"+journal); !strings.HasPrefix(got, want) || strings.Contains(got, ";") {
 			t.Errorf("%q: %q, want %s…", journal, got, want)
 		}
 	}
 	for _, journal := range []string{"", "bind() to 0.0.0.0:1 failed (98: Address already in use)", fmt.Sprintf("listening on :%d", port)} {
-		if got := takers(&host.Local{}, journal); got != "" {
+		if got := Takers(&Local{}, journal); got != "" {
 			t.Errorf("%q: %q", journal, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package unit
+package host
 
 import (
 	"fmt"
@@ -7,16 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
 // How programs say in their journals that an address is another's: nginx, Go's net, and what strerror(EADDRINUSE) gives.
 // The port is the last number behind a colon, not the time at the line's beginning.
 var inUse = regexp.MustCompile(`(?i)[^\n]*:(\d{1,5})\b[^\n]*address already in use`)
 
-// takers names the processes that hold ports which a journal says are taken; empty: it says no such thing, or nobody holds them now.
-func takers(h host.Host, journal string) string {
+// Takers names the processes that hold ports which a journal says are taken; empty: it says no such thing, or nobody holds them now.
+func Takers(h Host, journal string) string {
 	var said []string
 	for _, m := range inUse.FindAllStringSubmatch(journal, -1) {
 		port, err := strconv.Atoi(m[1])
@@ -32,7 +30,7 @@ func takers(h host.Host, journal string) string {
 }
 
 // listeners are the processes that listen on a TCP port, as "process 12 (perl)".
-func listeners(h host.Host, port int) []string {
+func listeners(h Host, port int) []string {
 	sockets := map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		raw, err := h.ReadFile(table)
@@ -68,7 +66,7 @@ func listening(line string, port int) string {
 	return f[9]
 }
 
-func holds(h host.Host, pid string, sockets map[string]bool) bool {
+func holds(h Host, pid string, sockets map[string]bool) bool {
 	dir := filepath.Join("/proc", pid, "fd")
 	fds, err := h.ReadDir(dir)
 	if err != nil {
