@@ -30,6 +30,9 @@ func (m *model) node(o object.Object, s spec.NodeFirewall) {
 // another one knocks where it may not, so that a house of many is not tried from each to each. On Proxmox an attempt tells nothing: the
 // refusal of a closed port does not get through the two bridges of its firewall. There its rules are read (PHX-FW-004).
 func (m *model) firewall(o object.Object, s spec.Firewall) {
+	if s.Proxmox == nil && s.MAC != "" && m.isRunning(s.ID) {
+		m.add(kindIdentity, o, "", s)
+	}
 	if !s.Restricts() || s.Proxmox != nil || !m.isRunning(s.ID) {
 		return
 	}

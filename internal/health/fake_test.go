@@ -147,7 +147,7 @@ type runCase struct {
 // inside is whether a check of the kind may run in a container.
 func (rc runCase) inside() bool {
 	return !slices.Contains([]string{kindBridge, kindResolver, kindPin, kindRunning, kindIDMap, kindVolumeOwner, kindVolumeParents, kindVolumeAlone,
-		kindSwitch, kindHeadroom, kindRules}, rc.kind)
+		kindSwitch, kindRules, kindIdentity, kindHeadroom}, rc.kind)
 }
 
 func (rc runCase) run(t *testing.T) {

@@ -96,7 +96,7 @@ func firewallCases() []runCase {
 			return spec.NodeFirewall{Proxmox: spec.Proxmox{Dir: "/etc/pve"}}
 		}
 	}
-	return []runCase{
+	return append(identityCases(), []runCase{
 		{kindFlowOpen, "a connection", flow("connection"), Pass, "10.0.0.10:9000"},
 		{kindFlowOpen, "nobody listens", flow("no"), Pass, "gets through"},
 		{kindFlowOpen, "nobody there", flow("nobody"), Fail, "no route to host"},
@@ -114,6 +114,76 @@ func firewallCases() []runCase {
 		{kindSwitch, "elsewhere", file("[RULES]\nenable: 1\n"), Fail, "is off"},
 		{kindSwitch, "commented out", file("[OPTIONS]\n#enable: 1\n"), Fail, "is off"},
 		{kindSwitch, "no file", file("absent"), Fail, "cluster.fw"},
+	}...)
+}
+
+// identityTable is what nft lists of a container that is kept to its identity; comments and the rules of the firewall are left out.
+const identityTable = `table bridge phoenix_v103 {
+	chain own_arp {
+		arp saddr ip 10.0.0.103 accept
+		drop
+	}
+
+	chain own_ipv4 {
+		ip saddr 10.0.0.103 accept
+		drop
+	}
+
+	chain own {
+		ether saddr != 02:00:00:00:01:03 drop
+		ether type vmap { ip : jump own_ipv4, arp : jump own_arp, ip6 : jump own_ipv6 }
+		drop
+	}
+
+	chain addressed {
+		ether daddr != 02:00:00:00:01:03 drop
+		ip daddr != 10.0.0.103 drop
+	}
+
+	chain identity {
+		type filter hook prerouting priority dstnat; policy accept;
+		iifname "v103" jump own
+	}
+
+	chain addressed_bridged {
+		type filter hook forward priority -300; policy accept;
+		oifname "v103" jump addressed
+	}
+
+	chain addressed_sent {
+		type filter hook output priority -300; policy accept;
+		oifname "v103" jump addressed
+	}
+}
+`
+
+func identityCases() []runCase {
+	own, forged := "\x02\x00\x00\x00\x01\x03", "\x02\x66\x66\x66\x66\x66"
+	entry := func(mac, port, local string) string { return mac + port + local + strings.Repeat("\x00", 8) }
+	at := func(old, new, mask, fdb string) func(*testing.T, *fakeHost) any {
+		return func(_ *testing.T, h *fakeHost) any {
+			h.runs["nft --stateless list table bridge phoenix_v103"] = fakeRun{out: strings.Replace(identityTable, old, new, 1)}
+			h.put("/sys/class/net/vmbr0/bridge/group_fwd_mask", 0o644, 0, 0, mask+"\n")
+			h.put("/sys/class/net/vmbr0/brif/v103/port_no", 0o444, 0, 0, "0x2\n")
+			h.put("/sys/class/net/vmbr0/brforward", 0o444, 0, 0, fdb)
+			return spec.Firewall{ID: "103", Port: "v103", Bridge: "vmbr0", Address: "10.0.0.103", MAC: "02:00:00:00:01:03"}
+		}
+	}
+	fdb := entry(own, "\x02", "\x00") + entry(forged, "\x02", "\x01") + entry(forged, "\x03", "\x00")
+	return []runCase{
+		{kindIdentity, "enforced", at("", "", "0x4000", fdb), Pass, "02:00:00:00:01:03 10.0.0.103"},
+		{kindIdentity, "no table", func(t *testing.T, h *fakeHost) any {
+			s := at("", "", "0x4000", fdb)(t, h)
+			h.runs["nft --stateless list table bridge phoenix_v103"] = fakeRun{err: "Error: No such file or directory", code: 1}
+			return s
+		}, Fail, "No such file"},
+		{kindIdentity, "not asked", at(`iifname "v103" jump own`, "", "0x4000", fdb), Fail, "chain identity has no rule"},
+		{kindIdentity, "asked too late", at("hook prerouting", "hook forward", "0x4000", fdb), Fail, "before the bridge learns"},
+		{kindIdentity, "another MAC", at("ether saddr != 02:00:00:00:01:03", "ether saddr != 02:00:00:00:01:04", "0x4000", fdb), Fail, "chain own has no rule"},
+		{kindIdentity, "a way around", at("chain own {\n", "chain own {\n\t\taccept\n", "0x4000", fdb), Fail, "chain own allows more"},
+		{kindIdentity, "whatever is sent to it", at("ip daddr != 10.0.0.103 drop", "", "0x4000", fdb), Fail, "chain addressed has no rule"},
+		{kindIdentity, "LLDP's group", at("", "", "0x0", fdb), Fail, "01:80:c2:00:00:0e"},
+		{kindIdentity, "a stolen MAC", at("", "", "0x4000", fdb+entry(forged, "\x02", "\x00")), Fail, "02:66:66:66:66:66"},
 	}
 }
 

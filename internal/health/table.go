@@ -58,6 +58,7 @@ const (
 	kindRoute         = "route"
 	kindSwitch        = "firewall-switch"
 	kindRules         = "firewall-rules"
+	kindIdentity      = "identity"
 	kindFlowOpen      = "flow-open"
 	kindFlowClosed    = "flow-closed"
 	kindHeadroom      = "headroom"
@@ -81,6 +82,7 @@ func table() []entry {
 		{kindNames, "PHX-DNS-001", with(runNames)},
 		{kindSwitch, "PHX-FW-003", with(runSwitch)},
 		{kindRules, "PHX-FW-004", with(runRules)},
+		{kindIdentity, "PHX-FW-005", with(runIdentity)},
 		{kindFlowOpen, "PHX-FW-001", with(runFlowOpen)},
 		{kindFlowClosed, "PHX-FW-002", with(runFlowClosed)},
 		{kindVolumeOwner, "PHX-VOL-001", with(runVolumeOwner)},

@@ -21,7 +21,7 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	if err != nil {
 		return err
 	}
-	learned := groupMask(h, s.Bridge)&lldp == 0
+	learned := !checksGroups(h, s.Bridge)
 	if learned {
 		if err := showGroups(ctx, h, s.Bridge); err != nil {
 			return err
@@ -67,8 +67,9 @@ func tracked(ctx context.Context, h host.Host, s spec.Firewall) (native bool, er
 
 // showGroups keeps the groups that are forwarded already.
 func showGroups(ctx context.Context, h host.Host, bridge string) error {
-	mask := fmt.Sprintf("%#x", groupMask(h, bridge)|lldp)
-	_, err := h.Run(ctx, host.Command{Argv: []string{"ip", "link", "set", "dev", bridge, "type", "bridge", "group_fwd_mask", mask}, Mutates: true})
+	mask, _ := groupMask(h, bridge)
+	argv := []string{"ip", "link", "set", "dev", bridge, "type", "bridge", "group_fwd_mask", fmt.Sprintf("%#x", mask|lldp)}
+	_, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
 	return err
 }
 

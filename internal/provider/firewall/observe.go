@@ -33,7 +33,7 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	if err != nil || text == "" && marks == "" {
 		return nil, err
 	}
-	st := &Status{Table: table(s), Rules: []string{}, Tracked: true, Groups: groupMask(h, s.Bridge)&lldp != 0}
+	st := &Status{Table: table(s), Rules: []string{}, Tracked: true, Groups: checksGroups(h, s.Bridge)}
 	if m := comment.FindStringSubmatch(text); m != nil {
 		st.Made, st.Identity = m[1], m[2]
 	}
@@ -81,17 +81,21 @@ func handed(h host.Host, bridge string) bool {
 	return false
 }
 
-// groupMask are the link-local groups that a bridge forwards.
-func groupMask(h host.Host, bridge string) uint64 {
+// groupMask are the link-local groups that a bridge forwards; false: the kernel does not show it, as where /sys is another network
+// namespace's.
+func groupMask(h host.Host, bridge string) (mask uint64, known bool) {
 	raw, err := h.ReadFile(filepath.Join("/sys/class/net", bridge, "bridge/group_fwd_mask"))
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	mask, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 0, 16)
-	if err != nil {
-		return 0
-	}
-	return mask
+	mask, err = strconv.ParseUint(strings.TrimSpace(string(raw)), 0, 16)
+	return mask, err == nil
+}
+
+// checksGroups is false where a bridge is known to keep LLDP's group from the rules.
+func checksGroups(h host.Host, bridge string) bool {
+	mask, known := groupMask(h, bridge)
+	return !known || mask&lldp != 0
 }
 
 func switches(bridge string) []string {
