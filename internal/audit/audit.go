@@ -5,9 +5,8 @@ package audit
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"unicode"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
@@ -113,31 +112,47 @@ func (s *Seen) add(r config.Rule, object, fix, format string, args ...any) {
 // Of is what the inside of one container says, as far as it may be believed: it speaks for that container only, and what it
 // says cannot be taken for anything but text.
 func (s Seen) Of(object string) Seen {
-	for i := range s.Sights {
-		s.Sights[i].Object, s.Sights[i].File, s.Sights[i].Line = object, "", 0
+	s.Sights, s.Unseen, s.Password = s.Sights[:min(len(s.Sights), most)], s.Unseen[:min(len(s.Unseen), most)], s.Password[:min(len(s.Password), most)]
+	s.Sights = slices.DeleteFunc(s.Sights, func(x Sight) bool { return insideFixes[x.Rule] == "" })
+	for i, x := range s.Sights {
+		s.Sights[i] = Sight{Rule: x.Rule, Object: object, Summary: object + " says: " + x.Summary, Fix: insideFixes[x.Rule]}
 	}
 	for i := range s.Unseen {
-		s.Unseen[i].Object, s.Unseen[i].Reason = object, printable(s.Unseen[i].Reason)
+		s.Unseen[i].Object, s.Unseen[i].Reason = object, printable(object+" says: "+s.Unseen[i].Reason)
 	}
 	for i := range s.Password {
-		s.Password[i].Object = object
+		s.Password[i].Object, s.Password[i].Path = object, printable(s.Password[i].Path)
 	}
 	return s
 }
 
-// printable has no character that does something to a terminal, and an end.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-	if len(s) > textEnd {
-		s = strings.ToValidUTF8(s[:textEnd], "") + "..."
-	}
-	return s
+// most is how many findings one container may have.
+const most = 200
+
+// insideFixes are the remedies of what the inside of a container can see, by rule. They are phoenix's own words: what stands behind fix:
+// is done by a person. Rules that are not here are not for a container to say.
+var insideFixes = map[string]string{
+	rulePassword.ID:       "make a random one: openssl rand -base64 24",
+	ruleOpenInside.ID:     "chmod go-rwx on each inside the container, or phoenix apply; what could be read counts as leaked: phoenix ca rotate makes it anew",
+	ruleNobody.ID:         "give the files an owner that the container has, from the hypervisor",
+	ruleForeignSecret.ID:  "remove the files, change the password or key in the CA's container, and get certificates by ACME: phoenix migrate",
+	ruleOneVolume.ID:      "keep a copy of the root's key offline; or accept it with a reason, where that copy exists",
+	ruleReachable.ID:      "let the CA's firewall accept its clients only",
+	ruleHosts.ID:          "remove the line from /etc/hosts",
+	ruleTimer.ID:          "remove it: phoenix renews; or let it run more often than a twelfth of the certificates' lifetime",
+	ruleProvisioner.ID:    "step ca provisioner remove, or phoenix apply",
+	rulePolicy.ID:         "authority.policy.x509.allow.dns with each name by itself, or phoenix apply",
+	ruleProtocol.ID:       "nginx: ssl_protocols TLSv1.2 TLSv1.3; Traefik: minVersion: VersionTLS12",
+	ruleNoVerify.ID:       "nginx: proxy_ssl_verify on, with proxy_ssl_trusted_certificate and proxy_ssl_name; Traefik: rootCAs, and no insecureSkipVerify",
+	ruleDashboard.ID:      "api.insecure: false, and dashboard: false or a router for it with basicAuth",
+	ruleOldKey.ID:         "make a new key with the next certificate, as phoenix does: phoenix cert renew --all",
+	ruleSecretText.ID:     "change it, and let the program read it from a file that only it can read",
+	ruleSecretArgument.ID: "change it, and let the program read it from a file that only it can read",
+	ruleMountedTwice.ID:   "remove one of the two mounts from the configuration",
 }
+
+// printable is one line that does nothing to a terminal.
+func printable(s string) string { return clean.Line(s, textEnd) }
 
 // textEnd is how long a finding may be, in bytes.
 const textEnd = 2000

@@ -37,7 +37,7 @@ type look struct {
 }
 
 // clean is a hypervisor with two containers that share nothing, and the inside of one of them.
-func clean(t *testing.T) (*fakeHost, *look) {
+func sound(t *testing.T) (*fakeHost, *look) {
 	h := newHost(t)
 	l := &look{
 		scene: Scene{Root: "/phx", Folders: []string{"/phx/lxc"}, Proxmox: "/etc/pve/lxc", Scripts: []string{"/opt/scripts"},
@@ -365,7 +365,7 @@ func noted(id, note string) func(*fakeHost, *look) {
 }
 
 func TestCleanSystem(t *testing.T) {
-	h, l := clean(t)
+	h, l := sound(t)
 	if found := l.all(t, h); len(found) > 0 {
 		t.Errorf("a clean system has findings:\n%s", list(found))
 	}
@@ -396,7 +396,7 @@ func TestRules(t *testing.T) {
 }
 
 func testRule(t *testing.T, c lookCase) {
-	h, l := clean(t)
+	h, l := sound(t)
 	c.bad(h, l)
 	found, ok := l.all(t, h), false
 	for _, f := range found {
@@ -408,7 +408,7 @@ func testRule(t *testing.T, c lookCase) {
 	if !ok {
 		t.Errorf("no finding of %s that says %q:\n%s", c.object, c.says, list(found))
 	}
-	h, l = clean(t)
+	h, l = sound(t)
 	c.good(h, l)
 	for _, f := range l.all(t, h) {
 		if f.Rule.ID == c.rule {
@@ -454,7 +454,7 @@ func certify(h *fakeHost, base string, k *ecdsa.PrivateKey, serial int64) {
 // TestPasswordsOfTwoContainers are compared without being known.
 func TestPasswordsOfTwoContainers(t *testing.T) {
 	seen := func(id, word string) Seen {
-		h, l := clean(t)
+		h, l := sound(t)
 		l.place.ID = id
 		h.put("/etc/nginx/password", 0o600, 0, word)
 		s := Inside(t.Context(), h, l.place)
@@ -473,7 +473,7 @@ func TestPasswordsOfTwoContainers(t *testing.T) {
 
 // TestUnseen: what cannot be looked at is told, not passed over.
 func TestUnseen(t *testing.T) {
-	h, l := clean(t)
+	h, l := sound(t)
 	asCA(l)
 	h.put("/etc/step-ca/ssl/config/ca.json", 0o600, 0, "{")
 	for i := range walkFiles + 10 {
@@ -506,10 +506,10 @@ func TestInsideIsNotBelieved(t *testing.T) {
 		Password: []Password{{Object: "container/103", Path: "/x", Mark: "m"}}, Unseen: []Unseen{{"container/103", "\x07"}}}
 	got := lie.Of("container/101")
 	found := Findings(got)
-	if len(found) != 1 || found[0].Object != "container/101" || found[0].Source.File != "" || found[0].Fix != "a?b" || !strings.HasPrefix(found[0].Summary, "?[2J") || len(found[0].Summary) > 2100 {
+	if len(found) != 1 || found[0].Object != "container/101" || found[0].Source.File != "" || found[0].Fix != insideFixes["PHX-AUD-053"] || !strings.HasPrefix(found[0].Summary, "container/101 says: ?[2J") || len(found[0].Summary) > 2100 {
 		t.Errorf("got %+v", found)
 	}
-	if got.Unseen[0] != (Unseen{"container/101", "?"}) || got.Password[0].Object != "container/101" {
+	if got.Unseen[0] != (Unseen{"container/101", "container/101 says: ?"}) || got.Password[0].Object != "container/101" {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -60,12 +60,12 @@ func (a *app) certList(ctx context.Context, ids []string) error {
 		return err
 	}
 	defer s.close()
-	list, err := s.certificates(ctx, ids)
+	list, unseen, err := s.certificates(ctx, ids)
 	if err != nil {
 		return err
 	}
 	a.view.Certificates(list)
-	return nil
+	return s.notSeen(unseen)
 }
 
 func (a *app) certShow(ctx context.Context, names []string) error {
@@ -74,7 +74,7 @@ func (a *app) certShow(ctx context.Context, names []string) error {
 		return err
 	}
 	defer s.close()
-	list, err := s.certificates(ctx, nil)
+	list, unseen, err := s.certificates(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -85,30 +85,31 @@ func (a *app) certShow(ctx context.Context, names []string) error {
 		return hint(s.again("cert list")+" shows what there is", "no container has a certificate for %s", names[0])
 	}
 	a.view.CertificateDetails(list)
-	return nil
+	return s.notSeen(unseen)
 }
 
-// certificates are those in these containers, in all without ids, as far as they run and can be seen.
-func (s *session) certificates(ctx context.Context, ids []string) ([]view.FullCertificate, error) {
+// certificates are those in these containers, in all without ids, as far as they run and can be seen; unseen are containers that do not
+// answer.
+func (s *session) certificates(ctx context.Context, ids []string) (out []view.FullCertificate, unseen map[string]error, err error) {
 	if len(ids) == 0 {
 		ids = s.ids()
 	}
 	objects, _ := s.selected(ids)
 	result, err := s.engine().Plan(ctx, objects)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
 	s.seeCertificates(ctx, ids, &result)
-	out := []view.FullCertificate{}
+	out = []view.FullCertificate{}
 	for _, o := range s.objects {
 		if slices.Contains(ids, o.Container) && isCertificate(o) {
 			out = append(out, fullCertificates(o, result.Statuses[o.Address].Status)...)
 		}
 	}
-	return out, nil
+	return out, unanswered(result), nil
 }
 
 func isCertificate(o object.Object) bool {

@@ -3,12 +3,15 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
@@ -47,9 +50,31 @@ func (a *app) statusCommand() *cobra.Command {
 				s.log.Warn("what waits for phoenix apply is not known", "error", err)
 			}
 			a.view.Status(status)
-			return nil
+			return s.notSeen(unanswered(result))
 		}),
 	}
+}
+
+// unanswered are the containers whose agent does not answer, and why.
+func unanswered(r engine.Result) map[string]error {
+	out := map[string]error{}
+	for _, f := range r.Failures {
+		if f.BlockedBy == "" && (errors.Is(f.Err, engine.ErrUnresponsive) || errors.Is(f.Err, engine.ErrDisconnected)) {
+			out[f.Address.Scope()] = f.Err
+		}
+	}
+	return out
+}
+
+// notSeen names containers that could not be looked into, beside what is shown of the others.
+func (s *session) notSeen(why map[string]error) error {
+	for _, id := range slices.Sorted(maps.Keys(why)) {
+		fmt.Fprintf(s.stderr, "not seen: container %s: %s\n", id, clean.Line(why[id].Error(), 1000))
+	}
+	if len(why) > 0 {
+		return codeError(exitFailed)
+	}
+	return nil
 }
 
 // seeCertificates looks at the certificates that a plan could not: while the CA is away, what depends on it is not known to be

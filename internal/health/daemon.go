@@ -57,15 +57,37 @@ const young = time.Minute
 // startedAt is a link that systemd makes anew at each start of the daemon's unit.
 const startedAt = "/run/systemd/units/invocation:" + DaemonUnit
 
-// justStarted is whether the daemon was. Where that is not known it may have been.
-func justStarted(h host.Host) bool {
+// started is when the daemon was; zero: that is not known.
+func started(h host.Host) time.Time {
 	m, err := h.Lstat(startedAt)
-	return err != nil || h.Now().Sub(m.ModTime) < young
+	if err != nil {
+		return time.Time{}
+	}
+	return m.ModTime
 }
 
-// firstRound reads the daemon's word, and waits for it where the daemon has only just begun.
+// roundMost is how long a daemon may plan ahead: its next round is never later.
+const roundMost = 5 * time.Minute
+
+// errBefore is a word of a daemon that was there before the present one.
+var errBefore = errors.New("its last round was before it was started")
+
+// firstRound reads the daemon's word since it was started, and waits for it where the daemon has only just begun: a word of before says
+// nothing of the process that runs now.
 func firstRound(ctx context.Context, h host.Host) (round, error) {
-	return roundOnce(ctx, h, firstLimit, func(_ round, err error) bool { return !errors.Is(err, fs.ErrNotExist) })
+	since := started(h)
+	before := func(r round) bool { return r.Time.Before(since.Add(-time.Second)) } // file systems tell time in coarse steps
+	limit := time.Duration(0)
+	if since.IsZero() || h.Now().Sub(since) < young {
+		limit = firstLimit
+	}
+	r, err := roundOnce(ctx, h, limit, func(r round, err error) bool {
+		return err == nil && !before(r) || err != nil && !errors.Is(err, fs.ErrNotExist)
+	})
+	if err == nil && before(r) {
+		err = errBefore
+	}
+	return r, err
 }
 
 // roundOnce reads the daemon's word again and again until it will do, and gives the last one at the limit.
@@ -97,20 +119,20 @@ func runDaemon(ctx context.Context, h host.Host, c Check, _ nothing) Result {
 	if props["ActiveState"] != "active" {
 		return c.fail("the agent is not running: nothing is renewed or mended in here", seen, c.apply()+"; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
 	}
-	read := func() (round, error) { return readRound(h) }
-	if justStarted(h) {
-		read = func() (round, error) { return firstRound(ctx, h) }
-	}
-	r, err := read()
+	r, err := firstRound(ctx, h)
 	if err != nil {
 		return c.fail("the agent runs but has not finished a round", err.Error(), firstRoundFix+"; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
 	}
 	now := h.Now()
 	ago := "last round " + human(now.Sub(r.Time)) + " ago"
-	if late := now.Sub(r.Next); late > roundMargin {
+	next := r.Next
+	if most := r.Time.Add(roundMost); next.After(most) {
+		next = most
+	}
+	if late := now.Sub(next); late > roundMargin {
 		return c.fail("the agent has stopped working", ago+", the next was due "+human(late)+" ago", restart)
 	}
-	return c.pass("the agent is alive", ago)
+	return c.pass("the agent is running, and its reconcile loop is current", ago)
 }
 
 // A failure that the daemon is about to look at again, because something has changed, is not told before it did. All in all it is

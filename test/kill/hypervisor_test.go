@@ -29,7 +29,7 @@ var (
 
 // names the fakes are called by.
 var names = []string{
-	"lxc-start", "lxc-stop", "lxc-info", "lxc-attach", "lxc-usernsexec", "mmdebstrap", "init", "fail", "hang", "garbage",
+	"lxc-start", "lxc-stop", "lxc-info", "lxc-attach", "lxc-usernsexec", "mmdebstrap", "init", "fail", "hang", "garbage", "hostile",
 }
 
 // hypervisor is a network namespace and a tmpfs: bin has phoenix and the fakes, all else is what phoenix makes.
@@ -44,9 +44,12 @@ type hypervisor struct {
 // house is all hypervisors of this process: as many as keep the machine busy, as much of a run is waiting.
 var house []*hypervisor
 
+// sites are those with one hostile container.
+var sites []*hypervisor
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, h := range house {
+	for _, h := range slices.Concat(house, sites) {
 		if err := h.destroy(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -149,7 +152,7 @@ func (h *hypervisor) build() {
 		h.t.Fatal(err)
 	}
 	for _, program := range []string{"phoenix", "fakes"} {
-		if first := house[0]; first.base != h.base {
+		if first := slices.Concat(house, sites)[0]; first.base != h.base {
 			h.command("cp", first.path("bin", program), h.path("bin", program))
 			continue
 		}
@@ -194,7 +197,7 @@ func (h *hypervisor) reset() {
 	h.t.Helper()
 	h.end()
 	links := exec.Command("ip", "-n", h.name, "-force", "-batch", "-")
-	links.Stdin = strings.NewReader("link delete phxbr0\nlink delete in103\nlink delete in101\nlink delete in102\n")
+	links.Stdin = strings.NewReader("link delete phxbr0\nlink delete in103\nlink delete in101\nlink delete in102\nlink delete in201\n")
 	_ = links.Run() // there may be none
 	h.command("nsenter", "--net=/run/netns/"+h.name, "nft", "flush", "ruleset")
 	left, err := os.ReadDir(h.base)
@@ -335,9 +338,10 @@ func (h *hypervisor) phoenix(env []string, args ...string) result {
 
 func (h *hypervisor) start(env []string, args ...string) *process {
 	h.t.Helper()
-	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"),
+	// With a /sys of the namespace: the bridge's switches are in there.
+	argv := append([]string{"--net=/run/netns/" + h.name, "sh", "-c", `mount -t sysfs sysfs /sys && exec "$@"`, "sh", h.path("bin", "phoenix"), "--config", h.path("config"),
 		"--root", h.path("root"), "--runtime", "lxc", "--timeout", "2m", "-o", "json"}, args...)
-	p := &process{t: h.t, cmd: exec.Command("nsenter", argv...)}
+	p := &process{t: h.t, cmd: exec.Command("unshare", append([]string{"--mount", "--propagation", "slave", "nsenter"}, argv...)...)}
 	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
 		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"))
 	p.cmd.Env = append(p.cmd.Env, env...)

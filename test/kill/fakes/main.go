@@ -3,7 +3,7 @@
 // container is a process that only waits. All state is in the folder above the one that the fakes lie in:
 //
 //	env.ID     lines NAME=VALUE for the phoenix inside
-//	agent.ID   where it is there: fail, hang or garbage, which the agent inside then does
+//	agent.ID   where it is there: fail, hang or garbage, which the agent inside then does, or hostile and a way to be so
 //	pids/ID    a line with the id of the process that is the container's init
 package main
 
@@ -29,6 +29,7 @@ func main() {
 	tools := map[string]func(call) error{
 		"lxc-start": start, "lxc-stop": stop, "lxc-info": info, "lxc-attach": attach, "lxc-usernsexec": mapped,
 		"mmdebstrap": bootstrap, "init": wait, "fail": fail, "hang": hang, "garbage": garbage,
+		"hostile": hostile,
 	}
 	err := fmt.Errorf("no fake of %s", name)
 	if tool := tools[name]; tool != nil {
@@ -234,7 +235,18 @@ func info(c call) error {
 	if _, err := os.Stat(filepath.Join(c.home(), "config")); err != nil {
 		return errors.New(c.id + " doesn't exist")
 	}
-	if pid := c.pid(); pid != 0 {
+	pid := c.pid()
+	if slices.Contains(c.args, "-H") && slices.Contains(c.args, "-s") {
+		fmt.Println(map[bool]string{true: "RUNNING", false: "STOPPED"}[pid != 0])
+		return nil
+	}
+	if slices.Contains(c.args, "-H") {
+		if pid != 0 {
+			fmt.Println(pid)
+		}
+		return nil
+	}
+	if pid != 0 {
 		fmt.Printf("State:          RUNNING\nPID:            %d\n", pid)
 		return nil
 	}
@@ -276,7 +288,9 @@ func agent(c call, argv []string) error {
 		return err
 	}
 	if ill, err := os.ReadFile(filepath.Join(c.state, "agent."+c.id)); err == nil {
-		return replace(os.Environ(), filepath.Join(c.state, "bin", string(ill)))
+		words := append(strings.Fields(string(ill)), argv[2])
+		words[0] = filepath.Join(c.state, "bin", words[0])
+		return replace(os.Environ(), words...)
 	}
 	env := append(os.Environ(), "PHX_INSIDE="+filepath.Join(c.rootfs(), "objects"),
 		"PHX_VOLUMES="+filepath.Join(filepath.Dir(c.path), "volumes", c.id))

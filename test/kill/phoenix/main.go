@@ -13,6 +13,8 @@
 //	PHX_ALWAYS   not empty: all equal ones that follow too
 //	PHX_PARENT   not empty: who started the process dies with it
 //	PHX_HASTE    not empty: nothing is waited for longer than half a second
+//	PHX_AGENT_LIMIT
+//	             how long a container's agent may be silent
 //	PHX_BASE     a folder whose name is written as BASE
 //	PHX_INSIDE   where the inside of a container is faked: the folder that its objects are written to
 //	PHX_PROXMOX  the folder of a fake Proxmox host, as test/pve/fakes has it
@@ -41,6 +43,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	ctx = cli.WithVersion(cli.WithDrivers(ctx, drivers()), "v0.0.0-kill")
+	if raw := os.Getenv("PHX_AGENT_LIMIT"); raw != "" {
+		ctx = cli.WithLimits(ctx, agentLimits(raw))
+	}
 	if haste() {
 		ctx = cli.WithLimits(ctx, cli.Limits{Patience: 150 * time.Millisecond, Agent: agent.Limits{Hello: 500 * time.Millisecond}})
 	}
@@ -51,6 +56,15 @@ func main() {
 		ctx = cli.WithProxmox(ctx, spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"), Locks: filepath.Join(dir, "locks")})
 	}
 	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// agentLimits are those of a container's agent, all of them as short as can be borne by an honest one.
+func agentLimits(raw string) cli.Limits {
+	d, err := time.ParseDuration(raw)
+	if err != nil {
+		panic(err)
+	}
+	return cli.Limits{Patience: time.Second, Agent: agent.Limits{Hello: 2 * d, Silence: d, Observe: d + d/2, Apply: 2 * d, Write: d, Close: d}}
 }
 
 func haste() bool { return os.Getenv("PHX_HASTE") != "" }
