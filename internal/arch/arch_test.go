@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"internal/beneath": nil,
 	"internal/idshift": nil,
 	"internal/bolt":    nil,
+	"internal/keybox":  nil,
 	// What a CA issued is read in its own container, past the lock of its database, and judged on the hypervisor.
 	"internal/issued": {"internal/bolt", "internal/host"},
 	"internal/object": {"internal/diag"},
@@ -46,7 +47,7 @@ var allowed = map[string][]string{
 	"internal/engine":               append([]string{"internal/provider"}, core...),
 	// audit reads config's rules and findings, so that the file's and the system's are one list.
 	"internal/audit":    {"internal/clean", "internal/config", "internal/object", "internal/object/spec", "internal/host", "internal/idrange", "internal/issued"},
-	"internal/backup":   {"internal/host"}, // runs in the container of the CA, as the audit does
+	"internal/backup":   {"internal/host", "internal/keybox"}, // runs in the container of the CA, as the audit does
 	"internal/health":   {"internal/clean", "internal/idrange", "internal/diag", "internal/object", "internal/object/spec", "internal/host", "internal/issued"},
 	"internal/agent":    append([]string{"internal/clean", "internal/engine", "internal/health", "internal/issued", "internal/provider"}, core...),
 	"internal/cli/view": append([]string{"internal/clean", "internal/engine", "internal/health", "internal/issued"}, pureBase...),
@@ -59,7 +60,7 @@ var allowed = map[string][]string{
 var (
 	pureBase    = []string{"internal/diag", "internal/object", "internal/object/spec", "internal/plan"}
 	core        = append([]string{"internal/host"}, pureBase...)
-	withDurable = append([]string{"internal/provider", "internal/durable", "internal/idrange", "internal/idshift"}, core...)
+	withDurable = append([]string{"internal/provider", "internal/durable", "internal/keybox", "internal/idrange", "internal/idshift"}, core...)
 )
 
 // pure packages do no I/O and know no clock.

@@ -64,13 +64,15 @@ var (
 		Why: "it receives what is meant for the other one, such as the CA's challenge, and gets certificates for its names"}
 	ruleDouble = config.Rule{ID: "PHX-AUD-081", Grade: config.High, Title: "a copy of a container has its marks or its addresses",
 		Why: "two hosts answer for one address, and phoenix may take the copy for its own"}
+	ruleLeftover = config.Rule{ID: "PHX-AUD-095", Grade: config.Medium, Title: "a copy of the CA's keys was left behind",
+		Why: "it is forgotten when keys are replaced or destroyed, and is as good as they are"}
 )
 
 // Rules are all rules that look at a live system.
 func Rules() []config.Rule {
 	return []config.Rule{ruleSeenTwice, ruleMountedTwice, ruleOpenOutside, ruleOpenInside, ruleNobody, ruleSecretText, ruleSecretArgument, rulePassword,
 		ruleOneVolume, ruleProvisioner, ruleForeignSecret, rulePolicy, ruleReachable, ruleOldKey, ruleProtocol, ruleNoVerify, ruleDashboard, ruleWeak,
-		ruleHosts, ruleTimer, ruleWritable, ruleFrames, ruleDouble, ruleUnwanted, ruleForeignCertificate}
+		ruleHosts, ruleTimer, ruleWritable, ruleFrames, ruleDouble, ruleUnwanted, ruleForeignCertificate, ruleLeftover}
 }
 
 // Seen is what one look at a system gave. It goes over the agent's pipe as JSON.

@@ -168,6 +168,13 @@ func lookCases() []lookCase {
 			h.change("/etc/step-ca/ssl/secrets/root/key", func(m *host.Meta) { m.Device = device })
 		}
 	}
+	const sealedKey = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+	leftover := func(name string) func(*fakeHost, *look) {
+		return func(h *fakeHost, l *look) {
+			asCA(l)
+			h.put("/etc/step-ca/ssl/secrets/"+name+"/key", 0o600, 0, sealedKey)
+		}
+	}
 	return []lookCase{
 		{"PHX-AUD-050", "link", "container/103", "by a link", link("/tank/103/ssl"), link("/tank/101/data")},
 		{"PHX-AUD-050", "defined twice", "container/103", "the same directory",
@@ -233,6 +240,8 @@ func lookCases() []lookCase {
 				put("/etc/nginx/b_password", 0o600, secret+"x")(h, l)
 			}},
 		{"PHX-AUD-058", "one volume", "container/103", "on one volume", rootKey(1), rootKey(2)},
+		{"PHX-AUD-095", "of a restore", "container/103", "/etc/step-ca/ssl/secrets/lost-root-17",
+			leftover("lost-root-17"), leftover("x")},
 		{"PHX-AUD-059", "JWK", "container/103", `provisioner "admin" of type JWK`, ca(name, acme+","+jwk), ca(name, acme)},
 		{"PHX-AUD-060", "CA's folder", "container/101", "/etc/step-ca/ssl/root_ca_key",
 			put("/etc/step-ca/ssl/root_ca_key", 0o600, "x"), put("/etc/step-ca/ssl/root_ca.crt", 0o644, "x")},

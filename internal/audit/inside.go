@@ -61,6 +61,7 @@ type inside struct {
 	object        string
 	open, strange tally
 	foreign       tally
+	leftover      tally // copies of the CA's keys that were moved out of the way
 	certificates  []certificate
 	private       []private
 	root, issuing []file // keys of the CA
@@ -119,6 +120,8 @@ func (s *inside) file(f file) {
 	}
 	switch base := path.Base(f.path); {
 	case !s.CA || what != "a private key":
+	case strings.HasPrefix(path.Base(path.Dir(f.path)), "lost-"):
+		s.leftover.add(path.Dir(f.path))
 	case strings.Contains(base, "root") || path.Base(path.Dir(f.path)) == "root":
 		s.root = append(s.root, f)
 	case strings.Contains(base, "intermediate") || path.Base(path.Dir(f.path)) == "intermediate":
@@ -160,6 +163,10 @@ func (s *inside) told() {
 	}
 	if s.foreign.n > 0 {
 		s.add(ruleForeignSecret, s.object, "remove the files, change the password or key in the CA's container, and get certificates by ACME: phoenix migrate", "container %s is not the CA and has %s", s.ID, s.foreign.String())
+	}
+	if s.leftover.n > 0 {
+		s.add(ruleLeftover, s.object, "phoenix ca backup, then phoenix ca restore of that file: it writes over copies of the same root; another root's, "+
+			"once nobody needs it: shred and remove it in the container", "%s", s.leftover.String())
 	}
 	for _, root := range s.root {
 		if i := slices.IndexFunc(s.issuing, func(o file) bool { return o.meta.Device == root.meta.Device }); i >= 0 {

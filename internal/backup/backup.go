@@ -1,9 +1,11 @@
-// Package backup seals what a CA cannot do without, its roots and intermediates with their keys and passwords, into one file, and
-// brings it back. Both happen in the CA's own container: outside there is only the sealed file. All else that a CA has is
-// derived, or made anew by those who need it.
+// Package backup encrypts what a CA cannot do without, its roots and intermediates with their keys and passwords,
+// into one file, and brings it back. Both happen in the CA's own container: outside there is only the encrypted file.
+// All else that a CA has is derived, or made again by those who need it.
 //
-// The file is what `openssl enc -aes-256-cbc -pbkdf2 -iter 600000` writes, so that it can be opened without phoenix; in it is a
-// tar.gz. The cipher does not tell whether somebody changed the file: what comes out has to be the pinned root, with its own key.
+// The file is of age (age-encryption.org), for a passphrase or for recipients, so that it can be opened without
+// phoenix and nobody can change it unseen; in it is a tar.gz. Files of before, which `openssl enc -aes-256-cbc
+// -pbkdf2` opens, are still read. Whatever comes out is checked as a whole before anything is written: names, sizes,
+// every key against its certificate, the chain, the pin.
 package backup
 
 import (
@@ -20,7 +22,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -29,57 +30,87 @@ import (
 // folders of the CA's secrets, the one that makes it a CA last.
 var folders = []string{"old-root", "next-intermediate", "next-root", "intermediate", rootFolder}
 
+// names of the files in each of them.
+var names = []string{rootFile, keyFile, passwordFile}
+
 const (
-	rootFolder = "root"
-	rootFile   = "ca.crt"
-	sizeLimit  = 1 << 20 // bytes of one file
+	rootFolder   = "root"
+	rootFile     = "ca.crt"
+	keyFile      = "key"
+	passwordFile = "password"
+	sizeLimit    = 64 << 10 // bytes of one file
+	totalLimit   = 2 << 20  // of all, with what tar adds
+
+	// Limit is how large an encrypted backup may be, in bytes.
+	Limit = 1 << 20
 )
 
-// Make seals the secrets below dir, a CA's volume, and tells the root's fingerprint.
-func Make(h host.Host, dir string, password []byte) (sealed []byte, fingerprint string, err error) {
+// Make encrypts the secrets below dir, a CA's volume, and tells the root's fingerprint. What could not be restored is
+// not backed up.
+func Make(h host.Host, dir string, to Key) (sealed []byte, fingerprint string, err error) {
 	secrets := filepath.Join(dir, "secrets")
-	if fingerprint, err = RootIn(h, filepath.Join(secrets, rootFolder)); err != nil {
+	if _, err = RootIn(h, filepath.Join(secrets, rootFolder)); err != nil {
 		return nil, "", fmt.Errorf("there is no root to back up: %w", err)
 	}
-	var packed bytes.Buffer
-	zip := gzip.NewWriter(&packed)
-	w := tar.NewWriter(zip)
+	var all []file
 	for _, folder := range folders {
-		names, err := h.ReadDir(filepath.Join(secrets, folder))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		more, err := readFolder(h, secrets, folder)
 		if err != nil {
 			return nil, "", err
 		}
-		for _, n := range names {
-			if err := pack(w, h, secrets, filepath.Join(folder, n)); err != nil {
-				return nil, "", err
-			}
-		}
+		all = append(all, more...)
 	}
-	if err := errors.Join(w.Close(), zip.Close()); err != nil {
+	set, err := verify(all)
+	if err != nil {
+		return nil, "", fmt.Errorf("the CA's own keys are damaged: %w", err)
+	}
+	packed, err := pack(all)
+	if err != nil {
 		return nil, "", err
 	}
-	sealed, err = seal(packed.Bytes(), password)
-	return sealed, fingerprint, err
+	sealed, err = to.encrypt(packed)
+	return sealed, set.fingerprint(), err
 }
 
-func pack(w *tar.Writer, h host.Host, secrets, name string) error {
-	m, err := h.Lstat(filepath.Join(secrets, name))
-	if err != nil || !m.Mode.IsRegular() {
-		return err
+// readFolder reads what is backed up of a folder; nothing where there is none.
+func readFolder(h host.Host, secrets, folder string) ([]file, error) {
+	if _, err := h.Lstat(filepath.Join(secrets, folder)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	raw, err := h.ReadFile(filepath.Join(secrets, name))
-	if err != nil {
-		return err
+	var out []file
+	for _, name := range names {
+		path := filepath.Join(secrets, folder, name)
+		m, err := h.Lstat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !m.Mode.IsRegular() || m.Size > sizeLimit {
+			return nil, fmt.Errorf("%s is no file of a CA", path)
+		}
+		data, err := h.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, file{folder, name, data, m.Mode.Perm()})
 	}
-	head := &tar.Header{Name: "secrets/" + name, Mode: int64(m.Mode.Perm()), Size: int64(len(raw)), ModTime: m.ModTime, Typeflag: tar.TypeReg}
-	if err := w.WriteHeader(head); err != nil {
-		return err
+	return out, nil
+}
+
+func pack(all []file) ([]byte, error) {
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	w := tar.NewWriter(zip)
+	for _, f := range all {
+		head := &tar.Header{Name: "secrets/" + f.folder + "/" + f.name, Mode: int64(f.mode), Size: int64(len(f.data)), Typeflag: tar.TypeReg}
+		if err := w.WriteHeader(head); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(f.data); err != nil {
+			return nil, err
+		}
 	}
-	_, err = w.Write(raw)
-	return err
+	err := errors.Join(w.Close(), zip.Close())
+	return packed.Bytes(), err
 }
 
 // file is one of the archive, by folder and name.
@@ -89,90 +120,57 @@ type file struct {
 	mode         fs.FileMode
 }
 
-// unpack opens a sealed file and takes nothing but files of the known folders.
-func unpack(sealed, password []byte) ([]file, error) {
-	packed, err := open(sealed, password)
-	if err != nil {
-		return nil, err
-	}
+// errDamaged is what the old format says of all that is wrong: it is not authenticated.
+var errDamaged = errors.New("the archive in it is damaged, or cut off")
+
+// unpack takes nothing but the files that a CA's backup has, each once, and none that is larger than they ever are.
+func unpack(packed []byte) ([]file, error) {
 	zip, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return nil, errPassword
+		return nil, errDamaged
 	}
+	bounded := &io.LimitedReader{R: zip, N: totalLimit}
 	var out []file
-	for r := tar.NewReader(zip); ; {
+	for r := tar.NewReader(bounded); ; {
 		head, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return out, nil
+			break
 		}
 		if err != nil {
-			return nil, errPassword
+			return nil, errDamaged
 		}
-		parts := strings.Split(head.Name, "/")
-		if head.Typeflag != tar.TypeReg || len(parts) != 3 || parts[0] != "secrets" || !slices.Contains(folders, parts[1]) || strings.HasPrefix(parts[2], ".") {
-			return nil, fmt.Errorf("%.80q is nothing that a CA's backup holds", head.Name)
-		}
-		data, err := io.ReadAll(io.LimitReader(r, sizeLimit))
+		f, err := expected(head)
 		if err != nil {
-			return nil, errPassword
+			return nil, err
 		}
-		out = append(out, file{parts[1], parts[2], data, fs.FileMode(head.Mode).Perm() &^ 0o077})
+		if slices.ContainsFunc(out, func(o file) bool { return o.folder == f.folder && o.name == f.name }) {
+			return nil, fmt.Errorf("%.80q stands in it twice", head.Name)
+		}
+		if f.data, err = io.ReadAll(r); err != nil || int64(len(f.data)) != head.Size {
+			return nil, errDamaged
+		}
+		out = append(out, f)
 	}
+	if _, err := io.Copy(io.Discard, bounded); err != nil || bounded.N == 0 { // to the checksum at its end
+		return nil, errDamaged
+	}
+	return out, nil
 }
 
-// Restore puts the secrets back below dir and tells the root's fingerprint. With a pinned fingerprint no other root is put there, and
-// another root that stands there is never replaced. What stands in the way of the same root is kept beside.
-func Restore(h host.Host, dir, pinned string, sealed, password []byte) (string, error) {
-	all, err := unpack(sealed, password)
-	if err != nil {
-		return "", err
+func expected(head *tar.Header) (file, error) {
+	parts := strings.Split(head.Name, "/")
+	if head.Typeflag != tar.TypeReg || len(parts) != 3 || parts[0] != "secrets" || !slices.Contains(folders, parts[1]) ||
+		!slices.Contains(names, parts[2]) {
+		return file{}, fmt.Errorf("%.80q is nothing that a CA's backup holds", head.Name)
 	}
-	fingerprint, err := rootOf(all)
-	if err != nil {
-		return "", err
+	if head.Size < 1 || head.Size > sizeLimit {
+		return file{}, fmt.Errorf("%.80q has %d bytes", head.Name, head.Size)
 	}
-	secrets := filepath.Join(dir, "secrets")
-	there, err := RootIn(h, filepath.Join(secrets, rootFolder))
-	switch {
-	case pinned != "" && fingerprint != pinned:
-		return "", fmt.Errorf("the backup holds the root sha256 %s, pinned is %s", fingerprint, pinned)
-	case err == nil && there != fingerprint:
-		return "", fmt.Errorf("the volume holds another root, sha256 %s, than the backup, %s", there, fingerprint)
+	mode := fs.FileMode(0o600)
+	if parts[2] == passwordFile {
+		mode = 0o400
 	}
-	for _, folder := range folders {
-		if err := putFolder(h, secrets, folder, all); err != nil {
-			return "", err
-		}
-	}
-	return fingerprint, nil
-}
-
-// putFolder writes a folder beside and renames it. It is left alone where the archive does not have it.
-func putFolder(h host.Host, secrets, folder string, all []file) error {
-	if !slices.ContainsFunc(all, func(f file) bool { return f.folder == folder }) {
-		return nil
-	}
-	staging, final := filepath.Join(secrets, "."+folder), filepath.Join(secrets, folder)
-	if err := h.RemoveAll(staging); err != nil {
-		return err
-	}
-	if err := h.MkdirAll(staging, 0o700, host.Root); err != nil {
-		return err
-	}
-	for _, f := range all {
-		if f.folder != folder {
-			continue
-		}
-		if err := h.WriteFile(filepath.Join(staging, f.name), f.data, f.mode, host.Root); err != nil {
-			return err
-		}
-	}
-	if _, err := h.Lstat(final); err == nil {
-		if err := h.Rename(final, filepath.Join(secrets, "lost-"+folder+"-"+strconv.FormatInt(h.Now().UnixNano(), 10))); err != nil {
-			return err
-		}
-	}
-	return h.Rename(staging, final)
+	return file{folder: parts[1], name: parts[2], mode: mode}, nil
 }
 
 // RootIn is the fingerprint of the root in a folder of the secrets.
@@ -181,27 +179,22 @@ func RootIn(h host.Host, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fingerprintOf(raw)
-}
-
-func rootOf(all []file) (string, error) {
-	for _, f := range all {
-		if f.folder == rootFolder && f.name == rootFile {
-			return fingerprintOf(f.data)
-		}
-	}
-	return "", errors.New("the backup holds no root")
-}
-
-func fingerprintOf(raw []byte) (string, error) {
-	block, _ := pem.Decode(raw)
-	if block == nil {
-		return "", errors.New("the root's certificate is no PEM")
-	}
-	root, err := x509.ParseCertificate(block.Bytes)
+	root, err := parse(raw)
 	if err != nil || root.CheckSignatureFrom(root) != nil {
 		return "", errors.New("the root's certificate is no self-signed certificate")
 	}
-	sum := sha256.Sum256(block.Bytes)
-	return hex.EncodeToString(sum[:]), nil
+	return fingerprint(root), nil
+}
+
+func parse(raw []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(raw)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("the certificate is no PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
+
+func fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
 }

@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,34 +23,38 @@ import (
 
 // backupQuestion asks the CA's own container for its secrets, sealed, or to take them back. They are in the clear in there only.
 type backupQuestion struct {
-	Dir      string `json:"dir"` // the CA's volume
-	Password []byte `json:"password"`
-	Sealed   []byte `json:"sealed,omitempty"` // to be restored; empty: make a backup
-	Pinned   string `json:"pinned,omitempty"`
-	Inspect  bool   `json:"inspect,omitempty"` // only tell which root the backup holds
-	Replace  bool   `json:"replace,omitempty"` // another root that stands there is set aside
+	Dir     string     `json:"dir"` // the CA's volume
+	Key     backup.Key `json:"key"`
+	Restore bool       `json:"restore,omitempty"` // Sealed; otherwise a backup is made
+	Sealed  []byte     `json:"sealed,omitempty"`
+	Pinned  string     `json:"pinned,omitempty"`
+	Inspect bool       `json:"inspect,omitempty"` // only tell which root the backup holds
+	Replace bool       `json:"replace,omitempty"` // another root that stands there is set aside
 }
 
 type backupAnswer struct {
 	Sealed      []byte `json:"sealed,omitempty"`
 	Fingerprint string `json:"fingerprint"`
+	Changes     int    `json:"changes,omitempty"` // of a restore
 }
 
 func answerBackup(h host.Host, q backupQuestion) (json.RawMessage, error) {
 	var a backupAnswer
 	var err error
 	if q.Inspect || q.Replace {
-		a.Fingerprint, err = inspectBackup(h, q)
+		a.Fingerprint, err = backup.Inspect(q.Sealed, q.Key)
 	}
 	if err == nil && q.Replace {
 		err = setRootAside(h, q.Dir, a.Fingerprint)
 	}
 	switch {
 	case err != nil || q.Inspect:
-	case len(q.Sealed) > 0:
-		a.Fingerprint, err = backup.Restore(h, q.Dir, q.Pinned, q.Sealed, q.Password)
+	case q.Restore || q.Replace:
+		var done backup.Restored
+		done, err = backup.Restore(h, q.Dir, q.Pinned, q.Sealed, q.Key)
+		a.Fingerprint, a.Changes = done.Root, done.Changes
 	default:
-		a.Sealed, a.Fingerprint, err = backup.Make(h, q.Dir, q.Password)
+		a.Sealed, a.Fingerprint, err = backup.Make(h, q.Dir, q.Key)
 	}
 	if err != nil {
 		return nil, err
@@ -61,76 +63,59 @@ func answerBackup(h host.Host, q backupQuestion) (json.RawMessage, error) {
 }
 
 func (a *app) backupCommand() *cobra.Command {
-	var from string
+	var from keyFlags
 	cmd := &cobra.Command{
-		Use: "backup FILE --password-file FILE", Short: "the CA's keys in one file, sealed in its container with a password",
-		Long: `backup seals the root and the intermediate with their keys in the CA's own container and
-writes the sealed file; nothing of them is in the clear outside. The password is read from a
-file, or from standard input (-): its first line. Keep both, and not in one place.
+		Use:   "backup FILE (--password-file FILE | --recipient AGE1 | --recipients-file FILE)",
+		Short: "the CA's keys in one file, encrypted in its container",
+		Long: `backup encrypts the root and the intermediate with their keys in the CA's own container and
+writes the encrypted file; nothing of them is in the clear outside. It is a file of age
+(age-encryption.org): for a password, which is read from a file, from standard input (-) or
+at the terminal, or for recipients. Keep both, and not in one place.
 
-Without phoenix: openssl enc -d -aes-256-cbc -pbkdf2 -iter 600000 -pass file:PASSWORD -in FILE | tar -xz`,
-		Example: `  phoenix ca backup /media/stick/ca.sealed --password-file /root/ca-password
-  pass ca-backup | phoenix ca backup ca.sealed --password-file -`,
+Without phoenix: age -d FILE | tar -xz`,
+		Example: `  phoenix ca backup /media/stick/ca.age --password-file /root/ca-password
+  phoenix ca backup ca.age --recipient age1…
+  pass ca-backup | phoenix ca backup ca.age --password-file -`,
 		Args: oneFile,
 	}
-	passwordFlag(cmd, &from)
+	from.password(cmd)
+	cmd.Flags().StringArrayVar(&from.recipients, "recipient", nil, "whose identity opens it: age1…")
+	cmd.Flags().StringVar(&from.recipientsFile, "recipients-file", "", "a file with recipients, one a line")
 	cmd.RunE = a.command(func(ctx context.Context, args []string) error { return a.caBackup(ctx, args[0], from) })
 	return cmd
 }
 
 func (a *app) restoreCommand() *cobra.Command {
-	var from string
+	var from keyFlags
 	cmd := &cobra.Command{
-		Use: "restore FILE --password-file FILE", Short: "bring the same root back into a CA whose volume was lost",
+		Use:   "restore FILE (--password-file FILE | --identity FILE)",
+		Short: "bring the same root back into a CA whose volume was lost",
 		Long: `restore makes the CA's container as far as it needs no root, has it take the backup back, and
-starts the CA. The root must be the pinned one: another root that is in use is never
-replaced, and how to get there all the same is said. One that nobody uses yet, as no other
-container exists, is replaced with --yes. Where no root is pinned, as on a new machine, the
-backup's is. Afterwards: phoenix up.`,
-		Example: `  phoenix ca restore /media/stick/ca.sealed --password-file /root/ca-password`,
-		Args:    oneFile,
+starts the CA. All that is in the backup is checked before anything is replaced: every key
+against its certificate and password, the chain, the pin. The root must be the pinned one:
+another root that is in use is never replaced, and how to get there all the same is said. One
+that nobody uses yet, as no other container exists, is replaced with --yes. Where no root is
+pinned, as on a new machine, the backup's is. Afterwards: phoenix up.`,
+		Example: `  phoenix ca restore /media/stick/ca.age --password-file /root/ca-password
+  phoenix ca restore ca.age --identity /media/other/identity.txt`,
+		Args: oneFile,
 	}
-	passwordFlag(cmd, &from)
+	from.password(cmd)
+	cmd.Flags().StringVar(&from.identity, "identity", "", "a file with an identity of age; - is standard input")
 	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "agree to have another root, which nobody uses yet, replaced")
 	cmd.RunE = a.command(func(ctx context.Context, args []string) error { return a.caRestore(ctx, args[0], from) })
 	return cmd
 }
 
-func passwordFlag(cmd *cobra.Command, from *string) {
-	cmd.Flags().StringVar(from, "password-file", "", "its first line is the password; - is standard input")
-}
-
 func oneFile(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return &usageError{err: fmt.Errorf("%s needs one file", cmd.Name()), hint: "phoenix ca " + cmd.Name() + " ca.sealed --password-file FILE"}
+		return &usageError{err: fmt.Errorf("%s needs one file", cmd.Name()), hint: "phoenix ca " + cmd.Name() + " ca.age --password-file FILE"}
 	}
 	return nil
 }
 
-// readPassword never takes one from an argument or the environment, where others could see it.
-func (a *app) readPassword(from string) ([]byte, error) {
-	var raw []byte
-	var err error
-	switch from {
-	case "":
-		return nil, &usageError{err: errors.New("--password-file is missing"), hint: "a file whose first line is the password, or - for standard input"}
-	case "-":
-		raw, err = io.ReadAll(io.LimitReader(a.stdin, 64<<10))
-	default:
-		raw, err = a.host.ReadFile(from)
-	}
-	if err != nil {
-		return nil, err
-	}
-	line, _, _ := bytes.Cut(raw, []byte("\n"))
-	if line = bytes.TrimSuffix(line, []byte("\r")); len(line) < backup.PasswordMin {
-		return nil, hint("for example: openssl rand -base64 24", "the password is too short: whoever has the file may guess; it needs %d characters", backup.PasswordMin)
-	}
-	return line, nil
-}
-
-func (a *app) caBackup(ctx context.Context, path, from string) error {
-	password, err := a.readPassword(from)
+func (a *app) caBackup(ctx context.Context, path string, from keyFlags) error {
+	key, err := a.sealingKey(from)
 	if err != nil {
 		return err
 	}
@@ -145,7 +130,10 @@ func (a *app) caBackup(ctx context.Context, path, from string) error {
 		return err
 	}
 	defer s.close()
-	answer, err := s.askBackup(ctx, backupQuestion{Password: password})
+	answer, err := s.askBackup(ctx, backupQuestion{Key: key})
+	if err == nil {
+		err = backup.CheckSealed(answer.Sealed)
+	}
 	if err != nil {
 		return err
 	}
@@ -182,12 +170,15 @@ func (s *session) askBackup(ctx context.Context, q backupQuestion) (answer backu
 	return answer, json.Unmarshal(said, &answer)
 }
 
-func (a *app) caRestore(ctx context.Context, path, from string) error {
-	password, err := a.readPassword(from)
-	if err != nil {
-		return err
-	}
+func (a *app) caRestore(ctx context.Context, path string, from keyFlags) error {
 	sealed, err := a.host.ReadFile(path)
+	if err == nil {
+		err = backup.CheckSealed(sealed)
+	}
+	if err != nil {
+		return hint("nothing was changed", "%s: %w", path, err)
+	}
+	key, err := a.openingKey(from)
 	if err != nil {
 		return err
 	}
@@ -206,7 +197,7 @@ func (a *app) caRestore(ctx context.Context, path, from string) error {
 		return errors.Join(err, outcome(done))
 	}
 	s.changes = true // its daemon rests meanwhile
-	answer, err := s.putBack(ctx, id, path, password, sealed)
+	answer, err := s.putBack(ctx, id, path, key, sealed)
 	if err != nil {
 		return err
 	}
@@ -221,7 +212,7 @@ func (a *app) caRestore(ctx context.Context, path, from string) error {
 		a.view.Applied(done)
 		return failed
 	}
-	a.view.Sealed(view.Sealed{File: path, Root: answer.Fingerprint, Restored: true, Next: s.again("up")})
+	a.view.Sealed(view.Sealed{File: path, Root: answer.Fingerprint, Restored: true, Changes: answer.Changes, Next: s.again("up")})
 	return nil
 }
 

@@ -17,8 +17,8 @@ import (
 
 // putBack has the CA's container take a backup back. Another root that is pinned makes way only with --yes, and only where nobody can
 // have used it; otherwise the way is said and nothing is changed.
-func (s *session) putBack(ctx context.Context, id, path string, password, sealed []byte) (backupAnswer, error) {
-	q := backupQuestion{Password: password, Sealed: sealed, Pinned: s.machine.Pins.Root}
+func (s *session) putBack(ctx context.Context, id, path string, key backup.Key, sealed []byte) (backupAnswer, error) {
+	q := backupQuestion{Key: key, Restore: true, Sealed: sealed, Pinned: s.machine.Pins.Root}
 	if q.Pinned == "" {
 		return s.askBackup(ctx, q)
 	}
@@ -82,20 +82,6 @@ func (s *session) rootUsers(ctx context.Context, id string) (users []string) {
 		}
 	}
 	return slices.Compact(users)
-}
-
-// inspectBackup tells which root a backup holds, which also shows that the password is right. What it unpacks for that, in the CA's
-// own volume, is removed.
-func inspectBackup(h host.Host, q backupQuestion) (fingerprint string, err error) {
-	dir := filepath.Join(q.Dir, ".inspected")
-	defer func() { err = errors.Join(err, h.RemoveAll(dir)) }()
-	if err := h.RemoveAll(dir); err != nil {
-		return "", err
-	}
-	if err := h.MkdirAll(dir, 0o700, host.Root); err != nil {
-		return "", err
-	}
-	return backup.Restore(h, dir, "", q.Sealed, q.Password)
 }
 
 // setRootAside makes room for a root with that fingerprint. The one that stands there is kept beside.

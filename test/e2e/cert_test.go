@@ -73,7 +73,7 @@ func TestBackup(t *testing.T) {
 	h.Phoenix("create", "103", "201").Want(0)
 	root := h.RootCertificate()
 	dir := t.TempDir()
-	sealed, secret := filepath.Join(dir, "ca.sealed"), filepath.Join(dir, "password")
+	sealed, secret := filepath.Join(dir, "ca.age"), filepath.Join(dir, "password")
 	if err := os.WriteFile(secret, []byte("correct horse battery staple\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -102,11 +102,49 @@ func TestBackup(t *testing.T) {
 		h.WantHealthy("103", "201")
 		h.WantNoChange("103", "201")
 	}
+	h.refusedBackups(sealed, secret)
 	wrong := filepath.Join(dir, "wrong")
 	if err := os.WriteFile(wrong, []byte("another password altogether\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if r := h.Phoenix("ca", "restore", sealed, "--password-file", wrong).Want(1); !strings.Contains(r.Stderr, "password does not open") {
 		t.Errorf("what is wrong is not told\n%s", r)
+	}
+}
+
+// refusedBackups checks that a backup which is none, or not of one piece, replaces nothing, and that the same one again changes nothing.
+func (h *Hypervisor) refusedBackups(sealed, secret string) {
+	h.t.Helper()
+	raw, err := os.ReadFile(sealed)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	secrets := filepath.Join(h.Root, "volumes", "103", "ssl", "secrets")
+	sums := func() string {
+		return h.Exec("sh", "-c", `find "$1" -type f -exec sha256sum {} + | sort`, "sh", secrets).Stdout
+	}
+	before := sums()
+	flipped := append([]byte(nil), raw...)
+	flipped[len(flipped)-10] ^= 1
+	for name, content := range map[string][]byte{"empty": nil, "half": raw[:len(raw)/2], "changed": flipped, "garbage": []byte("garbage\n")} {
+		file := filepath.Join(filepath.Dir(sealed), name)
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+		if r := h.Phoenix("ca", "restore", file, "--password-file", secret); r.Exit == 0 || strings.Contains(r.Stdout, "is back") {
+			h.t.Errorf("a backup that is %s was restored\n%s", name, r)
+		}
+	}
+	for range 2 {
+		r := h.Phoenix("ca", "restore", sealed, "--password-file", secret).Want(0)
+		if !strings.Contains(r.Stdout, "0 changes") {
+			h.t.Errorf("the same backup again changed something\n%s", r)
+		}
+	}
+	if after := sums(); after != before {
+		h.t.Errorf("the CA's keys became others:\n%s\n%s", before, after)
+	}
+	if left := h.Exec("sh", "-c", `ls -A "$1" | grep -E '^(lost-|\.)' || true`, "sh", secrets).Stdout; strings.TrimSpace(left) != "" {
+		h.t.Errorf("copies of keys were left: %s", left)
 	}
 }

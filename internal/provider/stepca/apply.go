@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/keybox"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
@@ -120,8 +121,8 @@ func putPair(h host.Host, dir string, p pair) error {
 	if err := h.MkdirAll(staging, 0o700, host.Root); err != nil {
 		return err
 	}
-	password := newPassword()
-	key, err := sealKey(p.key, password)
+	password := keybox.NewPassword()
+	key, err := keybox.Seal(p.key, password)
 	if err != nil {
 		return err
 	}

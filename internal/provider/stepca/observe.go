@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/keybox"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
@@ -245,10 +246,10 @@ func readPair(h host.Host, dir string) (pair, error) {
 		return pair{}, err
 	}
 	passwords := strings.Fields(string(raw[2])) // more than one while it is being changed
-	err = errPassword
+	err = keybox.ErrPassword
 	var key *ecdsa.PrivateKey
 	for _, p := range passwords {
-		if key, err = openKey(raw[1], []byte(p)); err == nil {
+		if key, err = keybox.Open(raw[1], []byte(p)); err == nil {
 			break
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/keybox"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
@@ -118,7 +119,7 @@ func opened(b *pem.Block, words [][]byte) [][]byte {
 	case b.Type == "ENCRYPTED PRIVATE KEY":
 		var out [][]byte
 		for _, word := range words {
-			if key, err := openKey(pem.EncodeToMemory(b), word); err == nil {
+			if key, err := keybox.Open(pem.EncodeToMemory(b), word); err == nil {
 				if der, err := x509.MarshalPKCS8PrivateKey(key); err == nil {
 					out = append(out, der)
 				}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/keybox"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
@@ -153,8 +154,8 @@ func ensurePassword(h host.Host, dir string, s spec.StepCA, root pair) error {
 	if stalePassword(h, dir, s, root) == "" {
 		return nil
 	}
-	fresh := newPassword()
-	key, err := sealKey(root.key, fresh)
+	fresh := keybox.NewPassword()
+	key, err := keybox.Seal(root.key, fresh)
 	if err != nil {
 		return err
 	}

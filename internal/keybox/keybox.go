@@ -1,4 +1,5 @@
-package stepca
+// Package keybox encrypts the keys of a certificate authority, each with a password of its own, and opens them.
+package keybox
 
 import (
 	"bytes"
@@ -17,9 +18,9 @@ import (
 	"fmt"
 )
 
-// Keys are PKCS#8 (RFC 5958), encrypted with PBES2 (RFC 8018, section 6.2): PBKDF2 with HMAC-SHA-256 and AES-256-CBC, which
-// step-ca reads. The password is 256 random bits, so that stretching it adds nothing: few iterations keep every look at a
-// key at well under a millisecond, where go.step.sm/crypto's 600,000 take a quarter of a second.
+// Keys are PKCS#8 (RFC 5958), encrypted with PBES2 (RFC 8018, section 6.2): PBKDF2 with HMAC-SHA-256 and AES-256-CBC,
+// which step-ca reads. The password is 256 random bits, so that stretching it adds nothing: few iterations keep every
+// look at a key at well under a millisecond, where go.step.sm/crypto's 600,000 take a quarter of a second.
 const (
 	iterations    = 2048
 	passwordBytes = 32
@@ -32,7 +33,8 @@ var (
 	oidHMACSHA256 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
 	oidAES256CBC  = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
 
-	errPassword = errors.New("the password does not decrypt the key")
+	// ErrPassword is a password that does not fit.
+	ErrPassword = errors.New("the password does not decrypt the key")
 )
 
 type encryptedKey struct {
@@ -56,15 +58,15 @@ type encryptedKey struct {
 	Data []byte
 }
 
-// newPassword makes a password for one key: 64 hex digits, no line end.
-func newPassword() []byte {
+// NewPassword makes a password for one key: 64 hex digits, no line end.
+func NewPassword() []byte {
 	raw := make([]byte, passwordBytes)
 	_, _ = rand.Read(raw) // never fails (crypto/rand)
 	return []byte(hex.EncodeToString(raw))
 }
 
-// sealKey encrypts a key into PEM.
-func sealKey(key *ecdsa.PrivateKey, password []byte) ([]byte, error) {
+// Seal encrypts a key into PEM.
+func Seal(key *ecdsa.PrivateKey, password []byte) ([]byte, error) {
 	plain, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err
@@ -93,8 +95,8 @@ func sealKey(key *ecdsa.PrivateKey, password []byte) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}), nil
 }
 
-// openKey reads what sealKey wrote. No error says anything about the content.
-func openKey(raw, password []byte) (*ecdsa.PrivateKey, error) {
+// Open reads what Seal wrote. No error says anything about the content.
+func Open(raw, password []byte) (*ecdsa.PrivateKey, error) {
 	p, _ := pem.Decode(raw)
 	if p == nil || p.Type != "ENCRYPTED PRIVATE KEY" {
 		return nil, errors.New("the key is no encrypted PKCS#8 PEM")
@@ -125,11 +127,11 @@ func unpad(block cipher.Block, iv, data []byte) (*ecdsa.PrivateKey, error) {
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(data, data)
 	pad := int(data[len(data)-1])
 	if pad < 1 || pad > aes.BlockSize {
-		return nil, errPassword
+		return nil, ErrPassword
 	}
 	key, err := x509.ParsePKCS8PrivateKey(data[:len(data)-pad])
 	if err != nil {
-		return nil, errPassword
+		return nil, ErrPassword
 	}
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok {
