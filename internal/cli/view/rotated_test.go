@@ -67,7 +67,7 @@ func TestCertificates(t *testing.T) {
 
 func TestSealed(t *testing.T) {
 	out, _ := shown(Options{}, func(v View) { v.Sealed(Sealed{File: "/f", Root: "aa"}) })
-	want(t, "backup", out, "/f: the keys of the root sha256 aa, sealed\nkeep the password as well, and not beside it\n")
-	out, _ = shown(Options{JSON: true}, func(v View) { v.Sealed(Sealed{File: "/f", Root: "aa", Restored: true, Next: "up"}) })
-	want(t, "restore", out, "{\n  \"file\": \"/f\",\n  \"root\": \"aa\",\n  \"restored\": true\n}\n")
+	want(t, "backup", out, "/f: the keys of the root sha256 aa, encrypted\nkeep the password or the identity as well, and not beside it\n")
+	out, _ = shown(Options{JSON: true}, func(v View) { v.Sealed(Sealed{File: "/f", Root: "aa", Restored: true, Changes: 2, Next: "up"}) })
+	want(t, "restore", out, "{\n  \"file\": \"/f\",\n  \"root\": \"aa\",\n  \"restored\": true,\n  \"changes\": 2\n}\n")
 }
