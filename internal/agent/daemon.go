@@ -31,6 +31,10 @@ const (
 // lookAgain is how long until everything is looked at though nothing has changed.
 const lookAgain = 30 * time.Second
 
+// late is how long a round waits for one object. What takes longer, such as an order at a CA that cannot reach this container, goes on by
+// itself; all else is kept meanwhile.
+const late = time.Second
+
 // Round is what the daemon leaves at StatusPath after each round.
 type Round struct {
 	Time     time.Time        `json:"time"`
@@ -58,7 +62,7 @@ type Daemon struct {
 // Run keeps them. An unreadable list of objects ends it: systemd starts it anew, and the hypervisor writes the list anew.
 func (d *Daemon) Run(ctx context.Context) error {
 	k := &engine.Keeper{
-		Engine:  &engine.Engine{Local: engine.NewLocal(d.Drivers, d.Host, d.Lock, nil, nil), Notify: d.notify, Workers: 2},
+		Engine:  &engine.Engine{Local: engine.NewLocal(d.Drivers, d.Host, d.Lock, nil, nil), Notify: d.notify, Workers: 2, Late: late},
 		Objects: func(bool) ([]object.Object, error) { return d.objects() },
 		// Jitter, so that the agents of many containers do not come to the CA at once.
 		Full:   lookAgain + time.Duration(rand.Int64N(int64(lookAgain)/10)),

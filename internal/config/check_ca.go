@@ -63,6 +63,9 @@ func (c *checker) lifetimes(s *StepCA) {
 	if s.LeafLifetime != 0 && s.LeafLifetime < minLeaf {
 		c.errorf(s.At, "leaf_lifetime", "24h is the default", "%s is too short to renew in time; at least 2m", time.Duration(s.LeafLifetime))
 	}
+	if t := time.Duration(s.OrderTimeout); t != 0 && (t < 5*time.Second || t > 10*time.Minute) {
+		c.errorf(s.At, "order_timeout", "20s is the default", "%s is not between 5s and 10m", t)
+	}
 	longer := func(key string, a spec.Duration, than string, b spec.Duration) {
 		if a != 0 && b != 0 && a > b {
 			c.errorf(s.At, key, "make it shorter", "%s is longer than %s (%s), whose end would end it", time.Duration(a), than, time.Duration(b))

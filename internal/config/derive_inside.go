@@ -140,7 +140,7 @@ func (d *derivation) certificate(c *Container, x *Certificate, after []object.Ad
 		CommonName: x.CommonName, DNSNames: withFirst(x.CommonName, x.DNSNames), KeyType: x.KeyType, ACME: d.acme(),
 		AccountDir: path.Join(stateDir, "acme"), CertPath: x.CertPath, KeyPath: x.KeyPath, Owner: owner, Group: group, Mode: 0o600,
 		RenewBefore: x.RenewBefore, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Reload: x.Reload,
-		Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked,
+		Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked, OrderTimeout: d.cfg.Hypervisor.StepCA.OrderTimeout,
 	}
 	if x.Mode != nil {
 		s.Mode = *x.Mode

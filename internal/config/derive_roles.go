@@ -144,7 +144,7 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 		unit = d.add(o, spec.Certificate{
 			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType, ACME: d.acme(), AccountDir: path.Join(stateDir, "acme"),
 			CertPath: cert, KeyPath: key, Mode: 0o600, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Webroot: webroot,
-			Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked,
+			Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked, OrderTimeout: d.cfg.Hypervisor.StepCA.OrderTimeout,
 			Reload: []string{"systemctl", "try-reload-or-restart", nginxUnit}, Served: "127.0.0.1:443",
 		}, append(base, unit, d.caReady())...)
 	}

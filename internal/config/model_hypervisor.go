@@ -243,6 +243,7 @@ type StepCA struct {
 	LeafLifetime         spec.Duration `json:"leaf_lifetime"`
 	RootLifetime         spec.Duration `json:"root_lifetime"`
 	IntermediateLifetime spec.Duration `json:"intermediate_lifetime"`
+	OrderTimeout         spec.Duration `json:"order_timeout"` // of one order of a certificate; 0: 20 s
 	Database             string        `json:"database" enum:"bbolt,badgerv2"`
 }
 

@@ -55,9 +55,14 @@ type Engine struct {
 	// Once: Runs go on at once, and what one works at the others leave alone; they give it as a *HeldError.
 	Once bool
 
-	telling sync.Mutex
 	mu      sync.Mutex // guards claimed
 	claimed map[object.Address]bool
+	// Late, where it is not 0, is how long a Run waits for one object. One that takes longer goes on by itself, and is left alone by the
+	// Runs after that until it has come to its end.
+	Late time.Duration
+
+	telling sync.Mutex // held while Notify is called
+	lates   lates
 }
 
 // Stage is where an object is on its way.

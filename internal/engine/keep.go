@@ -102,6 +102,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		return err
 	}
 	defer wake.Close()
+	defer k.Engine.lates.group.Wait()
 	k.holds, k.inside = map[object.Address]*hold{}, map[object.Address]bool{}
 	k.Engine.Held, k.Engine.Patience = k.held, time.Nanosecond
 	if k.Engine.Once = k.Apart; k.Apart {
@@ -131,8 +132,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if k.Report != nil {
 			k.Report(r)
 		}
-		if woken, err = wake.Wait(ctx, time.Until(r.Next)); err != nil {
+		settled := false
+		if woken, settled, err = k.wait(ctx, wake, r.Next); err != nil {
 			return unlessEnded(ctx, err)
+		}
+		if settled {
+			fullDue = time.Time{} // what rests on it is looked at too
 		}
 		k.release(woken)
 		if beyond, err := k.beyond(woken); err != nil {
@@ -143,6 +148,26 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// wait waits until something has changed or is due. settled: an object that was late has come to its end.
+func (k *Keeper) wait(ctx context.Context, wake *Wake, next time.Time) (woken []object.Address, settled bool, err error) {
+	for {
+		list, more := k.Engine.lates.take()
+		for _, e := range list {
+			k.rememberLate(e)
+		}
+		pause := time.Until(next)
+		if len(list) > 0 {
+			pause = 0
+		} else if more {
+			pause = min(pause, lateLook)
+		}
+		woken, err = wake.Wait(ctx, pause)
+		if err != nil || ctx.Err() != nil || len(list) > 0 || len(woken) > 0 || !time.Now().Before(next) {
+			return woken, len(list) > 0, err
+		}
+	}
 }
 
 // watches are what this round's objects rest on. One that was not looked at, as it failed lately or is blocked, rests on what it did:
@@ -225,24 +250,44 @@ func (k *Keeper) remember(res Result) {
 		if f.BlockedBy != "" || errors.As(f.Err, &still) || errors.Is(f.Err, ErrLeft) {
 			continue
 		}
-		h := k.holds[f.Address]
-		if h == nil {
-			h = &hold{}
-			k.holds[f.Address] = h
+		var late *LateError
+		if errors.As(f.Err, &late) {
+			continue
 		}
-		h.err, h.tried = f.Err, time.Now()
-		wait := min(heldFirst<<min(h.failures, 10), heldMost)
-		if provider.IsPermanent(f.Err) {
-			wait = heldPermanent
-		}
-		h.until = h.tried.Add(wait)
-		h.failures++
+		k.fails(f.Address, f.Err)
 	}
 	for a := range res.Statuses {
 		if !failed[a] {
 			delete(k.holds, a)
 		}
 	}
+}
+
+// fails notes one more failure. The caller holds mu.
+func (k *Keeper) fails(a object.Address, err error) {
+	h := k.holds[a]
+	if h == nil {
+		h = &hold{}
+		k.holds[a] = h
+	}
+	h.err, h.tried = err, time.Now()
+	wait := min(heldFirst<<min(h.failures, 10), heldMost)
+	if provider.IsPermanent(err) {
+		wait = heldPermanent
+	}
+	h.until = h.tried.Add(wait)
+	h.failures++
+}
+
+// rememberLate is remember for one that was late.
+func (k *Keeper) rememberLate(e ended) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e.done.err != nil {
+		k.fails(e.address, e.done.err)
+		return
+	}
+	delete(k.holds, e.address)
 }
 
 // release lets what has changed be tried again soon.

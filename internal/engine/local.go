@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -70,14 +71,28 @@ func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Ou
 	if err != nil {
 		return Outcome{}, err
 	}
-	defer unlock()
+	defer func() { unlock() }()
 	if obs, err = d.Observe(ctx, t.host, o); err != nil || obs.Delta.Empty() {
 		return Outcome{After: obs}, err
 	}
 	if ctx.Err() != nil {
 		return Outcome{}, Ended(ctx)
 	}
-	return t.change(Lasting(ctx), d, o, obs, c)
+	lasting := Lasting(ctx)
+	waiting := provider.Waiting(lasting, func(do func(context.Context) error) (err error) {
+		unlock()
+		unlock = func() {}
+		stopped, cancel := context.WithCancelCause(lasting)
+		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+		defer cancel(nil)
+		err = do(stopped)
+		again, lockErr := t.lock(lasting)
+		if lockErr == nil {
+			unlock = again
+		}
+		return errors.Join(err, lockErr)
+	})
+	return t.change(waiting, d, o, obs, c)
 }
 
 func (t *LocalTarget) change(ctx context.Context, d provider.Erased, o object.Object, obs provider.Observation, c Consent) (Outcome, error) {

@@ -108,7 +108,7 @@ func (w *walk) do(ctx context.Context, i int, one step) done {
 	} else if ctx.Err() != nil {
 		d.err = &notBegunError{Ended(ctx)}
 	} else {
-		d = one(ctx, w, o)
+		d = w.engine.waitFor(ctx, w, o, one)
 	}
 	d.index = i
 	w.mu.Lock()

@@ -123,6 +123,9 @@ const (
 	TLSALPN01 = "tls-alpn-01"
 )
 
+// OrderTimeout is how long an order of a certificate may take. step-ca takes a fraction of a second, if it reaches the container.
+const OrderTimeout = 20 * time.Second
+
 // Certificate is a certificate that the agent keeps issued, with a key that is made in place.
 type Certificate struct {
 	CommonName  string   `json:"common_name"`
@@ -146,10 +149,12 @@ type Certificate struct {
 	Mode        Mode      `json:"mode"`                   // of the key; the certificate is 0644
 	RenewBefore Duration  `json:"renew_before,omitempty"` // 0: a third of the real lifetime
 	Lifetime    Duration  `json:"lifetime,omitempty"`     // asked for; 0: the CA's default
-	Challenge   string    `json:"challenge"`
-	Webroot     string    `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
-	Reload      []string  `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
-	Served      string    `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
+	// OrderTimeout is how long one order may take; 0: OrderTimeout.
+	OrderTimeout Duration `json:"order_timeout,omitempty"`
+	Challenge    string   `json:"challenge"`
+	Webroot      string   `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
+	Reload       []string `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
+	Served       string   `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
 }
 
 // The parts of a proxy's configuration that are objects of their own.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/mholt/acmez/v3/acme"
 
@@ -87,8 +88,17 @@ func (o *order) loadOrRegister(ctx context.Context) error {
 	return nil
 }
 
-// register makes a new account with a new key and keeps it.
+// registering keeps the orders of one process from making an account each, of which only the last would be kept.
+var registering sync.Mutex
+
+// register makes a new account with a new key and keeps it, unless another order has done so meanwhile.
 func (o *order) register(ctx context.Context) error {
+	registering.Lock()
+	defer registering.Unlock()
+	if a, err := loadAccount(o.host, o.spec); err == nil && a.Location != o.account.Location {
+		o.account = a
+		return nil
+	}
 	key, err := keyTypes["ec-p256"]()
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func (dr Driver) issue(ctx context.Context, h host.Host, s spec.Certificate, o o
 	if err := l.stage(h, s, o, id, text); err != nil {
 		return err
 	}
-	chain, err := ord.run(ctx, key)
+	chain, err := ord.within(ctx, key)
 	if err != nil {
 		// The key was never used: it goes. If that fails too, the next look finds it as a version left behind.
 		return errors.Join(err, h.RemoveAll(l.version(id)))

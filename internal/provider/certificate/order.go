@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -55,6 +56,27 @@ func newOrder(h host.Host, s spec.Certificate, answers answerer) (*order, error)
 	}
 	return &order{host: h, spec: s, answers: answers, roots: roots, client: c, http: t}, nil
 }
+
+// within is run, for as long as an order may take. Others may change this host meanwhile: all that is written is the order's own.
+func (o *order) within(ctx context.Context, key crypto.Signer) (chain []byte, err error) {
+	limit := cmp.Or(time.Duration(o.spec.OrderTimeout), spec.OrderTimeout)
+	over := fmt.Errorf("the CA has not issued it within %s", limit)
+	err = provider.Wait(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, over)
+		defer cancel()
+		chain, err = o.run(ctx, key)
+		if err != nil && context.Cause(ctx) == over {
+			names := strings.Join(o.spec.DNSNames, ", ")
+			return provider.WithHint(fmt.Errorf("%w: %w", over, err), "the CA has to reach this container as "+names+
+				", at port "+challengePorts[o.spec.Challenge]+"; for a CA that is slow, step_ca.order_timeout")
+		}
+		return err
+	})
+	return chain, err
+}
+
+// challengePorts are where the CA looks for answers (RFC 8555, section 8.3; RFC 8737).
+var challengePorts = map[string]string{spec.HTTP01: "80", spec.TLSALPN01: "443"}
 
 // run gives the chain, leaf first, PEM. It is verified: for this key, with these names, under the pinned root.
 func (o *order) run(ctx context.Context, key crypto.Signer) ([]byte, error) {

@@ -1,0 +1,19 @@
+package provider
+
+import "context"
+
+type waitingKey struct{}
+
+// Waiting is a context under which Wait lets go of what others wait for.
+func Waiting(ctx context.Context, wait func(do func(context.Context) error) error) context.Context {
+	return context.WithValue(ctx, waitingKey{}, wait)
+}
+
+// Wait is for a part of Apply that waits for somebody elsewhere, such as a CA, and changes nothing that others look at: meanwhile others
+// may change this host. Its context ends when somebody asks for the end of the work, though a change is otherwise brought to its end.
+func Wait(ctx context.Context, do func(context.Context) error) error {
+	if wait, ok := ctx.Value(waitingKey{}).(func(func(context.Context) error) error); ok {
+		return wait(do)
+	}
+	return do(ctx)
+}
