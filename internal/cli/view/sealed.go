@@ -5,8 +5,8 @@ type Sealed struct {
 	File     string `json:"file"`
 	Root     string `json:"root"` // fingerprint
 	Restored bool   `json:"restored,omitempty"`
-	Changes  int    `json:"changes"` // in the CA's volume, of a restore
-	Next     string `json:"-"`       // paste-ready: what comes then
+	Changes  int    `json:"changes,omitempty"` // in the CA's volume, of a restore
+	Next     string `json:"-"`                 // paste-ready: what comes then
 }
 
 func (p *people) Sealed(s Sealed) {
