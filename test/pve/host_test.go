@@ -326,7 +326,8 @@ func describe(path string) (string, error) {
 	st := fi.Sys().(*syscall.Stat_t)
 	line := fmt.Sprintf("%s %s %d:%d", path, fi.Mode(), st.Uid, st.Gid)
 	variable := strings.Contains(path, "/objects/") || strings.HasSuffix(path, "/ssl/root") || strings.Contains(path, "/pins/") ||
-		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") || strings.HasSuffix(path, "/root/lock")
+		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") || strings.HasSuffix(path, "/root/lock") ||
+		strings.HasSuffix(path, "/root/applied.json")
 	if !fi.Mode().IsRegular() || variable {
 		return line, nil
 	}
