@@ -65,7 +65,7 @@ func digestOf(o object.Object) []byte {
 	text := []byte(o.Spec)
 	var ca spec.StepCA
 	if o.Address.Kind() == spec.KindStepCA && json.Unmarshal(text, &ca) == nil {
-		ca.Pinned = ""
+		ca.Pinned, ca.FirstRoot = "", false
 		text = fmt.Append(nil, ca)
 	}
 	sum := sha256.Sum256(text)
