@@ -37,7 +37,7 @@ var programs = map[string]struct{ lxc, pve string }{
 	"usermod": {container, container}, "zfs": {"zfsutils-linux", ofProxmox}, "zpool": {"zfsutils-linux", ofProxmox}, "newuidmap": {lxc: "uidmap"},
 	"bash": {basic, basic}, "realpath": {basic, basic}, "create": {pve: ofProxmox}, "snapshot": {pve: ofProxmox}, // the last two of pct
 	"lxc-autostart": {lxc: "lxc"}, "runuser": {basic, basic}, "mv": {basic, basic}, "ln": {basic, basic}, "chmod": {basic, basic},
-	"chown": {basic, basic}, "mkdir": {basic, basic}, "swapoff": {basic, basic}, "setpriv": {basic, basic}, "timedatectl": {basic, basic},
+	"chown": {basic, basic}, "shred": {basic, basic}, "mkdir": {basic, basic}, "swapoff": {basic, basic}, "setpriv": {basic, basic}, "timedatectl": {basic, basic},
 }
 
 // command is what the name of a program looks like.

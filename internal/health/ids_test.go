@@ -36,7 +36,7 @@ func idsCases() []runCase {
 		{kindOwnIDs, "a user's", with(own, "/etc/subuid", "ann:1879113728:1", "/r/lxc/101"), Fail, "ann's (/etc/subuid:1)"},
 		{kindOwnIDs, "a group's", with(own, "/etc/group", "staff:x:1879113800:", "/r/lxc/101"), Fail, "staff's (/etc/group:1)"},
 		{kindOwnIDs, "nobody says so", with(own, "", "", ""), Fail, "is not there"},
-		{kindOwnIDs, "no container", with(own, "gone", "", ""), Skip, "no such file"},
+		{kindOwnIDs, "no container", with(own, "gone", "", ""), Skip, "there is no container"},
 		{kindOwnIDs, "another's", with(own, "", "", "/s/lxc/101"), Fail, "/s/lxc/101"},
 		{kindOwnIDs, "shared", with(old, "", "", ""), Fail, "100000:65536"},
 		{kindOwnIDs, "Debian's first user", with(old, "/etc/subgid", "ann:100000:65536", ""), Fail, "ann's (/etc/subgid:1)"},

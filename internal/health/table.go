@@ -94,7 +94,7 @@ func table() []entry {
 		{kindKeyFile, "PHX-KEY-001", with(runKeyFile)},
 		{kindKeyFolder, "PHX-KEY-001", with(runKeyFolder)},
 		{kindPin, "PHX-PIN-001", with(runPin)},
-		{kindRootFiles, "PHX-CA-006", with(runRootFiles)},
+		{kindRootFiles, "PHX-CA-008", with(runRootFiles)},
 		{kindRoot, "PHX-CA-003", with(runRoot)},
 		{kindAuthority, "PHX-CA-001", with(runAuthority)},
 		{kindDirectory, "PHX-CA-002", with(runDirectory)},
