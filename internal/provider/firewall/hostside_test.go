@@ -42,13 +42,13 @@ func TestHostSideConformance(t *testing.T) {
 		"a chain more":         damage("nft", "add", "chain", "inet", table, "other"),
 	}, Not: map[string]string{"foreign": "the table has phoenix's name"}})
 	t.Run("others stay, and off is off", func(t *testing.T) {
-		h, o := fresh(t)
+		h, _ := fresh(t)
 		run(t, "", "nft", "add", "table", "inet", "somebodys")
 		x := firewall.NewHostSide()
 		for _, off := range []bool{false, true} {
 			s := s
 			s.Off = off
-			o = hostSide(t, s)
+			o := hostSide(t, s)
 			obs, err := x.Observe(context.Background(), h, o)
 			if err != nil {
 				t.Fatal(err)
