@@ -88,10 +88,15 @@ var volumeFaults = []fault{
 				f.rewrite(f.config("201"), func(s string) string {
 					return s + fmt.Sprintf("lxc.mount.entry = %s mnt none bind 0 0\n", f.volume("101", "ssl"))
 				})
+				// The ids of 201 do not even reach another one's volume: somebody has to open the way to it, too.
+				f.tool("start", "201").Want(1)
+				f.must(os.Chmod(filepath.Dir(f.volume("101", "ssl")), 0o711))
 				f.tool("start", "201").Want(0)
 			})
 		},
-		mended: func(f *faults) bool { return f.runs("201") && !f.mounts("201", "/mnt") }},
+		mended: func(f *faults) bool {
+			return f.runs("201") && !f.mounts("201", "/mnt") && mode(filepath.Dir(f.volume("101", "ssl")))&0o007 == 0
+		}},
 	{group: "volumes", name: "full to the last byte, then freed",
 		do: func(f *faults) {
 			f.fill(f.volume("103", "ssl"))
