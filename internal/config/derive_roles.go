@@ -132,7 +132,7 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 	cert, key := gatewayDir+"/gateway.crt", gatewayDir+"/gateway.key"
 	s := spec.Nginx{Part: spec.NginxBase, Dir: "/etc/nginx", Webroot: webroot, Certificate: cert, Key: key, RootFile: RootFile, Sites: d.sites(c)}
 	plain := d.add(in(c, spec.KindNginx, "nginx", s.Part), s, installed)
-	unit := d.add(in(c, spec.KindUnit, "unit", nginxUnit), spec.Unit{Name: nginxUnit, DropIn: nginxDropIn, Ready: "127.0.0.1:80"}, plain)
+	unit := d.add(in(c, spec.KindUnit, "unit", nginxUnit), spec.Unit{Name: nginxUnit, DropIn: nginxDropIn, Lasting: true, Ready: "127.0.0.1:80"}, plain)
 	names := d.house.namesAt(c)
 	if len(names) == 0 {
 		d.note(diag.Warning, c.Source, "no name of the zones leads to the gateway: it has nothing to serve", "add records with its address to dns_server.authoritative_zones")

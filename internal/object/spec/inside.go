@@ -56,6 +56,9 @@ type Unit struct {
 	Stopped bool   `json:"stopped,omitempty"`  // disabled and not running
 	Oneshot bool   `json:"one_shot,omitempty"` // no process stays behind
 	AtBoot  bool   `json:"at_boot,omitempty"`  // the next boot starts it; one that runs already is kept up to date
+	// Lasting, the process that runs is left alone when the drop-in changes: its next start takes the new one. It is for what
+	// clients are connected to, and a drop-in that is worth no interruption of theirs.
+	Lasting bool `json:"lasting,omitempty"`
 }
 
 // Trust is a root certificate in the system's store, taken from the CA over the network and checked against Fingerprint.

@@ -68,8 +68,10 @@ func loadAccount(h host.Host, s spec.Certificate) (acme.Account, error) {
 
 // accountState is for the status: an unreadable account is no drift, the next order makes a new one.
 func accountState(h host.Host, s spec.Certificate) string {
-	_, err := loadAccount(h, s)
+	a, err := loadAccount(h, s)
 	switch {
+	case err == nil && a.Location == "":
+		return "none"
 	case err == nil:
 		return "ok"
 	case errors.Is(err, fs.ErrNotExist):
@@ -78,44 +80,82 @@ func accountState(h host.Host, s spec.Certificate) string {
 	return "unreadable"
 }
 
-// account gives the account, made now if there is none that can be read.
-func (o *order) loadOrRegister(ctx context.Context) error {
-	a, err := loadAccount(o.host, o.spec)
-	if err != nil {
-		return o.register(ctx)
-	}
-	o.account = a
-	return nil
-}
-
-// registering keeps the orders of one process from making an account each, of which only the last would be kept.
-var registering sync.Mutex
-
-// register makes a new account with a new key and keeps it, unless another order has done so meanwhile.
-func (o *order) register(ctx context.Context) error {
-	registering.Lock()
-	defer registering.Unlock()
-	if a, err := loadAccount(o.host, o.spec); err == nil && a.Location != o.account.Location {
-		o.account = a
+// prepareAccount makes the key of the account where there is none, and keeps it before the CA hears of it. It is called under the lock
+// that others wait for, so that of all who order at once each uses the one account: the CA gives the same one for the same key
+// (RFC 8555, section 7.3).
+func (o *order) prepareAccount() error {
+	if _, err := loadAccount(o.host, o.spec); err == nil {
 		return nil
 	}
 	key, err := keyTypes["ec-p256"]()
 	if err != nil {
 		return err
 	}
-	a, err := o.client.NewAccount(ctx, acme.Account{TermsOfServiceAgreed: true, PrivateKey: key})
-	if err != nil {
-		return fmt.Errorf("register at the CA: %w", err)
-	}
-	text, err := keyPEM(key)
-	if err != nil {
-		return err
-	}
-	raw, err := json.Marshal(stored{Directory: o.spec.ACME.Directory, Location: a.Location, Key: string(text), Before: formerAccounts(o.host, o.spec)})
+	return o.keepAccount(acme.Account{PrivateKey: key})
+}
+
+// loadOrRegister gives the account, registered now if the CA was not asked for it yet.
+func (o *order) loadOrRegister(ctx context.Context) error {
+	a, err := loadAccount(o.host, o.spec)
 	if err != nil {
 		return err
 	}
 	o.account = a
+	if a.Location != "" {
+		return nil
+	}
+	return o.register(ctx)
+}
+
+// registering keeps the orders of one process from writing the account at once.
+var registering sync.Mutex
+
+// replaceAccount takes another account than the one that the CA does not take any more, unless another order has done so meanwhile.
+func (o *order) replaceAccount(ctx context.Context, inactive bool) error {
+	registering.Lock()
+	a, err := loadAccount(o.host, o.spec)
+	registering.Unlock()
+	if err == nil && a.Location != "" && a.Location != o.account.Location {
+		o.account = a
+		return nil
+	}
+	if inactive { // its key is no more of use
+		key, err := keyTypes["ec-p256"]()
+		if err != nil {
+			return err
+		}
+		o.account = acme.Account{PrivateKey: key}
+	}
+	return o.register(ctx)
+}
+
+// register asks the CA for the account of the key, and keeps where it is.
+func (o *order) register(ctx context.Context) error {
+	a, err := o.client.NewAccount(ctx, acme.Account{TermsOfServiceAgreed: true, PrivateKey: o.account.PrivateKey})
+	if err != nil {
+		return fmt.Errorf("register at the CA: %w", err)
+	}
+	o.account = a
+	registering.Lock()
+	defer registering.Unlock()
+	return o.keepAccount(a)
+}
+
+// keepAccount writes the account, and the thumbprints of those that were in its place.
+func (o *order) keepAccount(a acme.Account) error {
+	text, err := keyPEM(a.PrivateKey)
+	if err != nil {
+		return err
+	}
+	f := stored{Directory: o.spec.ACME.Directory, Location: a.Location, Key: string(text), Before: formerAccounts(o.host, o.spec)}
+	if block, _ := pem.Decode(text); block != nil {
+		own := issued.Thumbprint(block.Bytes)
+		f.Before = slices.DeleteFunc(f.Before, func(print string) bool { return print == own })
+	}
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
 	// The folder above is not the account's own: a webroot that others must reach may stand in it.
 	if err := o.host.MkdirAll(filepath.Dir(o.spec.AccountDir), 0o711, host.Root); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -57,7 +58,15 @@ func (dr Driver) issue(ctx context.Context, h host.Host, s spec.Certificate, o o
 	if err := l.stage(h, s, o, id, text); err != nil {
 		return err
 	}
+	if err := ord.prepareAccount(); err != nil {
+		return err
+	}
 	chain, err := ord.within(ctx, key)
+	if err == nil { // another process may have been here meanwhile, and have taken the staged version for one left behind
+		if _, gone := h.Lstat(filepath.Join(l.version(id), keyFile)); errors.Is(gone, fs.ErrNotExist) {
+			err = l.stage(h, s, o, id, text)
+		}
+	}
 	if err != nil {
 		// The key was never used: it goes. If that fails too, the next look finds it as a version left behind.
 		return errors.Join(err, h.RemoveAll(l.version(id)))

@@ -114,10 +114,16 @@ func (o *order) place(ctx context.Context) (acme.Order, error) {
 	if !accountLost(err) {
 		return placed, err
 	}
-	if err := o.register(ctx); err != nil {
+	if err := o.replaceAccount(ctx, !unknownAccount(err)); err != nil {
 		return placed, err
 	}
 	return o.client.NewOrder(ctx, o.account, ask)
+}
+
+// unknownAccount is whether the CA has never heard of the account: its database may have been made again.
+func unknownAccount(err error) bool {
+	var p acme.Problem
+	return errors.As(err, &p) && p.Type == acme.ProblemTypeAccountDoesNotExist
 }
 
 func accountLost(err error) bool {

@@ -53,7 +53,7 @@ func writeFiles(ctx context.Context, h host.Host, s spec.Unit, d plan.Delta) err
 	fresh := d.Action == plan.Create
 	file := s.Content != "" && (fresh || d.Has(fieldFile))
 	side := fresh || d.Has(fieldDropIn)
-	if !fresh && (file || side) && carrierOf(s) == byNothing { // no mark tells afterwards that it runs with older files
+	if !fresh && (file || side) && carrierOf(s) == byNothing && !s.Lasting { // no mark tells afterwards that it runs with older files
 		if err := systemctl(ctx, h, s.Name, "stop"); err != nil {
 			return err
 		}

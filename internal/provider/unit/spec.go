@@ -77,7 +77,7 @@ const (
 
 func carrierOf(s spec.Unit) carrier {
 	switch {
-	case !isService(s) || s.Content == "" && s.DropIn == "" && s.Inputs == "" && s.Also == "":
+	case !isService(s) || s.Content == "" && (s.DropIn == "" || s.Lasting) && s.Inputs == "" && s.Also == "":
 		return byNothing
 	case s.Oneshot || s.Inputs == "" && s.Also == "":
 		return byCredential
