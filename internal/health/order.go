@@ -41,6 +41,7 @@ func likely() []edge {
 		{"PHX-DNS-001", "PHX-DNS-002", sameSubject},
 		{"PHX-CT-001", "PHX-NET-001", onBridge},
 		{"PHX-UNIT-001", "PHX-VOL-003", sameContainer},
+		{"PHX-FW-005", "PHX-CT-001", sameContainer}, // no port without a running container
 		{"PHX-UNIT-001", "PHX-KEY-001", ofCA},
 		{"PHX-UNIT-001", "PHX-CA-008", ofCA},
 		{"PHX-KEY-001", "PHX-CA-008", sameObject},
