@@ -256,10 +256,10 @@ func (s *session) knownAccounts() map[string]issued.Known {
 }
 
 // rememberAccounts writes down which accounts and names containers have, after a run that may have changed them. Without it a certificate
-// could not be told from a stolen one once its container was made again.
+// could not be told from a stolen one once its container was made again. The run may have made the CA: no pin was known before it.
 func (s *session) rememberAccounts(ctx context.Context, containers []string) {
 	o, ca, ok := s.certificateAuthority()
-	if !ok || ca.Pinned == "" || ctx.Err() != nil {
+	if !ok || ctx.Err() != nil {
 		return
 	}
 	policy := s.issuedPolicy(ca, o)
