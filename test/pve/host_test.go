@@ -83,7 +83,15 @@ func (h *hypervisor) ungroup() {
 		h.t.Error(err)
 	}
 	for _, dir := range slices.Backward(dirs) {
-		if err := os.Remove(dir); err != nil {
+		err := os.Remove(dir)
+		for range 50 { // an init that was killed leaves its group when it has ended, after its files are closed
+			if !errors.Is(err, syscall.EBUSY) {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+			err = os.Remove(dir)
+		}
+		if err != nil {
 			h.t.Error(err)
 		}
 	}
