@@ -236,14 +236,15 @@ func (m *mover) wake(ctx context.Context, g guest) error {
 	if err != nil {
 		return err
 	}
-	if pid == 0 {
-		argv := m.at(g).Tool("lxc-start", "--daemon")
-		if m.machine.Proxmox != nil {
-			argv = []string{"pct", "start", g.id}
-		}
-		if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true}); err != nil {
-			return err
-		}
+	switch {
+	case pid != 0:
+	case m.machine.Proxmox != nil:
+		_, err = provider.ProxmoxStart(ctx, m.host, g.id)
+	default:
+		_, err = m.host.Run(ctx, host.Command{Argv: m.at(g).Tool("lxc-start", "--daemon"), Mutates: true})
+	}
+	if err != nil {
+		return err
 	}
 	return m.at(g).WaitBooted(ctx, m.host, func(ctx context.Context) error {
 		if pid, err := m.at(g).InitPID(ctx, m.host); err != nil || pid == 0 {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"regexp"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
@@ -84,6 +86,35 @@ cat >"$2.tmp.$$"
 [ "$(sha1sum <"$2.tmp.$$")" = "$4  -" ] || { echo "the new configuration came only in part" >&2; exit 1; }
 mv "$2.tmp.$$" "$2"
 trap - EXIT`
+
+const (
+	proxmoxCall  = 5 * time.Minute
+	monitorLimit = 60 * time.Second
+	monitorPoll  = 500 * time.Millisecond // a call of pct takes longer
+)
+
+var runsAlready = regexp.MustCompile(`CT \d+ already running`)
+
+// ProxmoxStart starts a container. For Proxmox one runs until its monitor has ended, which does what is left to do after the end of its
+// init. Nothing was started then, and nothing will be: it is asked again.
+func ProxmoxStart(ctx context.Context, h host.Host, id string) (host.Result, error) {
+	waiting, cancel := context.WithTimeout(ctx, monitorLimit)
+	defer cancel()
+	for {
+		res, err := h.Run(ctx, host.Command{Argv: []string{"pct", "start", id}, Mutates: true, Limit: proxmoxCall})
+		if err == nil || !runsAlready.Match(res.Stderr) && !runsAlready.Match(res.Stdout) {
+			return res, err
+		}
+		if pid, ierr := (Inside{ID: id}).InitPID(ctx, h); ierr == nil && pid != 0 {
+			return res, nil // another was quicker
+		}
+		select {
+		case <-waiting.Done():
+			return res, fmt.Errorf("its monitor does not end: %w", err)
+		case <-time.After(monitorPoll):
+		}
+	}
+}
 
 // ProxmoxDigest is Proxmox's digest of a file with that text.
 func ProxmoxDigest(text string) string {

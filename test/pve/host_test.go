@@ -52,8 +52,52 @@ func newHost(t *testing.T) *hypervisor {
 	h.command("ip", "netns", "add", h.name)
 	t.Cleanup(h.destroy)
 	h.command("ip", "-n", h.name, "link", "set", "lo", "up")
+	h.groups()
 	h.build()
 	return h
+}
+
+// groups makes place for control groups (fakes/group.go). What is mounted over the second tree are files of the test's own: a machine
+// that has the controllers in the first generation has no limits in it.
+func (h *hypervisor) groups() {
+	h.t.Helper()
+	for _, m := range []struct{ fs, name string }{{"cgroup2", "processes"}, {"cgroup2", "files"}, {"tmpfs", "files"}} {
+		if err := os.MkdirAll(h.path("groups", m.name), 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+		h.command("mount", "-t", m.fs, "phxpve", h.path("groups", m.name))
+	}
+}
+
+// ungroup takes the groups away, from the innermost one on: nothing is in them any more.
+func (h *hypervisor) ungroup() {
+	h.t.Helper()
+	var dirs []string
+	err := filepath.WalkDir(h.path("groups", "processes", filepath.Base(h.base)), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.t.Error(err)
+	}
+	for _, dir := range slices.Backward(dirs) {
+		err := os.Remove(dir)
+		for range 50 { // an init that was killed leaves its group when it has ended, after its files are closed
+			if !errors.Is(err, syscall.EBUSY) {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+			err = os.Remove(dir)
+		}
+		if err != nil {
+			h.t.Error(err)
+		}
+	}
+	for _, name := range []string{"files", "files", "processes"} {
+		h.command("umount", h.path("groups", name))
+	}
 }
 
 // missing says why this cannot run here.
@@ -128,7 +172,7 @@ func (h *hypervisor) reset() {
 		h.t.Fatal(err)
 	}
 	for _, e := range left {
-		if !slices.Contains([]string{"bin", "config", "programs"}, e.Name()) {
+		if !slices.Contains([]string{"bin", "config", "groups", "programs"}, e.Name()) {
 			if err := os.RemoveAll(h.path(e.Name())); err != nil {
 				h.t.Fatal(err)
 			}
@@ -198,6 +242,7 @@ func (h *hypervisor) processes() map[int]string {
 
 func (h *hypervisor) destroy() {
 	h.end()
+	h.ungroup()
 	h.command("ip", "netns", "delete", h.name)
 	for range 50 { // what a killed phoenix had started may only just be ending
 		if syscall.Unmount(h.base, 0) == nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // install makes an empty Proxmox host.
@@ -247,6 +248,7 @@ func TestProxmoxCommands(t *testing.T) {
 		t.Errorf("stop: %q", calls)
 	}
 	says(0, []string{`"state": "stopped"`}, "status", "101")
+	time.Sleep(400 * time.Millisecond) // its monitor has ended: one start is enough
 	says(0, []string{"running/101"}, "start", "101")
 	if calls := h.pct(); !slices.Equal(calls, []string{"pct start 101"}) {
 		t.Errorf("start: %q", calls)

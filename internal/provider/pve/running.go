@@ -44,8 +44,6 @@ const (
 	stopLimit  = 30 * time.Second // for a clean shutdown; then the container is killed
 	stateLimit = 60 * time.Second // with high availability it is another process that starts and stops it, later
 	statePoll  = 50 * time.Millisecond
-
-	monitorPoll = 500 * time.Millisecond // a call of pct takes longer
 )
 
 // Decode implements provider.Driver.
@@ -175,10 +173,7 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	})
 }
 
-var (
-	runsAlready = regexp.MustCompile(`CT \d+ already running`)
-	runsNot     = regexp.MustCompile(`(CT|VM) \d+ not running`)
-)
+var runsNot = regexp.MustCompile(`(CT|VM) \d+ not running`)
 
 func start(ctx context.Context, h host.Host, s spec.Running) error {
 	if err := provider.ProxmoxWritable(h, *s.Proxmox); err != nil {
@@ -194,27 +189,10 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	if err := sources(h, s.ID, c); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, stateLimit)
-	defer cancel()
-	for {
-		res, err := pct(ctx, h, s.ID, callLimit, "start", s.ID)
-		if err != nil && !says(res, runsAlready) {
-			return fmt.Errorf("container %s does not start: %w", s.ID, err)
-		}
-		if err == nil {
-			return waitState(ctx, h, s.ID, true)
-		}
-		// For Proxmox a container runs until its monitor has ended, which does what is left to do after the end of its init. Nothing was
-		// started then, and nothing will be.
-		if pid, ierr := inside(s.ID).InitPID(ctx, h); ierr == nil && pid != 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("container %s does not start: its monitor does not end: %w", s.ID, err)
-		case <-time.After(monitorPoll):
-		}
+	if res, err := provider.ProxmoxStart(ctx, h, s.ID); err != nil {
+		return fmt.Errorf("container %s does not start: %w", s.ID, explain(s.ID, res, err))
 	}
+	return waitState(ctx, h, s.ID, true)
 }
 
 // sources fails where a folder of the hypervisor that is mounted is not there: pct start would only speak of a script.

@@ -28,7 +28,7 @@ func (b base) init([]string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(network(parse(conf.keys["net0"], "")), b.assemble(id, conf)); err != nil {
+	if err := errors.Join(b.enter(id), network(parse(conf.keys["net0"], "")), b.assemble(id, conf)); err != nil {
 		_ = os.WriteFile(b.path("lib", id, "failed"), []byte(err.Error()), 0o644)
 		return err
 	}

@@ -9,6 +9,7 @@
 //	lib/ID/booted     the init that has its mounts and its address
 //	roots/ID          where an init has its root, seen by itself only
 //	pids/ID           the process that is a container's init
+//	groups/           the control groups of containers, where a test has them
 //	calls             each call, one a line
 //	faults/VERB       what the next call of pct VERB is to do instead: a JSON fault
 //	post-stop       how long a container's monitor takes after the end of its init: 700ms
