@@ -150,6 +150,9 @@ func (d *derivation) setIDs(c *Container, s *spec.IDRange) {
 	if s == nil {
 		return
 	}
+	if len(s.Binds) > 0 {
+		s.Folders = d.machine.IDs.Folders
+	}
 	d.add(on(c, spec.KindIDs, d.machine.Runtime), s, d.subID(d.block(s.IDMap)))
 }
 
