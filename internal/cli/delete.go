@@ -192,8 +192,9 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 		switch o.Address.Kind() {
 		case spec.KindSubID, spec.KindSysctl: // the machine's: others may live in the range
 			continue
-		case spec.KindIDs: // as long as there are files of the range
-			if !volumes {
+		case spec.KindIDs: // as long as there are files of the range, and in directories of the users' there may always be some
+			var r spec.IDRange
+			if !volumes || decode(o.Spec, &r) != nil || len(r.Binds) > 0 {
 				continue
 			}
 		case spec.KindVolume, spec.KindPin:

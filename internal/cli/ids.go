@@ -35,12 +35,16 @@ func (a *app) observeIDs(cfg *config.Config, m *config.Machine) {
 		m.IDs.Held = "the way back of migrate --live needs the ids of before: end the migration with phoenix migrate --live --shred --yes, then phoenix apply --yes"
 	}
 	own := a.ownHomes(cfg, *m)
+	m.IDs.Folders = []string{otherContainers}
 	for id, home := range own {
+		m.IDs.Folders = append(m.IDs.Folders, filepath.Dir(home))
 		if raw, err := a.host.ReadFile(filepath.Join(home, "config")); err == nil {
 			m.IDs.Have[id], _ = idrange.Root(string(raw))
 		}
 	}
 	a.observeClaims(m, own)
+	slices.Sort(m.IDs.Folders)
+	m.IDs.Folders = slices.Compact(m.IDs.Folders)
 	a.observeForeign(m, own)
 }
 
@@ -71,6 +75,9 @@ func (a *app) observeClaims(m *config.Machine, own map[string]string) {
 		}
 		r := spec.IDMap{Base: base, Count: idrange.Size}
 		id := filepath.Base(target)
+		if filepath.IsAbs(target) {
+			m.IDs.Folders = append(m.IDs.Folders, filepath.Dir(filepath.Clean(target)))
+		}
 		if _, twice := m.IDs.Kept[id]; own[id] == target && !twice {
 			m.IDs.Kept[id] = r
 		} else if own[id] != target {

@@ -21,6 +21,9 @@ type idRange struct {
 
 func (r idRange) isOwn() bool { return r.now == r.own }
 
+// moves is whether containers that have no range of their own get one now.
+func (m IDs) moves() bool { return m.Move && m.Held == "" }
+
 // blockOf is where containers get their ranges from.
 func (m Machine) blockOf() spec.IDMap {
 	if m.IDs.None {
@@ -47,7 +50,7 @@ func (d *derivation) assign() map[string]idRange {
 			return false
 		}
 		now, there := m.IDs.Have[c.ID]
-		if !there || m.IDs.Move {
+		if !there || m.IDs.moves() {
 			now = r
 		}
 		out[c.ID] = idRange{own: r, now: now, there: there}
@@ -62,6 +65,9 @@ func (d *derivation) assign() map[string]idRange {
 	}
 	for _, c := range all {
 		give(c, m.IDs.Have[c.ID])
+	}
+	for _, have := range m.IDs.Have { // what runs in a range has its files there, whether it is to stay, or stands in the file, or not
+		taken = append(taken, have)
 	}
 	for _, c := range all {
 		give(c, m.IDs.Kept[c.ID])
@@ -119,7 +125,7 @@ func (d *derivation) ownIDs(c *Container) (*spec.IDRange, object.Address) {
 	if have, there := d.machine.IDs.Have[c.ID]; there && have != r.own {
 		s.Now = &have
 		s.Held = d.machine.IDs.Held
-		s.Stays = s.Held != "" || !d.machine.IDs.Move && !d.machine.IDs.Plan
+		s.Stays = s.Held != "" || !d.machine.IDs.moves() && !d.machine.IDs.Plan
 	}
 	if !r.isOwn() {
 		return s, ""
@@ -143,6 +149,9 @@ func alongWith(s *spec.IDRange, v volume, made spec.Volume) {
 func (d *derivation) setIDs(c *Container, s *spec.IDRange) {
 	if s == nil {
 		return
+	}
+	if len(s.Binds) > 0 {
+		s.Folders = d.machine.IDs.Folders
 	}
 	d.add(on(c, spec.KindIDs, d.machine.Runtime), s, d.subID(d.block(s.IDMap)))
 }
@@ -199,7 +208,7 @@ func (d *derivation) tellShared(m spec.IDMap, ids []string) {
 			fmt.Sprintf("the ids %s of %s are %s's too, who can read and change every file of theirs", idrange.Text(m), who, o.Who), fix)
 	}
 	switch {
-	case d.proxmox() || d.machine.IDs.Move && d.machine.IDs.Held == "":
+	case d.proxmox() || d.machine.IDs.moves():
 	case m == (spec.IDMap{}):
 		d.note(diag.Warning, object.Source{}, who+" runs privileged: root in it is root on the hypervisor", fix)
 	default:

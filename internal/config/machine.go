@@ -46,16 +46,17 @@ type Machine struct {
 
 // IDs is what a machine says of the ids of its containers and users.
 type IDs struct {
-	Block  spec.IDMap            // root's alone, from which each container gets its own range; zero: the usual one
-	None   bool                  // there is no such block, and none can be had
-	Others []idrange.Claim       // ranges of other users, and users and groups with ids of their own
-	Have   map[string]spec.IDMap // containers of this root that are there, by id, with the range that they have; zero: privileged
-	Kept   map[string]spec.IDMap // ranges that were given to containers of this root, by id
-	Taken  []spec.IDMap          // ranges of containers that are not this root's
-	Claims string                // where ranges are claimed
-	Move   bool                  // containers that have no range of their own get one now, which restarts them
-	Plan   bool                  // it is only asked what would be done
-	Held   string                // why none can be moved now; empty: they can
+	Block   spec.IDMap            // root's alone, from which each container gets its own range; zero: the usual one
+	None    bool                  // there is no such block, and none can be had
+	Others  []idrange.Claim       // ranges of other users, and users and groups with ids of their own
+	Have    map[string]spec.IDMap // containers of this root that are there, by id, with the range that they have; zero: privileged
+	Kept    map[string]spec.IDMap // ranges that were given to containers of this root, by id
+	Taken   []spec.IDMap          // ranges of containers that are not this root's
+	Claims  string                // where ranges are claimed
+	Folders []string              // lxcpaths of this machine's containers, whoever made them
+	Move    bool                  // containers that have no range of their own get one now, which restarts them
+	Plan    bool                  // it is only asked what would be done
+	Held    string                // why none can be moved now; empty: they can
 }
 
 // Artifact is a file on the hypervisor that goes into a container.

@@ -62,6 +62,8 @@ type IDRange struct {
 	Held    string   `json:"held,omitempty"`
 	Volumes []string `json:"volumes,omitempty"` // directories that were made for it
 	Binds   []string `json:"binds,omitempty"`   // directories of others in which it has files; they move along, what is not its own stays
+	// Folders (lxcpaths) hold all containers of this machine that are known, where it has Binds: another may mount the same directory.
+	Folders []string `json:"folders,omitempty"`
 }
 
 // Template is a root file system that containers are cloned from.

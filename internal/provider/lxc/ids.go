@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,6 +36,7 @@ type IDsStatus struct {
 	IDMap   string   `json:"id_map,omitempty"`  // of its configuration, or privileged; empty: there is no container
 	From    string   `json:"from,omitempty"`    // the range from which its files are being moved
 	Behind  []string `json:"behind,omitempty"`  // directories that belong to another range
+	Shared  []string `json:"shared,omitempty"`  // directories of the users' that another container mounts too; only where they are to be moved
 	Running bool     `json:"running,omitempty"` // it runs; looked at only where something is to be moved
 }
 
@@ -50,7 +52,7 @@ func (IDs) Decode(raw json.RawMessage) (spec.IDRange, diag.List) {
 		return s, diags
 	}
 	checkPlace(&diags, s.ID, s.Path)
-	for _, p := range append(append([]string{s.Claims}, s.Volumes...), s.Binds...) {
+	for _, p := range slices.Concat([]string{s.Claims}, s.Volumes, s.Binds, s.Folders) {
 		if !cleanPath(p) {
 			diags.Errorf("container %s: %q is not a clean absolute path", s.ID, p)
 		}
@@ -86,6 +88,9 @@ func (IDs) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.ID
 	}
 	if !there && !st.Claimed && len(st.Behind) == 0 {
 		return nil, nil
+	}
+	if moves := there && (st.IDMap != idrange.Text(s.IDMap) || st.From != ""); moves && len(s.Binds) > 0 {
+		st.Shared = sharedBinds(h, s)
 	}
 	if there && (st.IDMap != idrange.Text(s.IDMap) || st.From != "" || len(st.Behind) > 0) {
 		pid, err := inside(s.Path, s.ID).InitPID(ctx, h)
@@ -159,6 +164,7 @@ func (IDs) Diff(want spec.IDRange, have *IDsStatus) plan.Delta {
 	}
 	if other {
 		d.Compare("id_map", have.IDMap, own)
+		tellBinds(&d, want, have, have.IDMap)
 		d.Reason, d.Interrupts = "it gets a range of ids of its own: stopped, its files moved, and started again", true
 		return d
 	}
@@ -166,6 +172,9 @@ func (IDs) Diff(want spec.IDRange, have *IDsStatus) plan.Delta {
 		d.Compare("owner of "+dir, "of another range", own)
 	}
 	d.Compare("moved from", have.From, "")
+	if have.From != "" {
+		tellBinds(&d, want, have, have.From)
+	}
 	if have.From != "" || len(have.Behind) > 0 {
 		d.Reason, d.Interrupts = "not all of its files are of its own range of ids", have.Running
 	}
@@ -177,6 +186,9 @@ func (i IDs) Apply(ctx context.Context, h host.Host, a object.Address, s spec.ID
 	have, err := i.Observe(ctx, h, a, s)
 	if err != nil {
 		return err
+	}
+	if have != nil && len(have.Shared) > 0 {
+		return refuseShared(s, have.Shared)
 	}
 	if have == nil || !have.Claimed {
 		if err := take(ctx, h, s); err != nil {
@@ -237,12 +249,20 @@ func move(ctx context.Context, h host.Host, s spec.IDRange) error {
 		}
 		from = append(from, m)
 	}
-	dirs := append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...)
-	if len(from) > 0 {
-		dirs = append(dirs, s.Binds...)
+	for _, dir := range append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...) {
+		m, err := h.Lstat(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := walk(ctx, h, dir, s.IDMap, slices.Concat(from, foreignRanges(m, s.IDMap))); err != nil {
+			return err
+		}
 	}
-	for _, dir := range dirs {
-		if err := walk(ctx, h, dir, s.IDMap, from); err != nil {
+	for _, dir := range s.Binds { // whose owner may be anybody
+		if err := walk(ctx, h, dir, s.IDMap, inBinds(from)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -271,17 +291,10 @@ func remap(config string, old spec.IDMap, mapped bool, to spec.IDMap) string {
 	return strings.Join(append(lines[:1:1], append([]string{added}, lines[1:]...)...), "")
 }
 
-// walk moves a directory, from the given ranges and from that of its owner.
+// walk moves a directory from the given ranges.
 func walk(ctx context.Context, h host.Host, dir string, to spec.IDMap, from []spec.IDMap) error {
-	m, err := h.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	move := idshift.Move{To: idshift.Range(to)}
-	for _, f := range append(from[:len(from):len(from)], foreignRanges(m, to)...) {
+	for _, f := range from {
 		known := false
 		for _, o := range move.From {
 			known = known || idrange.Overlaps(f, spec.IDMap(o))
@@ -296,7 +309,7 @@ func walk(ctx context.Context, h host.Host, dir string, to spec.IDMap, from []sp
 	if err := h.ShiftIDs(ctx, dir, move); err != nil {
 		return err
 	}
-	_, err = h.Run(ctx, host.Command{Argv: []string{"sync", "--file-system", dir}, Limit: cloneLimit})
+	_, err := h.Run(ctx, host.Command{Argv: []string{"sync", "--file-system", dir}, Limit: cloneLimit})
 	return err
 }
 
