@@ -168,10 +168,18 @@ func (m *mover) namePort(ctx context.Context, g guest, pid int) error {
 	}
 	for _, l := range all {
 		if l.Index == in[0].Peer && l.Name != want.Interface.Port {
-			return m.rename(ctx, l.Name, want.Interface.Port)
+			if err := m.rename(ctx, l.Name, want.Interface.Port); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	if want.Interface.MAC == in[0].MAC {
+		return nil
+	}
+	// The bridge remembers the former MAC for five minutes, and it is nobody's now.
+	forget := []string{"ip", "link", "set", "dev", want.Interface.Port, "type", "bridge_slave", "fdb_flush"}
+	_, err = m.host.Run(ctx, host.Command{Argv: forget, Mutates: true})
+	return err
 }
 
 // rename does it while the interface is up where the kernel can (6.2), else takes it down for a moment.
