@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,6 +16,27 @@ import (
 // is no state: what a container has stands in its own configuration, and a link that was lost is made again.
 const idClaims = "/var/lib/phoenix-ids"
 
+// IDPlaces are where it stands on this machine who has which range of ids.
+type IDPlaces struct {
+	Claims    string // the folder of links; empty: idClaims
+	Processes string // the folder that has uid_map of each process; empty: /proc
+}
+
+func (p IDPlaces) claims() string    { return cmp.Or(p.Claims, idClaims) }
+func (p IDPlaces) processes() string { return cmp.Or(p.Processes, "/proc") }
+
+type idPlacesKey struct{}
+
+// WithIDPlaces gives Main other places than the machine's: for tests on whose ranges nobody else on the machine may have a say.
+func WithIDPlaces(ctx context.Context, p IDPlaces) context.Context {
+	return context.WithValue(ctx, idPlacesKey{}, p)
+}
+
+func idPlacesOf(ctx context.Context) IDPlaces {
+	p, _ := ctx.Value(idPlacesKey{}).(IDPlaces)
+	return p
+}
+
 // observeIDs looks who has which ids. Who may not read something sees less, and may change nothing either.
 func (a *app) observeIDs(cfg *config.Config, m *config.Machine) {
 	var files idrange.Files
@@ -23,7 +46,7 @@ func (a *app) observeIDs(cfg *config.Config, m *config.Machine) {
 	}
 	ids := config.IDs{
 		Others: slices.DeleteFunc(files.Claims(), func(c idrange.Claim) bool { return c.Root }),
-		Have:   map[string]spec.IDMap{}, Kept: map[string]spec.IDMap{}, Claims: idClaims, Move: a.moveIDs, Plan: a.planIDs,
+		Have:   map[string]spec.IDMap{}, Kept: map[string]spec.IDMap{}, Claims: a.idPlaces.claims(), Move: a.moveIDs, Plan: a.planIDs,
 	}
 	block, ok := files.Block()
 	ids.Block, ids.None = block, !ok
@@ -66,10 +89,10 @@ func (a *app) ownHomes(cfg *config.Config, m config.Machine) map[string]string {
 
 // observeClaims reads which ranges were given to whom. Where a link was lost, the directory of a container's volumes tells.
 func (a *app) observeClaims(m *config.Machine, own map[string]string) {
-	names, _ := a.host.ReadDir(idClaims) // nobody has a range yet
+	names, _ := a.host.ReadDir(m.IDs.Claims) // nobody has a range yet
 	for _, name := range names {
 		base, err := strconv.Atoi(name)
-		target, linkErr := a.host.Readlink(filepath.Join(idClaims, name))
+		target, linkErr := a.host.Readlink(filepath.Join(m.IDs.Claims, name))
 		if err != nil || linkErr != nil {
 			continue
 		}
@@ -135,13 +158,13 @@ func (a *app) takenBy(m *config.Machine, file string) {
 // running are the ranges that processes of this machine live in and that are not in those of this root's containers, which may give
 // parts of theirs on.
 func (a *app) running(m config.Machine) (out []spec.IDMap) {
-	names, _ := a.host.ReadDir("/proc") // without it nobody is seen
+	names, _ := a.host.ReadDir(a.idPlaces.processes()) // without it nobody is seen
 	seen := map[string]bool{}
 	for _, pid := range names {
 		if pid == "" || pid[0] < '0' || pid[0] > '9' {
 			continue
 		}
-		raw, err := a.host.ReadFile(filepath.Join("/proc", pid, "uid_map"))
+		raw, err := a.host.ReadFile(filepath.Join(a.idPlaces.processes(), pid, "uid_map"))
 		if err != nil || seen[string(raw)] {
 			continue
 		}

@@ -50,7 +50,8 @@ func versionOf(ctx context.Context) string {
 // Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way come to their end,
 // and what was done so far stands: the next run goes on from there. At --timeout also those under way are ended.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx), proxmox: proxmoxOf(ctx), version: versionOf(ctx)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx), proxmox: proxmoxOf(ctx),
+		idPlaces: idPlacesOf(ctx), version: versionOf(ctx)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -74,9 +75,10 @@ type app struct {
 	drivers        engine.Drivers
 	limits         Limits
 	proxmox        spec.Proxmox // where it would be, on a Proxmox host
-	lock           *jointLock   // see houseLock
-	moving         *moving      // while a running system is moved
-	formats        []string     // of -o, which this command has besides text and json
+	idPlaces       IDPlaces
+	lock           *jointLock // see houseLock
+	moving         *moving    // while a running system is moved
+	formats        []string   // of -o, which this command has besides text and json
 	wish           wish
 	migrating      bool // migrate itself is what was called
 	version        string

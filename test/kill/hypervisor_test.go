@@ -343,7 +343,7 @@ func (h *hypervisor) start(env []string, args ...string) *process {
 		"--root", h.path("root"), "--runtime", "lxc", "--timeout", "2m", "-o", "json"}, args...)
 	p := &process{t: h.t, cmd: exec.Command("unshare", append([]string{"--mount", "--propagation", "slave", "nsenter"}, argv...)...)}
 	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
-		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"))
+		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"), "PHX_IDS="+h.path("ids"))
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.WaitDelay = 5 * time.Second // what outlives a killed phoenix may hold the pipes
@@ -399,11 +399,11 @@ func (h *hypervisor) document(r result) (doc document) {
 
 // state is everything that stands after a run: files with mode, owner and content, the bridge, processes. Left out is the content of
 // what is another in each run: the CA's root and what is derived from it, process ids, the memory of digests, the
-// lock's last holder.
+// lock's last holder, and what was applied when.
 func (h *hypervisor) state() []string {
 	h.t.Helper()
 	var out []string
-	for _, top := range []string{"root", "cache"} {
+	for _, top := range []string{"root", "cache", "ids"} {
 		err := filepath.WalkDir(h.path(top), func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
@@ -464,7 +464,12 @@ func describe(path string) (string, error) {
 	st := fi.Sys().(*syscall.Stat_t)
 	line := fmt.Sprintf("%s %s %d:%d", path, fi.Mode(), st.Uid, st.Gid)
 	variable := strings.Contains(path, "/objects/") || strings.HasSuffix(path, "/ssl/root") || strings.Contains(path, "/pins/") ||
-		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") || strings.HasSuffix(path, "/root/lock")
+		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") || strings.HasSuffix(path, "/root/lock") ||
+		strings.HasSuffix(path, "/root/applied.json")
+	if fi.Mode().Type() == fs.ModeSymlink {
+		target, err := os.Readlink(path)
+		return line + " -> " + target, err
+	}
 	if !fi.Mode().IsRegular() || variable {
 		return line, nil
 	}

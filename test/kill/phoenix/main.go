@@ -15,6 +15,7 @@
 //	PHX_HASTE    not empty: nothing is waited for longer than half a second
 //	PHX_AGENT_LIMIT
 //	             how long a container's agent may be silent
+//	PHX_IDS      the folder of links that give ranges of ids: nobody else on the machine has a say
 //	PHX_BASE     a folder whose name is written as BASE
 //	PHX_INSIDE   where the inside of a container is faked: the folder that its objects are written to
 //	PHX_PROXMOX  the folder of a fake Proxmox host, as test/pve/fakes has it
@@ -54,6 +55,9 @@ func main() {
 			ctx = cli.WithLimits(ctx, cli.Limits{Settle: time.Millisecond}) // nothing gets well by waiting: the inside is faked
 		}
 		ctx = cli.WithProxmox(ctx, spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"), Locks: filepath.Join(dir, "locks")})
+	}
+	if dir := os.Getenv("PHX_IDS"); dir != "" {
+		ctx = cli.WithIDPlaces(ctx, cli.IDPlaces{Claims: filepath.Join(dir, "claims"), Processes: filepath.Join(dir, "processes")})
 	}
 	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
