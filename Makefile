@@ -77,7 +77,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 
 unit: artifacts ## unit tests, those with real tools included
 	eval "$$(go run ./tools/artifacts -o env)"; \
-	go test $(RACE) -count=1 -timeout 15m $$(go list ./... | grep -v -e /test/e2e -e /test/conformance)
+	go test $(RACE) -count=1 -timeout 25m $$(go list ./... | grep -v -e /test/e2e -e /test/conformance)
 
 conformance: ## the providers of volumes and containers against the one suite, as a table
 	go test -count=1 -timeout 30m -v ./test/conformance
@@ -87,7 +87,7 @@ test-zfs: root deps build artifacts ## ZFS for real: on this kernel where it has
 
 e2e: root test-deps build artifacts ## tests in real containers
 	$(E2E) go test -count=1 -timeout 10m -v ./test/volumes
-	$(E2E) go test -count=1 -timeout 45m -parallel 2 -v ./test/e2e
+	$(E2E) go test -count=1 -timeout 60m -parallel 2 -v ./test/e2e
 
 bench: root test-deps build artifacts ## phoenix against the bare floor, as ratios
 	@tools/deps $(BENCH_PACKAGES)
