@@ -288,7 +288,10 @@ func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, err
 
 // apply lets the containers' daemons go on once it is done.
 func (s *session) apply(ctx context.Context, objects []object.Object, containers []string) (view.Applied, error) {
-	if err := s.remember(ctx, containers); err != nil {
+	err := s.remember(ctx, containers)
+	var locked *engine.LockedError
+	given := ctx.Err() != nil && errors.As(err, &locked) // another is at work, and is not waited for any longer: all is left
+	if err != nil && !given {
 		return view.Applied{}, err
 	}
 	s.changes = true
@@ -301,6 +304,9 @@ func (s *session) apply(ctx context.Context, objects []object.Object, containers
 	done := view.Applied{Result: result, Containers: containers, Elapsed: s.elapsed()}
 	if ctx.Err() != nil {
 		done.Stopped = stoppedBy(ctx, result)
+	}
+	if given {
+		done.Stopped = locked
 	}
 	return done, err
 }
