@@ -29,6 +29,9 @@ func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
 		if err := mend(ctx, h, s, st); err != nil {
 			return err
 		}
+		if err := noteCurrent(ctx, h, s); err != nil {
+			return err
+		}
 	}
 	return stopCover(ctx, h, s)
 }

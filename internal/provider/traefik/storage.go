@@ -123,6 +123,19 @@ func purge(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPoo
 
 const accountsMost = 16
 
+// noteCurrent writes down the account that the storage has now: a storage that becomes garbage tells nobody whose it was.
+func noteCurrent(ctx context.Context, h host.Host, s spec.Traefik) error {
+	all, broken, err := readStorage(ctx, h, s.Storage)
+	if err != nil || broken {
+		return nil // what cannot be read has no account, and is for the next look
+	}
+	var data stored
+	if json.Unmarshal(all[resolver], &data) != nil {
+		return nil
+	}
+	return noteAccount(h, s, data.Account)
+}
+
 // noteAccount writes down whose account the storage had, before it has none: what it ordered is this container's too.
 func noteAccount(h host.Host, s spec.Traefik, raw json.RawMessage) error {
 	var account struct{ PrivateKey []byte }
