@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -196,6 +197,7 @@ func (c *Client) Apply(ctx context.Context, o object.Object, consent engine.Cons
 
 // Check asks something of the agent that is no object: a health check, a look of the audit.
 func (c *Client) Check(ctx context.Context, check json.RawMessage, limit Answer) (json.RawMessage, error) {
+	limit.Within = cmp.Or(c.session.Limits.Check, limit.Within)
 	a, err := c.call(ctx, request{Op: opCheck, Check: check}, limit)
 	return a.Result, err
 }

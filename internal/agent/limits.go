@@ -14,6 +14,7 @@ type Limits struct {
 	Silence time.Duration // without an answer or a sign that the request is at work
 	Observe time.Duration // for one look, whatever signs there are
 	Apply   time.Duration // for one change; 0: what the object's kind may need
+	Check   time.Duration // for one check, whatever signs there are; 0: what it may need
 	Write   time.Duration // until the agent reads what is written
 	Close   time.Duration // from the end of its input to its own
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -135,7 +136,8 @@ func places(cfg *config.Config) []audit.Place {
 	return out
 }
 
-// lookInside enters one container once, whoever made it. One that is not there gives nothing to look at.
+// lookInside enters one container, whoever made it, and ends in time for what else is to be told, whatever that does. One that is not
+// there gives nothing to look at.
 func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) audit.Seen {
 	unseen := func(reason string) audit.Seen {
 		return audit.Seen{Unseen: []audit.Unseen{{Object: "container/" + p.ID, Reason: reason}}}
@@ -152,6 +154,8 @@ func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) a
 	if state := strings.TrimSpace(string(res.Stdout)); err != nil || state != "RUNNING" {
 		return unseen("it does not run")
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, auditLimit.Within, fmt.Errorf("it is not looked through within %s", auditLimit.Within))
+	defer cancel()
 	attach := append([]string{"lxc-attach"}, append(name, "--clear-env", "--")...)
 	seen, err := a.ask(ctx, append(attach, config.AgentBinary, "agent", "serve"), p)
 	if err != nil || !seen.Audit { // there is no phoenix in there, or an old one: this one goes in for as long as it takes

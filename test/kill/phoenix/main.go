@@ -68,7 +68,7 @@ func agentLimits(raw string) cli.Limits {
 	if err != nil {
 		panic(err)
 	}
-	return cli.Limits{Patience: time.Second, Agent: agent.Limits{Hello: 2 * d, Silence: d, Observe: d + d/2, Apply: 2 * d, Write: d, Close: d}}
+	return cli.Limits{Patience: time.Second, Agent: agent.Limits{Hello: 2 * d, Silence: d, Observe: d + d/2, Apply: 2 * d, Check: 2 * d, Write: d, Close: d}}
 }
 
 func haste() bool { return os.Getenv("PHX_HASTE") != "" }
