@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -65,8 +66,16 @@ func tracked(ctx context.Context, h host.Host, s spec.Firewall) (native bool, er
 	return native, err
 }
 
+// showing is held while a bridge is made to show its groups, which all containers on it ask for at once.
+var showing sync.Mutex
+
 // showGroups keeps the groups that are forwarded already.
 func showGroups(ctx context.Context, h host.Host, bridge string) error {
+	showing.Lock()
+	defer showing.Unlock()
+	if checksGroups(h, bridge) { // another was faster
+		return nil
+	}
 	mask, _ := groupMask(h, bridge)
 	argv := []string{"ip", "link", "set", "dev", bridge, "type", "bridge", "group_fwd_mask", fmt.Sprintf("%#x", mask|lldp)}
 	_, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})

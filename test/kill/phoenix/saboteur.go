@@ -38,6 +38,7 @@ func fromEnvironment(calls string) *saboteur {
 // What differs from run to run: digests, process ids, random names, what is named after the root.
 var (
 	port   = regexp.MustCompile(`\b(phoenix_)?(v[0-9]+p)[0-9a-f]{4}\b`)
+	table  = regexp.MustCompile(`\b(phoenix_host_\w+_)[0-9a-f]{4}\b`)
 	digest = regexp.MustCompile(`[0-9a-f]{16,}`)
 	pid    = regexp.MustCompile(`^(run kill .*) [0-9]+$`)
 	random = regexp.MustCompile(`\.tmp-[0-9]+`)
@@ -48,6 +49,7 @@ func (k *saboteur) name(what string) string {
 		what = strings.ReplaceAll(what, k.base, "BASE")
 	}
 	what = port.ReplaceAllString(what, "$1${2}N")
+	what = table.ReplaceAllString(what, "${1}N")
 	what = pid.ReplaceAllString(digest.ReplaceAllString(what, "H"), "$1 PID")
 	return strings.ReplaceAll(random.ReplaceAllString(what, ".tmp-N"), "\n", `\n`)
 }
