@@ -77,7 +77,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 
 unit: artifacts ## unit tests, those with real tools included
 	eval "$$(go run ./tools/artifacts -o env)"; \
-	go test $(RACE) -count=1 -timeout 25m $$(go list ./... | grep -v -e /test/e2e -e /test/conformance)
+	go test $(RACE) -count=1 -timeout 40m $$(go list ./... | grep -v -e /test/e2e -e /test/conformance)
 
 conformance: ## the providers of volumes and containers against the one suite, as a table
 	go test -count=1 -timeout 30m -v ./test/conformance
