@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/idrange"
@@ -71,10 +72,12 @@ func (a *app) observeIDs(cfg *config.Config, m *config.Machine) {
 	a.observeForeign(m, own)
 }
 
-// ownHomes are the directories of this root's containers, by id: those of the file, whether they are there or not, and those that are there.
+// ownHomes are the directories of this root's containers, by id: those of the file, whether they are there or not, and those that are
+// there. What is half made beside them (.ID.new) is none: its range is its container's, which must get it again.
 func (a *app) ownHomes(cfg *config.Config, m config.Machine) map[string]string {
 	out, folder := map[string]string{}, filepath.Join(m.Root, "lxc")
 	names, _ := a.host.ReadDir(folder) // it may not be there yet
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, ".") })
 	for _, c := range cfg.Containers {
 		names = append(names, c.ID)
 	}
