@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -201,6 +202,9 @@ func complete(cfg *config.Config, m config.Machine, ids []string) error {
 	return nil
 }
 
+// longestFirstLine is how many bytes of a script the kernel looks at (BINPRM_BUF_SIZE).
+const longestFirstLine = 256
+
 // findScripts finds the users' own application and feature scripts: where the hypervisor file says they are, beside the configuration, in
 // ../bin of it, or where they were before phoenix. What is not here is left out.
 func (a *app) findScripts(cfg *config.Config, folders []string, d *digests, m config.Machine) error {
@@ -231,9 +235,32 @@ func (a *app) findScripts(cfg *config.Config, folders []string, d *digests, m co
 		if err != nil {
 			return err
 		}
-		m.Scripts[name] = config.Artifact{Path: path, SHA256: sum}
+		raw, err := a.host.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		m.Scripts[name] = config.Artifact{Path: path, SHA256: sum, Flaw: flaw(raw)}
 	}
 	return nil
+}
+
+// flaw says why the kernel cannot run a file (execve(2)); empty: nothing speaks against it.
+func flaw(content []byte) string {
+	if bytes.HasPrefix(content, []byte("\x7fELF")) {
+		return ""
+	}
+	line, _, _ := bytes.Cut(content[:min(len(content), longestFirstLine)], []byte("\n"))
+	interpreter, is := bytes.CutPrefix(line, []byte("#!"))
+	words := bytes.Fields(interpreter)
+	switch {
+	case !is:
+		return "its first line does not begin with #! and an interpreter, such as #!/bin/sh"
+	case bytes.HasSuffix(line, []byte("\r")):
+		return `its lines end with a carriage return, as on Windows: sed -i 's/\r$//' takes them out`
+	case len(words) == 0 || words[0][0] != '/':
+		return "its first line names no interpreter by an absolute path, such as #!/bin/sh"
+	}
+	return ""
 }
 
 // firstFile is the file's absolute path in the first folder that has it; empty: none has.

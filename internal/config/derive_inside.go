@@ -198,6 +198,7 @@ func (d *derivation) script(c *Container, after []object.Address) {
 				unknownFeature(feature))
 			continue
 		}
+		d.tellFlaw(a, c.source("features"))
 		after = append(after, d.add(in(c, spec.KindScript, "script", name), spec.Script{Name: name, SHA256: a.SHA256}, after...))
 	}
 	name := c.OwnScript()
@@ -209,7 +210,15 @@ func (d *derivation) script(c *Container, after []object.Address) {
 		d.note(diag.Warning, c.Source, fmt.Sprintf("application script %s of container %s was not found", name, c.ID),
 			"put it beside the configuration")
 	}
+	d.tellFlaw(a, c.source("application_script"))
 	d.add(in(c, spec.KindScript, "script", path.Base(name)), spec.Script{Name: path.Base(name), SHA256: a.SHA256}, after...)
+}
+
+// tellFlaw refuses a script that can never run before anything is stopped for it.
+func (d *derivation) tellFlaw(a Artifact, src object.Source) {
+	if a.Flaw != "" {
+		d.note(diag.Error, src, "script "+a.Path+" cannot run: "+a.Flaw, "mend the script")
+	}
 }
 
 // unknownFeature is what to do about a feature that nobody knows.

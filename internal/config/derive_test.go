@@ -297,3 +297,18 @@ func TestDeriveProbe(t *testing.T) {
 		}
 	}
 }
+
+// A script that can never run is refused before anything is stopped for it.
+func TestFlawedScriptIsRefused(t *testing.T) {
+	cfg := homelab(t)
+	m := machine
+	m.Scripts = map[string]Artifact{}
+	for _, c := range cfg.Containers {
+		c.ApplicationScript = "mine.sh"
+	}
+	m.Scripts["mine.sh"] = Artifact{Path: "/x/mine.sh", SHA256: strings.Repeat("d", 64), Flaw: "it is upside down"}
+	_, diags := Derive(cfg, m)
+	if err := diags.Err(); err == nil || !strings.Contains(err.Error(), "script /x/mine.sh cannot run: it is upside down") {
+		t.Errorf("got %v", err)
+	}
+}

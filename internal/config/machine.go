@@ -63,4 +63,5 @@ type IDs struct {
 type Artifact struct {
 	Path   string
 	SHA256 string // lower-case hex
+	Flaw   string // why a script can never run; empty: nothing was seen
 }

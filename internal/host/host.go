@@ -10,7 +10,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
@@ -128,6 +130,17 @@ func (e *RunError) Unwrap() error { return e.Cause }
 func Missing(err error) bool {
 	var failed *RunError
 	return errors.As(err, &failed) && errors.Is(failed.Cause, exec.ErrNotFound)
+}
+
+// Unrunnable tells whether a program could not be begun, and will not be the next time either: there is none, or none that the kernel
+// can run, or no such interpreter (execve(2)).
+func Unrunnable(err error) bool {
+	var failed *RunError
+	if !errors.As(err, &failed) || failed.Code >= 0 {
+		return false
+	}
+	return Missing(err) || slices.ContainsFunc([]error{syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ENOEXEC, syscall.ELIBBAD},
+		func(no error) bool { return errors.Is(failed.Cause, no) })
 }
 
 // Misread is a command that ended well and whose output makes no sense, for the reason given.

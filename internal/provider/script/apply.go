@@ -45,9 +45,13 @@ func (dr Driver) Apply(ctx context.Context, h host.Host, _ object.Address, want 
 	return h.WriteFile(path+markSuffix, []byte(want.SHA256+"\n"), 0o600, host.Root)
 }
 
-// failed tells a script that ended with a code, which nobody but its author can mend, from one that was ended or never began.
+// failed tells a script that ended with a code or that cannot be run, which nobody but its author can mend, from one that was ended.
 func failed(s spec.Script, res host.Result, err error) error {
 	var run *host.RunError
+	if host.Unrunnable(err) {
+		return provider.PermanentHint(fmt.Errorf("script %s cannot be run: %w", s.Name, err),
+			"look at its first line: #! and an interpreter that the container has, with no carriage return at the end")
+	}
 	if !errors.As(err, &run) || run.Code <= 0 {
 		return fmt.Errorf("script %s did not end by itself: %w", s.Name, err)
 	}

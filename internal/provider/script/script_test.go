@@ -6,12 +6,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -113,6 +117,40 @@ func TestFailureIsToldAndRunsAgain(t *testing.T) {
 	err := apply(t, d, spec.Script{Name: "none", SHA256: sumOf("none")}, hostWith())
 	if err == nil || provider.IsPermanent(err) || !strings.Contains(err.Error(), "on the hypervisor") {
 		t.Errorf("no such blob: %v", err)
+	}
+}
+
+// What the kernel cannot run is not tried again.
+func TestWhatCannotRunIsNotRetried(t *testing.T) {
+	needRoot(t)
+	d := Driver{Dir: t.TempDir()}
+	for name, content := range map[string]string{
+		"no interpreter": "#!/no/such/interpreter\n", "carriage returns": "#!/bin/sh\r\nexit 0\r\n", "no first line": "echo x\n", "no program": "\x7fELF no\n",
+	} {
+		s := spec.Script{Name: "s", SHA256: sumOf(content)}
+		if err := apply(t, d, s, hostWith(content)); !provider.IsPermanent(err) || !strings.Contains(err.Error(), "cannot be run") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A script that ended well ended well, whatever it left running with its pipes.
+func TestLeavesAChildBehind(t *testing.T) {
+	needRoot(t)
+	d := Driver{Dir: t.TempDir()}
+	content := "#!/bin/sh\nsleep 60 &\necho $! >\"$(dirname \"$0\")/pid\"\n"
+	h := hostWith(content)
+	h.Grace = 50 * time.Millisecond
+	if err := apply(t, d, spec.Script{Name: "s", SHA256: sumOf(content)}, h); err != nil {
+		t.Error(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(d.Dir, "pid"))
+	pid, numErr := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err := errors.Join(err, numErr); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Errorf("the child did not live on: %v", err)
 	}
 }
 
