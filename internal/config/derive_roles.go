@@ -210,7 +210,7 @@ func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	s := spec.Traefik{
 		Part: spec.TraefikConfig, Dir: "/etc/traefik", Storage: proxyDir + "/acme.json", User: traefikUser, ACME: d.acme(), Lifetime: d.lifetime(), Challenge: spec.HTTP01,
 		Routes: d.traefikRoutes(), OwnName: d.house.ownName(), Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed,
-		Cover: coverUnit,
+		Cover: coverUnit, Gateways: d.gateways(),
 	}
 	files := in(c, spec.KindTraefik, "traefik", s.Part)
 	files.Needs = []object.Need{d.fingerprint("/fingerprint")}
@@ -227,6 +227,14 @@ func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	served := in(c, spec.KindTraefik, "traefik", s.Part)
 	served.Needs = []object.Need{d.fingerprint("/fingerprint")}
 	d.add(served, s, unit.Address, cover)
+}
+
+// gateways are the addresses from which requests come to Traefik that were taken in before.
+func (d *derivation) gateways() []string {
+	if d.house.gateway == nil {
+		return nil
+	}
+	return []string{d.house.gateway.Network.Address.Addr().String()}
 }
 
 // reaches is what must be true for challenges for Traefik's names to reach it.

@@ -205,8 +205,11 @@ type Traefik struct {
 	Lifetime    Duration       `json:"lifetime"`         // of the leaves, so that Traefik renews in time
 	Challenge   string         `json:"challenge"`
 	Routes      []TraefikRoute `json:"routes"`
-	OwnName     string         `json:"own_name,omitempty"` // name under which Traefik itself answers, with its ping and nothing more; empty: none
-	Binary      string         `json:"binary,omitempty"`   // looks at the static file before it is put in place; empty: /usr/local/bin/traefik, where there is one
+	// Gateways are the addresses whose word on where a request came from is taken (X-Forwarded-For and its like); that of all others
+	// is replaced.
+	Gateways []string `json:"gateways,omitempty"`
+	OwnName  string   `json:"own_name,omitempty"` // name under which Traefik itself answers, with its ping and nothing more; empty: none
+	Binary   string   `json:"binary,omitempty"`   // looks at the static file before it is put in place; empty: /usr/local/bin/traefik, where there is one
 	// Cover is a unit that answers at CoverPort with the certificates of before while Traefik is started anew; empty: there is none.
 	Cover   string   `json:"cover,omitempty"`
 	Restart []string `json:"restart,omitempty"` // command that restarts it, argv; empty: systemctl restart traefik.service

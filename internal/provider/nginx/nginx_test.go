@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -205,12 +206,25 @@ func listen(t *testing.T, at string) net.Listener {
 	return ln
 }
 
+// origin are the headers that tell a backend where a request came from.
+var origin = []string{"X-Forwarded-For", "X-Real-Ip", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded"}
+
 // upstream is what Traefik is to the gateway: a certificate of its own for each name.
 func upstream(t *testing.T, ca *sandbox.Authority) {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "websocket" {
 			echo(w)
+			return
+		}
+		if n, err := strconv.Atoi(r.Header.Get("X-Answer-Size")); err == nil {
+			w.Header().Set("X-Large", strings.Repeat("r", n))
+			w.Header().Set("X-Came", strconv.Itoa(len(r.Header.Get("Cookie"))))
+		}
+		if r.URL.Path == "/origin" {
+			for _, name := range origin {
+				fmt.Fprintf(w, "%s=%s ", name, strings.Join(r.Header.Values(name), "|"))
+			}
 			return
 		}
 		fmt.Fprintf(w, "host %s sni %s proto %s from %s", r.Host, r.TLS.ServerName, r.Header.Get("X-Forwarded-Proto"), r.Header.Get("X-Forwarded-For"))
@@ -277,6 +291,8 @@ func TestRoutes(t *testing.T) {
 	}
 	rejects(t, "foreign.test.internal")
 	websocket(t, g)
+	forged(t, g)
+	largeHeaders(t, g)
 }
 
 // Where the upstream does not answer, or has no certificate, the one that stands in is asked, and no longer than that.
@@ -329,6 +345,48 @@ func TestCoveredUpstream(t *testing.T) {
 	pair = &made
 	if got := ask(); got != "200 first" {
 		t.Errorf("once the upstream answers: %s", got)
+	}
+}
+
+// What a client says about where it is never gets through, over HTTP/1.1 and HTTP/2.
+func forged(t *testing.T, g *gateway) {
+	t.Helper()
+	const want = "X-Forwarded-For=127.0.0.1 X-Real-Ip=127.0.0.1 X-Forwarded-Proto=https X-Forwarded-Host=a.test.internal X-Forwarded-Port=443 Forwarded= "
+	req, err := http.NewRequest(http.MethodGet, "https://a.test.internal/origin", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range origin {
+		req.Header.Set(name, "192.0.2.66")
+	}
+	resp, err := g.client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != want {
+		t.Errorf("forged headers: %q %v\nwant %q", body, err, want)
+	}
+}
+
+// Logins by OpenID Connect have cookies and answers of many kilobytes.
+func largeHeaders(t *testing.T, g *gateway) {
+	t.Helper()
+	for _, size := range []int{6 << 10, 9 << 10, 32 << 10} {
+		req, err := http.NewRequest(http.MethodGet, "https://a.test.internal/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Cookie", strings.Repeat("c", size))
+		req.Header.Set("X-Answer-Size", strconv.Itoa(size))
+		resp, err := g.client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 || len(resp.Header.Get("X-Large")) != size || resp.Header.Get("X-Came") != strconv.Itoa(size) {
+			t.Errorf("%d bytes of headers each way: %s, %d came back, %s went", size, resp.Status, len(resp.Header.Get("X-Large")), resp.Header.Get("X-Came"))
+		}
 	}
 }
 

@@ -186,15 +186,27 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 	proxy_ssl_protocols TLSv1.2 TLSv1.3;
 	proxy_http_version 1.1;
 	proxy_connect_timeout 5s;
-	proxy_send_timeout 600s;
-	proxy_read_timeout 600s;
+
+	# What Traefik and a backend allow is not cut here: an hour without a byte either way, bodies of any size straight through,
+	# 64 kB of headers (logins by OpenID Connect have large ones).
+	client_body_timeout 1h;
+	send_timeout 1h;
+	proxy_send_timeout 1h;
+	proxy_read_timeout 1h;
 	proxy_buffering off;
 	proxy_request_buffering off;
+	large_client_header_buffers 4 64k;
+	proxy_buffer_size 64k;
+	proxy_buffers 4 64k;
+
+	# What a client says about itself is not passed on.
 	proxy_set_header Host $host;
 	proxy_set_header X-Real-IP $remote_addr;
 	proxy_set_header X-Forwarded-For $remote_addr;
 	proxy_set_header X-Forwarded-Host $host;
 	proxy_set_header X-Forwarded-Proto https;
+	proxy_set_header X-Forwarded-Port 443;
+	proxy_set_header Forwarded "";
 	proxy_set_header Upgrade $http_upgrade;
 	proxy_set_header Connection $phoenix_connection;
 {{range .Sites}}

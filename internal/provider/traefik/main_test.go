@@ -154,7 +154,13 @@ func asObject(t *testing.T, a object.Address, s spec.Traefik) object.Object {
 // backend answers on the address with what it is called.
 func backend(t *testing.T, at, text string) *httptest.Server {
 	t.Helper()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", text, r.Host) }))
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := r.Header.Get; r.URL.Path == "/origin" {
+			fmt.Fprintf(w, "for %s real %s proto %s host %s.", h("X-Forwarded-For"), h("X-Real-Ip"), h("X-Forwarded-Proto"), h("X-Forwarded-Host"))
+			return
+		}
+		fmt.Fprintf(w, "%s %s", text, r.Host)
+	}))
 	ln, err := net.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)

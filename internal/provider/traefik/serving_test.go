@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -60,6 +61,7 @@ func TestIssuesAndRoutes(t *testing.T) {
 			p, ca := startAll(t)
 			p.config.Challenge, p.served.Challenge = challenge, challenge
 			p.config.OwnName, p.served.OwnName = "traefik.test.internal", "traefik.test.internal"
+			p.config.Gateways = []string{"127.0.0.7"}
 			p.makeTrue(p.config)
 			p.start()
 			began := time.Now()
@@ -105,10 +107,41 @@ func routes(t *testing.T, ca *sandbox.CA) {
 			t.Errorf("%s: %s %q", url, resp.Status, body)
 		}
 	}
+	for _, from := range []struct{ address, want string }{
+		{"127.0.0.7", "for 203.0.113.5, 127.0.0.7 real 203.0.113.5 proto https host a.test.internal."},
+		{"127.0.0.8", "for 127.0.0.8 real 127.0.0.8 proto https host a.test.internal."},
+	} {
+		if got := origin(t, ca, from.address); got != from.want {
+			t.Errorf("a request from %s: %q, want %q", from.address, got, from.want)
+		}
+	}
 	if resp, err := c.Get("https://foreign.test.internal/"); err == nil {
 		resp.Body.Close()
 		t.Error("a name without a certificate is served")
 	}
+}
+
+// origin is what a backend hears about where a request came from, that comes from an address and says that it is of 203.0.113.5.
+func origin(t *testing.T, ca *sandbox.CA, from string) string {
+	t.Helper()
+	dial := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, DisableKeepAlives: true, DialContext: dial.DialContext}}
+	req, err := http.NewRequest(http.MethodGet, "https://a.test.internal/origin", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Forwarded-For", "203.0.113.5")
+	req.Header.Set("X-Real-Ip", "203.0.113.5")
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }
 
 // The CA is away when Traefik first asks. Traefik itself does not ask again.

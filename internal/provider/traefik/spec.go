@@ -12,6 +12,7 @@ package traefik
 import (
 	"encoding/hex"
 	"encoding/json"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,11 @@ func decode(raw json.RawMessage) (spec.Traefik, diag.List) {
 	}
 	if _, err := hex.DecodeString(s.Fingerprint); err != nil || (s.Fingerprint != "" && len(s.Fingerprint) != 64) {
 		diags.Errorf("fingerprint %q is not the SHA-256 of a root certificate in hex", s.Fingerprint)
+	}
+	for _, g := range s.Gateways {
+		if _, err := netip.ParseAddr(g); err != nil {
+			diags.Errorf("gateways: %q is not an IP address", g)
+		}
 	}
 	checkRoutes(s, &diags)
 	return s, diags
