@@ -36,7 +36,7 @@ RACE = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/
 
 E2E := PHOENIX_BIN=$(abspath $(PHOENIX)) PHOENIX_E2E=required
 
-.PHONY: help up down build artifacts deps test-deps root test lint unit conformance test-zfs e2e bench fuzz clean
+.PHONY: help up down build artifacts deps test-deps root test lint unit stand-ins faults conformance test-zfs e2e bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -70,14 +70,22 @@ test-deps: deps
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "make: containers need root: sudo make ..." >&2; exit 1; }
 
-test: root test-deps build artifacts lint unit conformance e2e ## everything
+test: root test-deps build artifacts lint unit stand-ins conformance e2e ## everything
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@tools/lint/run $(PHOENIX_CACHE)
 
 unit: artifacts ## unit tests, those with real tools included
 	eval "$$(go run ./tools/artifacts -o env)"; \
-	go test $(RACE) -count=1 -timeout 40m $$(go list ./... | grep -v -e /test/e2e -e /test/conformance)
+	go test $(RACE) -count=1 -timeout 20m $$(go list ./... | grep -v /test/)
+
+# Whole runs of phoenix where only containers, or Proxmox, are stand-ins. The programs that are run are not built for the race detector,
+# so that it would see nothing.
+stand-ins: ## phoenix killed and failing at each kind of change, hostile containers, Proxmox
+	go test -count=1 -timeout 30m $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance -e /test/volumes)
+
+faults: ## the same at every single change of every container: an hour
+	PHOENIX_EVERY_CASE=1 go test -count=1 -timeout 120m -v ./test/kill ./test/pve
 
 conformance: ## the providers of volumes and containers against the one suite, as a table
 	go test -count=1 -timeout 30m -v ./test/conformance

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/phoenix-hypervisor/phoenix/test/sample"
 )
 
 // point is where something goes wrong, and what.
@@ -38,6 +40,9 @@ func (p point) String() string {
 	}
 	return fmt.Sprintf("%s, %s (%d) %.100s", who, fault, p.nth, p.what)
 }
+
+// whole is all of it: what has the same beginning may be of another kind.
+func (p point) whole() string { return p.String() + p.what }
 
 func (p point) environment() []string {
 	env := []string{"PHX_AT=" + p.what, "PHX_FAULT=" + p.fault, fmt.Sprintf("PHX_NTH=%d", p.nth)}
@@ -206,10 +211,10 @@ func (n *tally) check(t *testing.T) {
 	}
 }
 
-// some are all cases, or a ninth of them in short mode: an odd share, so that before and after take turns.
+// some are a case of each kind, or a ninth of all in short mode: an odd share, so that before and after take turns.
 func some(cases []point) (out []point) {
 	if !testing.Short() {
-		return cases
+		return sample.OfEachKind(cases, point.whole)
 	}
 	for i := 0; i < len(cases); i += 9 {
 		out = append(out, cases[i])
@@ -222,8 +227,10 @@ func TestKilledAnywhere(t *testing.T) {
 	all := hypervisors(t)
 	points := slices.DeleteFunc(slices.Clone(all[0].made), point.looks)
 	t.Logf("%d kill points; %d things stand at the end", len(points), len(all[0].want))
+	cases := some(points)
+	t.Logf("%d of them: one of each kind", len(cases))
 	var n tally
-	everywhere(t, all, some(points), func(h *hypervisor, p point) {
+	everywhere(t, all, cases, func(h *hypervisor, p point) {
 		r, ok := h.strike(p)
 		if !ok {
 			n.miss(h.t)

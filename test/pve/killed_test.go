@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/phoenix-hypervisor/phoenix/test/sample"
 )
 
 // point is where phoenix is killed.
@@ -32,6 +34,9 @@ func (p point) String() string {
 	}
 	return fmt.Sprintf("%s, %s (%d) %.100s", who, when, p.nth, p.what)
 }
+
+// whole is all of it: what has the same beginning may be of another kind.
+func (p point) whole() string { return p.String() + p.what }
 
 func (p point) environment() []string {
 	env := []string{"PHX_FAULT=kill", "PHX_AT=" + p.what, fmt.Sprintf("PHX_NTH=%d", p.nth)}
@@ -174,10 +179,13 @@ func TestKilledAnywhere(t *testing.T) {
 	create := append([]string{"create"}, ids...)
 	points, want := h.reference(create)
 	t.Logf("%d kill points; %d things stand at the end", len(points), len(want))
-	step := 1
+	step, all := 1, len(points)
 	if testing.Short() {
 		step = 9 // odd: before and after take turns
+	} else {
+		points = sample.OfEachKind(points, point.whole)
 	}
+	t.Logf("%d of %d", len(points)/step, all)
 	missed, struck := 0, 0
 	for i := 0; i < len(points); i += step {
 		p := points[i]
