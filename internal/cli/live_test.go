@@ -86,6 +86,14 @@ func TestSharedIsWhatTheCASharesWithMost(t *testing.T) {
 	if err := o.find(); err != nil || o.shared != "/srv/ssl" || !slices.Equal(o.sharedWith, []string{"101", "102", "103"}) {
 		t.Errorf("%q with %q: %v", o.shared, o.sharedWith, err)
 	}
+	for _, ca := range [][]string{{"/srv/ssl", "/srv/media"}, {"/srv/media", "/srv/ssl"}} { // two that it shares, in both orders
+		o = &oldHouse{ca: "103", guests: []guest{
+			{id: "101", mounts: mount("/srv/ssl")}, {id: "102", mounts: mount("/srv/media", "/srv/ssl")}, {id: "103", mounts: mount(ca...)},
+		}}
+		if err := o.find(); err != nil || o.shared != "/srv/ssl" || !slices.Equal(o.sharedWith, []string{"101", "102", "103"}) {
+			t.Errorf("mounts %q: %q with %q: %v", ca, o.shared, o.sharedWith, err)
+		}
+	}
 	o = &oldHouse{ca: "103", guests: []guest{{id: "101", mounts: mount("/srv/a")}, {id: "103", mounts: mount("/srv/b")}}}
 	if err := o.find(); err == nil {
 		t.Error("nothing is shared, and it was found")
