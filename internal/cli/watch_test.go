@@ -139,9 +139,11 @@ func TestNotify(t *testing.T) {
 	n.mu.Lock()
 	n.last = time.Now().Add(-2 * workLimit) // stuck
 	n.mu.Unlock()
-	time.Sleep(50 * time.Millisecond)
-	for buf := make([]byte, 1<<10); conn.SetReadDeadline(time.Now()) == nil; { // what was on its way
-		if _, err := conn.Read(buf); err != nil {
+	for range 20 { // what was on its way
+		if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1<<10)); err != nil {
 			break
 		}
 	}
