@@ -224,7 +224,7 @@ func (d *derivation) container(c *Container) {
 	}
 	s := d.definition(c)
 	s.Path, s.Template = d.lxcPath(c), path.Join(d.machine.Root, "templates", template, "rootfs")
-	s.Interface.Port, s.Interface.MAC, s.Programs = portName(d.machine.Root, c.ID), d.mac(c), d.programs(c)
+	s.Interface.Port, s.Interface.MAC, s.Programs = PortName(d.machine.Root, c.ID), d.mac(c), d.programs(c)
 	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
 	ids, first := d.ownIDs(c)
 	for _, v := range d.house.volumes[c.ID] {
@@ -301,9 +301,9 @@ func (d *derivation) programs(c *Container) []spec.Program {
 	return out
 }
 
-// portName is the hypervisor's end of a container's interface: the same at each start, and another one for another root's
+// PortName is the hypervisor's end of a container's interface: the same at each start, and another one for another root's
 // container of the same id. It fits IFNAMSIZ for ids of up to nine digits, Proxmox's longest.
-func portName(root, id string) string { return "v" + id + "p" + digest(root)[:4] }
+func PortName(root, id string) string { return "v" + id + "p" + digest(root)[:4] }
 
 // network is what must be there before a container starts.
 func (d *derivation) network(c *Container) []object.Address {

@@ -97,7 +97,7 @@ func (d *derivation) firewall(c *Container, after ...object.Address) object.Addr
 	provider := "pve"
 	if !d.proxmox() {
 		provider = "firewall"
-		s.Port, s.Bridge, s.MAC = portName(d.machine.Root, c.ID), c.Network.Bridge, d.mac(c)
+		s.Port, s.Bridge, s.MAC = PortName(d.machine.Root, c.ID), c.Network.Bridge, d.mac(c)
 	}
 	if !s.Open {
 		s.Rules = d.rules(c)
