@@ -114,7 +114,8 @@ type derivation struct {
 	node    object.Address     // the Proxmox host's own firewall; empty: none
 	ranges  map[string]idRange // of ids, by container
 
-	to, from map[netip.Addr][]flow // what phoenix needs, by either end
+	every    []flow                // what phoenix needs,
+	to, from map[netip.Addr][]flow // by either end
 }
 
 // add appends an object and returns its address. Its dependencies are added with after.
@@ -239,7 +240,7 @@ func (d *derivation) container(c *Container) {
 	need := append([]object.Address{definition}, d.network(c)...)
 	need = append(need, d.firewall(c, d.network(c)...))
 	check, again := c.HealthCheck.check()
-	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path, Check: check, Again: again}, need...)
+	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), d.listens(spec.Running{ID: c.ID, Path: s.Path, Check: check, Again: again}, c), need...)
 	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
 	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
 		ID: c.ID, Path: s.Path, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary,

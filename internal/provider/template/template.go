@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -31,10 +32,14 @@ type Status struct {
 	Wanted string `json:"wanted"` // digest of what it should be made from; empty: unknown, as the archive is gone
 }
 
-// fitScript runs in the unpacked tree.
+// fitSource runs in the unpacked tree.
 //
 //go:embed fit.sh
-var fitScript string
+var fitSource string
+
+// fitScript has the presets added, which keep a first boot from enabling again what the script disables.
+var fitScript = fitSource + "\nmkdir -p " + path.Dir(spec.PresetPath) + "\ncat > " + spec.PresetPath + " <<'END'\n" +
+	spec.Preset(spec.TemplateUnits()) + "END\n"
 
 var (
 	plainName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
