@@ -14,8 +14,6 @@ import (
 // hostileAgent is what root in 201 does to the phoenix in there: begin, and how it is taken back.
 type hostileAgent struct {
 	name, begin, end string
-	// everywhere: a phoenix that is lent to the container for a look is met too.
-	everywhere bool
 }
 
 // freezer stops every agent that is started, as soon as it sees it. It knows its own processes only: those of the container.
@@ -35,8 +33,8 @@ chmod 755 /root/greeter
 mount --bind /root/greeter /` + agentPath
 
 var hostileAgents = []hostileAgent{
-	{"frozen", freezer, `kill -9 $(cat /root/freezer.pid)`, true},
-	{"says hello and nothing", greeter, `umount /` + agentPath, false},
+	{"frozen", freezer, `kill -9 $(cat /root/freezer.pid)`},
+	{"says hello and nothing", greeter, `umount /` + agentPath},
 }
 
 const (
@@ -61,7 +59,8 @@ func (f *faults) besideHostileAgents(t *testing.T) {
 				start := time.Now()
 				r := f.Phoenix(command)
 				took := time.Since(start).Round(100 * time.Millisecond)
-				if said := r.Stdout + r.Stderr; !slices.Contains(exits, r.Exit) || !strings.Contains(said, "201") && (x.everywhere || command != "audit") {
+				// The audit may look all the same: by a phoenix that it lends to the container.
+				if said := r.Stdout + r.Stderr; !slices.Contains(exits, r.Exit) || !strings.Contains(said, "201") && command != "audit" {
 					t.Errorf("%s: %s: want exit %v and the name of 201\n%s", x.name, command, exits, r)
 				}
 				if took > besideLimit {

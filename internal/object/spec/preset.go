@@ -1,6 +1,9 @@
 package spec
 
-import "strings"
+import (
+	"path"
+	"strings"
+)
 
 // PresetPath is where systemd reads first what to enable where nobody has said so (systemd.preset(5)): at the first boot of a clone,
 // which has no machine id, and when Debian's packages are installed. It comes before Proxmox' own 00-pve.preset.
@@ -17,6 +20,11 @@ const (
 func TemplateUnits() []string {
 	return []string{UnitNginx, UnitFetch, UnitUpgrade, "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
 		"systemd-pstore.service"}
+}
+
+// WritePreset is a shell's command that writes the file for a template, with nothing but mkdir.
+func WritePreset() string {
+	return "mkdir -p " + path.Dir(PresetPath) + "\nprintf %s '" + Preset(TemplateUnits()) + "' >" + PresetPath + "\n"
 }
 
 // Preset is the text of a file at PresetPath that leaves units disabled.

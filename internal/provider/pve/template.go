@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path"
 	"path/filepath"
 	"regexp"
 
@@ -149,9 +148,7 @@ for unit in sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mo
     ln -sfn /dev/null "/etc/systemd/system/$unit"
 done
 rm -f /etc/systemd/system/timers.target.wants/* /etc/systemd/system/multi-user.target.wants/nginx.service /etc/nginx/sites-enabled/default
-mkdir -p ` + path.Dir(spec.PresetPath) + `
-cat >` + spec.PresetPath + ` <<'END'
-` + spec.Preset(spec.TemplateUnits()) + `END`
+` + spec.WritePreset()
 
 // built is the archive of a Debian for Proxmox, which writes the network's configuration for ifupdown.
 func built(ctx context.Context, h host.Host, s spec.Template) (string, error) {

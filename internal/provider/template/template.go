@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -38,8 +37,7 @@ type Status struct {
 var fitSource string
 
 // fitScript has the presets added, which keep a first boot from enabling again what the script disables.
-var fitScript = fitSource + "\nmkdir -p " + path.Dir(spec.PresetPath) + "\ncat > " + spec.PresetPath + " <<'END'\n" +
-	spec.Preset(spec.TemplateUnits()) + "END\n"
+var fitScript = fitSource + "\n" + spec.WritePreset()
 
 var (
 	plainName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
