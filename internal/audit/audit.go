@@ -71,7 +71,7 @@ var (
 func Rules() []config.Rule {
 	return []config.Rule{ruleSeenTwice, ruleMountedTwice, ruleOpenOutside, ruleOpenInside, ruleNobody, ruleSecretText, ruleSecretArgument, rulePassword,
 		ruleOneVolume, ruleProvisioner, ruleForeignSecret, rulePolicy, ruleReachable, ruleOldKey, ruleProtocol, ruleNoVerify, ruleDashboard, ruleWeak,
-		ruleHosts, ruleTimer, ruleWritable, ruleFrames, ruleDouble, ruleUnwanted, ruleForeignCertificate, ruleUsersIDs, ruleSharedIDs, ruleLeftover}
+		ruleHosts, ruleTimer, ruleWritable, ruleFrames, ruleDouble, ruleForeignPort, ruleUnwanted, ruleForeignCertificate, ruleUsersIDs, ruleSharedIDs, ruleLeftover}
 }
 
 // Seen is what one look at a system gave. It goes over the agent's pipe as JSON.

@@ -342,6 +342,45 @@ func lookCases() []lookCase {
 			bridged("bridge=vmbr1,hwaddr=52:54:00:aa:bb:01", ""), bridged("bridge=vmbr1,hwaddr=52:54:00:aa:bb:02", "")},
 		{"PHX-AUD-081", "one address", "container/301", "10.0.0.101",
 			bridged("bridge=vmbr0,firewall=1,ip=10.0.0.101/24", guarded), bridged("bridge=vmbr1,firewall=1,ip=10.0.0.101/24", guarded)},
+		{"PHX-AUD-082", "docker's", "network/phxbr0/vethab12", "its own MAC is 02:00:00:00:00:07, and the bridge has heard 0a:00:00:00:00:01 there",
+			plugged("vethab12"), plugged("v101pabcd")},
+		{"PHX-AUD-082", "nothing heard", "network/phxbr0/vnet0", "nothing was heard there lately", func(h *fakeHost, l *look) {
+			plugged("vnet0")(h, l)
+			h.put("/sys/class/net/phxbr0/brforward", 0o444, 0, "")
+		}, plugged("vnet0", "device/vendor", "")},
+		{"PHX-AUD-082", "a tap", "network/phxbr0/tap0", "no container's of this site", plugged("tap0", "tun_flags", "device/x"), plugged("tap0", "lower_eth0/x")},
+		{"PHX-AUD-082", "another phoenix's", "network/phxbr0/v101pffff", "nothing pins it", func(h *fakeHost, l *look) {
+			plugged("v101pffff")(h, l)
+			h.runs[tableOf+"phoenix_v101pffff"] = "table bridge phoenix_v101pffff {\n}\n"
+		}, func(h *fakeHost, l *look) {
+			plugged("v101pffff")(h, l)
+			h.runs[tableOf+"phoenix_v101pffff"] = "\t\ttype filter hook prerouting priority -300; policy accept;\n\t\tiifname \"v101pffff\" jump own\n"
+		}},
+		{"PHX-AUD-082", "a guest's that Proxmox does not have", "network/phxbr0/veth301i0", "no container's of this site",
+			plugged("veth301i0"), func(h *fakeHost, l *look) {
+				plugged("veth301i0")(h, l)
+				bridged("bridge=vmbr1", "")(h, l)
+			}},
+	}
+}
+
+const tableOf = "nft --stateless list table bridge "
+
+// plugged is a port on the bridge of 101, with those files in sysfs, and one MAC behind it.
+func plugged(name string, files ...string) func(*fakeHost, *look) {
+	return func(h *fakeHost, l *look) {
+		l.scene.Wanted[0].Bridge, l.scene.Wanted[0].Port = "phxbr0", "v101pabcd"
+		h.put("/sys/class/net/phxbr0/brif/"+name+"/port_no", 0o444, 0, "0x2\n")
+		h.put("/sys/class/net/"+name+"/address", 0o444, 0, "02:00:00:00:00:07\n")
+		for _, f := range files {
+			if f != "" {
+				h.put("/sys/class/net/"+name+"/"+f, 0o444, 0, "0x1002\n")
+			}
+		}
+		entry := func(last, port byte, local byte) string {
+			return string([]byte{0x0a, 0, 0, 0, 0, last, port, local, 0, 0, 0, 0, 0, 0, 0, 0})
+		}
+		h.put("/sys/class/net/phxbr0/brforward", 0o444, 0, entry(1, 2, 0)+entry(2, 3, 0)+entry(7, 2, 1))
 	}
 }
 

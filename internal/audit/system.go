@@ -27,6 +27,7 @@ type Wanted struct {
 	Unprivileged bool
 	Binds        map[string]string // directories of the hypervisor, by where they are mounted
 	Options      []string          // key=value, of raw options that the file's audit has looked at
+	Bridge, Port string            // of its interface; the port is the hypervisor's end, where phoenix names it
 }
 
 // System looks at the hypervisor.
@@ -35,6 +36,7 @@ func System(ctx context.Context, h host.Host, scene Scene) Seen {
 	s.shared(ctx)
 	s.weak()
 	s.frames()
+	s.bridges(ctx)
 	s.ids()
 	s.directories()
 	s.processes()

@@ -60,22 +60,43 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 	}
 	scene.Scripts = append(scene.Scripts, slices.DeleteFunc(scripts, func(p string) bool { return slices.Contains(scene.Scripts, filepath.Dir(p)) })...)
 	for _, c := range cfg.Containers {
-		scene.Wanted = append(scene.Wanted, wanted(c))
+		w := wanted(c)
+		w.Bridge, w.Port = c.Network.Bridge, config.PortName(root, c.ID)
+		scene.Wanted = append(scene.Wanted, w)
 	}
-	seen := make([]audit.Seen, len(cfg.Containers)+1)
 	places := places(cfg)
-	engine.Each(len(seen), checksAtOnce, func(i int) {
-		if i == len(places) {
-			seen[i] = audit.System(ctx, a.host, scene)
-			return
+	return lookEverywhere(ctx, len(places)+1, auditWhole, func(ctx context.Context, i int) audit.Seen {
+		if i == 0 {
+			return audit.System(ctx, a.host, scene)
 		}
 		folders := scene.Folders
-		if home := homes[places[i].ID]; home != "" {
+		if home := homes[places[i-1].ID]; home != "" {
 			folders = []string{home}
 		}
-		seen[i] = a.lookInside(ctx, folders, places[i])
+		return a.lookInside(ctx, folders, places[i-1])
+	}), nil
+}
+
+// auditWhole is for all of them together, and auditsAtOnce how many are looked at: those that only wait cost nothing, and however many
+// containers make others wait, their times are not added up.
+const (
+	auditWhole   = 2 * time.Minute
+	auditsAtOnce = 64
+)
+
+// lookEverywhere looks at n places at once, the hypervisor first. Where a look has begun it ends by itself once its context has.
+func lookEverywhere(ctx context.Context, n int, whole time.Duration, look func(context.Context, int) audit.Seen) []audit.Seen {
+	inside, cancel := context.WithTimeoutCause(ctx, whole, fmt.Errorf("all containers together are not looked through within %s", whole))
+	defer cancel()
+	seen := make([]audit.Seen, n)
+	engine.Each(n, auditsAtOnce, func(i int) {
+		if i == 0 {
+			seen[i] = look(ctx, i)
+			return
+		}
+		seen[i] = look(inside, i)
 	})
-	return seen, nil
+	return seen
 }
 
 // namedScripts are the application scripts of the configuration, those too that phoenix runs no more.
@@ -148,6 +169,9 @@ func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) a
 			return unseen("it does not run")
 		}
 		return audit.Seen{}
+	}
+	if ctx.Err() != nil {
+		return unseen(context.Cause(ctx).Error())
 	}
 	name := []string{"-P", folders[i], "-n", p.ID}
 	res, err := a.host.Run(ctx, host.Command{Argv: append([]string{"lxc-info"}, append(name, "-s", "-H")...)})

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,17 @@ type backupAnswer struct {
 	Sealed      []byte `json:"sealed,omitempty"`
 	Fingerprint string `json:"fingerprint"`
 	Changes     int    `json:"changes,omitempty"` // of a restore
+}
+
+// check is what the hypervisor can see of a backup: that it is one, and that the container says it is of a root that is pinned.
+func (a backupAnswer) check(p spec.Pins) error {
+	if err := backup.CheckSealed(a.Sealed); err != nil {
+		return err
+	}
+	if !spec.IsFingerprint(a.Fingerprint) || !slices.Contains([]string{p.Root, p.Next, p.Old}, a.Fingerprint) {
+		return errors.New("its backup is not of the root that is pinned")
+	}
+	return nil
 }
 
 func answerBackup(h host.Host, q backupQuestion) (json.RawMessage, error) {
@@ -132,10 +144,12 @@ func (a *app) caBackup(ctx context.Context, path string, from keyFlags) error {
 	defer s.close()
 	answer, err := s.askBackup(ctx, backupQuestion{Key: key})
 	if err == nil {
-		err = backup.CheckSealed(answer.Sealed)
+		if err = answer.check(s.machine.Pins); err != nil {
+			err = fmt.Errorf("container %s: %w", s.authority(), err)
+		}
 	}
 	if err != nil {
-		return err
+		return hint("nothing was written; "+s.again("health"), "%w", err)
 	}
 	if err := s.host.WriteFile(path, answer.Sealed, 0o600, host.Owner{UID: os.Geteuid(), GID: os.Getegid()}); err != nil {
 		return err

@@ -241,38 +241,3 @@ func (s *session) traceOrders(ctx context.Context, id string, source issued.Sour
 	}
 	r.Trace(from)
 }
-
-func (h *house) accountsPath() string { return filepath.Join(h.machine.Root, "accounts.json") }
-
-// knownAccounts are the accounts and names that containers had, as it was written down. What cannot be read is not known.
-func (s *session) knownAccounts() map[string]issued.Known {
-	out := map[string]issued.Known{}
-	raw, err := s.host.ReadFile(s.accountsPath())
-	if err == nil && json.Unmarshal(raw, &out) != nil {
-		s.log.Warn("cannot be read, and is begun again", "file", s.accountsPath())
-		out = map[string]issued.Known{}
-	}
-	return out
-}
-
-// rememberAccounts writes down which accounts and names containers have, after a run that may have changed them. Without it a certificate
-// could not be told from a stolen one once its container was made again. The run may have made the CA: no pin was known before it.
-func (s *session) rememberAccounts(ctx context.Context, containers []string) {
-	o, ca, ok := s.certificateAuthority()
-	if !ok || ctx.Err() != nil {
-		return
-	}
-	policy := s.issuedPolicy(ca, o)
-	s.askHeld(ctx, &policy, containers)
-	text, err := json.Marshal(policy.Remember(s.host.Now()))
-	if err == nil {
-		text = append(text, '\n')
-		if before, readErr := s.host.ReadFile(s.accountsPath()); readErr == nil && string(before) == string(text) {
-			return
-		}
-		err = s.host.WriteFile(s.accountsPath(), text, 0o600, host.Root)
-	}
-	if err != nil {
-		s.log.Warn("the accounts of the containers were not written down", "error", err)
-	}
-}

@@ -52,8 +52,9 @@ type inventory struct {
 }
 
 const (
-	inventoryFile  = 64 << 10
-	inventoryDepth = 8
+	inventoryFile    = 64 << 10
+	inventoryDepth   = 8
+	inventoryEntries = 1 << 16
 )
 
 func (m *mover) inventory() (*inventory, error) {
@@ -62,12 +63,13 @@ func (m *mover) inventory() (*inventory, error) {
 		folder = m.old.shared
 	}
 	v := &inventory{folder: folder, certs: map[string]*x509.Certificate{}}
-	return v, v.read(m.host)
+	return v, v.read()
 }
 
-// read looks at all that is in the folder.
-func (v *inventory) read(h host.Host) error {
-	if err := v.walk(h, "", inventoryDepth); err != nil {
+// read looks at all that is in the folder, which containers may change meanwhile: no link leads out of it.
+func (v *inventory) read() error {
+	limits := host.TreeLimits{Depth: inventoryDepth, Size: inventoryFile, Entries: inventoryEntries}
+	if err := host.ReadTree(v.folder, limits, v.visit); err != nil {
 		return err
 	}
 	for i, s := range v.secrets {
@@ -77,33 +79,16 @@ func (v *inventory) read(h host.Host) error {
 	return nil
 }
 
-func (v *inventory) walk(h host.Host, dir string, depth int) error {
-	names, err := h.ReadDir(filepath.Join(v.folder, dir))
-	if err != nil {
-		return err
+// visit takes in what stands at a path. Of the CA's database it is enough that it is there.
+func (v *inventory) visit(e host.Entry) (enter bool) {
+	switch {
+	case e.IsDir && filepath.Base(e.Path) == "db":
+		v.secrets = append(v.secrets, secret{kind: kindDatabase, path: e.Path, about: "orders and accounts"})
+		return false
+	case !e.IsDir && e.Size <= inventoryFile:
+		v.file(e.Path, e.Data)
 	}
-	for _, name := range names {
-		path := filepath.Join(dir, name)
-		meta, err := h.Lstat(filepath.Join(v.folder, path))
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // it lives
-		case err != nil:
-			return err
-		case meta.Mode.IsDir() && name == "db":
-			v.secrets = append(v.secrets, secret{kind: kindDatabase, path: path, about: "orders and accounts"})
-		case meta.Mode.IsDir() && depth > 0:
-			if err := v.walk(h, path, depth-1); err != nil {
-				return err
-			}
-		case meta.Mode.IsRegular() && meta.Size <= inventoryFile:
-			raw, err := h.ReadFile(filepath.Join(v.folder, path))
-			if err != nil {
-				return err
-			}
-			v.file(path, raw)
-		}
-	}
-	return nil
+	return true
 }
 
 func (v *inventory) file(path string, raw []byte) {
@@ -282,11 +267,11 @@ const newRootCommand = "phoenix ca rotate --new-root --yes"
 // exposed says who could read a file of the shared directory.
 func (m *mover) exposed(path string) string {
 	why := []string{"mounted in " + strings.Join(m.old.sharedWith, ", ")}
-	if meta, err := m.host.Lstat(filepath.Join(m.old.shared, path)); err == nil {
-		if meta.Mode.Perm()&0o007 != 0 {
-			why = append(why, fmt.Sprintf("mode %04o", meta.Mode.Perm()))
+	if mode, uid, err := host.LstatIn(m.old.shared, path); err == nil {
+		if mode.Perm()&0o007 != 0 {
+			why = append(why, fmt.Sprintf("mode %04o", mode.Perm()))
 		}
-		if meta.UID == 65534 {
+		if uid == 65534 {
 			why = append(why, "owner nobody")
 		}
 	}

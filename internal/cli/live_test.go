@@ -23,7 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
@@ -158,7 +157,7 @@ func oldDirectory(t *testing.T) (folder, root string) {
 func TestInventory(t *testing.T) {
 	folder, want := oldDirectory(t)
 	v := &inventory{folder: folder, certs: map[string]*x509.Certificate{}}
-	if err := v.read(&host.Local{}); err != nil {
+	if err := v.read(); err != nil {
 		t.Fatal(err)
 	}
 	if root, err := v.root(); err != nil || root != want {

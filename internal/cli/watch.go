@@ -301,6 +301,7 @@ func adviceOf(err error) string {
 func (w *watcher) report(r engine.Round) {
 	if r.Full {
 		w.session.links.rest() // so that the containers' daemons go on
+		w.session.learnAccounts(w.ctx, r.Result.Statuses)
 	}
 	if r.Full && w.leaving != nil {
 		w.leaving()

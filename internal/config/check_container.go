@@ -32,6 +32,7 @@ func (c *checker) containers() {
 		c.lists(x)
 		c.script(x)
 		c.probe(x.HealthCheck)
+		c.portList(x.At, "listens", x.Listens, `such as "tcp/5432" or "udp/8000-8010"`)
 		c.matches(x.At, "template_snapshot_name", x.SnapshotName, plainName, "the name of a snapshot")
 		c.matches(x.At, "apparmor_profile", x.AppArmorProfile, poolName, "the name of a profile")
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -118,24 +119,28 @@ func (c *checker) bridge() {
 	}
 }
 
-// portOfHost is an entry of allow_from_containers.
+// portOfHost is an entry of allow_from_containers and of listens.
 var portOfHost = regexp.MustCompile(`^(tcp|udp)/([0-9]{1,5})(?:-([0-9]{1,5}))?$`)
 
 // allowed checks what containers are to reach of the hypervisor.
 func (c *checker) allowed(bridge HostInterface) {
-	const key, hint = "allow_from_containers", `such as "tcp/3128" or "udp/8000-8010"; "all" restricts nothing`
-	for i, p := range bridge.Allow {
+	c.portList(bridge.At, "allow_from_containers", bridge.Allow, `such as "tcp/3128" or "udp/8000-8010"; "all" restricts nothing`, allowAll)
+}
+
+// portList checks a list of protocols with ports; other words are permitted.
+func (c *checker) portList(at At, key string, list Words, hint string, words ...string) {
+	for i, p := range list {
 		m := portOfHost.FindStringSubmatch(p)
 		if m == nil {
-			if p != allowAll {
-				c.errorf(bridge.At, element(key, i), hint, "%q is no protocol with a port", p)
+			if !slices.Contains(words, p) {
+				c.errorf(at, element(key, i), hint, "%q is no protocol with a port", p)
 			}
 			continue
 		}
 		first, _ := strconv.Atoi(m[2]) // digits, all of them
 		last, _ := strconv.Atoi(cmp.Or(m[3], m[2]))
 		if first < 1 || last > 65535 || last < first {
-			c.errorf(bridge.At, element(key, i), hint, "%q is no port from 1 to 65535", p)
+			c.errorf(at, element(key, i), hint, "%q is no port from 1 to 65535", p)
 		}
 	}
 }

@@ -114,7 +114,8 @@ type derivation struct {
 	node    object.Address     // the Proxmox host's own firewall; empty: none
 	ranges  map[string]idRange // of ids, by container
 
-	to, from map[netip.Addr][]flow // what phoenix needs, by either end
+	every    []flow                // what phoenix needs,
+	to, from map[netip.Addr][]flow // by either end
 }
 
 // add appends an object and returns its address. Its dependencies are added with after.
@@ -224,7 +225,7 @@ func (d *derivation) container(c *Container) {
 	}
 	s := d.definition(c)
 	s.Path, s.Template = d.lxcPath(c), path.Join(d.machine.Root, "templates", template, "rootfs")
-	s.Interface.Port, s.Interface.MAC, s.Programs = portName(d.machine.Root, c.ID), d.mac(c), d.programs(c)
+	s.Interface.Port, s.Interface.MAC, s.Programs = PortName(d.machine.Root, c.ID), d.mac(c), d.programs(c)
 	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
 	ids, first := d.ownIDs(c)
 	for _, v := range d.house.volumes[c.ID] {
@@ -239,7 +240,7 @@ func (d *derivation) container(c *Container) {
 	need := append([]object.Address{definition}, d.network(c)...)
 	need = append(need, d.firewall(c, d.network(c)...))
 	check, again := c.HealthCheck.check()
-	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), spec.Running{ID: c.ID, Path: s.Path, Check: check, Again: again}, need...)
+	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), d.listens(spec.Running{ID: c.ID, Path: s.Path, Check: check, Again: again}, c), need...)
 	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
 	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
 		ID: c.ID, Path: s.Path, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary,
@@ -301,9 +302,9 @@ func (d *derivation) programs(c *Container) []spec.Program {
 	return out
 }
 
-// portName is the hypervisor's end of a container's interface: the same at each start, and another one for another root's
+// PortName is the hypervisor's end of a container's interface: the same at each start, and another one for another root's
 // container of the same id. It fits IFNAMSIZ for ids of up to nine digits, Proxmox's longest.
-func portName(root, id string) string { return "v" + id + "p" + digest(root)[:4] }
+func PortName(root, id string) string { return "v" + id + "p" + digest(root)[:4] }
 
 // network is what must be there before a container starts.
 func (d *derivation) network(c *Container) []object.Address {

@@ -97,7 +97,7 @@ func (d *derivation) firewall(c *Container, after ...object.Address) object.Addr
 	provider := "pve"
 	if !d.proxmox() {
 		provider = "firewall"
-		s.Port, s.Bridge, s.MAC = portName(d.machine.Root, c.ID), c.Network.Bridge, d.mac(c)
+		s.Port, s.Bridge, s.MAC = PortName(d.machine.Root, c.ID), c.Network.Bridge, d.mac(c)
 	}
 	if !s.Open {
 		s.Rules = d.rules(c)
@@ -114,12 +114,7 @@ func (d *derivation) firewall(c *Container, after ...object.Address) object.Addr
 // the users say; what is open to anybody, so that the users can shut somebody out.
 func (d *derivation) rules(c *Container) []spec.Rule {
 	own := c.Network.Address.Addr()
-	if d.to == nil {
-		d.to, d.from = map[netip.Addr][]flow{}, map[netip.Addr][]flow{}
-		for _, f := range d.flows() {
-			d.to[f.to], d.from[f.from] = append(d.to[f.to], f), append(d.from[f.from], f)
-		}
-	}
+	d.allFlows()
 	var named, public []flow
 	for _, f := range d.to[own] {
 		if f.from.IsValid() {

@@ -20,6 +20,7 @@ func (d *derivation) inside(c *Container) {
 	first := len(d.objects)
 	base := []object.Address{object.NewAddress(spec.KindBinary, c.ID)}
 	base = append(base, d.names(c, base)...)
+	d.presets(c, base)
 	if len(c.Packages) > 0 {
 		base = append(base, d.add(in(c, spec.KindPackage, "pkg"), spec.Package{Names: c.Packages}, base...))
 	}

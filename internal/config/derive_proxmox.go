@@ -133,7 +133,7 @@ func (d *derivation) guest(c *Container) {
 	}
 	need = append(need, d.firewall(c, definition, d.node))
 	check, again := c.HealthCheck.check()
-	running := d.add(on(c, spec.KindRunning, "pve"), spec.Running{ID: c.ID, Proxmox: &p, Check: check, Again: again}, append(need, d.network(c)...)...)
+	running := d.add(on(c, spec.KindRunning, "pve"), d.listens(spec.Running{ID: c.ID, Proxmox: &p, Check: check, Again: again}, c), append(need, d.network(c)...)...)
 	d.add(on(c, spec.KindBinary, "pve"), spec.Binary{ID: c.ID, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary}, running)
 	d.inside(c)
 	var names []string

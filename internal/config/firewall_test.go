@@ -164,7 +164,7 @@ func TestNoFirewall(t *testing.T) {
 			mac = spec.StableMAC("/r/lxc", "201")
 		}
 		objects := derive(t, cfg)
-		want := spec.Firewall{ID: "201", Open: true, Port: portName("/r", "201"), Bridge: "phxbr0", Address: "10.86.17.201", MAC: mac}
+		want := spec.Firewall{ID: "201", Open: true, Port: PortName("/r", "201"), Bridge: "phxbr0", Address: "10.86.17.201", MAC: mac}
 		if got := get[spec.Firewall](t, objects, "firewall/201"); !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %+v, want %+v", text, got, want)
 		}

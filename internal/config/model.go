@@ -102,6 +102,7 @@ type Container struct {
 	Engine            Kept            `json:"vllm_engine_config" kept:"read by the application's own script"`
 	TriggerSync       Kept            `json:"trigger_sync_on_completion" kept:"routes are derived, there is nothing to sync"`
 	Firewall          Firewall        `json:"firewall"`
+	Listens           Words           `json:"listens"`      // tcp/5432: what listens in it, besides what phoenix knows of
 	HealthCheck       Probe           `json:"health_check"` // besides the checks that are derived
 	Tests             Kept            `json:"tests" kept:"health checks are derived"`
 	BootstrapCA       Kept            `json:"bootstrap_ca_url" kept:"the address of the CA is derived"`

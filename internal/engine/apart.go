@@ -158,6 +158,9 @@ func (s *sky) begin(full bool, now time.Time) error {
 	f := &flight{Round: Round{Full: full}, began: now, leave: leave}
 	if s.nearDue = now.Add(s.Full); full {
 		s.full, s.lastFull, s.fullDue = f, now, now.Add(s.Full)
+		if len(s.watches) == 0 { // nothing is watched before a round has come back, and a container may make this one last
+			s.nearDue = now.Add(breath)
+		}
 	} else {
 		s.near = f
 	}

@@ -56,39 +56,8 @@ func (w *wellInside) Apply(context.Context, object.Object, Consent) (Outcome, er
 func TestNoRoundWaitsForOneContainer(t *testing.T) {
 	for name, lasts := range map[string]bool{"looks": false, "changes": true} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "x")
-			raw, err := json.Marshal(text{Path: path, Text: "right"})
-			must(t, err)
 			bad, well := &stuckInside{lasts: lasts, letGo: make(chan struct{})}, &wellInside{}
-			near := []object.Object{{Address: "file/101/x", Provider: "texts", Spec: raw}}
-			all := append([]object.Object{
-				{Address: "unit/201/a", Container: "201", Host: "201"}, {Address: "unit/201/b", Container: "201", Host: "201"},
-				{Address: "unit/102/a", Container: "102", Host: "102"},
-			}, near...)
-			k := &Keeper{
-				Engine: &Engine{
-					Local: NewLocal(Drivers{"texts/file": provider.New(&texts{})}, &host.Local{}, nil, nil, nil),
-					Connect: func(_ context.Context, id string) (Target, error) {
-						return map[string]Target{"201": bad, "102": well}[id], nil
-					},
-				},
-				Objects: func(full bool) ([]object.Object, error) {
-					if full {
-						return all, nil
-					}
-					return near, nil
-				},
-				Full: 300 * time.Millisecond, Apart: true,
-			}
-			ctx, cancel := context.WithCancel(context.Background())
-			var group sync.WaitGroup
-			group.Go(func() {
-				if err := k.Run(ctx); err != nil {
-					t.Error(err)
-				}
-			})
-			t.Cleanup(func() { cancel(); group.Wait() })
-			t.Cleanup(func() { close(bad.letGo) })
+			path := besideStuck(t, bad, well, 300*time.Millisecond)
 			for range 3 {
 				comes(t, "the file", func() bool { b, err := os.ReadFile(path); return err == nil && string(b) == "right" })
 				comes(t, "a look into 201", func() bool { return bad.asked.Load() > 0 })
@@ -101,6 +70,56 @@ func TestNoRoundWaitsForOneContainer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// besideStuck keeps a file, beside a container in which nothing ends and one in which all is well.
+func besideStuck(t *testing.T, bad *stuckInside, well *wellInside, full time.Duration) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "x")
+	raw, err := json.Marshal(text{Path: path, Text: "right"})
+	must(t, err)
+	near := []object.Object{{Address: "file/101/x", Provider: "texts", Spec: raw}}
+	all := append([]object.Object{
+		{Address: "unit/201/a", Container: "201", Host: "201"}, {Address: "unit/201/b", Container: "201", Host: "201"},
+		{Address: "unit/102/a", Container: "102", Host: "102"},
+	}, near...)
+	k := &Keeper{
+		Engine: &Engine{
+			Local: NewLocal(Drivers{"texts/file": provider.New(&texts{})}, &host.Local{}, nil, nil, nil),
+			Connect: func(_ context.Context, id string) (Target, error) {
+				return map[string]Target{"201": bad, "102": well}[id], nil
+			},
+		},
+		Objects: func(full bool) ([]object.Object, error) {
+			if full {
+				return all, nil
+			}
+			return near, nil
+		},
+		Full: full, Apart: true,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := k.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); group.Wait() })
+	t.Cleanup(func() { close(bad.letGo) })
+	return path
+}
+
+// The first round watches nothing before it has come back: where a container makes it last, the others are watched all the same.
+func TestTheFirstRoundMayLast(t *testing.T) {
+	bad := &stuckInside{lasts: true, letGo: make(chan struct{})}
+	path := besideStuck(t, bad, &wellInside{}, 10*time.Minute)
+	for range 3 {
+		comes(t, "the file", func() bool { b, err := os.ReadFile(path); return err == nil && string(b) == "right" })
+		comes(t, "a look into 201", func() bool { return bad.asked.Load() > 0 })
+		must(t, os.Remove(path))
+	}
+	comes(t, "the file, beside a first round that lasts", func() bool { _, err := os.Stat(path); return err == nil })
 }
 
 func comes(t *testing.T, what string, so func() bool) {

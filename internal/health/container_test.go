@@ -2,6 +2,7 @@ package health
 
 import (
 	"encoding/json"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,53 @@ func containerCases() []runCase {
 		{kindRound, "true", agentRound("active", time.Second, 0, "[]"), Pass, "everything true"},
 		{kindRound, "failures", agentRound("active", 0, 0, `[{"address":"file/101/a","message":"disk full"},{"address":"unit/101/b","message":"x","blocked_by":"file/101/a"}]`), Fail, "cannot keep true: file/101/a | disk full"},
 		{kindRound, "no word", func(*testing.T, *fakeHost) any { return nothing{} }, Fail, "not known"},
+	}
+}
+
+// listening is a container with those lines in its tables of sockets, and nginx at process 12 with the socket 77.
+func listening(wanted []string, lines ...string) func(*testing.T, *fakeHost) any {
+	return func(_ *testing.T, h *fakeHost) any {
+		for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
+			text := "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+			for _, line := range lines {
+				if name, entry, _ := strings.Cut(line, " "); name == table {
+					at, entry, _ := strings.Cut(entry, " ")
+					state, inode, _ := strings.Cut(entry, " ")
+					text += "   0: " + at + " 00000000:0000 " + state + " 00000000:00000000 00:00000000 00000000     0        0 " + inode + " 1\n"
+				}
+			}
+			h.put("/proc/net/"+table, 0o444, 0, 0, text)
+		}
+		h.put("/proc/sys/net/ipv4/ip_local_port_range", 0o644, 0, 0, "32768\t60999\n")
+		h.put("/proc/12/comm", 0o444, 0, 0, "nginx\n")
+		h.links["/proc/12/fd/3"] = "socket:[77]"
+		h.put("/proc/12/fd/3", 0o777|fs.ModeSymlink, 0, 0, "")
+		for _, dir := range []string{"/proc", "/proc/12", "/proc/12/fd"} {
+			h.put(dir, 0o555|fs.ModeDir, 0, 0, "")
+		}
+		return listeningParams{Wanted: wanted}
+	}
+}
+
+func listeningCases() []runCase {
+	const http = "tcp 00000000:0050 0A 77"
+	many := []string{"tcp 00000000:0001 0A 1", "tcp 00000000:0002 0A 2", "tcp 00000000:0003 0A 3", "tcp 00000000:0004 0A 4", "tcp 00000000:0005 0A 5",
+		"tcp6 00000000000000000000000000000000:0006 0A 6"}
+	return []runCase{
+		{kindListening, "nothing", listening(nil), Pass, "nothing listens"},
+		{kindListening, "wanted", listening([]string{"tcp/80"}, http), Pass, "tcp/80"},
+		{kindListening, "in a range", listening([]string{"tcp/1-100"}, http), Pass, "tcp/80"},
+		{kindListening, "of another protocol", listening([]string{"udp/80"}, http), Fail, "nginx (process 12) on tcp/80"},
+		{kindListening, "unwanted", listening([]string{"tcp/443", "x"}, http), Fail, "nginx (process 12) on tcp/80"},
+		{kindListening, "over IPv6", listening(nil, "tcp6 00000000000000000000000000000000:0050 0A 77"), Fail, "nginx (process 12) on tcp/80"},
+		{kindListening, "both", listening(nil, http, "tcp6 00000000000000000000000000000000:0050 0A 78"), Fail, "nginx (process 12) on tcp/80"},
+		{kindListening, "names", listening(nil, "udp 00000000:0035 07 78"), Fail, "a process that cannot be found on udp/53"},
+		{kindListening, "a question", listening(nil, "udp 00000000:8001 07 78"), Pass, ""},
+		{kindListening, "loopback", listening(nil, "tcp 0100007F:0050 0A 77", "tcp6 00000000000000000000000001000000:0050 0A 77",
+			"tcp6 0000000000000000FFFF00000100007F:0050 0A 77"), Pass, ""},
+		{kindListening, "a connection", listening(nil, "tcp 00000000:0050 01 77"), Pass, ""},
+		{kindListening, "many", listening(nil, many...), Fail, "on tcp/5, and 1 more"},
+		{kindListening, "no table", func(*testing.T, *fakeHost) any { return listeningParams{} }, Fail, "not known"},
 	}
 }
 

@@ -81,18 +81,19 @@ func derivers() map[string]func(*model, object.Object) {
 		spec.KindFirewall:    each((*model).firewall),
 		spec.KindNode:        each((*model).node),
 
-		spec.KindTemplate:     nil, // used only while a container is made
-		spec.KindSnapshot:     nil, // a state that was, not one that is
-		spec.KindSubID:        nil, // without the range no unprivileged container starts (PHX-CT-001)
-		spec.KindHostFirewall: nil, // without it containers reach more than they should: watch keeps it, and a test tries
-		spec.KindStorage:      nil, // of the machine, for setup
-		spec.KindSysctl:       nil, // the same; what is left of those limits is PHX-HOST-001
-		spec.KindBinary:       nil, // without it nothing answers inside (PHX-CT-006)
-		spec.KindPort:         nil, // unplugged, the container reaches neither resolver nor CA: their checks say so
-		spec.KindFile:         nil,
-		spec.KindUser:         nil,
-		spec.KindPackage:      nil,
-		spec.KindScript:       nil,
+		spec.KindHostFirewall: each((*model).hostFirewall),
+
+		spec.KindTemplate: nil, // used only while a container is made
+		spec.KindSnapshot: nil, // a state that was, not one that is
+		spec.KindSubID:    nil, // without the range no unprivileged container starts (PHX-CT-001)
+		spec.KindStorage:  nil, // of the machine, for setup
+		spec.KindSysctl:   nil, // the same; what is left of those limits is PHX-HOST-001
+		spec.KindBinary:   nil, // without it nothing answers inside (PHX-CT-006)
+		spec.KindPort:     nil, // unplugged, the container reaches neither resolver nor CA: their checks say so
+		spec.KindFile:     nil,
+		spec.KindUser:     nil,
+		spec.KindPackage:  nil,
+		spec.KindScript:   nil,
 	}
 }
 

@@ -59,7 +59,7 @@ func (m *model) isRunning(id string) bool {
 
 func (m *model) runs(o object.Object, s spec.Running) {
 	check, again := s.Check, s.Again
-	s.Check, s.Again = "", nil
+	s.Check, s.Again, s.Listens, s.AnyPort = "", nil, nil, false
 	m.add(kindRunning, o, "", s)
 	if check != "" {
 		m.add(kindCommand, o, s.ID, commandParams{Command: check}).Again = again
@@ -89,6 +89,9 @@ func (m *model) insideChecks() {
 			units = append(units, DaemonUnit)
 		}
 		m.add(kindSystemd, o, id, systemdParams{Units: units})
+		if r := m.running[id]; !r.AnyPort {
+			m.add(kindListening, o, id, listeningParams{Wanted: r.Listens})
+		}
 	}
 }
 

@@ -96,7 +96,7 @@ func firewallCases() []runCase {
 			return spec.NodeFirewall{Proxmox: spec.Proxmox{Dir: "/etc/pve"}}
 		}
 	}
-	return append(identityCases(), []runCase{
+	return append(append(identityCases(), hostsideCases()...), []runCase{
 		{kindFlowOpen, "a connection", flow("connection"), Pass, "10.0.0.10:9000"},
 		{kindFlowOpen, "nobody listens", flow("no"), Pass, "gets through"},
 		{kindFlowOpen, "nobody there", flow("nobody"), Fail, "no route to host"},
@@ -184,6 +184,62 @@ func identityCases() []runCase {
 		{kindIdentity, "whatever is sent to it", at("ip daddr != 10.0.0.103 drop", "", "0x4000", fdb), Fail, "chain addressed has no rule"},
 		{kindIdentity, "LLDP's group", at("", "", "0x0", fdb), Fail, "01:80:c2:00:00:0e"},
 		{kindIdentity, "a stolen MAC", at("", "", "0x4000", fdb+entry(forged, "\x02", "\x00")), Fail, "02:66:66:66:66:66"},
+	}
+}
+
+// hostsideTable is what nft lists of the table.
+const hostsideTable = `table inet phoenix_host_vmbr0_abcd {
+	comment "phoenix: firewall/vmbr0 0123"
+	chain from_containers {
+		type filter hook input priority filter - 5; policy accept;
+		iifname != "vmbr0" accept
+		ether saddr != { 02:00:00:00:00:01, 02:00:00:00:00:02 } accept
+		ct state established,related accept
+		icmp type echo-request accept
+		icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept
+		ip daddr 10.0.0.1 udp dport 53 accept
+		ip daddr 10.0.0.1 tcp dport 53 accept
+		tcp dport 3128 accept
+		udp dport 8000-8010 accept
+		drop
+	}
+
+	chain sealed_0123 {
+	}
+}
+`
+
+func hostsideCases() []runCase {
+	at := func(old, new string) func(*testing.T, *fakeHost) any {
+		return func(t *testing.T, h *fakeHost) any {
+			changed := strings.Replace(hostsideTable, old, new, 1)
+			if changed == hostsideTable && old != new {
+				t.Errorf("%q is not in the table", old)
+			}
+			h.runs["nft --stateless list table inet phoenix_host_vmbr0_abcd"] = fakeRun{out: changed}
+			return spec.HostFirewall{Name: "vmbr0_abcd", Bridge: "vmbr0", Address: "10.0.0.1", DNS: true, Allow: []string{"tcp/3128", "udp/8000-8010"},
+				MACs: []string{"02:00:00:00:00:01", "02:00:00:00:00:02"}}
+		}
+	}
+	return []runCase{
+		{kindHostFirewall, "loaded", at("", ""), Pass, "vmbr0: ICMP echo, names, tcp/3128, udp/8000-8010"},
+		{kindHostFirewall, "no table", func(t *testing.T, h *fakeHost) any {
+			s := at("", "")(t, h)
+			h.runs["nft --stateless list table inet phoenix_host_vmbr0_abcd"] = fakeRun{err: "Error: No such file or directory", code: 1}
+			return s
+		}, Fail, "No such file"},
+		{kindHostFirewall, "flushed", at("iifname != \"vmbr0\" accept\n", "}\n\tchain x {\n"), Fail, "does not end with drop"},
+		{kindHostFirewall, "no such chain", at("chain from_containers", "chain from_nobody"), Fail, "does not exist"},
+		{kindHostFirewall, "never called", at("type filter hook input priority filter - 5; policy accept;\n", ""), Fail, "is not called"},
+		{kindHostFirewall, "another hook", at("hook input", "hook forward"), Fail, "is not called"},
+		{kindHostFirewall, "without its end", at("\t\tdrop\n", ""), Fail, "does not end with drop"},
+		{kindHostFirewall, "another bridge", at(`iifname != "vmbr0"`, `iifname != "vmbr1"`), Fail, "has no rule iifname"},
+		{kindHostFirewall, "a container that is not in it", at(", 02:00:00:00:00:02", ""), Fail, "02:00:00:00:00:02"},
+		{kindHostFirewall, "no containers in it", at("ether saddr != { 02:00:00:00:00:01, 02:00:00:00:00:02 } accept\n", ""), Fail, "does not tell containers"},
+		{kindHostFirewall, "ssh by hand", at("tcp dport 3128 accept", "tcp dport 22 accept"), Fail, "a rule too many: tcp dport 22 accept"},
+		{kindHostFirewall, "all by hand", at("tcp dport 3128 accept", "accept"), Fail, "a rule too many: accept"},
+		{kindHostFirewall, "every connection", at("established,related", "established,new"), Fail, "a rule too many: ct state"},
+		{kindHostFirewall, "names of another address", at("ip daddr 10.0.0.1 udp", "ip daddr 10.0.0.2 udp"), Fail, "a rule too many: ip daddr 10.0.0.2"},
 	}
 }
 

@@ -70,6 +70,8 @@ func (c Check) fixes() []string {
 		return []string{validateFix, backendFix(target)}
 	case kindRoute:
 		return []string{gatewayFix(c, http.StatusBadGateway), gatewayFix(c, http.StatusInternalServerError)}
+	case kindListening:
+		return []string{c.listeningFix()}
 	case kindUnreadable:
 		return []string{validateFix}
 	}

@@ -60,9 +60,11 @@ const (
 	kindSwitch        = "firewall-switch"
 	kindRules         = "firewall-rules"
 	kindIdentity      = "identity"
+	kindHostFirewall  = "host-firewall"
 	kindFlowOpen      = "flow-open"
 	kindFlowClosed    = "flow-closed"
 	kindHeadroom      = "headroom"
+	kindListening     = "listening"
 )
 
 // table has every kind of check, in the order in which a report shows them.
@@ -78,6 +80,7 @@ func table() []entry {
 		{kindIDMap, "PHX-CT-004", with(runIDMap)},
 		{kindOwnIDs, "PHX-IDS-001", with(runOwnIDs)},
 		{kindSystemd, "PHX-CT-003", with(runSystemd)},
+		{kindListening, "PHX-CT-008", with(runListening)},
 		{kindUnit, "PHX-UNIT-001", with(runUnit)},
 		{kindDaemon, "PHX-CT-002", with(runDaemon)},
 		{kindRound, "PHX-CT-005", with(runRound)},
@@ -85,6 +88,7 @@ func table() []entry {
 		{kindSwitch, "PHX-FW-003", with(runSwitch)},
 		{kindRules, "PHX-FW-004", with(runRules)},
 		{kindIdentity, "PHX-FW-005", with(runIdentity)},
+		{kindHostFirewall, "PHX-FW-006", with(runHostFirewall)},
 		{kindFlowOpen, "PHX-FW-001", with(runFlowOpen)},
 		{kindFlowClosed, "PHX-FW-002", with(runFlowClosed)},
 		{kindVolumeOwner, "PHX-VOL-001", with(runVolumeOwner)},

@@ -25,6 +25,20 @@ func CopyTree(from, to string, closed, update bool) (skipped []string, err error
 	return done.Skipped, err
 }
 
+// Entry and TreeLimits are for ReadTree.
+type (
+	Entry      = beneath.Entry
+	TreeLimits = beneath.Limits
+)
+
+// ReadTree visits the directories and files below a directory; a directory is entered where visit says so.
+func ReadTree(dir string, l TreeLimits, visit func(Entry) (enter bool)) error {
+	return beneath.Read(dir, l, visit)
+}
+
+// LstatIn gives mode and owner of what stands at a path below a directory, and follows no link.
+func LstatIn(dir, path string) (fs.FileMode, int, error) { return beneath.Lstat(dir, path) }
+
 // Holders tells which other processes can still reach what is in a directory.
 func Holders(dir string) (string, error) {
 	list, err := beneath.Holders(dir)

@@ -1,6 +1,7 @@
 package issued
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -183,7 +184,12 @@ func (t Terms) now(list []string, complete bool, when time.Time) Terms {
 }
 
 // Remember is the memory after a look. Containers that could not be asked keep what is known of them.
-func (p Policy) Remember(when time.Time) map[string]Known {
+func (p Policy) Remember(when time.Time) map[string]Known { return p.memory(when, true) }
+
+// Learn is Remember after a look that may not have seen every account: none of them ends.
+func (p Policy) Learn(when time.Time) map[string]Known { return p.memory(when, false) }
+
+func (p Policy) memory(when time.Time, complete bool) map[string]Known {
 	out := map[string]Known{}
 	ids := p.containers()
 	for _, o := range p.Owners {
@@ -194,7 +200,7 @@ func (p Policy) Remember(when time.Time) map[string]Known {
 	for _, id := range slices.Compact(ids) {
 		held, asked := p.Held[id]
 		k := Known{
-			Accounts: p.Known[id].Accounts.now(held.Accounts, asked, when),
+			Accounts: p.Known[id].Accounts.now(held.Accounts, asked && complete, when),
 			Names:    p.Known[id].Names.now(namesOf(p.Owners, id), true, when),
 		}
 		if len(k.Accounts)+len(k.Names) > 0 {
@@ -202,4 +208,15 @@ func (p Policy) Remember(when time.Time) map[string]Known {
 		}
 	}
 	return out
+}
+
+// AccountsIn are the accounts that the status of a certificate, or of a server that orders its own, names.
+func AccountsIn(status json.RawMessage) []string {
+	var s struct {
+		Accounts []string `json:"accounts"`
+	}
+	if json.Unmarshal(status, &s) != nil {
+		return nil
+	}
+	return Held{Accounts: s.Accounts}.Bounded().Accounts
 }

@@ -110,6 +110,23 @@ func TestRemember(t *testing.T) {
 	}
 }
 
+// A look that may be incomplete adds accounts, and ends none.
+func TestLearn(t *testing.T) {
+	p := policy()
+	p.Known = map[string]Known{"101": {Accounts: Terms{print43("o"): time.Time{}, print43("e"): noon}}}
+	p.Held = map[string]Held{"101": {Accounts: AccountsIn(json.RawMessage(`{"accounts":["` + print43("n") + `","\u001b[2J"]}`))}}
+	got := p.Learn(noon.Add(time.Hour))["101"].Accounts
+	want := Terms{print43("o"): time.Time{}, print43("e"): noon, print43("n"): time.Time{}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, status := range []string{"", "null", `{"accounts":7}`, `{"accounts":{}}`} {
+		if got := AccountsIn(json.RawMessage(status)); len(got) > 0 {
+			t.Errorf("%s: %v", status, got)
+		}
+	}
+}
+
 // What a container or the CA's container sends is text, and has an end.
 func TestBounded(t *testing.T) {
 	h := Held{Accounts: []string{"\x1b[2J", print43("a"), strings.Repeat("a", 1<<20)}, Serials: make([]string, 5000)}.Bounded()

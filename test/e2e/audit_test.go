@@ -85,6 +85,10 @@ func TestAudit(t *testing.T) {
 	const list = `find / -xdev ! -path /root/before ! -path '/var/log/*' | sort`
 	// Nothing of phoenix in a container: the audit looks inside all the same, and leaves nothing there.
 	h.Attach("102", nil, "sh", "-c", "systemctl stop phoenix-agent && mv /usr/local/lib/phoenix/phoenix /root/away && "+list+" > /root/before").Want(0)
+	const foreign = "02:0e:0e:0e:0e:0e"
+	h.Exec("ip", "link", "add", "vethdocker0", "type", "veth", "peer", "name", "inside0", "address", foreign).Want(0)
+	h.Exec("ip", "link", "set", "dev", "vethdocker0", "master", "phxbr0", "up").Want(0)
+	h.Exec("ip", "link", "set", "dev", "inside0", "up").Want(0) // IPv6 speaks by itself
 	// As it is after somebody has mounted it in a running container, too.
 	found, r := h.audit(3)
 	for _, want := range [][3]string{
@@ -96,6 +100,7 @@ func TestAudit(t *testing.T) {
 		{"PHX-AUD-065", "container/102", "by-hand.yml"},
 		{"PHX-AUD-055", "container/201", "by-hand.service line 3 has DB_PASSWORD"},
 		{"PHX-AUD-056", "container/201", "has password in its arguments"},
+		{"PHX-AUD-082", "network/phxbr0/vethdocker0", "the bridge has heard " + foreign + " there"},
 	} {
 		if !found.has(want[0], want[1], want[2]) {
 			t.Errorf("not found: %v\n%s", want, r)

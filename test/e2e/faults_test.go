@@ -390,6 +390,7 @@ func TestFaults(t *testing.T) {
 		root = now
 		t.Logf("%s: %s", full, o.healed.Round(10*time.Millisecond))
 	}
+	f.besideHostileAgents(t)
 	t.Logf("\n%s\n%d faults, median %s", table(rows), len(rows), median(rows).Round(10*time.Millisecond))
 	f.Phoenix("plan", "--detailed-exitcode").Want(0)
 }

@@ -64,6 +64,7 @@ func TestFirewall(t *testing.T) {
 	h.WantHealthy()
 	h.WantNoChange("103", "101", "102", "201")
 	h.attacked(t)
+	h.hostSideFlushed(t)
 
 	h.Phoenix("restart", "201").Want(0)
 	h.wantFlows()
@@ -121,4 +122,20 @@ func TestFirewallRulesOfTheUsers(t *testing.T) {
 		t.Errorf("with its firewall taken out of the file, 102 is %s", got)
 	}
 	h.WantNoChange("102")
+}
+
+// What restricts the containers' way to the hypervisor is a check of its own, and is mended.
+func (h *Hypervisor) hostSideFlushed(t *testing.T) {
+	t.Helper()
+	tables := h.Exec("nft", "list", "tables", "inet").Want(0).Stdout
+	_, name, found := strings.Cut(tables, "phoenix_host_")
+	name, _, _ = strings.Cut(name, "\n")
+	if !found {
+		t.Fatalf("no table of what containers reach of the hypervisor:\n%s", tables)
+	}
+	h.Exec("nft", "flush", "table", "inet", "phoenix_host_"+name).Want(0)
+	if r := h.Phoenix("health"); !strings.Contains(r.Stdout, "PHX-FW-006") || r.Exit != 3 {
+		t.Errorf("flushed rules are not told\n%s", r)
+	}
+	h.Phoenix("apply").Want(0) // that the ways are closed again is tried below
 }

@@ -169,6 +169,46 @@ func (h *hypervisor) besides(way string, bar honest) {
 	for i, c := range apart {
 		h.cell(way, bar, c, h.more(c, i))
 	}
+	if slices.Contains(hostileCAs, way) {
+		h.hostileCA(way, bar)
+	}
+	if way == "fickle" {
+		h.hostileCA("sealed", bar) // what begins as a backup
+	}
+}
+
+// hostileCAs are the ways that are another thing where the CA is asked for a backup: the one answer is all that it can say.
+var hostileCAs = []string{"no-hello", "silent", "slow", "alive", "does-not-end", "flood-of-answers", "large", "deep", "escapes", "others", "fickle"}
+
+// hostileCA asks a hostile 103 for a backup: it ends, names the container, writes nothing, and the backup of before stays.
+func (h *hypervisor) hostileCA(way string, bar honest) {
+	h.t.Helper()
+	h.write("hostile "+way, "agent.103")
+	defer os.Remove(h.path("agent.103"))
+	const before = "the backup of before"
+	h.write(before, "backup")
+	fresh := h.path("backup-" + way)
+	command := []string{"ca", "backup"}
+	for _, path := range []string{fresh, h.path("backup")} {
+		r, took, memory := h.timed(command, []string{path, "--password-file", h.path("password")})
+		said := r.stdout + r.stderr
+		if r.exit != 1 || path == fresh && !strings.Contains(said, "container 103") {
+			h.t.Errorf("ca backup of a hostile CA: want exit 1 and its name: %s", r)
+		}
+		if at := strings.IndexFunc(said, control); at >= 0 || !utf8.ValidString(said) || strings.Contains(said, "curl http") {
+			h.t.Errorf("ca backup of a hostile CA: %q", said)
+		}
+		if took > hostileMost || memory > bar.memory["ca backup"]+memoryMost {
+			h.t.Errorf("ca backup of a hostile CA: %s, %d MiB", took, memory>>10)
+		}
+		h.t.Logf("%-18s exit %d, %5.1f s, %3d MiB", "ca backup of 103", r.exit, took.Seconds(), memory>>10)
+	}
+	if _, err := os.Lstat(fresh); !os.IsNotExist(err) {
+		h.t.Errorf("%s: something was written to %s: %v", way, fresh, err)
+	}
+	if raw, err := os.ReadFile(h.path("backup")); err != nil || string(raw) != before {
+		h.t.Errorf("%s: the backup of before became %q, %v", way, raw, err)
+	}
 }
 
 func (h *hypervisor) more(c []string, i int) []string {

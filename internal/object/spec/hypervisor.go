@@ -227,6 +227,10 @@ type Running struct {
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
 	Check   string   `json:"check,omitempty"` // a command of the users' that ends well inside while its application is
 	Again   *Again   `json:"again,omitempty"` // where Check fails at the end of a run; nil: it is not tried again
+	// Listens are the ports that something in the container is to listen on: tcp/443, udp/8000-8010.
+	Listens []string `json:"listens,omitempty"`
+	// AnyPort, nobody knows where the users' own application listens.
+	AnyPort bool `json:"any_port,omitempty"`
 }
 
 // Again is how often something is tried again, and with what between two tries.

@@ -45,6 +45,7 @@ type Status struct {
 	Serving    string    `json:"serving,omitempty"` // why none is served: NotListening, Rejected, or what else went wrong
 	Stale      int       `json:"stale,omitempty"`   // versions left behind
 	ReloadDue  bool      `json:"reload_due,omitempty"`
+	Accounts   []string  `json:"accounts,omitempty"` // thumbprints of the account and those before it
 
 	leaked bool
 }
@@ -259,7 +260,7 @@ func (st *Status) files(h host.Host, s spec.Certificate) error {
 			Owner: ids(host.Owner{UID: m.UID, GID: m.GID}), WantOwner: ids(w.ownerOf(m)),
 		})
 	}
-	st.Account = accountState(h, s)
+	st.Account, st.Accounts = accountState(h, s), formerAccounts(h, s)
 	return nil
 }
 

@@ -141,12 +141,14 @@ func (Template) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 }
 
 // fitScript runs in a tree that was just built: clones have an identity of their own, what an unprivileged container may not do
-// would leave systemd degraded, and nothing runs until an object asks for it.
-const fitScript = `rm -f /etc/hostname; : >/etc/machine-id
+// would leave systemd degraded, and nothing runs until an object asks for it. Proxmox takes a clone's machine id away, so that its first
+// boot would enable all that packages bring: presets say otherwise.
+var fitScript = `rm -f /etc/hostname; : >/etc/machine-id
 for unit in sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount systemd-modules-load.service systemd-firstboot.service systemd-udevd.service; do
     ln -sfn /dev/null "/etc/systemd/system/$unit"
 done
-rm -f /etc/systemd/system/timers.target.wants/* /etc/systemd/system/multi-user.target.wants/nginx.service /etc/nginx/sites-enabled/default`
+rm -f /etc/systemd/system/timers.target.wants/* /etc/systemd/system/multi-user.target.wants/nginx.service /etc/nginx/sites-enabled/default
+` + spec.WritePreset()
 
 // built is the archive of a Debian for Proxmox, which writes the network's configuration for ifupdown.
 func built(ctx context.Context, h host.Host, s spec.Template) (string, error) {

@@ -2,13 +2,18 @@ package subid
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
 )
@@ -72,5 +77,94 @@ func TestAllows(t *testing.T) {
 		if got := allows(file, idMap); got != want {
 			t.Errorf("%q: %v, want %v", file, got, want)
 		}
+	}
+}
+
+// refusing does not write one file.
+type refusing struct {
+	host.Host
+	path string
+	err  error
+}
+
+func (h refusing) WriteFile(path string, data []byte, mode fs.FileMode, owner host.Owner) error {
+	if path == h.path {
+		return &fs.PathError{Op: "rename", Path: path, Err: h.err}
+	}
+	return h.Host.WriteFile(path, data, mode, owner)
+}
+
+// What cannot be written is told with where and what to do, and the other file is as it was.
+func TestUnwritable(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("files of root's need root")
+	}
+	const before = "ann:100000:65536"
+	for _, c := range []struct {
+		name    string
+		err     error
+		file    int // that is refused
+		missing bool
+		hint    string
+		again   bool // may help
+	}{
+		{"a read-only directory", syscall.EROFS, 1, false, "is read-only: mount it writable", false},
+		{"a read-only directory without the first file", syscall.EROFS, 1, true, "is read-only: mount it writable", false},
+		{"an immutable first file", syscall.EPERM, 0, false, "chattr -i", false},
+		{"an immutable second file", syscall.EPERM, 1, false, "chattr -i", false},
+		{"a file that something is mounted on", syscall.EBUSY, 1, false, "shows what stands there", false},
+		{"a full disk", syscall.ENOSPC, 1, false, "the line root:100000:65536 must be in", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			files := []string{filepath.Join(dir, "subuid"), filepath.Join(dir, "subgid")}
+			d := Driver{subuid: files[0], subgid: files[1]}
+			must(t, os.WriteFile(files[1], []byte(before), 0o644))
+			if !c.missing {
+				must(t, os.WriteFile(files[0], []byte(before), 0o644))
+			}
+			err := d.Apply(t.Context(), refusing{&host.Local{}, files[c.file], c.err}, "subid/1", idMap, plan.Delta{})
+			if err == nil || !errors.Is(err, c.err) || !strings.Contains(err.Error(), files[c.file]) {
+				t.Fatalf("error %v", err)
+			}
+			if hint := provider.Hint(err); !strings.Contains(hint, c.hint) || !strings.Contains(hint, "root:100000:65536") {
+				t.Errorf("hint %q", hint)
+			}
+			if provider.IsPermanent(err) == c.again {
+				t.Errorf("permanent: %v", provider.IsPermanent(err))
+			}
+			for i, f := range files {
+				got, err := os.ReadFile(f)
+				if gone := i == 0 && c.missing; gone != errors.Is(err, fs.ErrNotExist) || !gone && string(got) != before {
+					t.Errorf("%s has %q, %v", f, got, err)
+				}
+			}
+		})
+	}
+}
+
+// A link stays one: what it leads to is written. One that leads nowhere is told.
+func TestLinks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("files of root's need root")
+	}
+	dir := t.TempDir()
+	static := filepath.Join(dir, "static")
+	must(t, os.Mkdir(static, 0o755))
+	d := Driver{subuid: filepath.Join(dir, "subuid"), subgid: filepath.Join(dir, "subgid")}
+	must(t, os.Symlink("static/subuid", d.subuid))
+	must(t, os.WriteFile(filepath.Join(static, "subuid"), []byte("ann:1:2\n"), 0o644))
+	must(t, d.Apply(t.Context(), &host.Local{}, "subid/1", idMap, plan.Delta{}))
+	if m, err := os.Lstat(d.subuid); err != nil || m.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link became %v, %v", m, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(static, "subuid")); err != nil || string(got) != "ann:1:2\nroot:100000:65536\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	must(t, os.Remove(d.subgid))
+	must(t, os.Symlink("nowhere", d.subgid))
+	err := d.Apply(t.Context(), &host.Local{}, "subid/1", idMap, plan.Delta{})
+	if err == nil || !strings.Contains(provider.Hint(err), "ls -ld "+d.subgid) {
+		t.Errorf("error %v, hint %q", err, provider.Hint(err))
 	}
 }

@@ -31,10 +31,13 @@ type Status struct {
 	Wanted string `json:"wanted"` // digest of what it should be made from; empty: unknown, as the archive is gone
 }
 
-// fitScript runs in the unpacked tree.
+// fitSource runs in the unpacked tree.
 //
 //go:embed fit.sh
-var fitScript string
+var fitSource string
+
+// fitScript has the presets added, which keep a first boot from enabling again what the script disables.
+var fitScript = fitSource + "\n" + spec.WritePreset()
 
 var (
 	plainName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,7 +109,7 @@ func TestUnpackedTreeIsFit(t *testing.T) {
 	if err != nil || m.Mode.Perm() != 0o710 || m.UID != 0 || m.GID != 100000 {
 		t.Errorf("parent is not closed: %+v, %v", m, err)
 	}
-	for path, want := range map[string]string{"etc/machine-id": "", "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"} {
+	for path, want := range map[string]string{"etc/machine-id": "", spec.PresetPath: spec.Preset(spec.TemplateUnits()), "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"} {
 		if got, err := os.ReadFile(filepath.Join(tree(s), path)); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", path, got, err)
 		}
@@ -166,6 +167,34 @@ func TestRealBuild(t *testing.T) {
 	have, err := d.Observe(ctx, counted, "template/900", s)
 	if delta := d.Diff(s, have); err != nil || !delta.Empty() || counted.Mutations() != before {
 		t.Errorf("second look: %+v, %v", delta, err)
+	}
+	firstBoot(t, tree(s))
+}
+
+// firstBoot does what systemd does where there is no machine id: units of the template stay disabled, and without the presets they do not.
+func firstBoot(t *testing.T, root string) {
+	t.Helper()
+	if _, err := exec.LookPath("systemctl"); err != nil {
+		t.Skip("systemctl is not installed")
+	}
+	enabled := func() (out []string) {
+		cmd := exec.Command("systemctl", "--root", root, "--preset-mode=enable-only", "preset-all")
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, said)
+		}
+		for _, u := range spec.TemplateUnits() {
+			if found, err := filepath.Glob(filepath.Join(root, "etc/systemd/system/*.wants", u)); err != nil || len(found) > 0 {
+				out = append(out, u)
+			}
+		}
+		return out
+	}
+	if left := enabled(); len(left) > 0 {
+		t.Errorf("the first boot enables %q", left)
+	}
+	must(t, os.Remove(filepath.Join(root, spec.PresetPath)))
+	if left := enabled(); !slices.Contains(left, spec.UnitNginx) || !slices.Contains(left, spec.UnitFetch) {
+		t.Errorf("without presets the first boot enables %q only: this shows nothing", left)
 	}
 }
 

@@ -31,6 +31,7 @@ type Status struct {
 	Trust        string        `json:"trust,omitempty"`        // why Traefik does not know the roots as they are now
 	Covered      bool          `json:"covered,omitempty"`      // another one still stands in for it
 	Routes       []Route       `json:"routes,omitempty"`       // what is loaded
+	Accounts     []string      `json:"accounts,omitempty"`     // thumbprints of the account and those before it
 }
 
 // Decode implements provider.Driver.

@@ -75,6 +75,7 @@ func (st *Status) lookStored(ctx context.Context, h host.Host, s spec.Traefik) e
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	st.Accounts = accounts(h, s, all)
 	leaves := storedLeaves(all)
 	for i, c := range st.Certificates {
 		// Which one it serves may be ahead of the file or behind it.

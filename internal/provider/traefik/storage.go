@@ -138,15 +138,7 @@ func noteCurrent(ctx context.Context, h host.Host, s spec.Traefik) error {
 
 // noteAccount writes down whose account the storage had, before it has none: what it ordered is this container's too.
 func noteAccount(h host.Host, s spec.Traefik, raw json.RawMessage) error {
-	var account struct{ PrivateKey []byte }
-	if len(raw) == 0 || json.Unmarshal(raw, &account) != nil {
-		return nil
-	}
-	print, path := issued.Thumbprint(account.PrivateKey), s.Storage+issued.FormerAccounts
-	var list []string
-	if text, err := h.ReadFile(path); err == nil && json.Unmarshal(text, &list) != nil {
-		list = nil
-	}
+	print, path, list := thumbprint(raw), s.Storage+issued.FormerAccounts, formerAccounts(h, s)
 	if print == "" || slices.Contains(list, print) {
 		return nil
 	}
@@ -156,6 +148,37 @@ func noteAccount(h host.Host, s spec.Traefik, raw json.RawMessage) error {
 		return err
 	}
 	return h.WriteFile(path, append(text, '\n'), 0o600, host.Root)
+}
+
+// thumbprint is that of a stored account; empty: it has no key.
+func thumbprint(raw json.RawMessage) string {
+	var account struct{ PrivateKey []byte }
+	if len(raw) == 0 || json.Unmarshal(raw, &account) != nil {
+		return ""
+	}
+	return issued.Thumbprint(account.PrivateKey)
+}
+
+// formerAccounts are those that were written down beside the storage.
+func formerAccounts(h host.Host, s spec.Traefik) []string {
+	var list []string
+	text, err := h.ReadFile(s.Storage + issued.FormerAccounts)
+	if err != nil || json.Unmarshal(text, &list) != nil {
+		return nil
+	}
+	return list
+}
+
+// accounts are those that Traefik orders with and ordered with before.
+func accounts(h host.Host, s spec.Traefik, all map[string]json.RawMessage) []string {
+	list := formerAccounts(h, s)
+	var data stored
+	if json.Unmarshal(all[resolver], &data) == nil {
+		if print := thumbprint(data.Account); print != "" && !slices.Contains(list, print) {
+			list = append(list, print)
+		}
+	}
+	return list
 }
 
 func good(c storedCert, s spec.Traefik, roots *x509.CertPool, now time.Time) bool {

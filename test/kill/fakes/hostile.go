@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -141,9 +142,14 @@ func (a *attacker) answer(r request) error {
 		return a.escapes(r)
 	case "others":
 		return a.others(r)
+	case "sealed":
+		return a.frame('R', r.ID, `{"result":{"sealed":"`+base64.StdEncoding.EncodeToString([]byte(sealedGarbage))+`","fingerprint":"a\n`+escapes+`"}}`)
 	}
 	return a.fickle(r)
 }
+
+// sealedGarbage begins as a backup does.
+const sealedGarbage = "age-encryption.org/v1\n-> scrypt garbage"
 
 func (a *attacker) beat(id uint32) error {
 	_, err := a.out.Write(binary.BigEndian.AppendUint32([]byte{'H', 0, 0, 0, 4}, id))
