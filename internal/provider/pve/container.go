@@ -143,6 +143,9 @@ func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 			return err
 		}
 	}
+	if err := giveIDs(ctx, h, s); err != nil {
+		return err
+	}
 	if err := endMaking(h, p, s.ID); err != nil {
 		return err
 	}
@@ -206,7 +209,7 @@ func finish(ctx context.Context, h host.Host, s spec.Container, list []setting) 
 			continue
 		}
 		return edit(ctx, h, s.Guest.Proxmox, s.ID, func(c *conf) bool {
-			c.setOptions(rawOptions(s))
+			c.setOptions(append(rawOptions(s), c.ownIDLines(s)...))
 			return true
 		})
 	}
