@@ -60,7 +60,9 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 	}
 	scene.Scripts = append(scene.Scripts, slices.DeleteFunc(scripts, func(p string) bool { return slices.Contains(scene.Scripts, filepath.Dir(p)) })...)
 	for _, c := range cfg.Containers {
-		scene.Wanted = append(scene.Wanted, wanted(c))
+		w := wanted(c)
+		w.Template = cfg.IsTemplate(c.ID)
+		scene.Wanted = append(scene.Wanted, w)
 	}
 	seen := make([]audit.Seen, len(cfg.Containers)+1)
 	places := places(cfg)

@@ -123,7 +123,9 @@ func waitingRecords(h host.Host, s spec.IDRange) (out []string, err error) {
 }
 
 // Diff implements provider.Driver.
-func (IDs) Diff(want spec.IDRange, have *provider.IDsStatus) plan.Delta { return provider.DiffIDs(want, have) }
+func (IDs) Diff(want spec.IDRange, have *provider.IDsStatus) plan.Delta {
+	return provider.DiffIDs(want, have)
+}
 
 // Apply implements provider.Driver. It leaves a container that was moved stopped.
 func (i IDs) Apply(ctx context.Context, h host.Host, a object.Address, s spec.IDRange, _ plan.Delta) error {
@@ -169,7 +171,9 @@ func (i IDs) Apply(ctx context.Context, h host.Host, a object.Address, s spec.ID
 }
 
 // Delete implements provider.Deleter: nobody has the range any more. It is for when container and volumes are gone.
-func (IDs) Delete(_ context.Context, h host.Host, _ object.Address, s spec.IDRange) error { return provider.DropClaim(h, s) }
+func (IDs) Delete(_ context.Context, h host.Host, _ object.Address, s spec.IDRange) error {
+	return provider.DropClaim(h, s)
+}
 
 // Watch implements provider.Watcher.
 func (IDs) Watch(want spec.IDRange, _ *provider.IDsStatus) provider.Watch {

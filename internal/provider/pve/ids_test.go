@@ -112,7 +112,9 @@ func TestIDsConformance(t *testing.T) {
 	volume := func() string { return n.volumeAt("mp0") }
 	conformance.Run(t, conformance.Case{
 		Driver: pve.NewIDs(), Fields: []string{"claimed", "id_map", "moved from"}, Tools: []string{"ln", "sync", "pvesm"},
-		State: func(t *testing.T, o object.Object) string { return tree(&n)(t, o) + conformance.Tree(t, n.path("claims")) },
+		State: func(t *testing.T, o object.Object) string {
+			return tree(&n)(t, o) + conformance.Tree(t, n.path("claims"))
+		},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			n = newNode(t)
 			must(t, os.MkdirAll(n.path("claims"), 0o755))
@@ -120,7 +122,9 @@ func TestIDsConformance(t *testing.T) {
 			return n.host, n.idsThing(n.ids()).o
 		},
 		Break: map[string]conformance.Damage{
-			"a lost claim":  func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Remove(n.path("claims", fmt.Sprint(ownMap.Base)))) },
+			"a lost claim": func(t *testing.T, _ host.Host, _ object.Object) {
+				must(t, os.Remove(n.path("claims", fmt.Sprint(ownMap.Base))))
+			},
 			"lost lines":    damage(&n, ownLines, ""),
 			"another range": damage(&n, ownLines, strings.ReplaceAll(ownLines, fmt.Sprint(ownMap.Base), "1000000")),
 			"a killed walk": damage(&n, ownLines, "lock: mounted\n#phoenix%3A ids/103 1879113728%3A65536 from 100000%3A65536\n"),
@@ -149,7 +153,7 @@ func TestIDsMove(t *testing.T) {
 		t.Errorf("volumes that are directories need no %q", calls)
 	}
 	n.moved(n.volumeAt("rootfs"), n.volumeAt("mp0"))
-	if m, err := n.host.Lstat(n.volumeAt("mp0")+"/key"); err != nil || m.UID != ownMap.Base+33 || m.Mode&fs.ModeSetuid == 0 {
+	if m, err := n.host.Lstat(n.volumeAt("mp0") + "/key"); err != nil || m.UID != ownMap.Base+33 || m.Mode&fs.ModeSetuid == 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if first, rest, _ := strings.Cut(n.conf("103"), "\n[old]"); !strings.HasSuffix(first, ownLines) || strings.Contains(rest, "idmap") {
