@@ -11,8 +11,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// observeGuests looks which ranges Proxmox's containers have: those of this node, and those of the cluster's other nodes as far as they
-// stand in /etc/pve. It knows nothing of users that other nodes have.
+// observeGuests looks which ranges Proxmox's containers have: those of this node, and those of the cluster's other
+// nodes as far as they stand in /etc/pve. It knows nothing of users that other nodes have.
 func (a *app) observeGuests(cfg *config.Config, m *config.Machine) {
 	p := *m.Proxmox
 	dir, own, maps := filepath.Join(p.Dir, "lxc"), map[string]string{}, []spec.IDMap{}
@@ -74,7 +74,8 @@ func (a *app) guestFiles(dir string) map[string]string {
 	return out
 }
 
-// mapsOf are the ranges of another's container, those of its snapshots and the one that it is being moved to among them.
+// mapsOf are the ranges of another's container, those of its snapshots and the one that it is being moved to among
+// them.
 func mapsOf(g idrange.Guest, text string) []spec.IDMap {
 	out := idrange.Maps(text)
 	if g.IsMoving() {

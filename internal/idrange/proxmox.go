@@ -13,8 +13,8 @@ type Moving struct {
 	From []spec.IDMap
 }
 
-// Note is the line in a container's notes that says so, until it is over. The id tells a note from its copy: a restore to another
-// container brings notes along.
+// Note is the line in a container's notes that says so, until it is over. The id tells a note from its copy: a restore
+// to another container brings notes along.
 func (m Moving) Note(id string) string {
 	return notePrefix(id) + Text(m.To) + " from " + Texts(m.From)
 }

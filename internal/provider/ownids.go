@@ -17,16 +17,17 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// What keeps a container in a range of ids of its own, whoever runs it: the claims of ranges, the walk through directories, and what a
-// plan says of both.
+// What keeps a container in a range of ids of its own, whoever runs it: the claims of ranges, the walk through
+// directories, and what a plan says of both.
 
 // IDsStatus is what was seen of a container's ids.
 type IDsStatus struct {
-	Claimed bool     `json:"claimed"`           // the range was given to this container
-	IDMap   string   `json:"id_map,omitempty"`  // of its configuration, or privileged; empty: there is no container
-	From    string   `json:"from,omitempty"`    // the ranges from which its files are being moved
-	Behind  []string `json:"behind,omitempty"`  // directories that belong to another range
-	Shared  []string `json:"shared,omitempty"`  // directories of the users' that another container mounts too; only where they are to be moved
+	Claimed bool     `json:"claimed"`          // the range was given to this container
+	IDMap   string   `json:"id_map,omitempty"` // of its configuration, or privileged; empty: there is no container
+	From    string   `json:"from,omitempty"`   // the ranges from which its files are being moved
+	Behind  []string `json:"behind,omitempty"` // directories that belong to another range
+	// Shared are directories of the users' that another container mounts too, where they are to be moved.
+	Shared  []string `json:"shared,omitempty"`
 	Running bool     `json:"running,omitempty"` // it runs; looked at only where something is to be moved
 }
 
@@ -39,7 +40,8 @@ const walkLimit = 15 * time.Minute
 func DiffIDs(want spec.IDRange, have *IDsStatus) plan.Delta {
 	own := idrange.Text(want.IDMap)
 	if have == nil {
-		return plan.Delta{Action: plan.Create, Reason: "it gets a range of ids of its own", Fields: []plan.Field{{Path: "id_map", Want: own}}}
+		return plan.Delta{Action: plan.Create, Reason: "it gets a range of ids of its own",
+			Fields: []plan.Field{{Path: "id_map", Want: own}}}
 	}
 	var d plan.Delta
 	other := have.IDMap != "" && have.IDMap != own
@@ -140,7 +142,8 @@ func AreBehind(h host.Host, own spec.IDMap, dirs []string) (out []string) {
 	return out
 }
 
-// WalkOwn moves a directory of the container's own from the given ranges and from that of its owner; one that is not there is passed over.
+// WalkOwn moves a directory of the container's own from the given ranges and from that of its owner; one that is not
+// there is passed over.
 func WalkOwn(ctx context.Context, h host.Host, dir string, to spec.IDMap, from []spec.IDMap) error {
 	m, err := h.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {

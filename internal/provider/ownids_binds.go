@@ -14,11 +14,11 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// Directories of the hypervisor that are mounted in a container are the users'. Only what has ids of the container's former range in
-// them moves along, and only where no other container looks at it.
+// Directories of the hypervisor that are mounted in a container are the users'. Only what has ids of the container's
+// former range in them moves along, and only where no other container looks at it.
 
-// inBinds are the former ranges that are moved in the users' directories: ids below 65536 are those of the hypervisor's own users, of
-// which nobody can tell whether they meant the container.
+// inBinds are the former ranges that are moved in the users' directories: ids below 65536 are those of the hypervisor's
+// own users, of which nobody can tell whether they meant the container.
 func inBinds(from []spec.IDMap) []spec.IDMap {
 	return slices.DeleteFunc(slices.Clone(from), func(m spec.IDMap) bool { return m.Base < idrange.Size })
 }
@@ -53,7 +53,8 @@ func tellBinds(d *plan.Delta, want spec.IDRange, have *IDsStatus, former string)
 	}
 }
 
-// AlsoMounted are the users' directories of a container among the sources that another one mounts, or a directory in or above one.
+// AlsoMounted are the users' directories of a container among the sources that another one mounts, or a directory in or
+// above one.
 func AlsoMounted(h host.Host, s spec.IDRange, sources []string, name, file string) (out []string) {
 	for _, source := range sources {
 		for _, dir := range s.Binds {
@@ -77,7 +78,9 @@ func sameDir(h host.Host, a, b string) bool {
 
 // RefuseShared is the error for directories that another container mounts too.
 func RefuseShared(s spec.IDRange, shared []string) error {
-	return PermanentHint(fmt.Errorf("container %s keeps its ids: a directory of the hypervisor that it mounts is mounted too: %s",
-		s.ID, strings.Join(shared, ", ")),
-		"give each container a directory of its own (host_path in mount_points, lxc.mount.entry in the other's configuration), then phoenix apply "+s.ID+" --yes")
+	return PermanentHint(
+		fmt.Errorf("container %s keeps its ids: a directory of the hypervisor that it mounts is mounted too: %s",
+			s.ID, strings.Join(shared, ", ")),
+		"give each container a directory of its own (host_path in mount_points, lxc.mount.entry in the other's "+
+			"configuration), then phoenix apply "+s.ID+" --yes")
 }

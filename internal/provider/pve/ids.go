@@ -16,9 +16,10 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// IDs keeps each container in a range of ids of its own. Proxmox makes every unprivileged container with the range that all share, and
-// has no option for another: lines in the container's file say which it is. They are written once all its volumes were walked into the
-// range. It implements provider.Driver and provider.Deleter. A container that is being made is moved by its own driver.
+// IDs keeps each container in a range of ids of its own. Proxmox makes every unprivileged container with the range that
+// all share, and has no option for another: lines in the container's file say which it is. They are written once all
+// its volumes were walked into the range. It implements provider.Driver and provider.Deleter. A container that is being
+// made is moved by its own driver.
 type IDs struct{}
 
 // NewIDs gives the driver of ranges without its types.
@@ -90,8 +91,8 @@ func (IDs) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.ID
 	return st, nil
 }
 
-// whole is a container whose ids are to be looked at; nil: it is not there yet, or privileged, which only another container in its place
-// can change.
+// whole is a container whose ids are to be looked at; nil: it is not there yet, or privileged, which only another
+// container in its place can change.
 func whole(c *conf, id string) *conf {
 	if c == nil || c.half() || c.making || c.ids(id).Has() == (spec.IDMap{}) {
 		return nil
@@ -141,7 +142,11 @@ func (i IDs) Apply(ctx context.Context, h host.Host, a object.Address, s spec.ID
 			return err
 		}
 	}
-	if have == nil || have.From == "" && len(have.Behind) == 0 && (have.IDMap == "" || have.IDMap == idrange.Text(s.IDMap)) {
+	if have == nil {
+		return nil
+	}
+	other := have.IDMap != "" && have.IDMap != idrange.Text(s.IDMap)
+	if !other && have.From == "" && len(have.Behind) == 0 {
 		return nil
 	}
 	if have.Running {
@@ -180,7 +185,8 @@ func (IDs) Watch(want spec.IDRange, _ *provider.IDsStatus) provider.Watch {
 	return provider.Watch{Paths: []string{provider.Claim(want), confPath(*want.Proxmox, want.ID)}}
 }
 
-// sharedBinds are the users' directories of a container that another one of this node mounts too, or a directory in or above one.
+// sharedBinds are the users' directories of a container that another one of this node mounts too, or a directory in or
+// above one.
 func sharedBinds(h host.Host, s spec.IDRange) (out []string) {
 	dir := filepath.Join(s.Proxmox.Dir, "lxc")
 	names, _ := h.ReadDir(dir) // there may be none
@@ -190,7 +196,8 @@ func sharedBinds(h host.Host, s spec.IDRange) (out []string) {
 			continue
 		}
 		if raw, err := h.ReadFile(filepath.Join(dir, name)); err == nil {
-			out = append(out, provider.AlsoMounted(h, s, parseConf(string(raw)).current().hostDirectories(), id, filepath.Join(dir, name))...)
+			sources := parseConf(string(raw)).current().hostDirectories()
+			out = append(out, provider.AlsoMounted(h, s, sources, id, filepath.Join(dir, name))...)
 		}
 	}
 	slices.Sort(out)

@@ -13,8 +13,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// mountedLock is how Proxmox locks a container whose file systems are mounted on the hypervisor. While files are moved nobody may start
-// it, least of all Proxmox after a power cut: what it wrote then would be of the former range.
+// mountedLock is how Proxmox locks a container whose file systems are mounted on the hypervisor. While files are moved
+// nobody may start it, least of all Proxmox after a power cut: what it wrote then would be of the former range.
 const mountedLock = "mounted"
 
 // place is a volume of a container that is to be walked.
@@ -23,8 +23,8 @@ type place struct {
 	image                     bool // only Proxmox knows how to mount it
 }
 
-// moveIDs brings a stopped container into its range: a note that says so and a lock, a walk through its volumes, the lines in its file.
-// Whoever is killed on the way goes on from there.
+// moveIDs brings a stopped container into its range: a note that says so and a lock, a walk through its volumes, the
+// lines in its file. Whoever is killed on the way goes on from there.
 func moveIDs(ctx context.Context, h host.Host, s spec.IDRange) error {
 	p := *s.Proxmox
 	if err := provider.ProxmoxWritable(h, p); err != nil {
@@ -76,8 +76,8 @@ func moveIDs(ctx context.Context, h host.Host, s spec.IDRange) error {
 	})
 }
 
-// moving is from where files are moved: the range that the container has, those from which they were being moved, and the one that
-// Proxmox makes containers in. One start with other lines leaves files of another range behind.
+// moving is from where files are moved: the range that the container has, those from which they were being moved, and
+// the one that Proxmox makes containers in. One start with other lines leaves files of another range behind.
 func (c *conf) moving(s spec.IDRange) idrange.Moving {
 	own := c.ids(s.ID)
 	m := idrange.Moving{To: s.IDMap}
@@ -113,8 +113,8 @@ func (c *conf) unlockedForMove(id string) error {
 	return nil
 }
 
-// walked are the volumes of a container that belong to it by their names. One that has a map of its own (idmap=) has the ids of that on
-// it, whatever the container's are.
+// walked are the volumes of a container that belong to it by their names. One that has a map of its own (idmap=) has
+// the ids of that on it, whatever the container's are.
 func walked(ctx context.Context, h host.Host, c *conf, id string) (out []place, err error) {
 	known := map[string]string{}
 	for _, k := range c.records(id) {
@@ -123,7 +123,8 @@ func walked(ctx context.Context, h host.Host, c *conf, id string) (out []place, 
 	s := c.current()
 	for _, key := range s.keys() {
 		v := parseProperty(s.get(key), "volume")
-		if key != "rootfs" && !mountKey.MatchString(key) && !unusedKey.MatchString(key) || filepath.IsAbs(v.word) || v.of["idmap"] != "" || !belongsTo(v.word, id) {
+		volume := key == "rootfs" || mountKey.MatchString(key) || unusedKey.MatchString(key)
+		if !volume || filepath.IsAbs(v.word) || v.of["idmap"] != "" || !belongsTo(v.word, id) {
 			continue
 		}
 		x := place{volume: v.word, key: key, target: filepath.Clean("/" + v.of["mp"]), path: known[v.word]}
@@ -142,9 +143,11 @@ func walked(ctx context.Context, h host.Host, c *conf, id string) (out []place, 
 	return out, nil
 }
 
-// walkAll walks the volumes, those that are images where Proxmox mounts them. The directory of an image that a volume is mounted on keeps its
-// owner: nobody sees it.
-func walkAll(ctx context.Context, h host.Host, s spec.IDRange, places []place, from []spec.IDMap, mounts bool) (err error) {
+// walkAll walks the volumes, those that are images where Proxmox mounts them. The directory of an image that a volume
+// is mounted on keeps its owner: nobody sees it.
+func walkAll(
+	ctx context.Context, h host.Host, s spec.IDRange, places []place, from []spec.IDMap, mounts bool,
+) (err error) {
 	root := filepath.Join(s.Proxmox.State, s.ID, "rootfs")
 	if mounts {
 		if _, err := pct(ctx, h, s.ID, callLimit, "mount", s.ID); err != nil {
@@ -159,7 +162,8 @@ func walkAll(ctx context.Context, h host.Host, s spec.IDRange, places []place, f
 		dir := x.path
 		if x.image {
 			dir = filepath.Join(root, x.target)
-			if _, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-c", isMountedScript, "sh", root, x.target}}); err != nil {
+			argv := []string{"sh", "-c", isMountedScript, "sh", root, x.target}
+			if _, err := h.Run(ctx, host.Command{Argv: argv}); err != nil {
 				return fmt.Errorf("%s of container %s is not mounted where it should be: %w", x.key, s.ID, err)
 			}
 		}
@@ -193,7 +197,8 @@ func (c *conf) noteMove(id, note string) {
 
 const idMapKey = "lxc.idmap"
 
-// setIDs puts the lines for a range in the place of those that are there. The range that Proxmox makes containers in has none.
+// setIDs puts the lines for a range in the place of those that are there. The range that Proxmox makes containers in
+// has none.
 func (c *conf) setIDs(m spec.IDMap) {
 	options := slices.DeleteFunc(c.current().options(), func(l line) bool { return l.key == idMapKey })
 	if m != idrange.Shared {
@@ -225,8 +230,10 @@ func (c *conf) movable(s spec.IDRange) error {
 	if own := c.ids(s.ID); !own.Odd || own.IsMoving() {
 		return nil
 	}
-	return provider.PermanentHint(fmt.Errorf("container %s maps its ids in parts, by lxc.idmap lines that phoenix did not write: they are left alone", s.ID),
-		"take the lines out of "+confPath(*s.Proxmox, s.ID)+" and give the files their old owners, or take the container out of the configuration")
+	return provider.PermanentHint(
+		fmt.Errorf("container %s maps its ids in parts, by lxc.idmap lines that phoenix did not write: they are left alone", s.ID),
+		"take the lines out of "+confPath(*s.Proxmox, s.ID)+" and give the files their old owners, or take the container "+
+			"out of the configuration")
 }
 
 // giveIDs moves a container that was just made, or left half moved, into the range that it is to have.

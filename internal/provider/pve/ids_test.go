@@ -188,7 +188,8 @@ func TestIDsMove(t *testing.T) {
 	n.moved(n.volumeAt("rootfs"), n.volumeAt("mp0"))
 }
 
-// A container that runs is stopped, and one start with lines that nobody walked for leaves files of two more ranges behind.
+// A container that runs is stopped, and one start with lines that nobody walked for leaves files of two more ranges
+// behind.
 func TestIDsMoveFromSeveral(t *testing.T) {
 	n := newNode(t)
 	n.house()

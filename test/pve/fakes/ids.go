@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// A container's ids are 100000 and 65535 more, unless raw lines of its file say otherwise. Nothing of it re-owns files: only what is made
-// afterwards is of the other range.
+// A container's ids are 100000 and 65535 more, unless raw lines of its file say otherwise. Nothing of it re-owns files:
+// only what is made afterwards is of the other range.
 
 const idsOfOne = 65536
 
@@ -32,8 +32,8 @@ func (p part) root() int {
 	return 0
 }
 
-// permitted fails as pct start does where root was not given the ids that the lines speak of. Why stands in a file of its own, beside what
-// lxc was given; /run/pve/ct-ID.stderr on a real host.
+// permitted fails as pct start does where root was not given the ids that the lines speak of. Why stands in a file of
+// its own, beside what lxc was given; /run/pve/ct-ID.stderr on a real host.
 func (b base) permitted(id string, conf *conf) error {
 	for _, r := range conf.raw {
 		f := strings.Fields(r[1])
@@ -71,8 +71,8 @@ func (b base) given(name string, first, count int) bool {
 	return false
 }
 
-// preStart is what Proxmox writes into a container before each start, as its root. Files of another range than the container's are nobody's
-// inside: a start that meets some is written down in the file mismatches.
+// preStart is what Proxmox writes into a container before each start, as its root. Files of another range than the
+// container's are nobody's inside: a start that meets some is written down in the file mismatches.
 func (b base) preStart(id string, conf *conf) error {
 	root := conf.root()
 	for _, volume := range conf.volumes() {
@@ -113,7 +113,8 @@ func owners(dir string) map[string][2]int {
 	return out
 }
 
-// remember writes down whose the files of a state's volumes are: a storage's snapshot holds that too. Contents are not kept.
+// remember writes down whose the files of a state's volumes are: a storage's snapshot holds that too. Contents are not
+// kept.
 func (b base) remember(id, snapshot string, p part) error {
 	for _, volume := range p.volumes() {
 		path, err := b.locate(volume)
