@@ -239,7 +239,7 @@ func (c *conf) movable(s spec.IDRange) error {
 // giveIDs moves a container that was just made, or left half moved, into the range that it is to have.
 func giveIDs(ctx context.Context, h host.Host, s spec.Container) error {
 	p := s.Guest.Proxmox
-	if s.IDMap == (spec.IDMap{}) || !isMaking(h, p, s.ID) {
+	if s.IDMap == (spec.IDMap{}) {
 		return nil
 	}
 	c, err := read(h, p, s.ID)

@@ -287,6 +287,27 @@ func TestIDsOfAClone(t *testing.T) {
 	}
 }
 
+// A volume on a device that waited for its container, with the range that all had, is walked where Proxmox mounts it.
+func TestIDsOfADeviceThatWaited(t *testing.T) {
+	n := newNode(t)
+	s := n.container()
+	s.Guest.Volumes[0].Pool = "local-lvm"
+	n.containerThing(s).make()
+	n.volumeThing(s.Guest.Volumes[0]).make()
+	key := n.path("lvm/vm-103-disk-0/key")
+	put(t, key, 100033, 0o600)
+	x := n.containerThing(s)
+	must(t, x.d.Delete(context.Background(), n.host, x.o))
+	s.IDMap, s.Guest.Volumes[0].IDMap = ownMap, ownMap
+	n.idsThing(n.ids()).make()
+	n.containerThing(s).make()
+	n.volumeThing(s.Guest.Volumes[0]).make()
+	if m, err := n.host.Lstat(key); err != nil || m.UID != ownMap.Base+33 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	n.moved(n.volumeAt("rootfs"), n.path("lvm/vm-103-disk-0"))
+}
+
 // Lines that map ids in parts are a person's: nobody can tell which id is to become which.
 func TestIDsInParts(t *testing.T) {
 	n := newNode(t)
