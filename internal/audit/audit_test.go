@@ -316,6 +316,21 @@ func lookCases() []lookCase {
 		}, put("/etc/pve/lxc/105.conf", 0o600, "unprivileged: 1\nlxc.idmap: u 0 900000 65536\n")},
 		{"PHX-AUD-086", "one range", "container/104", "container 101 has 100000:65536",
 			put("/phx/lxc/104/config", 0o600, "lxc.idmap = u 0 165535 65536\n"), put("/phx/lxc/104/config", 0o600, "lxc.idmap = u 0 165536 65536\n")},
+		{"PHX-AUD-086", "Proxmox's range", "container/106", "container 101 has 100000:65536 (/etc/pve/lxc/101.conf)",
+			put("/etc/pve/lxc/106.conf", 0o600, "unprivileged: 1\n"), func(h *fakeHost, l *look) {
+				own := "lxc.idmap: u 0 200000 65536\n"
+				put("/etc/pve/lxc/101.conf", 0o640, h.files["/etc/pve/lxc/101.conf"].data+own)(h, l)
+				put("/phx/lxc/101/config", 0o600, strings.ReplaceAll(definitionOf("101", ""), "100000", "200000"))(h, l)
+				put("/etc/pve/lxc/106.conf", 0o600, "unprivileged: 1\n")(h, l) // others', and a template
+				put("/etc/pve/lxc/107.conf", 0o600, "unprivileged: 1\n")(h, l)
+				put("/etc/pve/lxc/900.conf", 0o600, "unprivileged: 1\n")(h, l)
+				l.scene.Wanted = append(l.scene.Wanted, Wanted{ID: "900", Unprivileged: true, Template: true})
+			}},
+		{"PHX-AUD-086", "a clone with its lines", "container/106", "container 105 has 900000:65536", func(h *fakeHost, l *look) {
+			for _, id := range []string{"105", "106"} {
+				put("/etc/pve/lxc/"+id+".conf", 0o600, "unprivileged: 1\nlxc.idmap: u 0 900000 65536\n")(h, l)
+			}
+		}, put("/etc/pve/lxc/106.conf", 0o600, "unprivileged: 1\nlxc.idmap: u 0 965536 65536\n")},
 		{"PHX-AUD-067", "sys:rw", "container/101", "sys:rw",
 			defined("101", "lxc.mount.auto = proc:mixed sys:rw\n"), defined("101", "lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed\n")},
 		{"PHX-AUD-067", "proxmox", "container/105", "privileged",

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
@@ -39,14 +40,29 @@ func (s *system) ids() {
 		}
 		for _, first := range s.all[:i] {
 			o := spec.IDMap{Base: first.base, Count: first.ids}
-			if first.id == d.id || first.privileged || !idrange.Overlaps(r, o) || s.proxmox(d) && s.proxmox(first) { // Proxmox gives all the same
+			if first.id == d.id || first.privileged || !idrange.Overlaps(r, o) || s.proxmoxMadeBoth(d, first) {
 				continue
 			}
-			s.add(ruleSharedIDs, "container/"+d.id, s.ownRange(d, ""), "container %s has the ids %s (%s), and container %s has %s (%s)",
+			moves := d
+			if !s.moves(d) && s.moves(first) {
+				moves = first
+			}
+			s.add(ruleSharedIDs, "container/"+d.id, s.ownRange(moves, ""), "container %s has the ids %s (%s), and container %s has %s (%s)",
 				d.id, idrange.Text(r), d.file, first.id, idrange.Text(o), first.file)
 			break
 		}
 	}
+}
+
+// proxmoxMadeBoth is whether two containers have the range that Proxmox makes all in, and neither is one that phoenix runs: templates and
+// what others made stay in it.
+func (s *system) proxmoxMadeBoth(a, b definition) bool {
+	return s.proxmox(a) && s.proxmox(b) && !a.mapped && !b.mapped && !s.moves(a) && !s.moves(b)
+}
+
+// moves is whether phoenix gives the container ids of its own.
+func (s *system) moves(d definition) bool {
+	return slices.ContainsFunc(s.scene.Wanted, func(w Wanted) bool { return w.ID == d.id && w.Unprivileged && !w.Template })
 }
 
 func (s *system) proxmox(d definition) bool { return path.Dir(d.file) == s.scene.Proxmox }
@@ -54,7 +70,9 @@ func (s *system) proxmox(d definition) bool { return path.Dir(d.file) == s.scene
 // ownRange is how a container gets ids of its own.
 func (s *system) ownRange(d definition, or string) string {
 	switch {
-	case s.proxmox(d):
+	case s.proxmox(d) && !s.moves(d) && or == "":
+		return "give one of them other ids: lxc.idmap lines at the end of its file's first section, and its files along while it is stopped"
+	case s.proxmox(d) && !s.moves(d):
 		return strings.TrimPrefix(or, "or ")
 	case or != "":
 		or = ", " + or

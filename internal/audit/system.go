@@ -25,6 +25,7 @@ type Scene struct {
 type Wanted struct {
 	ID           string
 	Unprivileged bool
+	Template     bool              // others are cloned from it, and it never runs
 	Binds        map[string]string // directories of the hypervisor, by where they are mounted
 	Options      []string          // key=value, of raw options that the file's audit has looked at
 	Bridge, Port string            // of its interface; the port is the hypervisor's end, where phoenix names it

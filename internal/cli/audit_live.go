@@ -62,6 +62,7 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 	for _, c := range cfg.Containers {
 		w := wanted(c)
 		w.Bridge, w.Port = c.Network.Bridge, config.PortName(root, c.ID)
+		w.Template = cfg.IsTemplate(c.ID)
 		scene.Wanted = append(scene.Wanted, w)
 	}
 	places := places(cfg)
@@ -196,9 +197,10 @@ func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) a
 const lentBinary = "/proc/self/fd/9"
 
 // lent runs a command with this program open for it, so that a container can run it without a file of it being put in there. It
-// is a copy without a name: what the container might do to it does nothing to the original.
+// is a copy without a name, so that whoever is killed leaves none: what the container might do to it does nothing to the original.
 func lent() []string {
-	const script = `t=$(mktemp "${TMPDIR:-/var/tmp}/phoenix.XXXXXX") && cat /proc/"$0"/exe >"$t" && chmod 555 "$t" && exec 9<"$t"; rm -f "$t"; exec "$@"`
+	const script = `t=$(mktemp "${TMPDIR:-/var/tmp}/phoenix.XXXXXX") && exec 8>"$t" 9<"$t"; rm -f "$t"
+cat /proc/"$0"/exe >&8 && chmod 555 /proc/self/fd/9; exec 8>&-; exec "$@"`
 	return []string{"sh", "-c", script, strconv.Itoa(os.Getpid())}
 }
 

@@ -52,11 +52,12 @@ func (a *app) observeIDs(cfg *config.Config, m *config.Machine) {
 	block, ok := files.Block()
 	ids.Block, ids.None = block, !ok
 	m.IDs = ids
-	if m.Proxmox != nil {
-		return
-	}
 	if j := journalIn(a.host, m.Root); a.moving != nil || j.sharedPath() != "" && !j.there(j.shredded()) {
 		m.IDs.Held = "the way back of migrate --live needs the ids of before: end the migration with phoenix migrate --live --shred --yes, then phoenix apply --yes"
+	}
+	if m.Proxmox != nil {
+		a.observeGuests(cfg, m)
+		return
 	}
 	own := a.ownHomes(cfg, *m)
 	m.IDs.Folders = []string{otherContainers}
@@ -121,8 +122,8 @@ func (a *app) observeClaims(m *config.Machine, own map[string]string) {
 	}
 }
 
-// observeForeign looks for containers that are not this root's: those of lxc's and Proxmox's own folders, and, where a range has to be
-// chosen, those that run, wherever they are.
+// observeForeign looks for containers that are not this root's: those of lxc's and Proxmox's own folders, and those that run, wherever
+// they are.
 func (a *app) observeForeign(m *config.Machine, own map[string]string) {
 	mine := map[string]bool{}
 	for _, home := range own {
@@ -138,6 +139,11 @@ func (a *app) observeForeign(m *config.Machine, own map[string]string) {
 	for _, name := range names {
 		a.takenBy(m, filepath.Join(proxmoxDefinitions, name))
 	}
+	a.observeRunning(m, own)
+}
+
+// observeRunning looks at what runs, where a range has to be chosen.
+func (a *app) observeRunning(m *config.Machine, own map[string]string) {
 	for id := range own {
 		r, has := m.IDs.Have[id]
 		if !has {

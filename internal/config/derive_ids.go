@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -33,8 +34,8 @@ func (m Machine) blockOf() spec.IDMap {
 }
 
 // assign gives each unprivileged container a range: the one that it has where that is its own, else one that was given to it before,
-// else the lowest that nobody has. The order is that of the file, so that two who ask at once are told the same. On a Proxmox host all
-// containers have the range that Proxmox gives.
+// else the lowest that nobody has. The order is that of the file, so that two who ask at once are told the same. Templates have a range in
+// which nothing runs; on a Proxmox host it is the one that Proxmox makes containers in.
 func (d *derivation) assign() map[string]idRange {
 	out, m := map[string]idRange{}, d.machine
 	block := m.blockOf()
@@ -43,7 +44,7 @@ func (d *derivation) assign() map[string]idRange {
 		taken = append(taken, o.IDMap)
 	}
 	all := slices.DeleteFunc(slices.Clone(d.cfg.Containers), func(c *Container) bool {
-		return !c.Unprivileged || d.house.templates[c.ID] && m.Proxmox == nil
+		return !c.Unprivileged || d.house.templates[c.ID]
 	})
 	give := func(c *Container, r spec.IDMap) bool {
 		if _, has := out[c.ID]; has || !idrange.Slot(block, r) || overlaps(taken, r) {
@@ -56,12 +57,6 @@ func (d *derivation) assign() map[string]idRange {
 		out[c.ID] = idRange{own: r, now: now, there: there}
 		taken = append(taken, r)
 		return true
-	}
-	if m.Proxmox != nil {
-		for _, c := range all {
-			out[c.ID] = idRange{own: idrange.Shared, now: idrange.Shared}
-		}
-		return out
 	}
 	for _, c := range all {
 		give(c, m.IDs.Have[c.ID])
@@ -96,9 +91,15 @@ func overlaps(taken []spec.IDMap, r spec.IDMap) bool {
 }
 
 // idMap is the range that a container's files have, or get; zero: it is privileged.
-func (d *derivation) idMap(c *Container) spec.IDMap { return d.ranges[c.ID].now }
+func (d *derivation) idMap(c *Container) spec.IDMap {
+	if now := d.ranges[c.ID].now; now != (spec.IDMap{}) || !c.Unprivileged || !d.proxmox() {
+		return now
+	}
+	return idrange.Shared // of a template, or where there is no other
+}
 
-// templateIDs is the range that a template's tree has: on a Proxmox host a container's, else one that no container runs in.
+// templateIDs is the range that a template's tree has: on a Proxmox host the one that Proxmox makes it in, else one that no container
+// runs in.
 func (d *derivation) templateIDs(c *Container) spec.IDMap {
 	if !c.Unprivileged || d.proxmox() || d.machine.IDs.None {
 		return d.idMap(c)
@@ -122,6 +123,9 @@ func (d *derivation) ownIDs(c *Container) (*spec.IDRange, object.Address) {
 		return nil, ""
 	}
 	s := &spec.IDRange{ID: c.ID, Path: d.lxcPath(c), IDMap: r.own, Claims: d.machine.IDs.Claims}
+	if p := d.machine.Proxmox; p != nil {
+		s.Path, s.Proxmox, s.Records = path.Join(p.Dir, "lxc"), p, d.records(c)
+	}
 	if have, there := d.machine.IDs.Have[c.ID]; there && have != r.own {
 		s.Now = &have
 		s.Held = d.machine.IDs.Held
@@ -168,7 +172,7 @@ func (d *derivation) tellIDs() {
 		if r.own == (spec.IDMap{}) {
 			none = append(none, c.ID)
 		}
-		if now := d.machine.IDs.Have[c.ID]; r.there && now != r.own || d.proxmox() {
+		if now := d.machine.IDs.Have[c.ID]; r.there && now != r.own {
 			shared[cmp.Or(now, r.now)] = append(shared[cmp.Or(now, r.now)], c.ID)
 		}
 	}
@@ -178,6 +182,25 @@ func (d *derivation) tellIDs() {
 	}
 	for _, m := range sortedRanges(shared) {
 		d.tellShared(m, shared[m])
+	}
+	d.tellTemplates()
+}
+
+// tellTemplates says who else has the ids that Proxmox makes templates in: what is changed in one is in all that are cloned from it.
+func (d *derivation) tellTemplates() {
+	var ids []string
+	for _, c := range d.cfg.Containers {
+		if d.proxmox() && c.Unprivileged && d.house.templates[c.ID] {
+			ids = append(ids, c.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	for _, o := range idrange.Others(d.machine.IDs.Others, idrange.Shared) {
+		d.note(diag.Warning, object.Source{File: o.File, Line: o.Line},
+			fmt.Sprintf("the ids %s, which Proxmox makes template %s in, are %s's too, who can change what is cloned from it", idrange.Text(idrange.Shared), strings.Join(ids, ", "), o.Who),
+			"give "+o.Who+" another range: usermod --del-subuids and --add-subuids, --del-subgids and --add-subgids")
 	}
 }
 
@@ -198,8 +221,6 @@ func (d *derivation) tellShared(m spec.IDMap, ids []string) {
 	}
 	fix := "phoenix apply --yes gives each container ids of its own, and restarts it"
 	switch {
-	case d.proxmox():
-		fix = "give them another range: usermod --del-subuids and --add-subuids, --del-subgids and --add-subgids; Proxmox gives this one to all unprivileged containers"
 	case d.machine.IDs.Held != "":
 		fix = d.machine.IDs.Held
 	}
@@ -208,7 +229,7 @@ func (d *derivation) tellShared(m spec.IDMap, ids []string) {
 			fmt.Sprintf("the ids %s of %s are %s's too, who can read and change every file of theirs", idrange.Text(m), who, o.Who), fix)
 	}
 	switch {
-	case d.proxmox() || d.machine.IDs.moves():
+	case d.machine.IDs.moves():
 	case m == (spec.IDMap{}):
 		d.note(diag.Warning, object.Source{}, who+" runs privileged: root in it is root on the hypervisor", fix)
 	default:

@@ -127,9 +127,13 @@ func TestAssignOthers(t *testing.T) {
 		t.Errorf("templates have %s", idrange.Text(m))
 	}
 	d.machine.Proxmox = &spec.Proxmox{}
-	for id, r := range d.assign() {
-		if r.own != idrange.Shared || r.now != idrange.Shared {
-			t.Errorf("Proxmox gives %s to %s", idrange.Text(r.now), id)
+	d.ranges = d.assign()
+	if got := slices.Sorted(maps.Keys(d.ranges)); !reflect.DeepEqual(got, []string{"101"}) || d.ranges["101"].own != slot(1) {
+		t.Errorf("on Proxmox: %+v", d.ranges)
+	}
+	for i, want := range []spec.IDMap{slot(1), {}, idrange.Shared} {
+		if c := d.cfg.Containers[i]; d.idMap(c) != want {
+			t.Errorf("Proxmox makes %s in %s, want %s", c.ID, idrange.Text(d.idMap(c)), idrange.Text(want))
 		}
 	}
 }
@@ -172,20 +176,24 @@ func TestTellIDs(t *testing.T) {
 		proxmox bool
 		want    []string // one for each diagnostic, in order
 	}{
-		"nothing":          {IDs{Have: ranges{"101": slot(1)}}, false, nil},
-		"a block":          {IDs{None: true}, false, []string{"error: there are no ids for containers 101, 102"}},
-		"shared":           {IDs{Have: both}, false, []string{"warning: containers 101, 102: the ids 100000:65536 are no range of its own"}},
-		"a user":           {IDs{Have: both, Others: ann}, false, []string{"warning: the ids 100000:65536 of containers 101, 102 are ann's too", "warning: containers 101, 102"}},
-		"moved":            {IDs{Move: true, Have: both}, false, nil},
-		"moved, ann":       {IDs{Move: true, Have: both, Others: ann}, false, []string{"warning: the ids 100000:65536 of containers 101, 102 are ann's too"}},
-		"held":             {IDs{Move: true, Held: "end it first", Have: both}, false, []string{"end it first"}},
-		"privileged":       {IDs{Have: ranges{"101": {}}}, false, []string{"warning: container 101 runs privileged"}},
-		"Proxmox":          {IDs{Others: ann}, true, []string{"usermod --del-subuids"}},
+		"nothing":    {IDs{Have: ranges{"101": slot(1)}}, false, nil},
+		"a block":    {IDs{None: true}, false, []string{"error: there are no ids for containers 101, 102"}},
+		"shared":     {IDs{Have: both}, false, []string{"warning: containers 101, 102: the ids 100000:65536 are no range of its own"}},
+		"a user":     {IDs{Have: both, Others: ann}, false, []string{"warning: the ids 100000:65536 of containers 101, 102 are ann's too", "warning: containers 101, 102"}},
+		"moved":      {IDs{Move: true, Have: both}, false, nil},
+		"moved, ann": {IDs{Move: true, Have: both, Others: ann}, false, []string{"warning: the ids 100000:65536 of containers 101, 102 are ann's too"}},
+		"held":       {IDs{Move: true, Held: "end it first", Have: both}, false, []string{"end it first"}},
+		"privileged": {IDs{Have: ranges{"101": {}}}, false, []string{"warning: container 101 runs privileged"}},
+		"Proxmox":    {IDs{Have: both}, true, []string{"warning: containers 101, 102: the ids 100000:65536 are no range of its own"}},
+		"Proxmox, ann": {IDs{Have: ranges{"101": slot(1), "102": slot(2)}, Others: ann}, true,
+			[]string{"warning: the ids 100000:65536, which Proxmox makes template 900 in, are ann's too, who can change what is cloned from it give ann another range: usermod"}},
 		"Proxmox, no user": {IDs{}, true, nil},
 	} {
 		d := housed(tc.ids, "101", "102")
 		if tc.proxmox {
 			d.machine.Proxmox = &spec.Proxmox{}
+			d.cfg.Containers = append(d.cfg.Containers, &Container{ID: "900", Unprivileged: true})
+			d.house.templates = map[string]bool{"900": true}
 		}
 		d.ranges = d.assign()
 		d.tellIDs()

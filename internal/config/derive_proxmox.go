@@ -59,7 +59,7 @@ func (d *derivation) guestDefinition(c *Container) (spec.Container, Storage) {
 	s.Guest = &spec.Guest{
 		Proxmox: *d.machine.Proxmox, Storage: storage.ID, SizeGB: c.StorageSizeGB, BootDelay: c.BootDelay, Features: d.features(c), Devices: d.devices(c),
 		Firewall: !d.house.templates[c.ID], Gone: d.machine.Gone,
-		Records: path.Join(d.machine.Root, "volumes", c.ID),
+		Records: d.records(c),
 	}
 	if s.Guest.SizeGB == 0 {
 		s.Guest.SizeGB = 8 // GiB; a Debian with all that the three need takes two
@@ -71,6 +71,9 @@ func (d *derivation) guestDefinition(c *Container) (spec.Container, Storage) {
 	}
 	return s, storage
 }
+
+// records is where it is written down which volumes wait for a container.
+func (d *derivation) records(c *Container) string { return path.Join(d.machine.Root, "volumes", c.ID) }
 
 // archive is how pct finds a template archive: by its storage where it lies in one, else by its path.
 func (d *derivation) archive(c *Container) string {
@@ -117,8 +120,10 @@ func (d *derivation) guest(c *Container) {
 	if source, ok := d.cfg.Container(c.CloneFrom); ok {
 		after = append(after, d.source(c, source, &s))
 	}
-	volumes, folders := d.guestVolumes(c, &s)
-	definition := d.add(on(c, spec.KindContainer, "pve"), s, append(after, folders...)...)
+	ids, first := d.ownIDs(c)
+	volumes, folders := d.guestVolumes(c, &s, ids, first)
+	d.setIDs(c, ids)
+	definition := d.add(on(c, spec.KindContainer, "pve"), s, append(append(after, first), folders...)...)
 	need := []object.Address{definition}
 	for _, v := range volumes {
 		o := on(c, spec.KindVolume, "pve", v.Name)
@@ -192,12 +197,13 @@ func (d *derivation) allOf(c *Container) []object.Address {
 }
 
 // guestVolumes fills in what is mounted in a container. Volumes of a storage are made with the container; folders of the
-// hypervisor are objects that must be there before.
-func (d *derivation) guestVolumes(c *Container, s *spec.Container) (volumes []spec.Volume, folders []object.Address) {
+// hypervisor are objects that must be there before, and go along where the container's ids are moved.
+func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDRange, first object.Address) (volumes []spec.Volume, folders []object.Address) {
 	for _, v := range d.house.volumes[c.ID] {
 		if v.hostPath != "" && d.machine.Present[v.hostPath] {
-			address, folder := d.volume(c, v, "")
+			address, folder := d.volume(c, v, first)
 			folders = append(folders, address)
+			alongWith(ids, v, folder)
 			s.Guest.Binds = append(s.Guest.Binds, spec.Mount{Source: folder.Path, Target: folder.MountPoint})
 			continue
 		}

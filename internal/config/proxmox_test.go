@@ -2,12 +2,14 @@ package config_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/idrange"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
@@ -197,5 +199,48 @@ func TestProxmoxTakesNoContainers(t *testing.T) {
 	_, diags = config.Derive(cfg, proxmoxHost("dir: local\n\tpath /var/lib/vz\n\tcontent iso\n"))
 	if !strings.Contains(text(diags), "error: no storage of this Proxmox host takes containers") {
 		t.Errorf("%s", text(diags))
+	}
+}
+
+// Each container waits for its range, and so do its volumes and the directories of the hypervisor that it mounts: whoever has another one
+// is moved before anything is judged by it. A template keeps the range that Proxmox makes it in.
+func TestOwnIDsOnProxmox(t *testing.T) {
+	m := proxmoxHost(storageFile)
+	m.IDs = config.IDs{Claims: "/var/lib/phoenix-ids"}
+	objects, _ := usersHouse(t, m)
+	ranges := map[spec.IDMap]string{}
+	for _, id := range []string{"101", "102", "103"} {
+		address := object.NewAddress(spec.KindIDs, id)
+		s, o := specAt[spec.IDRange](t, objects, address)
+		if s.Path != "/etc/pve/lxc" || s.Proxmox == nil || s.Records != "/var/lib/phoenix/volumes/"+id || o.Provider != "pve" || !slices.Contains(o.After, "subid/1879048192") {
+			t.Errorf("%s: %+v after %v", address, s, o.After)
+		}
+		if other := ranges[s.IDMap]; other != "" || s.IDMap == idrange.Shared {
+			t.Errorf("%s has the range of %s: %+v", id, other, s.IDMap)
+		}
+		ranges[s.IDMap] = id
+		c, o := specAt[spec.Container](t, objects, object.NewAddress(spec.KindContainer, id))
+		if c.IDMap != s.IDMap || !slices.Contains(o.After, address) {
+			t.Errorf("container/%s: %+v after %v", id, c.IDMap, o.After)
+		}
+		for _, v := range c.Guest.Volumes {
+			if v.IDMap != s.IDMap {
+				t.Errorf("volume %s of %s: %+v", v.Name, id, v.IDMap)
+			}
+		}
+	}
+	if s, _ := specAt[spec.Template](t, objects, "template/900"); s.Definition.IDMap != idrange.Shared {
+		t.Errorf("the template: %+v", s.Definition.IDMap)
+	}
+	m.IDs.Have = map[string]spec.IDMap{"103": idrange.Shared}
+	objects, diags := usersHouse(t, m)
+	if s, _ := specAt[spec.IDRange](t, objects, "ids/103"); !s.Stays {
+		t.Errorf("103 is moved and nobody agreed: %+v", s)
+	}
+	if c, o := specAt[spec.Container](t, objects, "container/103"); c.IDMap != idrange.Shared || slices.Contains(o.After, "ids/103") {
+		t.Errorf("103 as it is: %+v", c.IDMap)
+	}
+	if text := fmt.Sprint(diags); !strings.Contains(text, "container 103: the ids 100000:65536 are no range of its own") {
+		t.Errorf("not told: %s", text)
 	}
 }

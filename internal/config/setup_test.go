@@ -68,8 +68,8 @@ func named(objects []object.Object) []string {
 
 func TestSetup(t *testing.T) {
 	const tank = "zfspool: tank\n\tpool tank/data\n\tcontent rootdir\n"
-	const common = "file/hypervisor/usr/local/bin/phoenix network/phxbr0 package/hypervisor subid/100000 sysctl/hypervisor unit/hypervisor/phoenix.service"
-	own := strings.Replace(common, "subid/100000", "subid/1879048192", 1)
+	const common = "file/hypervisor/usr/local/bin/phoenix network/phxbr0 package/hypervisor subid/100000 subid/1879048192 sysctl/hypervisor unit/hypervisor/phoenix.service"
+	own := strings.Replace(common, "subid/100000 ", "", 1)
 	with := func(storages string, present ...string) Machine {
 		m := proxmox(Machine{Root: "/var/lib/phoenix"}, storages)
 		m.Present = map[string]bool{}

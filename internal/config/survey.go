@@ -55,6 +55,9 @@ type route struct {
 	hosts     []string
 }
 
+// IsTemplate is whether others are cloned from a container, and it never runs.
+func (c *Config) IsTemplate(id string) bool { return survey(c).templates[id] }
+
 func survey(cfg *Config) house {
 	h := house{templates: map[string]bool{}, origin: map[string]string{}, packages: map[string][]string{}, volumes: map[string][]volume{}}
 	byID := make(map[string]*Container, len(cfg.Containers))

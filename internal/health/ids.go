@@ -54,7 +54,11 @@ func runOwnIDs(_ context.Context, h host.Host, c Check, s spec.IDRange) Result {
 func givenTo(h host.Host, c Check, s spec.IDRange, r spec.IDMap) Result {
 	link := filepath.Join(s.Claims, strconv.Itoa(r.Base))
 	target, err := h.Readlink(link)
-	_, thereErr := h.Lstat(filepath.Join(s.Path, s.ID, "config"))
+	config := filepath.Join(s.Path, s.ID, "config")
+	if s.Proxmox != nil {
+		config = filepath.Join(s.Path, s.ID+".conf")
+	}
+	_, thereErr := h.Lstat(config)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && errors.Is(thereErr, fs.ErrNotExist):
 		return c.unasked("its ids were not looked at: there is no container", thereErr.Error())

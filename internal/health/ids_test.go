@@ -13,6 +13,8 @@ func idsCases() []runCase {
 	old.Now = &idrange.Shared
 	held := old
 	held.Held = "end the migration"
+	guest := own
+	guest.Path, guest.Proxmox = "/etc/pve/lxc", &spec.Proxmox{Dir: "/etc/pve"}
 	weak := own
 	weak.Now = &spec.IDMap{}
 	with := func(s spec.IDRange, file, line, target string) func(*testing.T, *fakeHost) any {
@@ -20,6 +22,7 @@ func idsCases() []runCase {
 			h.put("/etc/passwd", 0o644, 0, 0, "root:x:0:0:::\nann:x:1000:1000:::\n")
 			if file != "gone" {
 				h.put("/r/lxc/101/config", 0o644, 0, 0, "")
+				h.put("/etc/pve/lxc/101.conf", 0o644, 0, 0, "")
 			}
 			if file != "" && file != "gone" {
 				h.put(file, 0o644, 0, 0, line+"\n")
@@ -42,6 +45,9 @@ func idsCases() []runCase {
 		{kindOwnIDs, "Debian's first user", with(old, "/etc/subgid", "ann:100000:65536", ""), Fail, "ann's (/etc/subgid:1)"},
 		{kindOwnIDs, "a migration is under way", with(held, "", "", ""), Pass, "end the migration"},
 		{kindOwnIDs, "a user's during it", with(held, "/etc/subgid", "ann:100000:65536", ""), Fail, "ann's"},
+		{kindOwnIDs, "Proxmox's", with(guest, "", "", "/etc/pve/lxc/101"), Pass, "1879113728:65536"},
+		{kindOwnIDs, "Proxmox's, nobody says so", with(guest, "", "", ""), Fail, "is not there"},
+		{kindOwnIDs, "Proxmox's, no container", with(guest, "gone", "", ""), Skip, "there is no container"},
 		{kindOwnIDs, "privileged", with(weak, "", "", ""), Fail, "no id map"},
 	}
 }

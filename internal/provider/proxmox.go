@@ -116,6 +116,11 @@ func ProxmoxStart(ctx context.Context, h host.Host, id string) (host.Result, err
 	}
 }
 
+// ProxmoxMaking is the file that stands while phoenix makes a container.
+func ProxmoxMaking(p spec.Proxmox, id string) string {
+	return filepath.Join(p.Dir, "phoenix", "making", id)
+}
+
 // ProxmoxDigest is Proxmox's digest of a file with that text.
 func ProxmoxDigest(text string) string {
 	sum := sha1.Sum([]byte(text))

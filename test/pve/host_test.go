@@ -280,7 +280,7 @@ func (h *hypervisor) phoenix(env []string, args ...string) result {
 	cmd := exec.Command("nsenter", argv...)
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
 		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"))
-	cmd.Env = append(cmd.Env, "PHX_PROXMOX="+h.base)
+	cmd.Env = append(cmd.Env, "PHX_PROXMOX="+h.base, "PHX_IDS="+h.path("ids"))
 	cmd.Env = append(cmd.Env, env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

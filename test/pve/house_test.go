@@ -242,7 +242,7 @@ func TestProxmoxCommands(t *testing.T) {
 			}
 		}
 	}
-	says(0, []string{`"state": "running"`, h.path("zfs") + "/subvol-103-disk-", `"owner": "100000:100000"`, `"mode": "0700"`}, "status")
+	says(0, []string{`"state": "running"`, h.path("zfs") + "/subvol-103-disk-", `"owner": "1879244800:1879244800"`, `"mode": "0700"`}, "status")
 	says(0, []string{"running/101"}, "stop", "101")
 	if calls := h.pct(); len(calls) != 1 || !strings.HasPrefix(calls[0], "pct shutdown 101 ") {
 		t.Errorf("stop: %q", calls)

@@ -222,7 +222,7 @@ func (h *hypervisor) killAfter(d time.Duration, args ...string) {
 	h.t.Helper()
 	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"), "--root", h.path("root"), "-v"}, args...)
 	cmd := exec.Command("nsenter", argv...)
-	cmd.Env = append(os.Environ(), "PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"), "PHX_PROXMOX="+h.base)
+	cmd.Env = append(os.Environ(), "PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"), "PHX_PROXMOX="+h.base, "PHX_IDS="+h.path("ids"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	said, err := os.Create(filepath.Join(h.t.TempDir(), "said"))
 	if err != nil {

@@ -5,7 +5,7 @@ const (
 	KindNetwork   = "network"   // network/vmbr0            provider network
 	KindDNS       = "dns"       // dns/vmbr0                provider dns
 	KindSubID     = "subid"     // subid/1879048192         provider subid: ids that root may give to containers
-	KindIDs       = "ids"       // ids/101                  provider lxc: the range of ids that is this container's alone
+	KindIDs       = "ids"       // ids/101                  provider lxc, pve: the range of ids that is this container's alone
 	KindStorage   = "storage"   // storage/local-zfs        provider pve
 	KindTemplate  = "template"  // template/900             provider template
 	KindVolume    = "volume"    // volume/101/ssl           provider dir, btrfs, zfs, pve
@@ -64,6 +64,9 @@ type IDRange struct {
 	Binds   []string `json:"binds,omitempty"`   // directories of others in which it has files; they move along, what is not its own stays
 	// Folders (lxcpaths) hold all containers of this machine that are known, where it has Binds: another may mount the same directory.
 	Folders []string `json:"folders,omitempty"`
+	// Proxmox, where there is one, has the container's file below Path. Records is where phoenix writes down which volumes wait for it.
+	Proxmox *Proxmox `json:"proxmox,omitempty"`
+	Records string   `json:"records,omitempty"`
 }
 
 // Template is a root file system that containers are cloned from.

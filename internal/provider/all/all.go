@@ -48,6 +48,7 @@ func Drivers() map[string]provider.Erased {
 		"lxc/binary":            lxc.NewBinary(),
 		"pve/storage":           pve.NewStorage(),
 		"pve/template":          pve.NewTemplate(),
+		"pve/ids":               pve.NewIDs(),
 		"pve/container":         pve.NewContainer(),
 		"pve/volume":            pve.NewVolume(),
 		"pve/running":           pve.NewRunning(),

@@ -3,18 +3,14 @@ package lxc
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/idrange"
-	"github.com/phoenix-hypervisor/phoenix/internal/idshift"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
@@ -31,16 +27,7 @@ type IDs struct{}
 func NewIDs() provider.Erased { return provider.New(IDs{}) }
 
 // IDsStatus is what was seen of a container's ids.
-type IDsStatus struct {
-	Claimed bool     `json:"claimed"`           // the range was given to this container
-	IDMap   string   `json:"id_map,omitempty"`  // of its configuration, or privileged; empty: there is no container
-	From    string   `json:"from,omitempty"`    // the range from which its files are being moved
-	Behind  []string `json:"behind,omitempty"`  // directories that belong to another range
-	Shared  []string `json:"shared,omitempty"`  // directories of the users' that another container mounts too; only where they are to be moved
-	Running bool     `json:"running,omitempty"` // it runs; looked at only where something is to be moved
-}
-
-const privileged = "privileged"
+type IDsStatus = provider.IDsStatus
 
 // movingMark begins the line of a configuration that says from which range the files are being moved.
 const movingMark = "# phoenix: ids are being moved from "
@@ -63,8 +50,6 @@ func (IDs) Decode(raw json.RawMessage) (spec.IDRange, diag.List) {
 	return s, diags
 }
 
-func claim(s spec.IDRange) string { return filepath.Join(s.Claims, strconv.Itoa(s.IDMap.Base)) }
-
 // Observe implements provider.Driver. It runs a command only where something is to be moved.
 func (IDs) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.IDRange) (*IDsStatus, error) {
 	st := &IDsStatus{}
@@ -78,14 +63,10 @@ func (IDs) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.ID
 	if s.Stays && there && st.IDMap != idrange.Text(s.IDMap) {
 		return st, nil
 	}
-	if st.Claimed, err = claimed(h, s); err != nil {
+	if st.Claimed, err = provider.Claimed(h, s); err != nil {
 		return nil, err
 	}
-	for _, dir := range append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...) {
-		if m, err := h.Lstat(dir); err == nil && m.Mode.IsDir() && len(foreignRanges(m, s.IDMap)) > 0 {
-			st.Behind = append(st.Behind, dir)
-		}
-	}
+	st.Behind = provider.AreBehind(h, s.IDMap, append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...))
 	if !there && !st.Claimed && len(st.Behind) == 0 {
 		return nil, nil
 	}
@@ -102,7 +83,7 @@ func (IDs) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.ID
 
 func rangeText(m spec.IDMap, mapped bool) string {
 	if !mapped {
-		return privileged
+		return provider.Privileged
 	}
 	return idrange.Text(m)
 }
@@ -117,69 +98,8 @@ func movingFrom(config string) string {
 	return ""
 }
 
-// claimed is whether the range was given to this container. That it was given to another is a permanent error.
-func claimed(h host.Host, s spec.IDRange) (bool, error) {
-	target, err := h.Readlink(claim(s))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
-		return false, err
-	case target != home(s.Path, s.ID):
-		return false, provider.PermanentHint(fmt.Errorf("the ids %s were given to %s meanwhile", idrange.Text(s.IDMap), target),
-			"run the same command again: another range is chosen")
-	}
-	return true, nil
-}
-
-// foreignRanges are the ranges of containers, other than its own, that a directory's owner is of.
-func foreignRanges(m host.Meta, own spec.IDMap) (out []spec.IDMap) {
-	for _, id := range []int{m.UID, m.GID} {
-		r := spec.IDMap{Base: id / idrange.Size * idrange.Size, Count: idrange.Size}
-		if idrange.Within(spec.IDMap{Base: id, Count: 1}, idrange.Shared) {
-			r = idrange.Shared
-		} else if id < idrange.Least {
-			continue // the hypervisor's own
-		}
-		if !idrange.Overlaps(r, own) && (len(out) == 0 || out[0] != r) {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
 // Diff implements provider.Driver.
-func (IDs) Diff(want spec.IDRange, have *IDsStatus) plan.Delta {
-	own := idrange.Text(want.IDMap)
-	if have == nil {
-		return plan.Delta{Action: plan.Create, Reason: "it gets a range of ids of its own", Fields: []plan.Field{{Path: "id_map", Want: own}}}
-	}
-	var d plan.Delta
-	other := have.IDMap != "" && have.IDMap != own
-	if other && want.Stays {
-		return d
-	}
-	if !have.Claimed {
-		d.Compare("claimed", "", own)
-	}
-	if other {
-		d.Compare("id_map", have.IDMap, own)
-		tellBinds(&d, want, have, have.IDMap)
-		d.Reason, d.Interrupts = "it gets a range of ids of its own: stopped, its files moved, and started again", true
-		return d
-	}
-	for _, dir := range have.Behind {
-		d.Compare("owner of "+dir, "of another range", own)
-	}
-	d.Compare("moved from", have.From, "")
-	if have.From != "" {
-		tellBinds(&d, want, have, have.From)
-	}
-	if have.From != "" || len(have.Behind) > 0 {
-		d.Reason, d.Interrupts = "not all of its files are of its own range of ids", have.Running
-	}
-	return d
-}
+func (IDs) Diff(want spec.IDRange, have *IDsStatus) plan.Delta { return provider.DiffIDs(want, have) }
 
 // Apply implements provider.Driver. It leaves a container that was moved stopped.
 func (i IDs) Apply(ctx context.Context, h host.Host, a object.Address, s spec.IDRange, _ plan.Delta) error {
@@ -188,10 +108,10 @@ func (i IDs) Apply(ctx context.Context, h host.Host, a object.Address, s spec.ID
 		return err
 	}
 	if have != nil && len(have.Shared) > 0 {
-		return refuseShared(s, have.Shared)
+		return provider.RefuseShared(s, have.Shared)
 	}
 	if have == nil || !have.Claimed {
-		if err := take(ctx, h, s); err != nil {
+		if err := provider.TakeClaim(ctx, h, s); err != nil {
 			return err
 		}
 	}
@@ -218,16 +138,6 @@ func (r Running) halt(ctx context.Context, h host.Host, a object.Address, s spec
 	return stop(ctx, h, s)
 }
 
-// take claims the range; that another was faster is an error of ln.
-func take(ctx context.Context, h host.Host, s spec.IDRange) error {
-	if err := h.MkdirAll(s.Claims, 0o755, host.Root); err != nil {
-		return err
-	}
-	argv := []string{"ln", "--symbolic", "--no-target-directory", "--", home(s.Path, s.ID), claim(s)}
-	_, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
-	return err
-}
-
 // move brings a stopped container, or what is left of one, into its range.
 func move(ctx context.Context, h host.Host, s spec.IDRange) error {
 	config, there, err := readConfig(h, s.Path, s.ID)
@@ -250,21 +160,12 @@ func move(ctx context.Context, h host.Host, s spec.IDRange) error {
 		from = append(from, m)
 	}
 	for _, dir := range append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...) {
-		m, err := h.Lstat(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := walk(ctx, h, dir, s.IDMap, slices.Concat(from, foreignRanges(m, s.IDMap))); err != nil {
+		if err := provider.WalkOwn(ctx, h, dir, s.IDMap, from); err != nil {
 			return err
 		}
 	}
-	for _, dir := range s.Binds { // whose owner may be anybody
-		if err := walk(ctx, h, dir, s.IDMap, inBinds(from)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if err := provider.WalkBinds(ctx, h, s, from); err != nil {
+		return err
 	}
 	if text == "" {
 		return nil
@@ -291,44 +192,12 @@ func remap(config string, old spec.IDMap, mapped bool, to spec.IDMap) string {
 	return strings.Join(append(lines[:1:1], append([]string{added}, lines[1:]...)...), "")
 }
 
-// walk moves a directory from the given ranges.
-func walk(ctx context.Context, h host.Host, dir string, to spec.IDMap, from []spec.IDMap) error {
-	move := idshift.Move{To: idshift.Range(to)}
-	for _, f := range from {
-		known := false
-		for _, o := range move.From {
-			known = known || idrange.Overlaps(f, spec.IDMap(o))
-		}
-		if !known && !idrange.Overlaps(f, to) {
-			move.From = append(move.From, idshift.Range(f))
-		}
-	}
-	if len(move.From) == 0 {
-		return nil
-	}
-	if err := h.ShiftIDs(ctx, dir, move); err != nil {
-		return err
-	}
-	_, err := h.Run(ctx, host.Command{Argv: []string{"sync", "--file-system", dir}, Limit: cloneLimit})
-	return err
-}
-
 // Delete implements provider.Deleter: nobody has the range any more. It is for when container and volumes are gone.
 func (IDs) Delete(_ context.Context, h host.Host, _ object.Address, s spec.IDRange) error {
-	own, err := claimed(h, s)
-	if err != nil || !own {
-		return nil // another's by now
-	}
-	if err := h.Remove(claim(s)); err != nil {
-		return err
-	}
-	if left, err := h.ReadDir(s.Claims); err == nil && len(left) == 0 {
-		return h.Remove(s.Claims)
-	}
-	return nil
+	return provider.DropClaim(h, s)
 }
 
 // Watch implements provider.Watcher.
 func (IDs) Watch(want spec.IDRange, _ *IDsStatus) provider.Watch {
-	return provider.Watch{Paths: append([]string{claim(want)}, want.Volumes...)}
+	return provider.Watch{Paths: append([]string{provider.Claim(want)}, want.Volumes...)}
 }

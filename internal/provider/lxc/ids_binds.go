@@ -1,40 +1,14 @@
 package lxc
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
-	"github.com/phoenix-hypervisor/phoenix/internal/idrange"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
-	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
-
-// Directories of the hypervisor that are mounted in a container are the users'. Only what has ids of the container's former range in
-// them moves along, and only where no other container looks at it.
-
-// inBinds are the former ranges that are moved in the users' directories: ids below 65536 are those of the hypervisor's own users, of
-// which nobody can tell whether they meant the container.
-func inBinds(from []spec.IDMap) []spec.IDMap {
-	return slices.DeleteFunc(slices.Clone(from), func(m spec.IDMap) bool { return m.Base < idrange.Size })
-}
-
-// tellBinds adds a field for each directory of the users' that a move is about.
-func tellBinds(d *plan.Delta, want spec.IDRange, have *IDsStatus, former string) {
-	for _, dir := range want.Binds {
-		to := idrange.Text(want.IDMap)
-		if m, ok := idrange.Parse(former); !ok || len(inBinds([]spec.IDMap{m})) == 0 {
-			to = "stays as it is: its ids are the hypervisor's own"
-		}
-		d.Compare("files in "+dir, former, to)
-	}
-	for _, other := range have.Shared {
-		d.Compare("mounted in another container too", other, "")
-	}
-}
 
 // sharedBinds are the users' directories of a container that another one of this machine mounts too, or a directory in or above one.
 func sharedBinds(h host.Host, s spec.IDRange) (out []string) {
@@ -47,13 +21,7 @@ func sharedBinds(h host.Host, s spec.IDRange) (out []string) {
 			if err != nil || m.Inode == own.Inode && m.Device == own.Device {
 				continue
 			}
-			for _, source := range mountSources(h, file) {
-				for _, dir := range s.Binds {
-					if sameDir(h, source, dir) {
-						out = append(out, fmt.Sprintf("%s by container %s (%s)", dir, name, file))
-					}
-				}
-			}
+			out = append(out, provider.AlsoMounted(h, s, mountSources(h, file), name, file)...)
 		}
 	}
 	slices.Sort(out)
@@ -84,21 +52,4 @@ func mountSources(h host.Host, file string) (out []string) {
 		}
 	}
 	return out
-}
-
-// sameDir is whether one path is, holds or is in the other, by its name or as the inode that is there.
-func sameDir(h host.Host, a, b string) bool {
-	if a == "/" || b == "/" || a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/") {
-		return true
-	}
-	ma, errA := h.Lstat(a)
-	mb, errB := h.Lstat(b)
-	return errA == nil && errB == nil && ma.Inode == mb.Inode && ma.Device == mb.Device
-}
-
-// refuseShared is the error for directories that another container mounts too.
-func refuseShared(s spec.IDRange, shared []string) error {
-	return provider.PermanentHint(fmt.Errorf("container %s keeps its ids: a directory of the hypervisor that it mounts is mounted too: %s",
-		s.ID, strings.Join(shared, ", ")),
-		"give each container a directory of its own (host_path in mount_points, lxc.mount.entry in the other's configuration), then phoenix apply "+s.ID+" --yes")
 }

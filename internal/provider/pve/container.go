@@ -143,10 +143,30 @@ func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 			return err
 		}
 	}
-	if err := endMaking(h, p, s.ID); err != nil {
+	return k.finishMaking(ctx, h, a, s)
+}
+
+// finishMaking makes the differences of a container that exists go away. One that was just made is moved into its range once the volumes
+// that waited for it are in its file; what was left half moved is locked, and comes first.
+func (k Container) finishMaking(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
+	p := s.Guest.Proxmox
+	if !isMaking(h, p, s.ID) {
+		return k.adjust(ctx, h, a, s)
+	}
+	if c, err := read(h, p, s.ID); err != nil {
+		return err
+	} else if c != nil && c.ids(s.ID).IsMoving() {
+		if err := giveIDs(ctx, h, s); err != nil {
+			return err
+		}
+	}
+	if err := k.adjust(ctx, h, a, s); err != nil {
 		return err
 	}
-	return k.adjust(ctx, h, a, s)
+	if err := giveIDs(ctx, h, s); err != nil {
+		return err
+	}
+	return endMaking(h, p, s.ID)
 }
 
 // adjust makes the differences of a container that exists go away.
@@ -206,7 +226,7 @@ func finish(ctx context.Context, h host.Host, s spec.Container, list []setting) 
 			continue
 		}
 		return edit(ctx, h, s.Guest.Proxmox, s.ID, func(c *conf) bool {
-			c.setOptions(rawOptions(s))
+			c.setOptions(append(rawOptions(s), c.ownIDLines(s)...))
 			return true
 		})
 	}

@@ -185,6 +185,9 @@ func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s 
 		}
 		return endMaking(h, p, s.ID)
 	}
+	if c, err = unmountLeft(ctx, h, movesIDs(s), c); err != nil {
+		return err
+	}
 	if err := c.unlocked(s.ID); err != nil {
 		return err
 	}

@@ -89,6 +89,11 @@ func keptRecords(h host.Host, s spec.Container) (out []keptVolume, err error) {
 			dirs = append(dirs, dir)
 		}
 	}
+	return recordsIn(h, s.ID, dirs...)
+}
+
+// recordsIn are the volumes of a container that the files in some directories speak of.
+func recordsIn(h host.Host, id string, dirs ...string) (out []keptVolume, err error) {
 	for _, dir := range dirs {
 		names, err := h.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +110,7 @@ func keptRecords(h host.Host, s spec.Container) (out []keptVolume, err error) {
 			if err != nil {
 				return nil, err
 			}
-			if k, ok := parseKept(s.ID, string(raw)); ok {
+			if k, ok := parseKept(id, string(raw)); ok {
 				out = append(out, k)
 			}
 		}

@@ -17,7 +17,7 @@ import (
 // beside Proxmox's own files, which a power cut does not tear apart. Without it nobody could tell what a half-made container left
 // from what waits for it, nor a half-made clone from a container that Proxmox is restoring: both are locked in the same way.
 func makingPath(p spec.Proxmox, id string) string {
-	return filepath.Join(p.Dir, "phoenix", "making", id)
+	return provider.ProxmoxMaking(p, id)
 }
 
 func isMaking(h host.Host, p spec.Proxmox, id string) bool {

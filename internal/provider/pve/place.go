@@ -77,7 +77,11 @@ func read(h host.Host, p spec.Proxmox, id string) (*conf, error) {
 
 // unlocked fails while something else is at work on the container.
 func (c *conf) unlocked(id string) error {
-	if lock := c.current().get("lock"); lock != "" {
+	lock := c.current().get("lock")
+	if lock == mountedLock && c.ids(id).IsMoving() {
+		return hinted(fmt.Errorf("container %s is locked: its files are being moved to another range of ids", id), "phoenix apply "+id+" --yes goes on with it")
+	}
+	if lock != "" {
 		return lockedError(id, lock, nil)
 	}
 	return nil

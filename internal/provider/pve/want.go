@@ -217,9 +217,10 @@ func rawOptions(s spec.Container) []line {
 	return out
 }
 
-// options compares the raw lines, all of them: a clone has those of its source, and one too many may open the container.
+// options compares the raw lines, all of them: a clone has those of its source, and one too many may open the container. Those that map
+// ids are not changed here: the files have to go along.
 func options(s spec.Container, c *conf) []setting {
-	have, want := listed(c.current().options()), listed(rawOptions(s))
+	have, want := listed(c.current().options()), listed(append(rawOptions(s), c.ownIDLines(s)...))
 	if slices.Equal(have, want) {
 		return nil
 	}

@@ -138,7 +138,7 @@ func (b base) build(id string, c call, made *[]string) (*conf, error) {
 			conf.notes = strings.Split(v, "\n")
 		case k == "unprivileged" || k == "storage" || k == "start":
 		case k == "rootfs" || mountKey.MatchString(k):
-			value, err := b.place(id, v, unprivileged, made)
+			value, err := b.place(id, v, conf.root(), made)
 			if err != nil {
 				return nil, err
 			}
@@ -151,14 +151,14 @@ func (b base) build(id string, c call, made *[]string) (*conf, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conf, extract(root) // into whatever volume that is, whoever's
+	return conf, extract(root, conf.root()) // into whatever volume that is, whoever's
 }
 
 // place makes the volume that a value such as local-zfs:4 asks for.
-func (b base) place(id, value string, unprivileged bool, made *[]string) (string, error) {
+func (b base) place(id, value string, owner int, made *[]string) (string, error) {
 	p := parse(value, "volume")
 	if m := newVolume.FindStringSubmatch(p.word); m != nil {
-		volume, size, err := b.allocate(id, m[1], m[2], unprivileged, made)
+		volume, size, err := b.allocate(id, m[1], m[2], owner, made)
 		if err != nil {
 			return "", err
 		}
@@ -168,7 +168,7 @@ func (b base) place(id, value string, unprivileged bool, made *[]string) (string
 }
 
 // extract leaves what a template has, as far as anybody looks.
-func extract(root string) error {
+func extract(root string, owner int) error {
 	if strings.HasSuffix(root, ".raw") {
 		root += ".d" // nobody mounts it
 	}
@@ -177,7 +177,20 @@ func extract(root string) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(root, "etc", "os-release"), []byte("ID=debian\n"), 0o644)
+	for name, mode := range map[string]os.FileMode{"etc/os-release": 0o644, "usr/su": 0o755 | os.ModeSetuid} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte("ID=debian\n"), 0o644); err != nil {
+			return err
+		}
+		if err := errors.Join(os.Lchown(filepath.Join(root, name), owner, owner), os.Chmod(filepath.Join(root, name), mode)); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{"dev", "etc", "usr", "usr/local", "usr/local/lib"} {
+		if err := os.Lchown(filepath.Join(root, dir), owner, owner); err != nil {
+			return err
+		}
+	}
+	return os.Lchown(root, owner, owner)
 }
 
 func (b base) clone(c call) error {
@@ -286,7 +299,7 @@ func (b base) copied(id string, c call, conf *conf, volumes [][2]string, made *[
 		if s := c.get("storage"); s != "" {
 			store = s
 		}
-		fresh, _, err := b.allocate(id, store, strings.TrimSuffix(p.of["size"], "G"), conf.keys["unprivileged"] == "1", made)
+		fresh, _, err := b.allocate(id, store, strings.TrimSuffix(p.of["size"], "G"), conf.root(), made)
 		if err != nil {
 			return err
 		}
@@ -297,6 +310,11 @@ func (b base) copied(id string, c call, conf *conf, volumes [][2]string, made *[
 		step.Unlock()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
+		}
+		if name := c.get("snapname"); name != "" {
+			if err := b.recall(c.words[0], name, volume, to); err != nil {
+				return err
+			}
 		}
 		p.word = fresh
 		conf.keys[v[0]] = p.text("mp")

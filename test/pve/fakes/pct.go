@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -215,6 +216,7 @@ func (b base) destroy(c call) error {
 		return err
 	}
 	os.RemoveAll(b.path("lib", id))
+	os.RemoveAll(b.path("owners", id))
 	os.Remove(b.path("pve", "firewall", id+".fw"))
 	b.strike()
 	return os.Remove(b.file(id))
@@ -256,6 +258,9 @@ func (b base) snapshot(c call) error {
 		if unusedKey.MatchString(k) {
 			delete(p.keys, k)
 		}
+	}
+	if err := b.remember(id, name, p); err != nil {
+		return err
 	}
 	p.keys["snaptime"] = strconv.FormatInt(time.Now().Unix(), 10)
 	conf.snapshots[name] = &p
@@ -319,6 +324,15 @@ func (b base) rollback(c call) error {
 	conf.part = s.copyOf()
 	conf.notes, conf.keys["parent"] = notes, name
 	delete(conf.keys, "snaptime")
+	for _, volume := range conf.volumes() {
+		path, err := b.locate(volume)
+		if err == nil {
+			err = b.recall(id, name, volume, path)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return b.save(id, conf)
 }
 
@@ -386,37 +400,81 @@ func (b base) mount(c call) error {
 	}
 	id := c.words[0]
 	if c.is("un") {
-		delete(conf.keys, "lock")
+		if conf.keys["lock"] == "mounted" {
+			delete(conf.keys, "lock")
+		}
 		return errors.Join(b.mounts(id, conf, false), b.save(id, conf))
 	}
 	if conf.keys["lock"] != "" {
 		return locked(conf.keys["lock"])
 	}
 	conf.keys["lock"] = "mounted"
+	if err := b.save(id, conf); err != nil {
+		return err
+	}
 	fmt.Printf("mounted CT %s in '/var/lib/lxc/%[1]s/rootfs'\n", id)
-	return errors.Join(b.mounts(id, conf, true), b.save(id, conf))
+	return b.mounts(id, conf, true)
 }
 
-// mounts shows the volumes of a stopped container below lib/ID/rootfs, or takes them away from there.
+// mounts shows the volumes of a stopped container below lib/ID/rootfs, its root file system first, or takes them away from there. What is
+// not mounted is passed over.
 func (b base) mounts(id string, conf *conf, on bool) error {
-	for k, volume := range conf.volumes() {
-		if !mountKey.MatchString(k) {
-			continue
+	keys := []string{"rootfs"}
+	for _, k := range slices.Sorted(maps.Keys(conf.volumes())) {
+		if mountKey.MatchString(k) {
+			keys = append(keys, k)
 		}
+	}
+	if !on {
+		slices.Reverse(keys)
+	}
+	for _, k := range keys {
 		at := b.path("lib", id, "rootfs", parse(conf.keys[k], "volume").of["mp"])
 		if !on {
-			if err := syscall.Unmount(at, 0); err != nil {
+			if err := syscall.Unmount(at, 0); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
 				return err
 			}
 			continue
 		}
-		from, err := b.locate(volume)
+		from, err := b.locate(conf.volumes()[k])
+		if err == nil {
+			err = mountAt(from, at, conf.root())
+		}
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(os.MkdirAll(at, 0o755), syscall.Mount(from, at, "", syscall.MS_BIND, "")); err != nil {
+	}
+	return nil
+}
+
+// mountAt mounts an image or a directory where the container's root makes place. Of a root file system that is an image the files lie
+// beside it.
+func mountAt(from, at string, root int) error {
+	var missing []string
+	for dir := at; ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); err == nil {
+			break
+		}
+		missing = append(missing, dir)
+	}
+	for _, dir := range slices.Backward(missing) {
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.Lchown(dir, root, root)); err != nil {
 			return err
 		}
+	}
+	if _, err := os.Stat(from + ".d"); err == nil {
+		from += ".d"
+	}
+	fi, err := os.Stat(from)
+	switch {
+	case err != nil:
+		return err
+	case fi.IsDir():
+		return syscall.Mount(from, at, "", syscall.MS_BIND, "")
+	}
+	out, err := exec.Command("mount", "-o", "loop", from, at).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil
 }

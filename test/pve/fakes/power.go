@@ -63,7 +63,10 @@ func (b base) start(c call) error {
 		os.WriteFile(b.path("lib", id, "config"), []byte(given), 0o644)); err != nil {
 		return err
 	}
-	if err := errors.Join(b.sources(id, conf), b.limit(id, conf)); err != nil {
+	if err := b.permitted(id, conf); err != nil {
+		return err
+	}
+	if err := errors.Join(b.sources(id, conf), b.preStart(id, conf), b.limit(id, conf)); err != nil {
 		return err
 	}
 	signal.Ignore(syscall.SIGTERM) // from here on it is done

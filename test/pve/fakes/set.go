@@ -129,7 +129,7 @@ func (b base) hang(id string, conf *conf, k, value, old string) error {
 	if !b.quorate() {
 		return b.denied(id)
 	}
-	placed, err := b.place(id, value, conf.keys["unprivileged"] == "1", nil)
+	placed, err := b.place(id, value, conf.root(), nil)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (b base) locate(volume string) (string, error) {
 var newVolume = regexp.MustCompile(`^([^:/]+):(\d+(?:\.\d+)?)$`)
 
 // allocate makes a volume of SIZE gigabytes with an owner's id in its name. Its top directory is the id map's root's.
-func (b base) allocate(id, store, size string, unprivileged bool, made *[]string) (volume, text string, err error) {
+func (b base) allocate(id, store, size string, owner int, made *[]string) (volume, text string, err error) {
 	b.strike()
 	step.Lock()
 	defer step.Unlock()
@@ -99,18 +99,14 @@ func (b base) allocate(id, store, size string, unprivileged bool, made *[]string
 			if made != nil { // what SIGTERM takes back
 				*made = append(*made, volume)
 			}
-			return volume, text, fill(path, size, unprivileged)
+			return volume, text, fill(path, size, owner)
 		}
 	}
 }
 
-func fill(path, size string, unprivileged bool) error {
+func fill(path, size string, owner int) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
-	}
-	owner := 0
-	if unprivileged {
-		owner = 100000
 	}
 	if !strings.HasSuffix(path, ".raw") {
 		if err := os.Mkdir(path, 0o755); err != nil {
@@ -253,7 +249,7 @@ func (b base) alloc(c call) error {
 	if name != "" && !strings.HasPrefix(name, "subvol-"+id+"-") {
 		return fmt.Errorf("illegal name '%s' - should be 'subvol-%s-*'", name, id)
 	}
-	volume, _, err := b.allocate(id, store, strings.TrimSuffix(size, "G"), false, nil)
+	volume, _, err := b.allocate(id, store, strings.TrimSuffix(size, "G"), 0, nil)
 	if err == nil {
 		fmt.Printf("successfully created '%s'\n", volume)
 	}
