@@ -175,6 +175,9 @@ func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s 
 	if err := c.unlocked(s.ID); err != nil {
 		return err
 	}
+	if err := saveStarted(ctx, h, s.Guest.Proxmox, s.ID); err != nil {
+		return err
+	}
 	digest := []string{"--digest", c.digest()}
 	set, revert := arguments(list)
 	if len(revert) > 0 {

@@ -206,6 +206,9 @@ func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s 
 	if err := destroy(ctx, h, s); err != nil {
 		return err
 	}
+	if err := forgetStarted(h, p, s.ID); err != nil {
+		return err
+	}
 	return endMaking(h, p, s.ID)
 }
 

@@ -72,12 +72,13 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 		return st, err
 	}
 	st.State = running
-	if st.Waits, err = waits(h, s, c); err != nil {
+	if st.Waits, err = waits(h, s, c, st.PID); err != nil {
 		return nil, err
 	}
 	limited(h, c, st)
+	st.Drift = tooMuch(h, c, st.PID)
 	if st.Booted, err = inside(s.ID).Booted(ctx, h, st.PID); err == nil && st.Booted {
-		st.Drift = drift(h, c, st.PID)
+		st.Drift = append(st.Drift, drift(h, c, st.PID)...)
 	}
 	return st, err
 }
@@ -85,29 +86,21 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 // restartKeys are the keys of phoenix's that change with a restart only. What else waits is somebody's, and no reason for one.
 var restartKeys = regexp.MustCompile(`^(features|nameserver|searchdomain|mp\d+|dev\d+|net0|memory|swap|cores|hostname|rootfs)$`)
 
-// waits names what the running container does not have yet: by Proxmox's own list, and raw options that lxc was not given.
-func waits(h host.Host, s spec.Running, c *conf) ([]string, error) {
+// waits names what the running container does not have yet, or has too much: by Proxmox's own list, and by the raw options that it was
+// started with.
+func waits(h host.Host, s spec.Running, c *conf, pid int) ([]string, error) {
 	var out []string
 	for key, value := range c.waiting() {
 		if restartKeys.MatchString(key) && c.current().get(key) != value {
 			out = append(out, key)
 		}
 	}
-	given, err := h.ReadFile(filepath.Join(s.Proxmox.State, s.ID, "config"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	started, known, err := readStarted(h, *s.Proxmox, s.ID, pid)
+	if err != nil {
 		return nil, err
 	}
-	if err == nil {
-		has := map[string]bool{}
-		for l := range strings.Lines(string(given)) {
-			k, v, _ := strings.Cut(l, "=")
-			has[strings.TrimSpace(k)+"="+strings.TrimSpace(v)] = true
-		}
-		for _, o := range c.current().options() {
-			if !has[o.key+"="+o.value] && !slices.Contains(out, o.key) {
-				out = append(out, o.key)
-			}
-		}
+	if known {
+		out = append(out, started.differing(c.current().options())...)
 	}
 	slices.Sort(out)
 	return out, nil
@@ -136,7 +129,12 @@ func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	}
 	if len(have.Drift) > 0 && len(have.Waits) == 0 {
 		d.Reason = "it does not run as its configuration says: restart"
-		d.Interrupts = !slices.ContainsFunc(have.Drift, func(f plan.Field) bool { return strings.HasPrefix(f.Path, mountField) })
+		has := func(field string) bool {
+			return slices.ContainsFunc(have.Drift, func(f plan.Field) bool { return strings.HasPrefix(f.Path, field) })
+		}
+		if d.Interrupts = !has(mountField) || has(extraField); has(extraField) {
+			d.Reason = "needs restart: it has more mounted than its configuration says"
+		}
 	}
 	d.Compare("booted", strconv.FormatBool(have.Booted), "true")
 	return d
@@ -162,6 +160,9 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	}
 	if have.State != running {
 		if err := start(ctx, h, s); err != nil {
+			return err
+		}
+		if err := saveStarted(ctx, h, *s.Proxmox, s.ID); err != nil {
 			return err
 		}
 	}

@@ -237,6 +237,9 @@ func attach(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := c.unlocked(v.Container); err != nil {
 		return err
 	}
+	if err := saveStarted(ctx, h, *v.Proxmox, v.Container); err != nil {
+		return err
+	}
 	_, err = pct(ctx, h, v.Container, callLimit, append([]string{"set", v.Container, "--digest", c.digest()}, set...)...)
 	return err
 }

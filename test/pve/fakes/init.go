@@ -127,8 +127,25 @@ func (b base) assemble(id string, conf *conf) error {
 			return err
 		}
 	}
+	for source, target := range conf.binds() {
+		if err := bind(source, filepath.Join(root, target)); err != nil {
+			return err
+		}
+	}
 	if err := errors.Join(os.Chdir(root), syscall.PivotRoot(".", ".")); err != nil {
 		return err
 	}
 	return errors.Join(syscall.Unmount(".", syscall.MNT_DETACH), os.Chdir("/"))
+}
+
+func bind(source, target string) error {
+	fi, err := os.Stat(source)
+	switch {
+	case err != nil:
+	case fi.IsDir():
+		err = os.MkdirAll(target, 0o755)
+	default:
+		err = errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, nil, 0o644))
+	}
+	return errors.Join(err, syscall.Mount(source, target, "", syscall.MS_BIND, ""))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -71,7 +72,7 @@ func (b base) change(id string, c call) error {
 			return err
 		}
 	}
-	return b.save(id, conf)
+	return errors.Join(b.save(id, conf), b.give(id, conf))
 }
 
 func (b base) erase(id string, conf *conf, k string, up bool) error {
@@ -164,6 +165,9 @@ func (b base) settle(id string, conf *conf) error {
 			return err
 		}
 	}
+	if len(conf.deletes)+len(conf.pending) == 0 {
+		return b.save(id, conf)
+	}
 	conf.deletes, conf.pending = nil, map[string]string{}
-	return b.save(id, conf)
+	return errors.Join(b.save(id, conf), b.give(id, conf))
 }
