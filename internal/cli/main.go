@@ -282,9 +282,9 @@ func (a *app) begin() error {
 		Live: terminal && !a.opts.verbose, Color: terminal && !a.opts.noColor && os.Getenv("NO_COLOR") == "",
 	})
 	a.local = &host.Local{}
-	a.host = a.local
+	a.host = &host.Bounded{Host: a.local, Dir: a.proxmox.Dir, Tools: []string{"pct", "pvesm", "pvesh", "pve-firewall", "pvecm"}}
 	if a.opts.verbose {
-		a.host = &loggedHost{Host: a.local, log: a.log}
+		a.host = &loggedHost{Host: a.host, log: a.log}
 	}
 	a.begun = true
 	return nil

@@ -123,6 +123,8 @@ func (a *app) wire(h *house) (*session, error) {
 		watch = func(what string) { a.log.Debug("change", "what", what) }
 	}
 	s.target = engine.NewLocal(a.drivers, a.host, a.guarded(a.houseLock(h.machine.Root).lock), s.changing, watch)
+	s.target.Patience = a.limits.Patience
+	s.target.Busy = func(err error) { a.view.Event(engine.Event{Stage: engine.Waiting, Err: err}) }
 	s.links = newLinks(s.dial)
 	return s, nil
 }

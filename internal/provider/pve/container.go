@@ -151,7 +151,7 @@ func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 
 // adjust makes the differences of a container that exists go away.
 func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
-	if err := takeGone(ctx, h, s); err != nil {
+	if err := takeGone(ctx, h, s); err != nil { // only the file: no lock of Proxmox's is on what it changes
 		return err
 	}
 	have, err := k.Observe(ctx, h, a, s)
@@ -165,16 +165,16 @@ func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s 
 	if err := ownVolumes(s, c, have.Volumes); err != nil {
 		return err
 	}
-	if err := adopt(ctx, h, c, s.Guest.Volumes, have.Volumes); err != nil {
-		return err
-	}
-	list := settings(s, c, have.Volumes)
-	if len(list) == 0 {
+	if len(settings(s, c, have.Volumes)) == 0 {
 		return nil
 	}
 	if err := c.unlocked(s.ID); err != nil {
 		return err
 	}
+	if err := adopt(ctx, h, c, s.Guest.Volumes, have.Volumes); err != nil {
+		return err
+	}
+	list := settings(s, c, have.Volumes)
 	if err := saveStarted(ctx, h, s.Guest.Proxmox, s.ID); err != nil {
 		return err
 	}

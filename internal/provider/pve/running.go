@@ -191,7 +191,7 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 		return err
 	}
 	if res, err := provider.ProxmoxStart(ctx, h, s.ID); err != nil {
-		return fmt.Errorf("container %s does not start: %w", s.ID, explain(s.ID, res, err))
+		return fmt.Errorf("container %s does not start: %w", s.ID, judged(s.ID, res, err))
 	}
 	return waitState(ctx, h, s.ID, true)
 }
@@ -220,7 +220,9 @@ func sources(h host.Host, id string, c *conf) error {
 
 // waitState returns once the container runs, or does not.
 func waitState(ctx context.Context, h host.Host, id string, up bool) error {
-	ctx, cancel := context.WithTimeout(ctx, stateLimit)
+	stoppable, end := provider.Stoppable(ctx)
+	defer end()
+	ctx, cancel := context.WithTimeout(stoppable, stateLimit)
 	defer cancel()
 	tick := time.NewTicker(statePoll)
 	defer tick.Stop()
@@ -231,6 +233,9 @@ func waitState(ctx context.Context, h host.Host, id string, up bool) error {
 		}
 		select {
 		case <-ctx.Done():
+			if stoppable.Err() != nil {
+				return fmt.Errorf("container %s: whether it runs is not waited for: %w", id, context.Cause(stoppable))
+			}
 			return errors.Join(err, fmt.Errorf("container %s: running should be %t, and is not after %s", id, up, stateLimit))
 		case <-tick.C:
 		}

@@ -224,6 +224,12 @@ func attach(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := ownVolumes(s, c, known); err != nil {
 		return err
 	}
+	if len(mounts(s, c, known)) == 0 {
+		return nil
+	}
+	if err := c.unlocked(v.Container); err != nil {
+		return err
+	}
 	if err := adopt(ctx, h, c, s.Guest.Volumes, known); err != nil {
 		return err
 	}
@@ -233,9 +239,6 @@ func attach(ctx context.Context, h host.Host, v spec.Volume) error {
 	}
 	if len(set) == 0 {
 		return nil
-	}
-	if err := c.unlocked(v.Container); err != nil {
-		return err
 	}
 	if err := saveStarted(ctx, h, *v.Proxmox, v.Container); err != nil {
 		return err
