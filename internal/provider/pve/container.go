@@ -3,8 +3,11 @@ package pve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -106,8 +109,15 @@ func (Container) Diff(want spec.Container, have *ContainerStatus) plan.Delta {
 	if have.Making {
 		d.Compare("record of its making", makingPath(want.Guest.Proxmox, want.ID), "")
 	}
+	var later []string
 	for _, x := range settings(want, c, have.Volumes) {
 		d.Compare(x.field.Path, x.field.Have, x.field.Want)
+		if x.needsRestart() {
+			later = append(later, x.field.Path)
+		}
+	}
+	if len(later) > 0 {
+		d.Reason = "a container that runs needs a restart for it: " + strings.Join(later, ", ")
 	}
 	if have, want := flag(c.current().get("unprivileged") == "1"), flag(want.IDMap != (spec.IDMap{})); have != want {
 		d.Compare("unprivileged", have, want)
@@ -186,12 +196,45 @@ func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s 
 		}
 		digest = nil
 	}
+	var failed error
 	if len(set) > 0 {
-		if _, err := pct(ctx, h, s.ID, callLimit, append(append([]string{"set", s.ID}, digest...), set...)...); err != nil {
+		res, err := pct(ctx, h, s.ID, callLimit, append(append([]string{"set", s.ID}, digest...), set...)...)
+		if err != nil && says(res, oneValue) {
+			err = apart(ctx, h, s.ID, list, err)
+		} else if err != nil {
 			return err
 		}
+		failed = err
 	}
-	return finish(ctx, h, s, list)
+	return errors.Join(failed, finish(ctx, h, s, list))
+}
+
+// oneValue is a failure of pct set for one of its values, where none takes effect.
+var oneValue = regexp.MustCompile(`unable to hotplug|Parameter verification failed|invalid format|property is not defined|can't (?:update|remove) CT`)
+
+// apart makes each setting by a call of its own, so that one that fails does not take the others with it.
+func apart(ctx context.Context, h host.Host, id string, list []setting, together error) error {
+	plainly := func(x setting) bool { return x.key != "" && !indexedKey.MatchString(x.key) && x.value != "" }
+	var groups [][]setting
+	if rest := slices.DeleteFunc(slices.Clone(list), func(x setting) bool { return !plainly(x) }); len(rest) > 0 {
+		groups = append(groups, rest) // memory and swap belong together
+	}
+	for _, x := range list {
+		if set, _ := arguments([]setting{x}); len(set) > 0 && !plainly(x) {
+			groups = append(groups, []setting{x})
+		}
+	}
+	if len(groups) < 2 {
+		return together
+	}
+	var errs []error
+	for _, g := range groups {
+		set, _ := arguments(g)
+		if _, err := pct(ctx, h, id, callLimit, append([]string{"set", id}, set...)...); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // finish makes what pct set cannot.
@@ -204,16 +247,20 @@ func finish(ctx context.Context, h host.Host, s spec.Container, list []setting) 
 			return err
 		}
 	}
-	for _, x := range list {
-		if !x.raw {
-			continue
-		}
-		return edit(ctx, h, s.Guest.Proxmox, s.ID, func(c *conf) bool {
-			c.setOptions(rawOptions(s))
-			return true
-		})
+	byHand := slices.DeleteFunc(slices.Clone(list), func(x setting) bool { return !x.raw && !x.backup })
+	if len(byHand) == 0 {
+		return nil
 	}
-	return nil
+	return edit(ctx, h, s.Guest.Proxmox, s.ID, func(c *conf) bool {
+		for _, x := range byHand {
+			if x.raw {
+				c.setOptions(rawOptions(s))
+			} else {
+				c.replace(x.key, x.value)
+			}
+		}
+		return true
+	})
 }
 
 // ownVolumes fails where another volume stands where one of phoenix's belongs: nobody but a person knows which has the data.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -69,6 +70,10 @@ func network(net property) error {
 // are only made believe.
 func (b base) plug(id string, conf *conf, opts map[string]string) error {
 	for k := range opts {
+		if refused, err := os.ReadFile(b.path("no-hotplug")); err == nil && strings.TrimSpace(string(refused)) == k {
+			fmt.Fprintf(os.Stderr, "400 Parameter verification failed.\n%[1]s: unable to hotplug %[1]s: open_tree() failed\npct set <vmid> [OPTIONS]\n", k)
+			return exitCode(255)
+		}
 		p, err := parse(conf.keys[k], "volume"), error(nil)
 		_, waits := conf.pending[k]
 		switch {
