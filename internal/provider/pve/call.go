@@ -62,6 +62,7 @@ var sayings = []saying{
 	said(`storage '([^']+)' does not support (?:content-type|container)|unable to allocate .* does not support`, "the storage does not take containers", "give it the content rootdir: pvesm set STORAGE --content rootdir", false),
 	said(`volume '([^']+:vztmpl/[^']+)' does not exist|can't find file '([^']+)'`, "the template archive $1$2 is not there", "pveam available lists those that can be had, pveam download gets one", false),
 	said(`volume '([^']+)' does not exist`, "volume $1 is not there", "pvesm list STORAGE lists those that there are", false),
+	said(`used in HA resources`, "container $id is a resource of Proxmox's high availability", "ha-manager remove ct:$id", false),
 	said(`protection mode enabled`, "container $id is protected", "pct set $id --protection 0, if you are sure", false),
 	said(`unable to modify read-only option: '([^']+)'`, "$1 can only be chosen when a container is made", "", false),
 	said(`Parameter verification failed`, "proxmox refuses a value", "", false),

@@ -241,8 +241,8 @@ func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s 
 	if err := checkForeign(ctx, h, s, c); err != nil {
 		return err
 	}
-	if c.current().get("protection") == "1" {
-		return provider.PermanentHint(fmt.Errorf("container %s is protected: nothing was changed", s.ID), "pct set "+s.ID+" --protection 0, if you are sure")
+	if err := errors.Join(refuseProtected(c, s.ID), refuseAvailable(h, p, s.ID)); err != nil {
+		return err
 	}
 	if err := (Running{}).Stop(ctx, h, a, spec.Running{ID: s.ID, Proxmox: &p}); err != nil {
 		return err
@@ -268,7 +268,7 @@ func (Container) Refuse(ctx context.Context, h host.Host, s spec.Container) erro
 	if c == nil || err != nil || c.half() {
 		return err
 	}
-	return checkForeign(ctx, h, s, c)
+	return errors.Join(checkForeign(ctx, h, s, c), refuseProtected(c, s.ID), refuseAvailable(h, s.Guest.Proxmox, s.ID))
 }
 
 // checkForeign fails where the container has volumes of others, that would be lost with it.

@@ -193,7 +193,7 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	if res, err := provider.ProxmoxStart(ctx, h, s.ID); err != nil {
 		return fmt.Errorf("container %s does not start: %w", s.ID, judged(s.ID, res, err))
 	}
-	return waitState(ctx, h, s.ID, true)
+	return waitState(ctx, h, s, true)
 }
 
 // sources fails where a folder of the hypervisor that is mounted is not there: pct start would only speak of a script.
@@ -219,10 +219,15 @@ func sources(h host.Host, id string, c *conf) error {
 }
 
 // waitState returns once the container runs, or does not.
-func waitState(ctx context.Context, h host.Host, id string, up bool) error {
+func waitState(ctx context.Context, h host.Host, s spec.Running, up bool) error {
+	id, limit := s.ID, stateLimit
+	available := highlyAvailable(h, *s.Proxmox, id)
+	if available {
+		limit = haLimit
+	}
 	stoppable, end := provider.Stoppable(ctx)
 	defer end()
-	ctx, cancel := context.WithTimeout(stoppable, stateLimit)
+	ctx, cancel := context.WithTimeout(stoppable, limit)
 	defer cancel()
 	tick := time.NewTicker(statePoll)
 	defer tick.Stop()
@@ -236,7 +241,11 @@ func waitState(ctx context.Context, h host.Host, id string, up bool) error {
 			if stoppable.Err() != nil {
 				return fmt.Errorf("container %s: whether it runs is not waited for: %w", id, context.Cause(stoppable))
 			}
-			return errors.Join(err, fmt.Errorf("container %s: running should be %t, and is not after %s", id, up, stateLimit))
+			err = errors.Join(err, fmt.Errorf("container %s: running should be %t, and is not after %s", id, up, limit))
+			if available {
+				return provider.WithHint(err, "it is a resource of Proxmox's high availability, which was asked for it: ha-manager status")
+			}
+			return err
 		case <-tick.C:
 		}
 	}
@@ -263,7 +272,7 @@ func stop(ctx context.Context, h host.Host, s spec.Running) error {
 	if err != nil && !says(res, runsNot) {
 		return err
 	}
-	return waitState(ctx, h, s.ID, false)
+	return waitState(ctx, h, s, false)
 }
 
 // Delete implements provider.Deleter.

@@ -44,6 +44,9 @@ func (b base) start(c call) error {
 	if err != nil {
 		return err
 	}
+	if asked, err := b.requested("start", id); asked {
+		return err
+	}
 	switch {
 	case !b.quorate():
 		return errors.New("cluster not ready - no quorum?")
@@ -124,6 +127,9 @@ func (b base) sources(id string, conf *conf) error {
 
 func (b base) stop(c call) error {
 	id := c.words[0]
+	if asked, err := b.requested("stop", id); asked {
+		return err
+	}
 	if b.pid(id) == 0 {
 		return fmt.Errorf("CT %s not running", id)
 	}

@@ -110,7 +110,7 @@ func (b base) assign(id string, conf *conf, k, value string, up bool) error {
 		return nil
 	}
 	old, there := conf.keys[k]
-	if conf.keys["protection"] == "1" && mountKey.MatchString(k) && there {
+	if conf.keys["protection"] == "1" && (mountKey.MatchString(k) || k == "rootfs") {
 		return fmt.Errorf("can't update CT %s drive '%s' - protection mode enabled", id, k)
 	}
 	waits := !slices.Contains(atOnce, k) && !strings.HasPrefix(k, "net") && !strings.HasPrefix(k, "dev") && (!mountKey.MatchString(k) || there)
