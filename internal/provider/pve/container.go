@@ -178,7 +178,7 @@ func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s 
 	if len(settings(s, c, have.Volumes)) == 0 {
 		return nil
 	}
-	if err := c.unlocked(s.ID); err != nil {
+	if c, err = release(ctx, h, s.Guest.Proxmox, s.ID, c); err != nil {
 		return err
 	}
 	if err := adopt(ctx, h, c, s.Guest.Volumes, have.Volumes); err != nil {

@@ -235,7 +235,7 @@ func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s 
 		}
 		return endMaking(h, p, s.ID)
 	}
-	if err := c.unlocked(s.ID); err != nil {
+	if c, err = release(ctx, h, p, s.ID, c); err != nil {
 		return err
 	}
 	if err := checkForeign(ctx, h, s, c); err != nil {

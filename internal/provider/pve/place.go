@@ -75,14 +75,6 @@ func read(h host.Host, p spec.Proxmox, id string) (*conf, error) {
 		fmt.Sprintf("choose another id, or hand it over: add the line %q to its notes", mark(id)))
 }
 
-// unlocked fails while something else is at work on the container.
-func (c *conf) unlocked(id string) error {
-	if lock := c.current().get("lock"); lock != "" {
-		return lockedError(id, lock, nil)
-	}
-	return nil
-}
-
 // digest is Proxmox's digest of the file.
 func (c *conf) digest() string { return provider.ProxmoxDigest(c.text()) }
 

@@ -184,7 +184,7 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	if err != nil || c == nil {
 		return err
 	}
-	if err := c.unlocked(s.ID); err != nil {
+	if c, err = release(ctx, h, *s.Proxmox, s.ID, c); err != nil {
 		return err
 	}
 	if err := sources(h, s.ID, c); err != nil {
@@ -265,7 +265,7 @@ func stop(ctx context.Context, h host.Host, s spec.Running) error {
 	if err != nil || c == nil {
 		return err
 	}
-	if err := c.unlocked(s.ID); err != nil {
+	if _, err := release(ctx, h, *s.Proxmox, s.ID, c); err != nil {
 		return err
 	}
 	res, err := pct(ctx, h, s.ID, callLimit, "shutdown", s.ID, "--timeout", strconv.Itoa(int(stopLimit.Seconds())), "--forceStop", "1")

@@ -227,7 +227,7 @@ func attach(ctx context.Context, h host.Host, v spec.Volume) error {
 	if len(mounts(s, c, known)) == 0 {
 		return nil
 	}
-	if err := c.unlocked(v.Container); err != nil {
+	if c, err = release(ctx, h, *v.Proxmox, v.Container, c); err != nil {
 		return err
 	}
 	if err := adopt(ctx, h, c, s.Guest.Volumes, known); err != nil {
@@ -304,7 +304,7 @@ func (Volume) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.
 	if err := provider.ProxmoxWritable(h, *v.Proxmox); err != nil {
 		return err
 	}
-	if err := c.unlocked(v.Container); err != nil {
+	if c, err = release(ctx, h, *v.Proxmox, v.Container, c); err != nil {
 		return err
 	}
 	if len(c.snapshots()) > 0 {

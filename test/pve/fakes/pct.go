@@ -260,7 +260,14 @@ func (b base) snapshot(c call) error {
 		}
 	}
 	p.keys["snaptime"] = strconv.FormatInt(time.Now().Unix(), 10)
+	p.keys["snapstate"] = "prepare"
 	conf.snapshots[name] = &p
+	conf.keys["lock"] = "snapshot"
+	if err := b.save(id, conf); err != nil {
+		return err
+	}
+	delete(p.keys, "snapstate")
+	delete(conf.keys, "lock")
 	conf.keys["parent"] = name
 	return b.save(id, conf)
 }
@@ -287,6 +294,14 @@ func (b base) deleteSnapshot(c call) error {
 	if s == nil {
 		return fmt.Errorf("snapshot '%s' does not exist", name)
 	}
+	if conf.keys["lock"] != "" { // --force does not pass it
+		return locked(conf.keys["lock"])
+	}
+	conf.keys["lock"], s.keys["snapstate"] = "snapshot-delete", "delete"
+	if err := b.save(id, conf); err != nil {
+		return err
+	}
+	delete(conf.keys, "lock")
 	delete(conf.snapshots, name)
 	for _, p := range append(slices.Collect(maps.Values(conf.snapshots)), &conf.part) {
 		if p.keys["parent"] == name {
