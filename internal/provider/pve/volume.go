@@ -327,10 +327,16 @@ func (Volume) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.
 	} else if r, ok := c.recorded(v); ok {
 		volume = r.Volume
 	}
-	if key := c.unused(volume); key != "" && volume != "" {
-		if _, err := pct(ctx, h, v.Container, callLimit, "set", v.Container, "--delete", key); err != nil {
-			return err
-		}
+	key = c.unused(volume)
+	switch {
+	case volume == "":
+	case key != "":
+		_, err = pct(ctx, h, v.Container, callLimit, "set", v.Container, "--delete", key)
+	case !c.names(volume) && belongsTo(volume, v.Container): // its file does not speak of it, and its notes do
+		_, err = freeVolume(ctx, h, v.Container, volume)
+	}
+	if err != nil {
+		return err
 	}
 	if err := edit(ctx, h, *v.Proxmox, v.Container, func(c *conf) bool { return c.unnote(v) }); err != nil {
 		return err
@@ -345,10 +351,14 @@ func free(ctx context.Context, h host.Host, v spec.Volume) error {
 		if err := provider.ProxmoxWritable(h, *v.Proxmox); err != nil {
 			return err
 		}
-		res, err := h.Run(ctx, host.Command{Argv: []string{"pvesm", "free", r.Volume}, Mutates: true, Limit: callLimit})
-		if err != nil {
-			return explain(v.Container, res, err)
+		if _, err := freeVolume(ctx, h, v.Container, r.Volume); err != nil {
+			return err
 		}
 	}
 	return forget(h, v)
+}
+
+func freeVolume(ctx context.Context, h host.Host, id, volume string) (host.Result, error) {
+	res, err := h.Run(ctx, host.Command{Argv: []string{"pvesm", "free", volume}, Mutates: true, Limit: callLimit})
+	return res, explain(id, res, err)
 }
