@@ -135,6 +135,9 @@ func (s *session) tellLeft() {
 		if strings.HasSuffix(d.Summary, keptWords) {
 			fmt.Fprintf(s.stderr, "note: %s (%s)\n", d.Summary, d.Detail)
 		}
+		if strings.HasSuffix(d.Summary, copyWords) {
+			fmt.Fprintf(s.stderr, "warning: %s\n  hint: %s\n", d.Summary, d.Hint)
+		}
 	}
 }
 

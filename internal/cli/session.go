@@ -71,7 +71,7 @@ func (a *app) loadFiles(f files) (*house, error) {
 		objects, diags = config.Derive(h.cfg, h.machine)
 		diags = append(diags, unknownRootWarning(h, id))
 	}
-	h.diags = append(append(h.diags, diags...), a.leftVolumes(h, objects)...)
+	h.diags = append(append(append(h.diags, diags...), a.leftVolumes(h, objects)...), a.copies(h)...)
 	if err := h.diags.Err(); err != nil {
 		return nil, err
 	}

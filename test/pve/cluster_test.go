@@ -67,6 +67,23 @@ func TestVolumesThatAreKeptAreTold(t *testing.T) {
 	}
 }
 
+// A restored copy of a container carries its marks, its address and its hardware address: it is told, and not touched.
+func TestACopyIsTold(t *testing.T) {
+	h := newHost(t)
+	h.reset()
+	const original = "#phoenix%3A container/103\nhostname: a\nnet0: name=eth0,bridge=vmbr0,hwaddr=52:54:00:AA:BB:CA,ip=10.0.0.10/24,type=veth\nrootfs: local-zfs:subvol-%-disk-0,size=1G\nunprivileged: 1\n"
+	for _, id := range []string{"103", "302"} {
+		h.write(strings.Replace(original, "%-", id+"-", 1), "pve", "lxc", id+".conf")
+	}
+	h.write("hostname: other\nnet0: name=eth0,bridge=vmbr0,hwaddr=52:54:00:AA:BB:01,ip=10.0.0.11/24,type=veth\n", "pve", "lxc", "303.conf")
+	for _, command := range []string{"plan", "validate"} {
+		r := h.phoenix(nil, command)
+		if said := r.stdout + r.stderr; !strings.Contains(said, "container 302 has the address, the hardware address, the marks of container 103") || strings.Contains(said, "container 303") {
+			t.Errorf("%s: %s", command, r)
+		}
+	}
+}
+
 // Volumes that left the configuration are listed and removed by name, and nothing else is.
 func TestVolumesAreRemovedByName(t *testing.T) {
 	h := newHost(t)
