@@ -71,6 +71,7 @@ var parsers = []string{"JoinHostPort", "SplitHostPort", "ParseIP", "ParseMAC", "
 
 // starters are the packages besides engine and agent that start goroutines, and why.
 var starters = map[string]string{
+	"internal/host":                 "a file system that hangs is not waited for",
 	"internal/provider/certificate": "the http-01 answer is served while the order waits for it",
 	"internal/provider/sandbox":     "for tests",
 }

@@ -10,23 +10,42 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // volumeRecord is a line of a container's notes on Proxmox that says which of its volumes is one of phoenix's.
 var volumeRecord = regexp.MustCompile(`^#phoenix(?::|%3A) volume/(\d+)/(\S+) (\S+) (\S+)`)
 
+// leftVolume is a volume that phoenix made and that the configuration does not name.
+type leftVolume struct {
+	address  object.Address
+	provider string
+	place    string // where it is, for people
+	spec     spec.Volume
+}
+
 // leftVolumes tells of volumes that phoenix made and that the configuration does not name any more: those below the root directory, on
 // whatever they are, and on a Proxmox host those that the notes of containers speak of. They are kept, and nobody would hear of them.
 func (a *app) leftVolumes(h *house, objects []object.Object) (out diag.List) {
-	places := map[object.Address]string{}
-	base := filepath.Join(h.machine.Root, "volumes")
-	for _, id := range a.namesIn(base) {
-		if strings.Trim(id, "0123456789") != "" {
-			continue // what is kept of deleted ones
-		}
-		for _, name := range a.namesIn(filepath.Join(base, id)) {
-			if !strings.HasPrefix(name, ".") {
-				places[object.NewAddress(spec.KindVolume, id, name)] = filepath.Join(base, id, name)
+	for _, v := range a.left(h, objects) {
+		out = append(out, diag.Diagnostic{Severity: diag.Note, Summary: string(v.address) + keptWords, Detail: v.place,
+			Hint: "name it again, and it is mounted again; or look at what is on it, then: phoenix volumes remove " + volumeName(v.address)})
+	}
+	return out
+}
+
+// left are those volumes, sorted.
+func (a *app) left(h *house, objects []object.Object) []leftVolume {
+	found := map[object.Address]leftVolume{}
+	for _, base := range volumeFolders(h, objects) {
+		for _, id := range a.namesIn(base) {
+			if !plainNumber.MatchString(id) {
+				continue // what is kept of deleted ones
+			}
+			for _, name := range a.namesIn(filepath.Join(base, id)) {
+				if v, ok := a.leftFolder(h, base, id, name); ok {
+					found[v.address] = v
+				}
 			}
 		}
 	}
@@ -41,23 +60,71 @@ func (a *app) leftVolumes(h *house, objects []object.Object) (out diag.List) {
 					break
 				}
 				if m := volumeRecord.FindStringSubmatch(line); m != nil && m[1] == c.ID {
-					places[object.NewAddress(spec.KindVolume, m[1], m[2])] = strings.ReplaceAll(m[3], "%3A", ":")
+					v := a.leftOnProxmox(h, m[1], m[2], strings.ReplaceAll(m[3], "%3A", ":"))
+					found[v.address] = v
 				}
 			}
 		}
 	}
-	var left []object.Address
-	for address := range places {
+	var out []leftVolume
+	for address, v := range found {
 		if _, named := object.Find(objects, address); !named {
-			left = append(left, address)
+			out = append(out, v)
 		}
 	}
-	slices.Sort(left)
-	for _, address := range left {
-		out = append(out, diag.Diagnostic{Severity: diag.Note, Summary: string(address) + keptWords, Detail: places[address],
-			Hint: "name it again, and it is mounted again; or look at what is on it and remove it by hand"})
+	slices.SortFunc(out, func(a, b leftVolume) int { return strings.Compare(string(a.address), string(b.address)) })
+	return out
+}
+
+// volumeFolders are the directories with a directory of volumes for each container: that of the root, and pools that are directories.
+func volumeFolders(h *house, objects []object.Object) []string {
+	out := []string{filepath.Join(h.machine.Root, "volumes")}
+	for _, o := range objects {
+		var v spec.Volume
+		if o.Address.Kind() != spec.KindVolume || decode(o.Spec, &v) != nil || v.HostDirectory != nil || filepath.Base(filepath.Dir(v.Path)) != v.Container {
+			continue
+		}
+		if base := filepath.Dir(filepath.Dir(v.Path)); !slices.Contains(out, base) {
+			out = append(out, base)
+		}
 	}
 	return out
+}
+
+// leftFolder is what stands in a directory of volumes: a volume, or on a Proxmox host the record of one that waits for its container.
+func (a *app) leftFolder(h *house, base, id, name string) (leftVolume, bool) {
+	path := filepath.Join(base, id, name)
+	m, err := a.host.Lstat(path)
+	if err != nil || strings.HasPrefix(name, ".") {
+		return leftVolume{}, false
+	}
+	if h.machine.Proxmox != nil && m.Mode.IsRegular() {
+		raw, err := a.host.ReadFile(path)
+		r := volumeRecord.FindStringSubmatch("#" + string(raw))
+		if err != nil || r == nil || r[1] != id {
+			return leftVolume{}, false
+		}
+		return a.leftOnProxmox(h, id, r[2], r[3]), true
+	}
+	address := object.NewAddress(spec.KindVolume, id, name)
+	if mark, err := a.host.Getxattr(path, provider.FolderMark); base != filepath.Join(h.machine.Root, "volumes") && (err != nil || !strings.HasSuffix(mark, string(address))) {
+		return leftVolume{}, false // a pool's directory holds other things
+	}
+	v := leftVolume{address: address, provider: "dir", place: path, spec: spec.Volume{Container: id, Name: name, Path: path, MountPoint: "/" + name, Mode: 0o700}}
+	if m.Inode == subvolumeInode && h.machine.Backend == "btrfs" {
+		v.provider = "btrfs"
+	}
+	return v, m.Mode.IsDir()
+}
+
+const subvolumeInode = 256 // of every subvolume's top (BTRFS_FIRST_FREE_OBJECTID)
+
+// leftOnProxmox is a volume of one of Proxmox's storages.
+func (a *app) leftOnProxmox(h *house, id, name, volume string) leftVolume {
+	pool, _, _ := strings.Cut(volume, ":")
+	return leftVolume{address: object.NewAddress(spec.KindVolume, id, name), provider: "pve", place: volume, spec: spec.Volume{
+		Container: id, Name: name, Pool: pool, Path: filepath.Join(h.machine.Root, "volumes", id, name), MountPoint: "/phoenix/kept/" + name,
+		SizeBytes: 1 << 30, Mode: 0o700, Proxmox: h.machine.Proxmox}}
 }
 
 const keptWords = ": kept, not in the configuration any more"
@@ -67,6 +134,9 @@ func (s *session) tellLeft() {
 	for _, d := range s.diags {
 		if strings.HasSuffix(d.Summary, keptWords) {
 			fmt.Fprintf(s.stderr, "note: %s (%s)\n", d.Summary, d.Detail)
+		}
+		if strings.HasSuffix(d.Summary, copyWords) {
+			fmt.Fprintf(s.stderr, "warning: %s\n  hint: %s\n", d.Summary, d.Hint)
 		}
 	}
 }

@@ -210,7 +210,7 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	root.AddCommand(
 		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(), a.diffCommand(), a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
-		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(),
+		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
@@ -282,9 +282,9 @@ func (a *app) begin() error {
 		Live: terminal && !a.opts.verbose, Color: terminal && !a.opts.noColor && os.Getenv("NO_COLOR") == "",
 	})
 	a.local = &host.Local{}
-	a.host = a.local
+	a.host = &host.Bounded{Host: a.local, Dir: a.proxmox.Dir, Tools: []string{"pct", "pvesm", "pvesh", "pve-firewall", "pvecm"}}
 	if a.opts.verbose {
-		a.host = &loggedHost{Host: a.local, log: a.log}
+		a.host = &loggedHost{Host: a.host, log: a.log}
 	}
 	a.begun = true
 	return nil

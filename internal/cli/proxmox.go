@@ -68,6 +68,10 @@ func (a *app) observeProxmox(m *config.Machine) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err != nil && !a.there(filepath.Join(p.Dir, "local")) {
+		// Every storage and every container would seem to be gone.
+		return hint("systemctl status pve-cluster; systemctl start pve-cluster", "%s is empty: Proxmox's cluster file system (pmxcfs) does not run", p.Dir)
+	}
 	filters, err := a.host.ReadFile(filepath.Join(p.Dir, "firewall", "cluster.fw"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -71,7 +71,7 @@ func (a *app) loadFiles(f files) (*house, error) {
 		objects, diags = config.Derive(h.cfg, h.machine)
 		diags = append(diags, unknownRootWarning(h, id))
 	}
-	h.diags = append(append(h.diags, diags...), a.leftVolumes(h, objects)...)
+	h.diags = append(append(append(h.diags, diags...), a.leftVolumes(h, objects)...), a.copies(h)...)
 	if err := h.diags.Err(); err != nil {
 		return nil, err
 	}
@@ -123,6 +123,8 @@ func (a *app) wire(h *house) (*session, error) {
 		watch = func(what string) { a.log.Debug("change", "what", what) }
 	}
 	s.target = engine.NewLocal(a.drivers, a.host, a.guarded(a.houseLock(h.machine.Root).lock), s.changing, watch)
+	s.target.Patience = a.limits.Patience
+	s.target.Busy = func(err error) { a.view.Event(engine.Event{Stage: engine.Waiting, Err: err}) }
 	s.links = newLinks(s.dial)
 	return s, nil
 }

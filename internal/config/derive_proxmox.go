@@ -200,6 +200,9 @@ func (d *derivation) allOf(c *Container) []object.Address {
 // hypervisor are objects that must be there before, and go along where the container's ids are moved.
 func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDRange, first object.Address) (volumes []spec.Volume, folders []object.Address) {
 	for _, v := range d.house.volumes[c.ID] {
+		if d.refuseBlanks(v) {
+			continue
+		}
 		if v.hostPath != "" && d.machine.Present[v.hostPath] {
 			address, folder := d.volume(c, v, first)
 			folders = append(folders, address)
@@ -216,18 +219,29 @@ func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDR
 		if v.hostPath != "" {
 			d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s is a volume on %s", v.hostPath, what, storage.ID), "")
 		}
-		if !v.backup && !v.keys {
+		if v.noBackup && !v.keys {
 			d.note(diag.Warning, v.source, fmt.Sprintf("%s is in no backup: a restore over the container destroys it", what),
-				`"backup": true; Proxmox leaves volumes out of its backups unless that is said`)
+				`take "backup": false out; phoenix has Proxmox back up every volume unless that is said`)
 		}
 		volumes = append(volumes, spec.Volume{
 			Container: c.ID, Name: v.name, Pool: storage.ID, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name), MountPoint: path.Clean(v.target),
-			SizeBytes: int64(max(v.sizeGB, 1)) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: d.idMap(c), Backup: v.backup || v.keys,
+			SizeBytes: int64(max(v.sizeGB, 1)) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: d.idMap(c), Backup: v.keys || !v.noBackup,
 			Proxmox: d.machine.Proxmox,
 		})
 	}
 	s.Guest.Volumes = volumes
 	return volumes, folders
+}
+
+// refuseBlanks tells of paths that Proxmox cannot mount, before anything is done to the directory that is there.
+func (d *derivation) refuseBlanks(v volume) (refused bool) {
+	for _, p := range []string{v.hostPath, v.target} {
+		if strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' }) {
+			d.note(diag.Error, v.source, fmt.Sprintf("%q cannot be mounted by Proxmox: it has a blank in it", p), "give the directory a name without blanks, or a path without")
+			refused = true
+		}
+	}
+	return refused
 }
 
 // known are the features of pct; other options of it are no features.

@@ -3,6 +3,8 @@ package config_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -132,7 +134,7 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 		t.Errorf("102's volume: %+v %+v", v, o)
 	}
 	models, _ := specAt[spec.Volume](t, objects, "volume/801/vllm_models")
-	if models.Pool != "fastData-shared-bulk-data" || models.SizeBytes != 50<<30 || models.Backup {
+	if models.Pool != "fastData-shared-bulk-data" || models.SizeBytes != 50<<30 || !models.Backup {
 		t.Errorf("801's volume: %+v", models)
 	}
 	gpu, o := specAt[spec.Container](t, objects, "container/910")
@@ -242,5 +244,42 @@ func TestOwnIDsOnProxmox(t *testing.T) {
 	}
 	if text := fmt.Sprint(diags); !strings.Contains(text, "container 103: the ids 100000:65536 are no range of its own") {
 		t.Errorf("not told: %s", text)
+	}
+}
+
+// Every volume is backed up unless the file says that it is not, and a path that Proxmox cannot mount is refused before anything is touched.
+func TestProxmoxVolumesOfTheFile(t *testing.T) {
+	example := func(name string) config.File {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join("../../examples/homelab", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return config.File{Name: name, Data: data}
+	}
+	file := example("phoenix_lxc_configs.json")
+	file.Data = []byte(strings.Replace(string(file.Data), `"zfs_volumes": [`, `"zfs_volumes": [{"name": "plain", "mount_point": "/srv/plain"},
+		{"name": "out", "mount_point": "/srv/out", "backup": false}, {"name": "blank", "mount_point": "/srv/a b"}, `, 1))
+	cfg, diags := config.Load([]config.File{file, example("phoenix_hypervisor_config.json")})
+	if diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	objects, diags := config.Derive(cfg, proxmoxHost(storageFile))
+	for name, want := range map[string]bool{"plain": true, "out": false} {
+		if v, _ := specAt[spec.Volume](t, objects, object.NewAddress(spec.KindVolume, "103", name)); v.Backup != want {
+			t.Errorf("%s: backup is %t", name, v.Backup)
+		}
+	}
+	said := ""
+	for _, d := range diags {
+		said += d.Summary + "\n"
+	}
+	for _, want := range []string{"/srv/out of container 103 is in no backup", `"/srv/a b" cannot be mounted by Proxmox`} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in %s", want, said)
+		}
+	}
+	if !diags.HasErrors() || strings.Contains(said, "/srv/plain of container 103 is in no backup") {
+		t.Errorf("%s", said)
 	}
 }

@@ -44,7 +44,7 @@ type volume struct {
 	name, pool, hostPath, target string
 	sizeGB, uid, gid             int
 	mode                         spec.Mode
-	keys, backup                 bool               // it holds keys; backups hold it
+	keys, backup, noBackup       bool               // it holds keys; backups hold it; the file says that none does
 	said                         spec.HostDirectory // what of owner and mode stands in the file
 	source                       object.Source
 }
@@ -117,10 +117,13 @@ func packages(c *Container) []string {
 func volumes(c *Container) []volume {
 	var out []volume
 	for _, v := range c.Volumes {
-		out = append(out, owned(c, volume{name: v.Name, pool: v.Pool, target: v.MountPoint, sizeGB: v.SizeGB, backup: v.Backup, source: v.Source}, v.UID, v.GID, v.Mode))
+		one := volume{name: v.Name, pool: v.Pool, target: v.MountPoint, sizeGB: v.SizeGB, backup: v.Backup, noBackup: v.has("backup") && !v.Backup, source: v.Source}
+		out = append(out, owned(c, one, v.UID, v.GID, v.Mode))
 	}
 	for _, m := range c.MountPoints {
-		out = append(out, owned(c, volume{name: path.Base(m.ContainerPath), hostPath: m.HostPath, target: m.ContainerPath, backup: m.Backup, source: m.Source}, m.UID, m.GID, m.Mode))
+		one := volume{name: path.Base(m.ContainerPath), hostPath: m.HostPath, target: m.ContainerPath, backup: m.Backup, source: m.Source}
+		one.noBackup = m.has("backup") && !m.Backup
+		out = append(out, owned(c, one, m.UID, m.GID, m.Mode))
 	}
 	if dir := tlsDir(c); dir != "" && !slices.ContainsFunc(out, func(v volume) bool { return v.target == dir }) {
 		out = append(out, owned(c, volume{name: path.Base(dir), target: dir, source: c.Source}, nil, nil, nil))

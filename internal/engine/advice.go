@@ -29,7 +29,7 @@ func Advice(err error) string {
 		return fileAdvice(file)
 	case !ofCommand:
 		return "if it stays so, mend the cause, " + again
-	case errors.Is(err, fs.ErrNotExist) && run.Code < 0:
+	case host.Missing(err) || errors.Is(err, fs.ErrNotExist) && run.Code < 0:
 		return "install " + run.Argv[0] + ", " + again
 	case errors.Is(err, context.DeadlineExceeded):
 		return "run the command by hand to see where it hangs, " + again
@@ -40,6 +40,8 @@ func Advice(err error) string {
 func fileAdvice(e *fs.PathError) string {
 	dir := host.Quote([]string{filepath.Dir(e.Path)})
 	switch {
+	case errors.Is(e, host.ErrUnresponsive):
+		return "findmnt --target " + dir + " names it; for /etc/pve: systemctl status pve-cluster, systemctl restart pve-cluster"
 	case errors.Is(e, syscall.ENOSPC), errors.Is(e, syscall.EDQUOT):
 		return "make room (df " + dir + "), " + again
 	case errors.Is(e, syscall.EIO), errors.Is(e, syscall.EROFS):

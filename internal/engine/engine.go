@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
@@ -205,7 +206,7 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 		if ctx.Err() != nil && out.Delta.Empty() {
 			return done{err: &notBegunError{err}}
 		}
-		if provider.IsPermanent(err) || errors.Is(err, ErrUnresponsive) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
+		if provider.IsPermanent(err) || hopeless(err) || errors.Is(err, ErrUnresponsive) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations, err: err}
 		}
 		w.notify(Event{Stage: Retrying, Object: filled, Delta: out.Delta, Err: err, Elapsed: time.Since(start)})
@@ -214,6 +215,9 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 		}
 	}
 }
+
+// hopeless is a failure that no other try mends, whoever had it: a program that is not installed, a file system that hangs.
+func hopeless(err error) bool { return host.Missing(err) || errors.Is(err, host.ErrUnresponsive) }
 
 // claimWait is how long an object that another Run works at is waited for: most are only looked at.
 const claimWait = 500 * time.Millisecond

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
@@ -272,7 +273,7 @@ func (k *Keeper) fails(a object.Address, err error) {
 	}
 	h.err, h.tried = err, time.Now()
 	wait := min(heldFirst<<min(h.failures, 10), heldMost)
-	if provider.IsPermanent(err) {
+	if provider.IsPermanent(err) || host.Missing(err) {
 		wait = heldPermanent
 	}
 	h.until = h.tried.Add(wait)

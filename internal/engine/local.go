@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -27,6 +28,9 @@ func (d Drivers) Find(o object.Object) (provider.Erased, error) {
 // LocalTarget is the host that phoenix itself runs on. Lock, where there is one, is held around every change, so that two
 // processes do not change one host at once; what it returns unlocks. Make it with NewLocal.
 type LocalTarget struct {
+	Patience time.Duration // Remove waits so long for others' work on an object; 0: a minute
+	Busy     func(error)   // hears that it does; nil: nobody
+
 	drivers  Drivers
 	host     host.Host
 	lock     func(ctx context.Context) (func(), error)
@@ -78,7 +82,7 @@ func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Ou
 	if ctx.Err() != nil {
 		return Outcome{}, Ended(ctx)
 	}
-	lasting := Lasting(ctx)
+	lasting := provider.WithStop(Lasting(ctx), ctx)
 	waiting := provider.Waiting(lasting, func(do func(context.Context) error) (err error) {
 		unlock()
 		unlock = func() {}

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -47,13 +49,33 @@ func (t *LocalTarget) Remove(ctx context.Context, objects []object.Object, power
 		}
 		d, err := t.drivers.Find(ordered[i])
 		if err == nil {
-			err = power(Lasting(ctx), d, counted, ordered[i])
+			err = t.once(ctx, power, d, counted, ordered[i])
 		}
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			errs = append(errs, err)
 		}
 	}
 	return counted.Mutations(), errors.Join(errs...)
+}
+
+const busyPoll = time.Second
+
+// once uses a power on one object. While somebody else is at work on it, it is waited for as long as Apply would.
+func (t *LocalTarget) once(ctx context.Context, power Power, d provider.Erased, h host.Host, o object.Object) error {
+	told := t.Busy == nil
+	for limit := time.Now().Add(cmp.Or(t.Patience, time.Minute)); ; {
+		err := power(provider.WithStop(Lasting(ctx), ctx), d, h, o)
+		if !provider.IsBusy(err) || time.Now().After(limit) {
+			return err
+		}
+		if !told {
+			told = true
+			t.Busy(err)
+		}
+		if sleep(ctx, busyPoll) != nil {
+			return err
+		}
+	}
 }
 
 func backwards(objects []object.Object) (out []object.Address) {

@@ -16,8 +16,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// folderMark is the extended attribute that says whose volume a folder is. The trusted namespace is out of a container's reach.
-const folderMark = "trusted.phoenix.address"
+// FolderMark is the extended attribute that says whose volume a folder is. The trusted namespace is out of a container's reach.
+const FolderMark = "trusted.phoenix.address"
 
 // closedParent lets a container's root through to its own volumes and shows nobody a list of them.
 const closedParent = 0o710
@@ -100,13 +100,13 @@ func FolderAddress(v spec.Volume) string {
 }
 
 func (f *Folder) readMark(h host.Host) error {
-	mark, err := h.Getxattr(f.Path, folderMark)
+	mark, err := h.Getxattr(f.Path, FolderMark)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		f.Unmarkable = true
 		return nil
 	case err == nil && mark != "" && !strings.HasPrefix(mark, spec.KindVolume+"/"):
-		return fmt.Errorf("the mark of %s (%s) is %q, and no volume's address", f.Path, folderMark, mark)
+		return fmt.Errorf("the mark of %s (%s) is %q, and no volume's address", f.Path, FolderMark, mark)
 	}
 	f.Address = mark
 	return err
@@ -176,7 +176,7 @@ func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, 
 }
 
 // MarkFolder writes a folder's mark.
-func MarkFolder(h host.Host, path, mark string) error { return h.Setxattr(path, folderMark, mark) }
+func MarkFolder(h host.Host, path, mark string) error { return h.Setxattr(path, FolderMark, mark) }
 
 // OwnFolder sets what the delta says of owner, mode and parent.
 func OwnFolder(h host.Host, v spec.Volume, d plan.Delta) error {

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,6 +43,24 @@ func MountsIn(h host.Host, pid int) ([]Mount, error) {
 		out = append(out, Mount{Device: f[2], Root: host.Unescape(f[3]), Point: host.Unescape(f[4]), Block: block})
 	}
 	return out, nil
+}
+
+// ForeignMounts are mounts of the hypervisor's file systems that the configuration does not ask for; wanted has those that it does, by
+// where they are. What the container itself mounts somewhere else is within what it has anyway.
+func ForeignMounts(all []Mount, wanted map[string]string) (out []Mount) {
+	var own []Mount
+	for _, m := range all {
+		if _, ok := wanted[m.Point]; ok || m.Point == "/" {
+			own = append(own, m)
+		}
+	}
+	for _, m := range all {
+		hypervisors := m.Block || slices.ContainsFunc(own, func(o Mount) bool { return o.Device == m.Device })
+		if hypervisors && !slices.ContainsFunc(own, m.Within) {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // Addressed looks for an IPv4 address among those of a process's network namespace (fib_trie lists them); empty: for none.

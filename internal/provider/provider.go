@@ -226,3 +226,16 @@ func IsPermanent(err error) bool {
 	var p *PermanentError
 	return errors.As(err, &p)
 }
+
+// Busy marks a failure that ends when somebody else's work on the object does, such as a backup.
+func Busy(err error) error { return &busyError{err} }
+
+type busyError struct{ error }
+
+func (e *busyError) Unwrap() error { return e.error }
+
+// IsBusy reports whether to wait is all there is to do.
+func IsBusy(err error) bool {
+	var b *busyError
+	return errors.As(err, &b)
+}

@@ -98,7 +98,9 @@ var runsAlready = regexp.MustCompile(`CT \d+ already running`)
 // ProxmoxStart starts a container. For Proxmox one runs until its monitor has ended, which does what is left to do after the end of its
 // init. Nothing was started then, and nothing will be: it is asked again.
 func ProxmoxStart(ctx context.Context, h host.Host, id string) (host.Result, error) {
-	waiting, cancel := context.WithTimeout(ctx, monitorLimit)
+	stoppable, end := Stoppable(ctx)
+	defer end()
+	waiting, cancel := context.WithTimeout(stoppable, monitorLimit)
 	defer cancel()
 	for {
 		res, err := h.Run(ctx, host.Command{Argv: []string{"pct", "start", id}, Mutates: true, Limit: proxmoxCall})
@@ -110,6 +112,9 @@ func ProxmoxStart(ctx context.Context, h host.Host, id string) (host.Result, err
 		}
 		select {
 		case <-waiting.Done():
+			if stoppable.Err() != nil {
+				return res, fmt.Errorf("its monitor has not ended, and is not waited for: %w", context.Cause(stoppable))
+			}
 			return res, fmt.Errorf("its monitor does not end: %w", err)
 		case <-time.After(monitorPoll):
 		}

@@ -59,6 +59,29 @@ func TakenOver(h host.Host, home string, pid int) string {
 // LetGo forgets that a container was taken over.
 func LetGo(h host.Host, home string) error { return h.Remove(filepath.Join(home, takenOver)) }
 
+// SaveStarted writes down what the init pid of a container was started with.
+func SaveStarted(h host.Host, path string, pid int, text string) error {
+	born, err := bornAt(h, pid)
+	if err != nil {
+		return err
+	}
+	if err := h.MkdirAll(filepath.Dir(path), 0o755, host.Root); err != nil {
+		return err
+	}
+	return h.WriteFile(path, []byte(strconv.Itoa(pid)+" "+born+"\n"+text), 0o600, host.Root)
+}
+
+// Started is what SaveStarted wrote; false: not about the init pid.
+func Started(h host.Host, path string, pid int) (string, bool) {
+	raw, err := h.ReadFile(path)
+	if err != nil {
+		return "", false
+	}
+	first, text, _ := strings.Cut(string(raw), "\n")
+	born, err := bornAt(h, pid)
+	return text, err == nil && first == strconv.Itoa(pid)+" "+born
+}
+
 // bornAt is when a process was started, in ticks since the boot of the machine.
 func bornAt(h host.Host, pid int) (string, error) {
 	stat, err := h.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))

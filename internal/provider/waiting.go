@@ -17,3 +17,22 @@ func Wait(ctx context.Context, do func(context.Context) error) error {
 	}
 	return do(ctx)
 }
+
+type stopKey struct{}
+
+// WithStop is a context whose Stoppable ends with stop.
+func WithStop(ctx, stop context.Context) context.Context {
+	return context.WithValue(ctx, stopKey{}, stop)
+}
+
+// Stoppable is for a part of Apply that only waits, with nothing half done: its context ends when somebody asks for the end of the work,
+// though a change is otherwise brought to its end. Others do not change this host meanwhile.
+func Stoppable(ctx context.Context) (context.Context, context.CancelFunc) {
+	stop, ok := ctx.Value(stopKey{}).(context.Context)
+	inner, cancel := context.WithCancelCause(ctx)
+	if !ok {
+		return inner, func() { cancel(nil) }
+	}
+	unhook := context.AfterFunc(stop, func() { cancel(context.Cause(stop)) })
+	return inner, func() { unhook(); cancel(nil) }
+}

@@ -66,3 +66,74 @@ func TestVolumesThatAreKeptAreTold(t *testing.T) {
 		}
 	}
 }
+
+// A restored copy of a container carries its marks, its address and its hardware address: it is told, and not touched.
+func TestACopyIsTold(t *testing.T) {
+	h := newHost(t)
+	h.reset()
+	const original = "#phoenix%3A container/103\nhostname: a\nnet0: name=eth0,bridge=vmbr0,hwaddr=52:54:00:AA:BB:CA,ip=10.0.0.10/24,type=veth\nrootfs: local-zfs:subvol-%-disk-0,size=1G\nunprivileged: 1\n"
+	for _, id := range []string{"103", "302"} {
+		h.write(strings.Replace(original, "%-", id+"-", 1), "pve", "lxc", id+".conf")
+	}
+	h.write("hostname: other\nnet0: name=eth0,bridge=vmbr0,hwaddr=52:54:00:AA:BB:01,ip=10.0.0.11/24,type=veth\n", "pve", "lxc", "303.conf")
+	for _, command := range []string{"plan", "validate"} {
+		r := h.phoenix(nil, command)
+		if said := r.stdout + r.stderr; !strings.Contains(said, "container 302 has the address, the hardware address, the marks of container 103") || strings.Contains(said, "container 303") {
+			t.Errorf("%s: %s", command, r)
+		}
+	}
+}
+
+// Volumes that left the configuration are listed and removed by name, and nothing else is.
+func TestVolumesAreRemovedByName(t *testing.T) {
+	h := newHost(t)
+	h.reset()
+	config := h.read("config", "phoenix_lxc_configs.json")
+	defer h.write(config, "config", "phoenix_lxc_configs.json")
+	h.write(strings.Replace(config, `"zfs_volumes": [`, `"zfs_volumes": [{"name": "old", "mount_point": "/srv/old"},`, 1), "config", "phoenix_lxc_configs.json")
+	h.changes(0, "create", "103")
+	h.write(config, "config", "phoenix_lxc_configs.json")
+	volumes := func() int {
+		t.Helper()
+		left, err := os.ReadDir(h.path("zfs"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(left)
+	}
+	before := volumes()
+	says := func(exit int, words []string, args ...string) {
+		t.Helper()
+		r := h.phoenix(nil, args...)
+		for _, w := range words {
+			if !strings.Contains(r.stdout+r.stderr, w) {
+				t.Errorf("%v: no %q in %s", args, w, r)
+			}
+		}
+		if r.exit != exit {
+			t.Errorf("%v: %s", args, r)
+		}
+	}
+	says(0, []string{`"name": "103/ssl"`, `"state": "in use"`, `"name": "103/old"`, `"state": "kept, not in the configuration any more"`, "local-zfs:subvol-103-disk-"}, "volumes")
+	says(1, []string{"container 103 runs and has", "phoenix stop 103"}, "volumes", "remove", "103/old", "--yes")
+	says(1, []string{"is in the configuration: nothing was removed"}, "volumes", "remove", "103/ssl", "--yes")
+	says(1, []string{"there is no volume 103/none"}, "volumes", "remove", "103/none", "--yes")
+	if volumes() != before {
+		t.Error("something was removed")
+	}
+	says(0, nil, "stop", "103")
+	says(0, []string{"volume/103/old"}, "volumes", "remove", "103/old", "--yes")
+	if c := h.conf("103"); volumes() != before-1 || strings.Contains(c, "/srv/old") || strings.Contains(c, "103/old") || strings.Contains(c, "unused") {
+		t.Errorf("%d volumes, of %d:\n%s", volumes(), before, c)
+	}
+	// One that waits for a container that does not exist.
+	h.write(strings.Replace(config, `"zfs_volumes": [`, `"zfs_volumes": [{"name": "old", "mount_point": "/srv/old"},`, 1), "config", "phoenix_lxc_configs.json")
+	h.changes(0, "create", "103")
+	says(0, nil, "delete", "103", "--yes")
+	h.write(config, "config", "phoenix_lxc_configs.json")
+	before = volumes()
+	says(0, []string{"volume/103/old"}, "volumes", "remove", "103/old", "--yes")
+	if volumes() != before-1 {
+		t.Errorf("%d volumes, of %d", volumes(), before)
+	}
+}

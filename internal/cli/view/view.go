@@ -38,6 +38,7 @@ type View interface {
 	Moved(Moved)
 	Difference(Difference)
 	Events([]engine.Entry)
+	Volumes([]KnownVolume)
 	// Following shows more events, a line each; it may be called again and again.
 	Following([]engine.Entry)
 	Version(Version)

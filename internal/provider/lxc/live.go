@@ -2,7 +2,6 @@ package lxc
 
 import (
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -30,7 +29,7 @@ func drift(h host.Host, config string, pid int) []plan.Field {
 	if err != nil {
 		return d.Fields // it has just ended
 	}
-	for _, m := range foreign(all, mounts) {
+	for _, m := range provider.ForeignMounts(all, mounts) {
 		d.Compare("mounted at "+m.Point, m.Root, "")
 	}
 	return d.Fields
@@ -57,28 +56,6 @@ func mounted(d *plan.Delta, h host.Host, pid int, target, source string) {
 	if err != nil || have.Inode != want.Inode || have.Device != want.Device {
 		d.Compare("mounted at "+target, "something else", source)
 	}
-}
-
-// foreign are mounts of the hypervisor's file systems that the configuration does not ask for. What the container itself mounts
-// somewhere else is within what it has anyway.
-func foreign(all []provider.Mount, wanted map[string]string) []provider.Mount {
-	var own, out []provider.Mount
-	for _, m := range all {
-		if _, ok := wanted[m.Point]; ok || m.Point == "/" {
-			own = append(own, m)
-		}
-	}
-	for _, m := range all {
-		if hypervisors(m, own) && !slices.ContainsFunc(own, m.Within) {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-// hypervisors tells mounts of file systems that are the hypervisor's from those that the container made.
-func hypervisors(m provider.Mount, own []provider.Mount) bool {
-	return m.Block || slices.ContainsFunc(own, func(o provider.Mount) bool { return o.Device == m.Device })
 }
 
 // children are the processes that a container's init has started, by what they run (proc_pid_task_children(5)).

@@ -21,7 +21,18 @@ const (
 func pct(ctx context.Context, h host.Host, id string, limit time.Duration, argv ...string) (host.Result, error) {
 	// A create that is told to end takes back what it made.
 	res, err := h.Run(ctx, host.Command{Argv: append([]string{"pct"}, argv...), Mutates: true, Aside: argv[0] == "create", Limit: limit})
-	return res, explain(id, res, err)
+	return res, judged(id, res, err)
+}
+
+// judged is explain for a task of Proxmox's: one that fails in words that nobody knows is not begun again and again. Each try would be one more
+// failed task in Proxmox's log, and those that end by themselves are known.
+func judged(id string, res host.Result, err error) error {
+	known, explained := meaning(id, res, err)
+	var run *host.RunError
+	if known || provider.IsPermanent(explained) || !errors.As(err, &run) || run.Code < 0 {
+		return explained
+	}
+	return provider.PermanentHint(explained, "it is not tried again by itself: mend what Proxmox's task log tells (or run the command by hand), then run phoenix again")
 }
 
 // saying is what Proxmox says and what it means. Words and hint may speak of the pattern's groups; $id is the container.
@@ -47,10 +58,11 @@ var sayings = []saying{
 	said(`(?:CT|VM) (\d+) not running|container '(\d+)' not running|can only (?:push|pull) files (?:to|from) a running`, "container $id does not run", "phoenix start $id", true),
 	said(`CT (\d+) already running`, "container $1 runs already", "", true),
 	said(`storage '([^']+)' does not exist`, "proxmox has no storage $1", "pvesm status lists those that there are; the keys are storage_pool and pool", false),
-	said(`storage '([^']+)' (?:is disabled|is not online|not available)`, "storage $1 is away", "pvesm status", true),
+	said(`storage '([^']+)' (?:is disabled|is not online|not available)`, "storage $1 is away", "pvesm status", false),
 	said(`storage '([^']+)' does not support (?:content-type|container)|unable to allocate .* does not support`, "the storage does not take containers", "give it the content rootdir: pvesm set STORAGE --content rootdir", false),
 	said(`volume '([^']+:vztmpl/[^']+)' does not exist|can't find file '([^']+)'`, "the template archive $1$2 is not there", "pveam available lists those that can be had, pveam download gets one", false),
 	said(`volume '([^']+)' does not exist`, "volume $1 is not there", "pvesm list STORAGE lists those that there are", false),
+	said(`used in HA resources`, "container $id is a resource of Proxmox's high availability", "ha-manager remove ct:$id", false),
 	said(`protection mode enabled`, "container $id is protected", "pct set $id --protection 0, if you are sure", false),
 	said(`unable to modify read-only option: '([^']+)'`, "$1 can only be chosen when a container is made", "", false),
 	said(`Parameter verification failed`, "proxmox refuses a value", "", false),
@@ -70,7 +82,9 @@ var sayings = []saying{
 	said(`container is running`, "container $id still runs", "", true),
 	said(`container did not stop`, "container $id did not stop in time", "", true),
 	said(`unable to shrink disk size`, "a volume cannot become smaller", "", false),
-	said(`Script exited with status \d+`, "something that container $id needs is not there when it starts", "see the lines above: a folder that is mounted, a device or the bridge", true),
+	said(`Script exited with status \d+`, "something that container $id needs is not there when it starts", "see the lines above: a folder that is mounted, a device or the bridge", false),
+	said(`(?:dataset|target|[Dd]evice or resource) is busy|[Dd]evice or resource busy|got timeout|[Tt]imed out|[Tt]ry again`,
+		"something that container $id needs is in use", "the task log tells what is at work on it", true),
 	said(`No space left on device|out of space|not enough free space`, "the storage is full", "pvesm status", false),
 }
 
@@ -80,9 +94,15 @@ func said(pattern, words, hint string, passing bool) saying {
 
 // explain tells a failure in our words, with the tool's own below. One that nothing is known of stays as it is.
 func explain(id string, res host.Result, err error) error {
+	_, err = meaning(id, res, err)
+	return err
+}
+
+// meaning is explain; false: nothing is known of it.
+func meaning(id string, res host.Result, err error) (bool, error) {
 	var run *host.RunError
 	if err == nil || !errors.As(err, &run) || run.Code < 0 {
-		return err
+		return false, err
 	}
 	output := string(res.Stderr) + "\n" + string(res.Stdout)
 	// Workers give their children's complaints to standard output; standard error has the last word only.
@@ -95,7 +115,7 @@ func explain(id string, res host.Result, err error) error {
 			continue
 		}
 		if lock := lockOf(output); lock != "" {
-			return lockedError(id, lock, err)
+			return true, lockedError(id, lock, err)
 		}
 		told := func(text string) string {
 			text = strings.NewReplacer("$id", id, "$locks", "/run/lock/lxc/pve-config-"+id+".lock").Replace(text)
@@ -103,11 +123,11 @@ func explain(id string, res host.Result, err error) error {
 		}
 		err = fmt.Errorf("%s: %w", told(s.words), err)
 		if s.passing {
-			return hinted(err, told(s.hint))
+			return true, hinted(err, told(s.hint))
 		}
-		return provider.PermanentHint(err, told(s.hint))
+		return true, provider.PermanentHint(err, told(s.hint))
 	}
-	return err
+	return false, err
 }
 
 func tail(s string) string {
@@ -145,7 +165,7 @@ func lockedError(id, lock string, cause error) error {
 	if cause == nil {
 		cause = errors.New("nothing was changed")
 	}
-	return hinted(fmt.Errorf("container %s is locked (%s): %w", id, lock, cause), hint)
+	return provider.Busy(hinted(fmt.Errorf("container %s is locked (%s): %w", id, lock, cause), hint))
 }
 
 // says tells whether a failed call said this.

@@ -207,6 +207,16 @@ func (c *conf) drop(keys ...string) {
 	s.lines = slices.DeleteFunc(s.lines, func(l line) bool { return slices.Contains(keys, l.key) })
 }
 
+// replace gives a key of the present state another value.
+func (c *conf) replace(key, value string) {
+	s := c.current()
+	for i := range s.lines {
+		if s.lines[i].key == key {
+			s.lines[i] = line{text: key + ": " + value + "\n", key: key, value: value}
+		}
+	}
+}
+
 // setDescription puts other notes in the place of those that are there.
 func (c *conf) setDescription(notes []string) {
 	s := c.current()

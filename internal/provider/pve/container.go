@@ -3,8 +3,11 @@ package pve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -106,8 +109,15 @@ func (Container) Diff(want spec.Container, have *ContainerStatus) plan.Delta {
 	if have.Making {
 		d.Compare("record of its making", makingPath(want.Guest.Proxmox, want.ID), "")
 	}
+	var later []string
 	for _, x := range settings(want, c, have.Volumes) {
 		d.Compare(x.field.Path, x.field.Have, x.field.Want)
+		if x.needsRestart() {
+			later = append(later, x.field.Path)
+		}
+	}
+	if len(later) > 0 {
+		d.Reason = "a container that runs needs a restart for it: " + strings.Join(later, ", ")
 	}
 	if have, want := flag(c.current().get("unprivileged") == "1"), flag(want.IDMap != (spec.IDMap{})); have != want {
 		d.Compare("unprivileged", have, want)
@@ -171,7 +181,7 @@ func (k Container) finishMaking(ctx context.Context, h host.Host, a object.Addre
 
 // adjust makes the differences of a container that exists go away.
 func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
-	if err := takeGone(ctx, h, s); err != nil {
+	if err := takeGone(ctx, h, s); err != nil { // only the file: no lock of Proxmox's is on what it changes
 		return err
 	}
 	have, err := k.Observe(ctx, h, a, s)
@@ -185,14 +195,17 @@ func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s 
 	if err := ownVolumes(s, c, have.Volumes); err != nil {
 		return err
 	}
+	if len(settings(s, c, have.Volumes)) == 0 {
+		return nil
+	}
+	if c, err = release(ctx, h, s.Guest.Proxmox, s.ID, c); err != nil {
+		return err
+	}
 	if err := adopt(ctx, h, c, s.Guest.Volumes, have.Volumes); err != nil {
 		return err
 	}
 	list := settings(s, c, have.Volumes)
-	if len(list) == 0 {
-		return nil
-	}
-	if err := c.unlocked(s.ID); err != nil {
+	if err := saveStarted(ctx, h, s.Guest.Proxmox, s.ID); err != nil {
 		return err
 	}
 	digest := []string{"--digest", c.digest()}
@@ -203,12 +216,45 @@ func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s 
 		}
 		digest = nil
 	}
+	var failed error
 	if len(set) > 0 {
-		if _, err := pct(ctx, h, s.ID, callLimit, append(append([]string{"set", s.ID}, digest...), set...)...); err != nil {
+		res, err := pct(ctx, h, s.ID, callLimit, append(append([]string{"set", s.ID}, digest...), set...)...)
+		if err != nil && says(res, oneValue) {
+			err = apart(ctx, h, s.ID, list, err)
+		} else if err != nil {
 			return err
 		}
+		failed = err
 	}
-	return finish(ctx, h, s, list)
+	return errors.Join(failed, finish(ctx, h, s, list))
+}
+
+// oneValue is a failure of pct set for one of its values, where none takes effect.
+var oneValue = regexp.MustCompile(`unable to hotplug|Parameter verification failed|invalid format|property is not defined|can't (?:update|remove) CT`)
+
+// apart makes each setting by a call of its own, so that one that fails does not take the others with it.
+func apart(ctx context.Context, h host.Host, id string, list []setting, together error) error {
+	plainly := func(x setting) bool { return x.key != "" && !indexedKey.MatchString(x.key) && x.value != "" }
+	var groups [][]setting
+	if rest := slices.DeleteFunc(slices.Clone(list), func(x setting) bool { return !plainly(x) }); len(rest) > 0 {
+		groups = append(groups, rest) // memory and swap belong together
+	}
+	for _, x := range list {
+		if set, _ := arguments([]setting{x}); len(set) > 0 && !plainly(x) {
+			groups = append(groups, []setting{x})
+		}
+	}
+	if len(groups) < 2 {
+		return together
+	}
+	var errs []error
+	for _, g := range groups {
+		set, _ := arguments(g)
+		if _, err := pct(ctx, h, id, callLimit, append([]string{"set", id}, set...)...); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // finish makes what pct set cannot.
@@ -221,16 +267,20 @@ func finish(ctx context.Context, h host.Host, s spec.Container, list []setting) 
 			return err
 		}
 	}
-	for _, x := range list {
-		if !x.raw {
-			continue
-		}
-		return edit(ctx, h, s.Guest.Proxmox, s.ID, func(c *conf) bool {
-			c.setOptions(append(rawOptions(s), c.ownIDLines(s)...))
-			return true
-		})
+	byHand := slices.DeleteFunc(slices.Clone(list), func(x setting) bool { return !x.raw && !x.backup })
+	if len(byHand) == 0 {
+		return nil
 	}
-	return nil
+	return edit(ctx, h, s.Guest.Proxmox, s.ID, func(c *conf) bool {
+		for _, x := range byHand {
+			if x.raw {
+				c.setOptions(append(rawOptions(s), c.ownIDLines(s)...))
+			} else {
+				c.replace(x.key, x.value)
+			}
+		}
+		return true
+	})
 }
 
 // ownVolumes fails where another volume stands where one of phoenix's belongs: nobody but a person knows which has the data.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -63,10 +64,13 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 	if err := unlockSource(ctx, h, p, source, c); err != nil {
 		return err
 	}
+	if err := copyable(ctx, h, p, source); err != nil {
+		return err
+	}
 	if err := beginMaking(ctx, h, s); err != nil {
 		return err
 	}
-	argv := oneByOne(p, source, "pct", "clone", source, s.ID, "--hostname", s.Name, "--description", mark(s.ID))
+	argv := []string{"pct", "clone", source, s.ID, "--hostname", s.Name, "--description", mark(s.ID)}
 	if c.current().get("template") != "1" {
 		argv = append(argv, "--full", "1", "--storage", s.Guest.Storage)
 		if s.Guest.Snapshot != "" {
@@ -77,16 +81,62 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 			argv = append(argv, "--snapname", s.Guest.Snapshot)
 		}
 	}
-	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: cloneLimit})
+	res, err := oneByOne(ctx, h, p, source, argv...)
 	if says(res, lockSaying) {
 		return explain(source, res, err)
 	}
-	return explain(s.ID, res, err)
+	return judged(s.ID, res, err)
 }
 
-// oneByOne waits until no other phoenix copies the source.
-func oneByOne(p spec.Proxmox, source string, argv ...string) []string {
-	return append([]string{"flock", "--exclusive", "--no-fork", cloneLock(p, source)}, argv...)
+const (
+	turnLimit = "5" // seconds that a turn is waited for before it is looked whether somebody asks for the end of the work
+	turnTaken = 75  // the code then; pct's own mean nothing
+)
+
+// oneByOne runs pct about the source of copies once no other phoenix copies it. The wait ends when the work is to end; what was begun comes to its
+// end.
+func oneByOne(ctx context.Context, h host.Host, p spec.Proxmox, source string, argv ...string) (host.Result, error) {
+	stoppable, end := provider.Stoppable(ctx)
+	defer end()
+	argv = append([]string{"flock", "--exclusive", "--no-fork", "--timeout", turnLimit, "--conflict-exit-code", strconv.Itoa(turnTaken), cloneLock(p, source)}, argv...)
+	for limit := time.Now().Add(cloneLimit); ; {
+		res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: cloneLimit})
+		if res.Code != turnTaken || len(res.Stderr)+len(res.Stdout) > 0 {
+			return res, err
+		}
+		if stoppable.Err() != nil {
+			return res, fmt.Errorf("another copy of container %s is not waited for: %w", source, context.Cause(stoppable))
+		}
+		if time.Now().After(limit) {
+			return res, fmt.Errorf("another copy of container %s has not ended within %s: %w", source, cloneLimit, err)
+		}
+	}
+}
+
+// copyable fails where something else than a phoenix's copy is at work on a source: Proxmox would refuse, and write down one more failed task with
+// every try.
+func copyable(ctx context.Context, h host.Host, p spec.Proxmox, source string) error {
+	for range 3 { // a copy may end, and another begin, between two looks
+		c, err := look(h, p, source)
+		if c == nil || err != nil {
+			return err
+		}
+		switch lock := c.current().get("lock"); lock {
+		case "":
+			return nil
+		case "disk":
+			free, err := h.Run(ctx, host.Command{Argv: []string{"flock", "--shared", "--nonblock", cloneLock(p, source), "true"}})
+			if err != nil && free.Code > 0 {
+				return nil // it waits for its turn
+			}
+			if err != nil {
+				return err
+			}
+		default:
+			return lockedError(source, lock, nil)
+		}
+	}
+	return lockedError(source, "disk", nil)
 }
 
 // unlockSource takes the lock away that a killed copy left on a source of phoenix's.
@@ -94,7 +144,7 @@ func unlockSource(ctx context.Context, h host.Host, p spec.Proxmox, source strin
 	if !c.marked(source) || !stuck(h, source, c) {
 		return nil // or it waits for its turn
 	}
-	res, err := h.Run(ctx, host.Command{Argv: oneByOne(p, source, "pct", "unlock", source), Mutates: true, Limit: cloneLimit})
+	res, err := oneByOne(ctx, h, p, source, "pct", "unlock", source)
 	if err != nil && strings.Contains(string(res.Stderr), "no lock found") {
 		return nil
 	}
@@ -188,14 +238,14 @@ func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s 
 	if c, err = unmountLeft(ctx, h, movesIDs(s), c); err != nil {
 		return err
 	}
-	if err := c.unlocked(s.ID); err != nil {
+	if c, err = release(ctx, h, p, s.ID, c); err != nil {
 		return err
 	}
 	if err := checkForeign(ctx, h, s, c); err != nil {
 		return err
 	}
-	if c.current().get("protection") == "1" {
-		return provider.PermanentHint(fmt.Errorf("container %s is protected: nothing was changed", s.ID), "pct set "+s.ID+" --protection 0, if you are sure")
+	if err := errors.Join(refuseProtected(c, s.ID), refuseAvailable(h, p, s.ID)); err != nil {
+		return err
 	}
 	if err := (Running{}).Stop(ctx, h, a, spec.Running{ID: s.ID, Proxmox: &p}); err != nil {
 		return err
@@ -209,6 +259,9 @@ func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s 
 	if err := destroy(ctx, h, s); err != nil {
 		return err
 	}
+	if err := forgetStarted(h, p, s.ID); err != nil {
+		return err
+	}
 	return endMaking(h, p, s.ID)
 }
 
@@ -218,7 +271,7 @@ func (Container) Refuse(ctx context.Context, h host.Host, s spec.Container) erro
 	if c == nil || err != nil || c.half() {
 		return err
 	}
-	return checkForeign(ctx, h, s, c)
+	return errors.Join(checkForeign(ctx, h, s, c), refuseProtected(c, s.ID), refuseAvailable(h, s.Guest.Proxmox, s.ID))
 }
 
 // checkForeign fails where the container has volumes of others, that would be lost with it.

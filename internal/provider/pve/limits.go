@@ -20,6 +20,9 @@ func limited(h host.Host, c *conf, st *RunningStatus) {
 		return
 	}
 	var d plan.Delta
+	if slices.Contains(st.Waits, pidsKey) { // of a line that was taken out
+		d.Compare(pidsKey, have.Value, "max")
+	}
 	for _, o := range c.current().options() {
 		if o.key == pidsKey {
 			d = plan.Delta{} // the last one holds

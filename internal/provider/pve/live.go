@@ -10,7 +10,10 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-const mountField = "mounted at " // begins the fields that tell of volumes
+const (
+	mountField = "mounted at "       // begins the fields that tell of volumes
+	extraField = "still mounted at " // begins those of what the configuration does not speak of
+)
 
 // drift is in what a container that has booted runs otherwise than its configuration says. What waits for a restart is not drift.
 // Proxmox leaves the address to the container's own network tools, so that before the end of the boot nothing can be told.
@@ -51,4 +54,34 @@ func networked(d *plan.Delta, h host.Host, pid int, net property) {
 	}
 	provider.Addressed(d, h, pid, address)
 	provider.Routed(d, h, pid, net.of["name"], net.of["gw"])
+}
+
+// tooMuch is what an unprivileged container has mounted of the hypervisor's and its configuration does not speak of: it was taken out of the
+// file while the container ran, by whomever. A privileged one mounts what it likes.
+func tooMuch(h host.Host, c *conf, pid int) []plan.Field {
+	if c.current().get("unprivileged") != "1" {
+		return nil
+	}
+	all, err := provider.MountsIn(h, pid)
+	if err != nil {
+		return nil
+	}
+	wanted := map[string]string{}
+	for _, key := range c.current().keys() {
+		if p := parseProperty(c.current().get(key), "volume"); mountKey.MatchString(key) {
+			wanted[filepath.Clean(p.of["mp"])] = p.word
+		}
+	}
+	for _, o := range c.current().options() {
+		if f := strings.Fields(o.value); o.key == "lxc.mount.entry" && len(f) > 1 {
+			wanted[filepath.Join("/", host.Unescape(f[1]))] = f[0]
+		}
+	}
+	var d plan.Delta
+	for _, m := range provider.ForeignMounts(all, wanted) {
+		if !strings.Contains(m.Point, "/.zfs/") { // snapshots of its own that it looks into
+			d.Compare(extraField+m.Point, m.Root, "")
+		}
+	}
+	return d.Fields
 }

@@ -67,6 +67,8 @@ var (
 	mountKey  = regexp.MustCompile(`^mp\d+$`)
 	unusedKey = regexp.MustCompile(`^unused\d+$`)
 	deviceKey = regexp.MustCompile(`^dev\d+$`)
+	// indexedKey is what is plugged into a container that runs, or taken out of it.
+	indexedKey = regexp.MustCompile(`^(mp|dev|net)\d+$`)
 )
 
 // mounted finds what will be at a path inside after the next restart; empty: nothing.
@@ -218,6 +220,6 @@ func sizeOf(p property) int64 {
 func otherVolume(v spec.Volume, key, have, own string) error {
 	return provider.PermanentHint(
 		fmt.Errorf("at %s of container %s is %s, and the volume of %s is %s", v.MountPoint, v.Container, have, volumeAddress(v), own),
-		fmt.Sprintf("to have the old one back: pct set %s --%s %s; to keep the new one: remove the line %q from the container's notes", v.Container, key,
+		fmt.Sprintf("to mount the recorded one: pct set %s --%s %s; to keep the one that is mounted, as after a rollback: remove the line %q from the container's notes", v.Container, key,
 			mountValue(v, own), "phoenix: "+volumeAddress(v)+" …"))
 }

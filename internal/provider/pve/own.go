@@ -66,12 +66,15 @@ chmod "$5" "$1$2"`
 
 // ownMounted has Proxmox mount all of the stopped container, which locks it until it is unmounted.
 func ownMounted(ctx context.Context, h host.Host, v spec.Volume, owner host.Owner, mode string) error {
-	if _, err := pct(ctx, h, v.Container, callLimit, "mount", v.Container); err != nil {
+	if err := mountAll(ctx, h, *v.Proxmox, v.Container); err != nil {
 		return err
 	}
 	root := filepath.Join(v.Proxmox.State, v.Container, "rootfs")
 	_, err := h.Run(ctx, host.Command{Mutates: true, Argv: []string{"sh", "-c", mountedScript, "sh", root, v.MountPoint,
 		strconv.Itoa(owner.UID), strconv.Itoa(owner.GID), mode}})
 	_, away := pct(context.WithoutCancel(ctx), h, v.Container, callLimit, "unmount", v.Container)
+	if away == nil {
+		away = h.Remove(mountedPath(*v.Proxmox, v.Container))
+	}
 	return errors.Join(err, away)
 }

@@ -75,18 +75,6 @@ func read(h host.Host, p spec.Proxmox, id string) (*conf, error) {
 		fmt.Sprintf("choose another id, or hand it over: add the line %q to its notes", mark(id)))
 }
 
-// unlocked fails while something else is at work on the container.
-func (c *conf) unlocked(id string) error {
-	lock := c.current().get("lock")
-	if lock == mountedLock && c.ids(id).IsMoving() {
-		return hinted(fmt.Errorf("container %s is locked: its files are being moved to another range of ids", id), "phoenix apply "+id+" --yes goes on with it")
-	}
-	if lock != "" {
-		return lockedError(id, lock, nil)
-	}
-	return nil
-}
-
 // digest is Proxmox's digest of the file.
 func (c *conf) digest() string { return provider.ProxmoxDigest(c.text()) }
 

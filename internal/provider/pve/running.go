@@ -72,12 +72,13 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 		return st, err
 	}
 	st.State = running
-	if st.Waits, err = waits(h, s, c); err != nil {
+	if st.Waits, err = waits(h, s, c, st.PID); err != nil {
 		return nil, err
 	}
 	limited(h, c, st)
+	st.Drift = tooMuch(h, c, st.PID)
 	if st.Booted, err = inside(s.ID).Booted(ctx, h, st.PID); err == nil && st.Booted {
-		st.Drift = drift(h, c, st.PID)
+		st.Drift = append(st.Drift, drift(h, c, st.PID)...)
 	}
 	return st, err
 }
@@ -85,29 +86,21 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 // restartKeys are the keys of phoenix's that change with a restart only. What else waits is somebody's, and no reason for one.
 var restartKeys = regexp.MustCompile(`^(features|nameserver|searchdomain|mp\d+|dev\d+|net0|memory|swap|cores|hostname|rootfs)$`)
 
-// waits names what the running container does not have yet: by Proxmox's own list, and raw options that lxc was not given.
-func waits(h host.Host, s spec.Running, c *conf) ([]string, error) {
+// waits names what the running container does not have yet, or has too much: by Proxmox's own list, and by the raw options that it was
+// started with.
+func waits(h host.Host, s spec.Running, c *conf, pid int) ([]string, error) {
 	var out []string
 	for key, value := range c.waiting() {
 		if restartKeys.MatchString(key) && c.current().get(key) != value {
 			out = append(out, key)
 		}
 	}
-	given, err := h.ReadFile(filepath.Join(s.Proxmox.State, s.ID, "config"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	started, known, err := readStarted(h, *s.Proxmox, s.ID, pid)
+	if err != nil {
 		return nil, err
 	}
-	if err == nil {
-		has := map[string]bool{}
-		for l := range strings.Lines(string(given)) {
-			k, v, _ := strings.Cut(l, "=")
-			has[strings.TrimSpace(k)+"="+strings.TrimSpace(v)] = true
-		}
-		for _, o := range c.current().options() {
-			if !has[o.key+"="+o.value] && !slices.Contains(out, o.key) {
-				out = append(out, o.key)
-			}
-		}
+	if known {
+		out = append(out, started.differing(c.current().options())...)
 	}
 	slices.Sort(out)
 	return out, nil
@@ -136,7 +129,12 @@ func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	}
 	if len(have.Drift) > 0 && len(have.Waits) == 0 {
 		d.Reason = "it does not run as its configuration says: restart"
-		d.Interrupts = !slices.ContainsFunc(have.Drift, func(f plan.Field) bool { return strings.HasPrefix(f.Path, mountField) })
+		has := func(field string) bool {
+			return slices.ContainsFunc(have.Drift, func(f plan.Field) bool { return strings.HasPrefix(f.Path, field) })
+		}
+		if d.Interrupts = !has(mountField) || has(extraField); has(extraField) {
+			d.Reason = "needs restart: it has more mounted than its configuration says"
+		}
 	}
 	d.Compare("booted", strconv.FormatBool(have.Booted), "true")
 	return d
@@ -164,6 +162,9 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 		if err := start(ctx, h, s); err != nil {
 			return err
 		}
+		if err := saveStarted(ctx, h, *s.Proxmox, s.ID); err != nil {
+			return err
+		}
 	}
 	return inside(s.ID).WaitBooted(ctx, h, func(ctx context.Context) error {
 		if pid, err := inside(s.ID).InitPID(ctx, h); err != nil || pid == 0 {
@@ -183,16 +184,16 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	if err != nil || c == nil {
 		return err
 	}
-	if err := c.unlocked(s.ID); err != nil {
+	if c, err = release(ctx, h, *s.Proxmox, s.ID, c); err != nil {
 		return err
 	}
 	if err := sources(h, s.ID, c); err != nil {
 		return err
 	}
 	if res, err := provider.ProxmoxStart(ctx, h, s.ID); err != nil {
-		return fmt.Errorf("container %s does not start: %w", s.ID, explain(s.ID, res, err))
+		return fmt.Errorf("container %s does not start: %w", s.ID, judged(s.ID, res, err))
 	}
-	return waitState(ctx, h, s.ID, true)
+	return waitState(ctx, h, s, true)
 }
 
 // sources fails where a folder of the hypervisor that is mounted is not there: pct start would only speak of a script.
@@ -218,8 +219,15 @@ func sources(h host.Host, id string, c *conf) error {
 }
 
 // waitState returns once the container runs, or does not.
-func waitState(ctx context.Context, h host.Host, id string, up bool) error {
-	ctx, cancel := context.WithTimeout(ctx, stateLimit)
+func waitState(ctx context.Context, h host.Host, s spec.Running, up bool) error {
+	id, limit := s.ID, stateLimit
+	available := highlyAvailable(h, *s.Proxmox, id)
+	if available {
+		limit = haLimit
+	}
+	stoppable, end := provider.Stoppable(ctx)
+	defer end()
+	ctx, cancel := context.WithTimeout(stoppable, limit)
 	defer cancel()
 	tick := time.NewTicker(statePoll)
 	defer tick.Stop()
@@ -230,7 +238,14 @@ func waitState(ctx context.Context, h host.Host, id string, up bool) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(err, fmt.Errorf("container %s: running should be %t, and is not after %s", id, up, stateLimit))
+			if stoppable.Err() != nil {
+				return fmt.Errorf("container %s: whether it runs is not waited for: %w", id, context.Cause(stoppable))
+			}
+			err = errors.Join(err, fmt.Errorf("container %s: running should be %t, and is not after %s", id, up, limit))
+			if available {
+				return provider.WithHint(err, "it is a resource of Proxmox's high availability, which was asked for it: ha-manager status")
+			}
+			return err
 		case <-tick.C:
 		}
 	}
@@ -250,14 +265,14 @@ func stop(ctx context.Context, h host.Host, s spec.Running) error {
 	if err != nil || c == nil {
 		return err
 	}
-	if err := c.unlocked(s.ID); err != nil {
+	if _, err := release(ctx, h, *s.Proxmox, s.ID, c); err != nil {
 		return err
 	}
 	res, err := pct(ctx, h, s.ID, callLimit, "shutdown", s.ID, "--timeout", strconv.Itoa(int(stopLimit.Seconds())), "--forceStop", "1")
 	if err != nil && !says(res, runsNot) {
 		return err
 	}
-	return waitState(ctx, h, s.ID, false)
+	return waitState(ctx, h, s, false)
 }
 
 // Delete implements provider.Deleter.

@@ -88,7 +88,8 @@ func (k Snapshot) Apply(ctx context.Context, h host.Host, _ object.Address, s sp
 var usedAlready = regexp.MustCompile(`snapshot name '[^']+' already used`)
 
 func takeSnapshot(ctx context.Context, h host.Host, s spec.Snapshot, c *conf) error {
-	if err := c.unlocked(s.ID); err != nil {
+	c, err := release(ctx, h, s.Proxmox, s.ID, c)
+	if err != nil {
 		return err
 	}
 	if have := seenSnapshot(c, s.Name); have != nil && have.State == "" {
@@ -100,7 +101,7 @@ func takeSnapshot(ctx context.Context, h host.Host, s spec.Snapshot, c *conf) er
 	}
 	argv := []string{"snapshot", s.ID, s.Name}
 	if s.About != "" {
-		argv = append(argv, "--description", s.About)
+		argv = append(argv, "--description", ownSnapshot+s.About)
 	}
 	res, err := pct(ctx, h, s.ID, callLimit, argv...)
 	if err != nil && says(res, usedAlready) {

@@ -155,7 +155,7 @@ func TestTwoVolumesForOnePathAreAPersonsMatter(t *testing.T) {
 	s := n.container()
 	s.MemoryBytes = 2 << 30
 	before := n.conf("103")
-	wants(t, n.containerThing(s).try(), true, "at /etc/step-ca/ssl of container 103 is local-zfs:", "to have the old one back: pct set 103 --mp0")
+	wants(t, n.containerThing(s).try(), true, "at /etc/step-ca/ssl of container 103 is local-zfs:", "to mount the recorded one: pct set 103 --mp0")
 	wants(t, n.volumeThing(n.ssl()).try(), true, "volume/103/ssl is local-zfs:")
 	if got := n.conf("103"); got != before {
 		t.Errorf("changed:\n%s", got)

@@ -224,6 +224,12 @@ func attach(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := ownVolumes(s, c, known); err != nil {
 		return err
 	}
+	if len(mounts(s, c, known)) == 0 {
+		return nil
+	}
+	if c, err = release(ctx, h, *v.Proxmox, v.Container, c); err != nil {
+		return err
+	}
 	if err := adopt(ctx, h, c, s.Guest.Volumes, known); err != nil {
 		return err
 	}
@@ -234,7 +240,7 @@ func attach(ctx context.Context, h host.Host, v spec.Volume) error {
 	if len(set) == 0 {
 		return nil
 	}
-	if err := c.unlocked(v.Container); err != nil {
+	if err := saveStarted(ctx, h, *v.Proxmox, v.Container); err != nil {
 		return err
 	}
 	_, err = pct(ctx, h, v.Container, callLimit, append([]string{"set", v.Container, "--digest", c.digest()}, set...)...)
@@ -298,7 +304,7 @@ func (Volume) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.
 	if err := provider.ProxmoxWritable(h, *v.Proxmox); err != nil {
 		return err
 	}
-	if err := c.unlocked(v.Container); err != nil {
+	if c, err = release(ctx, h, *v.Proxmox, v.Container, c); err != nil {
 		return err
 	}
 	if len(c.snapshots()) > 0 {
@@ -321,10 +327,16 @@ func (Volume) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.
 	} else if r, ok := c.recorded(v); ok {
 		volume = r.Volume
 	}
-	if key := c.unused(volume); key != "" && volume != "" {
-		if _, err := pct(ctx, h, v.Container, callLimit, "set", v.Container, "--delete", key); err != nil {
-			return err
-		}
+	key = c.unused(volume)
+	switch {
+	case volume == "":
+	case key != "":
+		_, err = pct(ctx, h, v.Container, callLimit, "set", v.Container, "--delete", key)
+	case !c.names(volume) && belongsTo(volume, v.Container): // its file does not speak of it, and its notes do
+		_, err = freeVolume(ctx, h, v.Container, volume)
+	}
+	if err != nil {
+		return err
 	}
 	if err := edit(ctx, h, *v.Proxmox, v.Container, func(c *conf) bool { return c.unnote(v) }); err != nil {
 		return err
@@ -339,10 +351,14 @@ func free(ctx context.Context, h host.Host, v spec.Volume) error {
 		if err := provider.ProxmoxWritable(h, *v.Proxmox); err != nil {
 			return err
 		}
-		res, err := h.Run(ctx, host.Command{Argv: []string{"pvesm", "free", r.Volume}, Mutates: true, Limit: callLimit})
-		if err != nil {
-			return explain(v.Container, res, err)
+		if _, err := freeVolume(ctx, h, v.Container, r.Volume); err != nil {
+			return err
 		}
 	}
 	return forget(h, v)
+}
+
+func freeVolume(ctx context.Context, h host.Host, id, volume string) (host.Result, error) {
+	res, err := h.Run(ctx, host.Command{Argv: []string{"pvesm", "free", volume}, Mutates: true, Limit: callLimit})
+	return res, explain(id, res, err)
 }

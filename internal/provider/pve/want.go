@@ -13,12 +13,25 @@ import (
 
 // setting is one difference between a container's file and its spec, with what makes it go away.
 type setting struct {
-	field  plan.Field
-	key    string // option of pct set; empty: it is made otherwise
-	value  string // empty: the key is deleted
-	revert bool   // what waits for a restart is dropped
-	grow   string // key of the volume that is to become as large as value
-	raw    bool   // the file is edited
+	field   plan.Field
+	key     string // option of pct set; empty: it is made otherwise
+	value   string // empty: the key is deleted
+	revert  bool   // what waits for a restart is dropped
+	grow    string // key of the volume that is to become as large as value
+	raw     bool   // the file is edited
+	restart bool   // of raw lines: lxc reads one that differs at a start only
+	backup  bool   // value takes the key's place in the file: nothing but Proxmox's backups reads what differs
+}
+
+// needsRestart tells what Proxmox changes at the next start only, or lxc reads then.
+func (x setting) needsRestart() bool {
+	switch x.key {
+	case "features", "nameserver", "searchdomain":
+		return true
+	case "":
+		return x.restart
+	}
+	return x.value == "" && indexedKey.MatchString(x.key) && !x.revert
 }
 
 // defaults are what holds where a key is not in the file.
@@ -183,7 +196,8 @@ func mounts(s spec.Container, c *conf, known map[string]record) []setting {
 		case v.Backup && have.of["backup"] != "1":
 			was := have.text()
 			have.set("backup", "1")
-			out = append(out, setting{field: plan.Field{Path: key, Have: was, Want: have.text()}, key: key, value: have.text()})
+			_, waits := c.waiting()[key] // by pct it would wait for a restart
+			out = append(out, setting{field: plan.Field{Path: key, Have: was, Want: have.text()}, key: key, value: have.text(), backup: !waits})
 		}
 		if size := sizeOf(have); size > 0 && size < v.SizeBytes {
 			out = append(out, growth(key, have, v.SizeBytes))
@@ -224,7 +238,9 @@ func options(s spec.Container, c *conf) []setting {
 	if slices.Equal(have, want) {
 		return nil
 	}
-	return []setting{{field: plan.Field{Path: "lxc", Have: strings.Join(have, "; "), Want: strings.Join(want, "; ")}, raw: true}}
+	limit := func(o string) bool { return strings.HasPrefix(o, pidsKey+": ") } // a running container has it at once
+	restart := !slices.Equal(slices.DeleteFunc(slices.Clone(have), limit), slices.DeleteFunc(slices.Clone(want), limit))
+	return []setting{{field: plan.Field{Path: "lxc", Have: strings.Join(have, "; "), Want: strings.Join(want, "; ")}, raw: true, restart: restart}}
 }
 
 func listed(options []line) []string {
@@ -240,7 +256,7 @@ func arguments(list []setting) (set, revert []string) {
 	var gone []string
 	for _, x := range list {
 		switch {
-		case x.key == "":
+		case x.key == "" || x.backup:
 		case x.revert:
 			revert = append(revert, x.key)
 		case x.value == "":

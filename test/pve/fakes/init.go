@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -69,6 +70,10 @@ func network(net property) error {
 // are only made believe.
 func (b base) plug(id string, conf *conf, opts map[string]string) error {
 	for k := range opts {
+		if refused, err := os.ReadFile(b.path("no-hotplug")); err == nil && strings.TrimSpace(string(refused)) == k {
+			fmt.Fprintf(os.Stderr, "400 Parameter verification failed.\n%[1]s: unable to hotplug %[1]s: open_tree() failed\npct set <vmid> [OPTIONS]\n", k)
+			return exitCode(255)
+		}
 		p, err := parse(conf.keys[k], "volume"), error(nil)
 		_, waits := conf.pending[k]
 		switch {
@@ -127,8 +132,25 @@ func (b base) assemble(id string, conf *conf) error {
 			return err
 		}
 	}
+	for source, target := range conf.binds() {
+		if err := bind(source, filepath.Join(root, target)); err != nil {
+			return err
+		}
+	}
 	if err := errors.Join(os.Chdir(root), syscall.PivotRoot(".", ".")); err != nil {
 		return err
 	}
 	return errors.Join(syscall.Unmount(".", syscall.MNT_DETACH), os.Chdir("/"))
+}
+
+func bind(source, target string) error {
+	fi, err := os.Stat(source)
+	switch {
+	case err != nil:
+	case fi.IsDir():
+		err = os.MkdirAll(target, 0o755)
+	default:
+		err = errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, nil, 0o644))
+	}
+	return errors.Join(err, syscall.Mount(source, target, "", syscall.MS_BIND, ""))
 }

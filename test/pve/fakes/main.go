@@ -12,6 +12,7 @@
 //	groups/           the control groups of containers, where a test has them
 //	calls             each call, one a line
 //	faults/VERB       what the next call of pct VERB is to do instead: a JSON fault
+//	no-hotplug        the key that cannot be plugged into a container that runs: then nothing of the call takes effect
 //	post-stop       how long a container's monitor takes after the end of its init: 700ms
 //	strikes, strike-at  each change that a call makes, one a line, and the one before which it dies with who made it
 //	env, env.ID       lines NAME=VALUE for the phoenix inside

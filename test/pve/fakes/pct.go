@@ -184,6 +184,8 @@ func (b base) destroy(c call) error {
 	switch {
 	case conf.keys["lock"] != "":
 		return locked(conf.keys["lock"])
+	case b.highlyAvailable(id) && !c.is("purge"):
+		return fmt.Errorf("unable to remove CT %s - used in HA resources and purge parameter not set.", id) //lint:ignore ST1005 the words are Proxmox's
 	case conf.keys["protection"] == "1":
 		return fmt.Errorf("can't remove CT %s - protection mode enabled", id)
 	case b.pid(id) != 0:
@@ -263,7 +265,14 @@ func (b base) snapshot(c call) error {
 		return err
 	}
 	p.keys["snaptime"] = strconv.FormatInt(time.Now().Unix(), 10)
+	p.keys["snapstate"] = "prepare"
 	conf.snapshots[name] = &p
+	conf.keys["lock"] = "snapshot"
+	if err := b.save(id, conf); err != nil {
+		return err
+	}
+	delete(p.keys, "snapstate")
+	delete(conf.keys, "lock")
 	conf.keys["parent"] = name
 	return b.save(id, conf)
 }
@@ -290,6 +299,14 @@ func (b base) deleteSnapshot(c call) error {
 	if s == nil {
 		return fmt.Errorf("snapshot '%s' does not exist", name)
 	}
+	if conf.keys["lock"] != "" { // --force does not pass it
+		return locked(conf.keys["lock"])
+	}
+	conf.keys["lock"], s.keys["snapstate"] = "snapshot-delete", "delete"
+	if err := b.save(id, conf); err != nil {
+		return err
+	}
+	delete(conf.keys, "lock")
 	delete(conf.snapshots, name)
 	for _, p := range append(slices.Collect(maps.Values(conf.snapshots)), &conf.part) {
 		if p.keys["parent"] == name {

@@ -44,6 +44,9 @@ func (b base) start(c call) error {
 	if err != nil {
 		return err
 	}
+	if asked, err := b.requested("start", id); asked {
+		return err
+	}
 	switch {
 	case !b.quorate():
 		return errors.New("cluster not ready - no quorum?")
@@ -55,12 +58,7 @@ func (b base) start(c call) error {
 	if err := b.bridge(conf); err != nil {
 		return err
 	}
-	given := "lxc.arch = amd64\nlxc.uts.name = " + conf.keys["hostname"] + "\n"
-	for _, r := range conf.raw {
-		given += r[0] + " = " + r[1] + "\n"
-	}
-	if err := errors.Join(os.MkdirAll(b.path("lib", id), 0o755), os.MkdirAll(b.path("pids"), 0o755),
-		os.WriteFile(b.path("lib", id, "config"), []byte(given), 0o644)); err != nil {
+	if err := errors.Join(b.give(id, conf), os.MkdirAll(b.path("pids"), 0o755)); err != nil {
 		return err
 	}
 	if err := b.permitted(id, conf); err != nil {
@@ -112,12 +110,17 @@ func (b base) bridge(conf *conf) error {
 
 // sources fails as the real one where a folder is missing: it speaks of a script.
 func (b base) sources(id string, conf *conf) error {
+	var folders []string
 	for k, v := range conf.keys {
-		word := parse(v, "volume").word
-		if !mountKey.MatchString(k) || !filepath.IsAbs(word) {
-			continue
+		if word := parse(v, "volume").word; mountKey.MatchString(k) && filepath.IsAbs(word) {
+			folders = append(folders, word)
 		}
-		if _, err := os.Stat(word); err != nil {
+	}
+	for source := range conf.binds() {
+		folders = append(folders, source)
+	}
+	for _, dir := range folders {
+		if _, err := os.Stat(dir); err != nil {
 			fmt.Printf("run_buffer: 571 Script exited with status 2\nlxc_init: 845 Failed to run lxc.hook.pre-start for container \"%s\"\n", id)
 			return fmt.Errorf("startup for container '%s' failed", id)
 		}
@@ -127,6 +130,9 @@ func (b base) sources(id string, conf *conf) error {
 
 func (b base) stop(c call) error {
 	id := c.words[0]
+	if asked, err := b.requested("stop", id); asked {
+		return err
+	}
 	if b.pid(id) == 0 {
 		return fmt.Errorf("CT %s not running", id)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -71,7 +72,7 @@ func (b base) change(id string, c call) error {
 			return err
 		}
 	}
-	return b.save(id, conf)
+	return errors.Join(b.save(id, conf), b.give(id, conf))
 }
 
 func (b base) erase(id string, conf *conf, k string, up bool) error {
@@ -109,7 +110,7 @@ func (b base) assign(id string, conf *conf, k, value string, up bool) error {
 		return nil
 	}
 	old, there := conf.keys[k]
-	if conf.keys["protection"] == "1" && mountKey.MatchString(k) && there {
+	if conf.keys["protection"] == "1" && (mountKey.MatchString(k) || k == "rootfs") {
 		return fmt.Errorf("can't update CT %s drive '%s' - protection mode enabled", id, k)
 	}
 	waits := !slices.Contains(atOnce, k) && !strings.HasPrefix(k, "net") && !strings.HasPrefix(k, "dev") && (!mountKey.MatchString(k) || there)
@@ -164,6 +165,9 @@ func (b base) settle(id string, conf *conf) error {
 			return err
 		}
 	}
+	if len(conf.deletes)+len(conf.pending) == 0 {
+		return b.save(id, conf)
+	}
 	conf.deletes, conf.pending = nil, map[string]string{}
-	return b.save(id, conf)
+	return errors.Join(b.save(id, conf), b.give(id, conf))
 }
