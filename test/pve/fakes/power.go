@@ -107,11 +107,16 @@ func (b base) bridge(conf *conf) error {
 	return nil
 }
 
-// sources fails as the real one where a folder is missing: it speaks of a script.
+// sources fails as the real one where a folder, or a dataset of a pool that is away, is missing: it speaks of a script.
 func (b base) sources(id string, conf *conf) error {
 	for k, v := range conf.keys {
 		word := parse(v, "volume").word
-		if !mountKey.MatchString(k) || !filepath.IsAbs(word) {
+		if pool, _, _ := strings.Cut(word, ":"); mountKey.MatchString(k) || k == "rootfs" {
+			if s, err := b.storage(pool); err == nil && s.kind == "zfspool" {
+				word, _ = b.locate(word)
+			}
+		}
+		if !mountKey.MatchString(k) && k != "rootfs" || !filepath.IsAbs(word) {
 			continue
 		}
 		if _, err := os.Stat(word); err != nil {
