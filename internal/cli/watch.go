@@ -166,6 +166,7 @@ func (w *watcher) reopen() error {
 		s.close()
 		return err
 	}
+	s.cutElsewhere()
 	s.cutTemplates(w.ctx)
 	s.changes = true
 	w.mu.Lock()

@@ -97,6 +97,18 @@ var faults = []fault{
 			f.moved("102", "pve", "pve2")
 		},
 		person: func(f *watched) { f.moved("102", "pve2", "pve") }},
+	{name: "CA on another node, and back", told: "container 103 is on node pve2",
+		do: func(f *watched) {
+			f.must(syscall.Kill(f.init("103"), syscall.SIGKILL))
+			f.moved("103", "pve", "pve2")
+		},
+		person: func(f *watched) {
+			f.must(syscall.Kill(f.init("101"), syscall.SIGKILL))
+			if !f.await(func() bool { return f.init("101") != 0 }) {
+				f.t.Error("101 waits for what is on another node")
+			}
+			f.moved("103", "pve2", "pve")
+		}},
 	{name: "notes emptied", told: "container 101 was not made by phoenix", quiet: true,
 		do:     func(f *watched) { f.tool("pct", "set", "101", "--description", "") },
 		person: func(f *watched) { f.restored("101.conf") }},

@@ -329,10 +329,10 @@ func table(rows []outcome) string {
 }
 
 // Each fault is made on the stand-in while watch runs, and is repaired without help; what must not be repaired is
-// told, and is as before once a person has done his part. Two hosts share the faults, as most of the time is
+// told, and is as before once a person has done his part. Three hosts share the faults, as most of the time is
 // waiting. PHOENIX_FAULT names those to make, by a part of the name.
 func TestWatchFaults(t *testing.T) {
-	const hosts = 2
+	const hosts = 3
 	rows := make([][]outcome, hosts)
 	t.Run("hosts", func(t *testing.T) {
 		for i := range hosts {
