@@ -21,7 +21,7 @@ PHOENIX_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/phoenix
 export PHOENIX_CACHE
 
 PACKAGES      := lxc mmdebstrap debian-archive-keyring dnsmasq-base nftables uidmap iproute2 btrfs-progs util-linux ca-certificates
-TEST_PACKAGES := attr openssl curl
+TEST_PACKAGES := attr bindfs openssl curl
 BENCH_PACKAGES := lego
 
 # With the uidmap package, lxc refuses a range that root has not reserved here. phoenix reserves its own (docs/ids.md); tests of sites

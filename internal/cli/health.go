@@ -31,6 +31,7 @@ started at boot and any other that exists. It changes nothing.`,
 				return err
 			}
 			defer s.close()
+			s.cutElsewhere()
 			if len(ids) == 0 {
 				ids = s.expected(ctx)
 			}

@@ -27,6 +27,7 @@ func (a *app) planCommand() *cobra.Command {
 		if len(ids) == 0 {
 			ids = s.ids()
 		}
+		s.cutElsewhere()
 		s.cutTemplates(ctx)
 		objects, containers := s.selected(ids)
 		if err := complete(s.cfg, s.machine, containers); err != nil {

@@ -83,6 +83,7 @@ func (s *session) own(ids []string) []object.Object {
 
 // runs makes containers that exist run, with the network and volumes that they need, and waits until their inside is true.
 func (s *session) runs(ctx context.Context, ids []string) (view.Applied, error) {
+	s.cutElsewhere()
 	if err := s.made(ctx, ids); err != nil {
 		return view.Applied{}, err
 	}

@@ -82,16 +82,20 @@ func (a *app) observeProxmox(m *config.Machine) error {
 	return nil
 }
 
-// unknownRoot is a CA's container on a node of a cluster that phoenix made, and whose root nobody here knows: the pin is a file of the node
-// that it came from. An empty volume is no proof that it never had a root. Empty: there is none.
+// unknownRoot is a CA's container on a node of a cluster that phoenix made, and whose root nobody here knows: the
+// pin is a file of the node that it came from. An empty volume is no proof that it never had a root, and one with a
+// root is no proof that it is the right one. Empty: there is none.
 func (a *app) unknownRoot(h *house, objects []object.Object) string {
 	p := h.machine.Proxmox
-	if p == nil || !h.machine.FirstRoot || h.machine.NewRoot || h.machine.Pins.Root != "" || !a.there(filepath.Join(p.Dir, "corosync.conf")) {
+	if p == nil || h.machine.NewRoot || h.machine.Pins.Root != "" || !a.there(filepath.Join(p.Dir, "corosync.conf")) {
 		return ""
 	}
 	for _, o := range objects {
 		if o.Address.Kind() != spec.KindPin {
 			continue
+		}
+		if a.there(firstRootMark(*p, o.Container)) {
+			continue // it is being made for the first time
 		}
 		raw, err := a.host.ReadFile(filepath.Join(p.Dir, "lxc", o.Container+".conf"))
 		notes := strings.ReplaceAll(string(raw), "%3A", ":")
@@ -102,12 +106,37 @@ func (a *app) unknownRoot(h *house, objects []object.Object) string {
 	return ""
 }
 
+func firstRootMark(p spec.Proxmox, id string) string {
+	return filepath.Join(p.Dir, "phoenix", "pins", id+spec.FirstRootMark)
+}
+
+// markFirstRoot writes down for the cluster that the first root of a CA is about to be made, before its container
+// is. Without that, what a killed create leaves could not be told from a CA that came from another node.
+func (s *session) markFirstRoot(ctx context.Context, objects []object.Object) error {
+	p, m := s.machine.Proxmox, s.machine
+	if p == nil || !m.FirstRoot || m.Pins.Root != "" || !s.app.there(filepath.Join(p.Dir, "corosync.conf")) {
+		return nil
+	}
+	for _, o := range objects {
+		if o.Address.Kind() != spec.KindPin || o.Container == "" || s.app.there(firstRootMark(*p, o.Container)) {
+			continue
+		}
+		lock := filepath.Join(p.Locks, "lxc", "phoenix-pins.lock")
+		mark := firstRootMark(*p, o.Container)
+		if _, err := provider.ReplaceProxmox(ctx, s.host, lock, mark, nil, s.version+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // unknownRootWords end the warning that no root is made.
-const unknownRootWords = "nobody on this node of the cluster knows its root: none is made"
+const unknownRootWords = "nobody on this node of the cluster knows its root: none is made, and none is pinned"
 
 func unknownRootWarning(h *house, id string) diag.Diagnostic {
 	return diag.Diagnostic{Severity: diag.Warning, Summary: "container " + id + " is phoenix's, and " + unknownRootWords,
-		Hint: fmt.Sprintf("bring the file %s from the node that the container was on; where it never had a root, or that one is given up: phoenix create %s --new-root",
+		Hint: fmt.Sprintf("bring the file %s from the node that the container was on; where it never had a root, "+
+			"that one is given up, or the one that it has is yours: phoenix create %s --new-root",
 			filepath.Join(h.machine.Root, "pins", id), id)}
 }
 

@@ -67,7 +67,7 @@ func (a *app) loadFiles(f files) (*house, error) {
 		objects, diags = config.Derive(h.cfg, h.machine)
 	}
 	if id := a.unknownRoot(h, objects); id != "" {
-		h.machine.FirstRoot = false
+		h.machine.FirstRoot, h.machine.UnknownRoot = false, true
 		objects, diags = config.Derive(h.cfg, h.machine)
 		diags = append(diags, unknownRootWarning(h, id))
 	}
@@ -274,6 +274,7 @@ func (s *session) prepare(ctx context.Context, containers []string) error {
 
 // makeTrue applies what these containers need and shows nothing yet.
 func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, error) {
+	s.cutElsewhere()
 	s.cutTemplates(ctx)
 	objects, containers := s.selected(ids)
 	if err := s.notMoving(containers); err != nil {
@@ -283,6 +284,9 @@ func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, err
 		return view.Applied{}, err
 	}
 	if err := s.release(containers); err != nil {
+		return view.Applied{}, err
+	}
+	if err := s.markFirstRoot(ctx, objects); err != nil {
 		return view.Applied{}, err
 	}
 	return s.apply(ctx, objects, containers)

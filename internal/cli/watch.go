@@ -50,6 +50,7 @@ type watcher struct {
 	leaving func()   // lets go of the lock on the rounds; nil: it is not held
 	ids     []string // containers to keep where they exist or are started at boot
 	waits   string   // what waits for a person, as it was told last
+	off     bool     // Proxmox's firewall was told to be off
 	site    site     // as it was when this round began
 	notify  *notifier
 	self    self
@@ -113,6 +114,7 @@ func (a *app) watch(ctx context.Context) error {
 		}
 	}
 	k.Also.Paths = append(k.Also.Paths, w.self.path, w.session.recordPath(), filepath.Join(w.session.machine.Root, "held"), w.session.exposedPath(w.session.authority()))
+	k.Also.Polls = w.clusterPolls()
 	err = k.Run(ctx)
 	w.ends(err)
 	if errors.Is(err, errReplaced) {
@@ -164,6 +166,7 @@ func (w *watcher) reopen() error {
 		s.close()
 		return err
 	}
+	s.cutElsewhere()
 	s.cutTemplates(w.ctx)
 	s.changes = true
 	w.mu.Lock()
@@ -207,6 +210,7 @@ func (w *watcher) begin() error {
 		return nil
 	}
 	if err = w.reopen(); err == nil && w.site.made {
+		w.tellFirewall()
 		err = w.ready()
 	}
 	w.tell(err)

@@ -64,7 +64,7 @@ func (d *derivation) authority(c *Container, base []object.Address) {
 	}, user, program)
 	pin := on(c, spec.KindPin, "trust")
 	pin.Needs = []object.Need{{From: ca.Address, Field: "root_fingerprint", Into: "/fingerprint"}}
-	s := spec.Pin{Path: d.pinPath(c), NewRoot: d.machine.NewRoot, Proxmox: d.machine.Proxmox}
+	s := spec.Pin{Path: d.pinPath(c), NewRoot: d.machine.NewRoot, Unknown: d.machine.UnknownRoot, Proxmox: d.machine.Proxmox}
 	if d.proxmox() {
 		s.Copy = path.Join(d.machine.Proxmox.Dir, "phoenix", "pins", c.ID)
 	}

@@ -40,6 +40,8 @@ type Machine struct {
 	Locations Locations         // of Places
 	Folders   []string          // that the configuration was read from
 	FirstRoot bool              // a person asked for the first root, where there never was one
+	// UnknownRoot: the CA came from another node of a cluster, and nobody here knows its root.
+	UnknownRoot bool
 
 	IDs IDs // who has which ids
 }

@@ -184,8 +184,9 @@ func (k *Keeper) watches(r Round, before map[object.Address]provider.Watch) map[
 		}
 	}
 	for _, f := range r.Result.Failures {
-		if out[f.Address].Empty() && !k.inside[f.Address] {
-			out[f.Address] = before[f.Address]
+		unseen := len(r.Result.Statuses[f.Address].Status) == 0
+		if old := before[f.Address]; !k.inside[f.Address] && !old.Empty() && (unseen || out[f.Address].Empty()) {
+			out[f.Address] = old
 		}
 	}
 	out[also] = k.Also

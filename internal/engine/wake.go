@@ -33,11 +33,14 @@ const (
 
 // Wake tells when something that objects rest on has changed. Only one goroutine may use it.
 type Wake struct {
-	files     int                         // inotify; -1: the kernel gives none, and Watch asks again
-	links     int                         // rtnetlink(7)
-	filters   int                         // nfnetlink: nftables; -1 until somebody rests on it
-	cancelled int                         // eventfd(2)
-	poked     int                         // eventfd(2)
+	files     int // inotify; -1: the kernel gives none, and Watch asks again
+	links     int // rtnetlink(7)
+	filters   int // nfnetlink: nftables; -1 until somebody rests on it
+	cancelled int // eventfd(2)
+	poked     int // eventfd(2)
+	polled    int // eventfd(2)
+	polls     *poller
+	onPolls   map[provider.Poll]owners
 	watched   map[string]int32            // folder or file -> watch descriptor
 	names     map[int32]map[string]owners // watch descriptor -> name in the folder ("" is the thing itself) -> who rests on it
 	processes map[handle]process          // their pidfd, or their list of mounts
@@ -85,6 +88,10 @@ func NewWake() (*Wake, error) {
 	if w.poked, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
+	if w.polled, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	w.polls = newPoller(func() { ring(w.polled) })
 	if w.links, err = netlink(unix.NETLINK_ROUTE, unix.RTMGRP_LINK|unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR); err != nil {
 		return nil, err
 	}
@@ -129,7 +136,8 @@ func (e *NoInotifyError) Unwrap() error { return e.Err }
 
 // Close gives everything back.
 func (w *Wake) Close() error {
-	errs := []error{unix.Close(w.links), unix.Close(w.cancelled), unix.Close(w.poked)}
+	w.polls.close()
+	errs := []error{unix.Close(w.links), unix.Close(w.cancelled), unix.Close(w.poked), unix.Close(w.polled)}
 	for _, fd := range []int{w.files, w.filters} {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))
@@ -146,7 +154,7 @@ func (w *Wake) Close() error {
 func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err error) {
 	blind := w.openFiles()
 	known := maps.Clone(w.watched)
-	w.names, w.onLinks, w.onFilters = map[int32]map[string]owners{}, nil, nil
+	w.names, w.onLinks, w.onFilters, w.onPolls = map[int32]map[string]owners{}, nil, nil, map[provider.Poll]owners{}
 	used, alive := map[string]bool{}, map[handle]owners{}
 	errs := []error{blind}
 	for a, watch := range watches {
@@ -161,6 +169,9 @@ func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err
 		for _, pid := range watch.Mounts {
 			alive[handle{pid, true}] = append(alive[handle{pid, true}], a)
 		}
+		for _, poll := range watch.Polls {
+			w.onPolls[poll] = append(w.onPolls[poll], a)
+		}
 		if watch.Links {
 			w.onLinks = append(w.onLinks, a)
 		}
@@ -168,6 +179,7 @@ func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err
 			w.onFilters = append(w.onFilters, a)
 		}
 	}
+	w.watchPolls()
 	fresh, err := w.watchFilters()
 	errs = append(errs, err)
 	for path, wd := range w.watched {
@@ -213,6 +225,14 @@ func (w *Wake) add(path, name string, a object.Address, used map[string]bool) er
 	}
 	w.names[int32(wd)][name] = append(w.names[int32(wd)][name], a)
 	return nil
+}
+
+func (w *Wake) watchPolls() {
+	want := make(map[provider.Poll]bool, len(w.onPolls))
+	for poll := range w.onPolls {
+		want[poll] = true
+	}
+	w.polls.watch(want)
 }
 
 // watchFilters listens to nftables once somebody rests on it. In a container nobody does, and nobody there may.
@@ -282,8 +302,8 @@ func (w *Wake) Wait(ctx context.Context, limit time.Duration) ([]object.Address,
 // poll waits for one change that somebody rests on, or for wait; after a change it takes what comes within settle.
 func (w *Wake) poll(wait time.Duration) (woken []object.Address, poked bool, err error) {
 	fds := []unix.PollFd{{Fd: int32(w.cancelled), Events: unix.POLLIN}, {Fd: int32(w.files), Events: unix.POLLIN}, {Fd: int32(w.links), Events: unix.POLLIN},
-		{Fd: int32(w.filters), Events: unix.POLLIN}, {Fd: int32(w.poked), Events: unix.POLLIN}}
-	const first = 5 // of the processes
+		{Fd: int32(w.filters), Events: unix.POLLIN}, {Fd: int32(w.poked), Events: unix.POLLIN}, {Fd: int32(w.polled), Events: unix.POLLIN}}
+	const first = 6 // of the processes
 	var handles []handle
 	for h, p := range w.processes {
 		if p.fd < 0 {
@@ -319,6 +339,12 @@ func (w *Wake) poll(wait time.Duration) (woken []object.Address, poked bool, err
 	if fds[3].Revents != 0 {
 		drain(w.filters)
 		woken = append(woken, w.onFilters...)
+	}
+	if fds[5].Revents != 0 {
+		drain(w.polled)
+		for _, poll := range w.polls.take() {
+			woken = append(woken, w.onPolls[poll]...)
+		}
 	}
 	for i, h := range handles {
 		if fds[first+i].Revents != 0 {

@@ -52,11 +52,19 @@ type Watch struct {
 	Mounts    []int    `json:"mounts,omitempty"`    // processes, a change of whose mounts is one
 	Links     bool     `json:"links,omitempty"`     // network interfaces and their addresses
 	Filters   bool     `json:"filters,omitempty"`   // the rules of nftables
+	Polls     []Poll   `json:"polls,omitempty"`     // whose changes the kernel does not always report
+}
+
+// Poll is a file that other machines change too, so that it is compared several times a second: by what it holds where it is a file, by
+// its mode where it is something else.
+type Poll struct {
+	Path string `json:"path"`
+	Part string `json:"part,omitempty"` // of a JSON document: the names that lead to what counts, such as ids/103/node
 }
 
 // Empty reports whether it rests on nothing.
 func (w Watch) Empty() bool {
-	return len(w.Paths)+len(w.Processes)+len(w.Mounts) == 0 && !w.Links && !w.Filters
+	return len(w.Paths)+len(w.Processes)+len(w.Mounts)+len(w.Polls) == 0 && !w.Links && !w.Filters
 }
 
 // Watcher is a Driver that knows what its objects rest on. It is pure; have is nil where the object is absent.
@@ -118,8 +126,13 @@ func (e erased[Spec, Status]) Observe(ctx context.Context, h host.Host, o object
 		return Observation{}, err
 	}
 	have, err := e.d.Observe(ctx, h, o.Address, s)
+	w, watches := e.d.(Watcher[Spec, Status])
 	if err != nil {
-		return Observation{}, err
+		var obs Observation
+		if watches { // what it rests on may be why it cannot be looked at
+			obs.Watch = w.Watch(s, nil)
+		}
+		return obs, err
 	}
 	obs := Observation{Delta: e.d.Diff(s, have)}
 	if have != nil {
@@ -130,7 +143,7 @@ func (e erased[Spec, Status]) Observe(ctx context.Context, h host.Host, o object
 	if sch, ok := e.d.(Scheduler[Spec, Status]); ok {
 		obs.Next = sch.Next(s, have)
 	}
-	if w, ok := e.d.(Watcher[Spec, Status]); ok {
+	if watches {
 		obs.Watch = w.Watch(s, have)
 	}
 	return obs, nil

@@ -31,25 +31,50 @@ func ProxmoxWritable(h host.Host, p spec.Proxmox) error {
 	return nil
 }
 
-// ProxmoxHere fails where an id belongs to a container of another node, or to a virtual machine.
-func ProxmoxHere(h host.Host, p spec.Proxmox, id string) error {
+// ProxmoxElsewhere is the node of the cluster that a container is on; empty: it is on this one, or on none.
+func ProxmoxElsewhere(h host.Host, p spec.Proxmox, id string) string {
+	if _, err := h.Lstat(filepath.Join(p.Dir, "lxc", id+".conf")); err == nil {
+		return ""
+	}
+	list, err := proxmoxGuests(h, p)
+	if own := ProxmoxNode(h, p); err == nil && own != "" && list[id].Type == "lxc" && list[id].Node != own {
+		return list[id].Node
+	}
+	return ""
+}
+
+// proxmoxGuest is where one of the cluster's guests is.
+type proxmoxGuest struct {
+	Node string `json:"node"`
+	Type string `json:"type"` // lxc or qemu
+}
+
+// proxmoxGuests are all guests of the cluster, by id. The file is read as a whole: a stat of it alone may be a
+// second old.
+func proxmoxGuests(h host.Host, p spec.Proxmox) (map[string]proxmoxGuest, error) {
 	raw, err := h.ReadFile(filepath.Join(p.Dir, ".vmlist"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	var list struct {
-		IDs map[string]struct {
-			Node string `json:"node"`
-			Type string `json:"type"`
-		} `json:"ids"`
+		IDs map[string]proxmoxGuest `json:"ids"`
 	}
 	if err == nil {
 		err = json.Unmarshal(raw, &list)
 	}
 	if err != nil {
-		return fmt.Errorf("the list of the cluster's containers cannot be read: %w", err)
+		return nil, fmt.Errorf("the list of the cluster's containers cannot be read: %w", err)
 	}
-	found, own := list.IDs[id], ProxmoxNode(h, p)
+	return list.IDs, nil
+}
+
+// ProxmoxHere fails where an id belongs to a container of another node, or to a virtual machine.
+func ProxmoxHere(h host.Host, p spec.Proxmox, id string) error {
+	list, err := proxmoxGuests(h, p)
+	if err != nil {
+		return err
+	}
+	found, own := list[id], ProxmoxNode(h, p)
 	switch {
 	case found.Type == "qemu":
 		return PermanentHint(fmt.Errorf("%s is a virtual machine on node %s", id, found.Node), "give the container another id")

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,6 +34,9 @@ type hypervisor struct {
 	base string
 }
 
+// hosts counts them, as several may be there at once.
+var hosts atomic.Int32
+
 func (h *hypervisor) path(parts ...string) string {
 	return filepath.Join(append([]string{h.base}, parts...)...)
 }
@@ -43,7 +47,7 @@ func newHost(t *testing.T) *hypervisor {
 		t.Skip(err)
 	}
 	// The path is the same in every run: it is part of what is compared.
-	h := &hypervisor{t: t, name: fmt.Sprintf("%s-pve-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"), os.Getpid())}
+	h := &hypervisor{t: t, name: fmt.Sprintf("%s-pve-%d-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"), os.Getpid(), hosts.Add(1))}
 	var err error
 	if h.base, err = os.MkdirTemp("", "phxpve-"); err != nil {
 		t.Fatal(err)
@@ -275,13 +279,7 @@ func (r result) String() string { return fmt.Sprintf("exit %d\n%s%s", r.exit, r.
 // phoenix runs one command. env is added for the hypervisor's phoenix alone.
 func (h *hypervisor) phoenix(env []string, args ...string) result {
 	h.t.Helper()
-	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"),
-		"--root", h.path("root"), "--runtime", "auto", "--timeout", "2m", "-o", "json"}, args...)
-	cmd := exec.Command("nsenter", argv...)
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
-		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"))
-	cmd.Env = append(cmd.Env, "PHX_PROXMOX="+h.base, "PHX_IDS="+h.path("ids"))
-	cmd.Env = append(cmd.Env, env...)
+	cmd := h.exec(env, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = 5 * time.Second // what outlives a killed phoenix may hold the pipes
@@ -289,6 +287,18 @@ func (h *hypervisor) phoenix(env []string, args ...string) result {
 		h.t.Fatal(err)
 	}
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// exec is one command, ready to start.
+func (h *hypervisor) exec(env []string, args ...string) *exec.Cmd {
+	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"),
+		"--root", h.path("root"), "--runtime", "auto", "--timeout", "2m", "-o", "json"}, args...)
+	cmd := exec.Command("nsenter", argv...)
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
+		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"))
+	cmd.Env = append(cmd.Env, "PHX_PROXMOX="+h.base, "PHX_IDS="+h.path("ids"))
+	cmd.Env = append(cmd.Env, env...)
+	return cmd
 }
 
 // document is what apply and plan print.

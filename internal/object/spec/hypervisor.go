@@ -251,12 +251,20 @@ type Binary struct {
 	Target string `json:"target"` // inside
 }
 
+// FirstRootMark ends the name of the file beside Pin.Copy that stands from before the first root of a CA is made
+// until it is pinned. With it a create that was killed in between goes on.
+const FirstRootMark = ".first"
+
 // Pin is a root certificate's fingerprint, kept on the hypervisor.
 type Pin struct {
 	Path        string `json:"path"`
 	Fingerprint string `json:"fingerprint"` // lower-case hex SHA-256 of the DER; filled in from stepca
 	NewRoot     bool   `json:"new_root,omitempty"`
-	// Copy is a second file for it, on a Proxmox host: the whole cluster has it, so that a container that comes to another node is known there.
+	// Unknown: the container came from another node of a cluster, and no pin of its root is to be found. None is pinned
+	// without NewRoot.
+	Unknown bool `json:"unknown,omitempty"`
+	// Copy is a second file for it, on a Proxmox host: the whole cluster has it, so that a container that comes to
+	// another node is known there.
 	Copy    string   `json:"copy,omitempty"`
 	Proxmox *Proxmox `json:"proxmox,omitempty"` // with Copy
 }

@@ -260,11 +260,6 @@ func (Firewall) Delete(ctx context.Context, h host.Host, _ object.Address, s spe
 	})
 }
 
-// Watch implements provider.Watcher.
-func (Firewall) Watch(want spec.Firewall, _ *FirewallStatus) provider.Watch {
-	return provider.Watch{Paths: []string{filterPath(*want.Proxmox, want.ID)}}
-}
-
 // editFilter changes one of Proxmox's firewall files, unless there is nothing to change.
 func editFilter(ctx context.Context, h host.Host, p spec.Proxmox, path string, change func(*filter)) error {
 	if err := provider.ProxmoxWritable(h, p); err != nil {

@@ -86,8 +86,3 @@ func (Node) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.No
 	}
 	return editFilter(ctx, h, s.Proxmox, nodePath(s.Proxmox), func(f *filter) { f.setRules(nil, false) })
 }
-
-// Watch implements provider.Watcher.
-func (Node) Watch(want spec.NodeFirewall, _ *NodeStatus) provider.Watch {
-	return provider.Watch{Paths: []string{nodePath(want.Proxmox), filterPath(want.Proxmox, "cluster")}}
-}

@@ -132,6 +132,13 @@ func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s s
 			fmt.Errorf("the CA's root is sha256 %s, but %s pins %s", s.Fingerprint, s.Path, have.Fingerprint+have.Content),
 			"restore the CA's volume from a backup; if the new root is yours, consent to it")
 	}
+	if have == nil && s.Unknown && !s.NewRoot {
+		return provider.PermanentHint(
+			fmt.Errorf("the CA's root is sha256 %s, and nobody on this node of the cluster knows whether that is the "+
+				"right one: it was not pinned", s.Fingerprint),
+			"phoenix ca show on the node that it came from tells the right one; where this is it: phoenix create "+
+				a.Scope()+" --new-root")
+	}
 	if err := h.MkdirAll(filepath.Dir(s.Path), 0o711, host.Root); err != nil {
 		return err
 	}
@@ -146,11 +153,16 @@ func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	if have != nil {
 		was = have.copy
 	}
-	if was != nil && *was == pins.String() {
+	if was == nil || *was != pins.String() {
+		lock := filepath.Join(s.Proxmox.Locks, "lxc", "phoenix-pins.lock")
+		if _, err := provider.ReplaceProxmox(ctx, h, lock, s.Copy, was, pins.String()); err != nil {
+			return err
+		}
+	}
+	if _, err := h.Lstat(s.Copy + spec.FirstRootMark); err != nil {
 		return nil
 	}
-	_, err = provider.ReplaceProxmox(ctx, h, filepath.Join(s.Proxmox.Locks, "lxc", "phoenix-pins.lock"), s.Copy, was, pins.String())
-	return err
+	return h.Remove(s.Copy + spec.FirstRootMark)
 }
 
 // Delete implements provider.Deleter: a root that is given up is no longer waited for.

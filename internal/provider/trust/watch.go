@@ -1,6 +1,8 @@
 package trust
 
 import (
+	"path/filepath"
+
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
@@ -12,5 +14,9 @@ func (Driver) Watch(want spec.Trust, _ *Status) provider.Watch {
 
 // Watch implements provider.Watcher.
 func (PinDriver) Watch(want spec.Pin, _ *PinStatus) provider.Watch {
-	return provider.Watch{Paths: []string{want.Path}}
+	w := provider.Watch{Paths: []string{want.Path}}
+	if want.Copy != "" { // other nodes write it, and without quorum nobody does
+		w.Polls = []provider.Poll{{Path: want.Copy}, {Path: filepath.Join(want.Proxmox.Dir, "local")}}
+	}
+	return w
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // part is one section of a container's file.
@@ -119,7 +121,38 @@ func (b base) save(id string, c *conf) error {
 	if err := os.WriteFile(temp, []byte(c.text()), 0o640); err != nil {
 		return err
 	}
-	return os.Rename(temp, b.file(id))
+	if err := os.Rename(temp, b.file(id)); err != nil {
+		return err
+	}
+	b.listed()
+	return nil
+}
+
+// listed brings .vmlist up to date, where the test has one: which guest is on which node.
+func (b base) listed() {
+	path := b.path("pve", ".vmlist")
+	if _, err := os.Lstat(path); err != nil {
+		return
+	}
+	type guest struct {
+		Node    string `json:"node"`
+		Type    string `json:"type"`
+		Version int64  `json:"version"`
+	}
+	ids := map[string]guest{}
+	for folder, kind := range map[string]string{"lxc": "lxc", "qemu-server": "qemu"} {
+		names, _ := filepath.Glob(b.path("pve", "nodes", "*", folder, "*.conf"))
+		for _, n := range names {
+			node, id := filepath.Base(filepath.Dir(filepath.Dir(n))), strings.TrimSuffix(filepath.Base(n), ".conf")
+			if fi, err := os.Stat(n); err == nil {
+				ids[id] = guest{node, kind, fi.ModTime().UnixNano()}
+			}
+		}
+	}
+	raw, err := json.Marshal(map[string]any{"version": time.Now().UnixNano(), "ids": ids})
+	if err == nil && os.WriteFile(path+".tmp", raw, 0o640) == nil {
+		_ = os.Rename(path+".tmp", path) // the next write makes it again
+	}
 }
 
 func encode(s string) string {

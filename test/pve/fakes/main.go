@@ -13,6 +13,8 @@
 //	calls             each call, one a line
 //	faults/VERB       what the next call of pct VERB is to do instead: a JSON fault
 //	no-hotplug        the key that cannot be plugged into a container that runs: then nothing of the call takes effect
+//	call-cost       how long each call takes before it does anything: 500ms
+//	times           with it, when each call began and ended, one a line
 //	post-stop       how long a container's monitor takes after the end of its init: 700ms
 //	strikes, strike-at  each change that a call makes, one a line, and the one before which it dies with who made it
 //	env, env.ID       lines NAME=VALUE for the phoenix inside
@@ -40,9 +42,12 @@ func main() {
 	}
 	err := fmt.Errorf("no fake of %s", name)
 	if tool := tools[name]; tool != nil {
+		begun := time.Now()
+		b.wait(name)
 		if err = tool(os.Args[1:]); steps > 0 && err == nil {
 			b.strike() // done, and nobody hears of it
 		}
+		b.took(name, begun)
 	}
 	var code exitCode
 	if errors.As(err, &code) {
@@ -52,6 +57,28 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(leftover(err.Error()))
 	}
+}
+
+// wait is how long Perl takes to read its modules, where a test wants that.
+func (b base) wait(name string) {
+	raw, err := os.ReadFile(b.path("call-cost"))
+	cost, perr := time.ParseDuration(strings.TrimSpace(string(raw)))
+	if err == nil && perr == nil && strings.HasPrefix(name, "p") {
+		time.Sleep(cost)
+	}
+}
+
+// took writes down when a call of Proxmox's began and ended, where a test wants to know.
+func (b base) took(name string, begun time.Time) {
+	if !strings.HasPrefix(name, "p") {
+		return
+	}
+	f, err := os.OpenFile(b.path("times"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "%d %d %s %s\n", begun.UnixNano(), time.Now().UnixNano(), name, strings.ReplaceAll(strings.Join(os.Args[1:], " "), "\n", " "))
 }
 
 // exitCode ends with a code; what there was to say is said.

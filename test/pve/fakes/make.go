@@ -67,7 +67,10 @@ func (b base) rollBack(id string, volumes []string) {
 	for _, v := range volumes {
 		b.remove(v)
 	}
-	os.Remove(b.file(id))
+	if b.quorate() { // else its file stays, with its lock
+		os.Remove(b.file(id))
+		b.listed()
+	}
 }
 
 func (b base) create(c call) error {
@@ -99,9 +102,7 @@ func (b base) create(c call) error {
 	defer b.undo(id, &made)()
 	conf, err := b.build(id, c, &made)
 	if err == nil {
-		if b.slow("create") {
-			time.Sleep(time.Minute)
-		}
+		b.linger("create")
 		err = b.save(id, conf)
 	}
 	if err != nil {
@@ -111,10 +112,17 @@ func (b base) create(c call) error {
 	return nil
 }
 
-// slow tells whether the test wants time to kill the call.
-func (b base) slow(verb string) bool {
-	_, err := os.Stat(b.path("slow-" + verb))
-	return err == nil
+// linger gives a test time to kill the call, or to take the quorum away: as long as the file slow-VERB says, else a minute.
+func (b base) linger(verb string) {
+	raw, err := os.ReadFile(b.path("slow-" + verb))
+	if err != nil {
+		return
+	}
+	pause, err := time.ParseDuration(strings.TrimSpace(string(raw)))
+	if err != nil {
+		pause = time.Minute
+	}
+	time.Sleep(pause)
 }
 
 func (b base) build(id string, c call, made *[]string) (*conf, error) {
@@ -238,9 +246,7 @@ func (b base) clone(c call) error {
 		return err
 	}
 	time.Sleep(20 * time.Millisecond) // so that another at the same time meets the lock
-	if b.slow("clone") {
-		time.Sleep(time.Minute)
-	}
+	b.linger("clone")
 	err = b.copied(id, c, conf, volumes, &made)
 	if rules, ferr := os.ReadFile(b.path("pve", "firewall", from+".fw")); err == nil && ferr == nil {
 		err = os.WriteFile(b.path("pve", "firewall", id+".fw"), rules, 0o640)

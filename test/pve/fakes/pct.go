@@ -29,7 +29,7 @@ func (b base) pct(args []string) error {
 		return err
 	}
 	verbs := map[string]func(call) error{
-		"create": b.create, "clone": b.clone, "set": b.set, "destroy": b.destroy, "start": b.start, "stop": b.stop, "shutdown": b.stop,
+		"create": b.create, "clone": b.clone, "set": b.set, "destroy": b.alone(b.destroy), "start": b.alone(b.start), "stop": b.stop, "shutdown": b.stop,
 		"reboot": b.reboot, "config": b.config, "pending": b.pendingOf, "status": b.status, "list": b.listAll, "exec": b.exec, "push": b.push,
 		"pull": b.pull, "snapshot": b.snapshot, "listsnapshot": b.listSnapshots, "delsnapshot": b.deleteSnapshot, "rollback": b.rollback,
 		"template": b.template, "resize": b.resize, "mount": b.mount, "unmount": b.mount, "unlock": b.unlock, "rescan": b.rescan,
@@ -90,6 +90,11 @@ func (b base) withLock(id string, work func() error) error {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return work()
+}
+
+// alone is work that holds that lock.
+func (b base) alone(work func(call) error) func(call) error {
+	return func(c call) error { return b.withLock(c.words[0], func() error { return work(c) }) }
 }
 
 func (b base) config(c call) error {
@@ -188,8 +193,15 @@ func (b base) destroy(c call) error {
 		return fmt.Errorf("unable to remove CT %s - used in HA resources and purge parameter not set.", id) //lint:ignore ST1005 the words are Proxmox's
 	case conf.keys["protection"] == "1":
 		return fmt.Errorf("can't remove CT %s - protection mode enabled", id)
-	case b.pid(id) != 0:
+	case b.pid(id) != 0 && !c.is("force"):
 		return fmt.Errorf("unable to destroy CT %s - container is running", id)
+	case b.pid(id) != 0:
+		if err := b.halt(id); err != nil {
+			return err
+		}
+		if conf, err = b.load(id); err != nil {
+			return err
+		}
 	}
 	// The disks go first, and whether the file can be removed is found out after that.
 	gone := slices.Collect(maps.Values(conf.volumes()))
@@ -221,7 +233,9 @@ func (b base) destroy(c call) error {
 	os.RemoveAll(b.path("owners", id))
 	os.Remove(b.path("pve", "firewall", id+".fw"))
 	b.strike()
-	return os.Remove(b.file(id))
+	err = os.Remove(b.file(id))
+	b.listed()
+	return err
 }
 
 var snapshotName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{1,39}$`)
@@ -319,28 +333,26 @@ func (b base) deleteSnapshot(c call) error {
 	return b.save(id, conf)
 }
 
+// rollback stops the container and locks it in one step, as far as others see.
 func (b base) rollback(c call) error {
 	id, name := c.words[0], c.words[1]
+	if err := b.withLock(id, func() error { return b.rollbackBegun(id, name) }); err != nil {
+		return err
+	}
+	b.linger("rollback")
 	conf, err := b.load(id)
 	if err != nil {
 		return err
 	}
-	s := conf.snapshots[name]
-	if s == nil {
-		return fmt.Errorf("snapshot '%s' does not exist", name)
-	}
-	if conf.keys["parent"] != name {
-		return fmt.Errorf("can't rollback, '%s' is not most recent snapshot on '%s'", name, parse(conf.keys["rootfs"], "volume").word)
-	}
-	if b.pid(id) != 0 {
-		if err := b.halt(id); err != nil {
-			return err
+	before := conf.part
+	conf.part = conf.snapshots[name].copyOf()
+	conf.notes, conf.keys["parent"] = before.notes, name // those of a snapshot are its own
+	delete(conf.keys, "snaptime")
+	for k, v := range before.keys {
+		if unusedKey.MatchString(k) {
+			conf.keys[k] = v
 		}
 	}
-	notes := conf.notes
-	conf.part = s.copyOf()
-	conf.notes, conf.keys["parent"] = notes, name
-	delete(conf.keys, "snaptime")
 	for _, volume := range conf.volumes() {
 		path, err := b.locate(volume)
 		if err == nil {
@@ -350,6 +362,36 @@ func (b base) rollback(c call) error {
 			return err
 		}
 	}
+	if err := b.save(id, conf); err != nil {
+		return err
+	}
+	if c.is("start") {
+		return b.start(c)
+	}
+	return nil
+}
+
+func (b base) rollbackBegun(id, name string) error {
+	conf, err := b.load(id)
+	switch {
+	case err != nil:
+		return err
+	case conf.snapshots[name] == nil:
+		return fmt.Errorf("snapshot '%s' does not exist", name)
+	case conf.keys["parent"] != name:
+		return fmt.Errorf("can't rollback, '%s' is not most recent snapshot on '%s'", name, parse(conf.keys["rootfs"], "volume").word)
+	case conf.keys["lock"] != "":
+		return locked(conf.keys["lock"])
+	}
+	if b.pid(id) != 0 {
+		if err := b.halt(id); err != nil {
+			return err
+		}
+		if conf, err = b.load(id); err != nil {
+			return err
+		}
+	}
+	conf.keys["lock"] = "rollback"
 	return b.save(id, conf)
 }
 

@@ -108,13 +108,20 @@ func (b base) bridge(conf *conf) error {
 	return nil
 }
 
-// sources fails as the real one where a folder is missing: it speaks of a script.
+// sources fails as the real one where a folder, or a dataset of a pool that is away, is missing: it speaks of a script.
 func (b base) sources(id string, conf *conf) error {
 	var folders []string
 	for k, v := range conf.keys {
-		if word := parse(v, "volume").word; mountKey.MatchString(k) && filepath.IsAbs(word) {
-			folders = append(folders, word)
+		word := parse(v, "volume").word
+		if pool, _, _ := strings.Cut(word, ":"); mountKey.MatchString(k) || k == "rootfs" {
+			if s, err := b.storage(pool); err == nil && s.kind == "zfspool" {
+				word, _ = b.locate(word)
+			}
 		}
+		if !mountKey.MatchString(k) && k != "rootfs" || !filepath.IsAbs(word) {
+			continue
+		}
+		folders = append(folders, word)
 	}
 	for source := range conf.binds() {
 		folders = append(folders, source)
