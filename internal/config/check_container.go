@@ -44,14 +44,18 @@ func (c *checker) matches(a At, key, value string, pattern *regexp.Regexp, what 
 	}
 }
 
+// storedArchive is an archive by the name that Proxmox has for it, as pveam list prints it.
+var storedArchive = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*:vztmpl/[A-Za-z0-9][A-Za-z0-9_.+~-]*$`)
+
 func (c *checker) origin(x *Container) {
 	switch {
 	case x.Template != "" && x.CloneFrom != "":
 		c.errorf(x.At, "clone_from_ctid", "keep one of them", "the container has a template and is a clone too")
 	case x.Template == "" && x.CloneFrom == "" && !x.has("template") && !x.has("clone_from_ctid"):
 		c.errorf(x.At, "", "add clone_from_ctid, or template for one that others are cloned from", "nothing says what the container is made from")
-	case x.Template != "":
+	case x.Template != "" && !storedArchive.MatchString(x.Template):
 		c.absolute(x.At, "template", x.Template)
+	case x.Template != "":
 	case x.CloneFrom == "":
 		key := "template"
 		if x.has("clone_from_ctid") {

@@ -77,6 +77,9 @@ func (d *derivation) records(c *Container) string { return path.Join(d.machine.R
 
 // archive is how pct finds a template archive: by its storage where it lies in one, else by its path.
 func (d *derivation) archive(c *Container) string {
+	if storedArchive.MatchString(c.Template) {
+		return c.Template // whether it is there pct says
+	}
 	for _, s := range d.machine.Storages {
 		cache := path.Join(s.Path, "template", "cache")
 		if s.Path != "" && d.machine.Present[c.Template] && path.Dir(c.Template) == cache && slices.Contains(s.Content, "vztmpl") {
@@ -95,7 +98,7 @@ func (d *derivation) guestTemplate(c *Container) {
 	s, storage := d.guestDefinition(c)
 	s.StartAtBoot = false
 	t := spec.Template{ID: c.ID, Snapshot: d.snapshotOf(c, storage), Definition: &s}
-	if s.Guest.CloneFrom == "" && s.Guest.Archive == c.Template && !d.machine.Present[c.Template] {
+	if s.Guest.CloneFrom == "" && s.Guest.Archive == c.Template && !d.machine.Present[c.Template] && !storedArchive.MatchString(c.Template) {
 		t.Suite, t.Dir, t.Cache, t.Packages = suite, path.Join(d.machine.Root, "templates"), d.machine.Cache, d.house.packages[c.ID]
 		s.Guest.Archive = ""
 		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is built in its place", c.Template, t.Suite), "")

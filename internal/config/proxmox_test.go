@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -281,5 +282,32 @@ func TestProxmoxVolumesOfTheFile(t *testing.T) {
 	}
 	if !diags.HasErrors() || strings.Contains(said, "/srv/plain of container 103 is in no backup") {
 		t.Errorf("%s", said)
+	}
+}
+
+// An archive that pveam downloaded is named as pveam list prints it, and nothing is built in its place.
+func TestProxmoxArchiveByItsName(t *testing.T) {
+	var files []config.File
+	for _, name := range []string{"phoenix_lxc_configs.json", "phoenix_hypervisor_config.json"} {
+		data, err := os.ReadFile(filepath.Join("../../examples/homelab", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, config.File{Name: name, Data: data})
+	}
+	const volume = "shared-iso:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst"
+	files[0].Data = regexp.MustCompile(`"template": "[^"]*"`).ReplaceAll(files[0].Data, []byte(`"template": "`+volume+`"`))
+	cfg, diags := config.Load(files)
+	if diags.HasErrors() {
+		t.Fatal(diags.Err())
+	}
+	objects, _ := config.Derive(cfg, proxmoxHost(storageFile))
+	tpl, _ := specAt[spec.Template](t, objects, "template/900")
+	if tpl.Definition.Guest.Archive != volume || tpl.Suite != "" {
+		t.Errorf("%+v %+v", tpl, tpl.Definition.Guest)
+	}
+	files[0].Data = []byte(strings.Replace(string(files[0].Data), volume, "local:iso/x.iso", 1))
+	if _, diags := config.Load(files); !diags.HasErrors() {
+		t.Error("what is no archive was taken")
 	}
 }
