@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
@@ -43,9 +44,9 @@ func (p *people) CertificateDetails(list []FullCertificate) {
 		}
 		w := tabwriter.NewWriter(p.Out, 0, 0, 2, ' ', 0)
 		for _, f := range [][2]string{
-			{"object", string(c.Object)}, {"names", strings.Join(c.DNSNames, ", ")}, {"serial", c.Serial}, {"issuer", c.Issuer},
+			{"object", string(c.Object)}, {"names", strings.Join(c.DNSNames, ", ")}, {"serial", issued.Serial(c.Serial)}, {"issuer", c.Issuer},
 			{"key", c.KeyType}, {"valid from", stamp(c.NotBefore)}, {"valid until", stamp(c.NotAfter)}, {"renewed at", stamp(c.RenewAt)},
-			{"file", c.Path}, {"served", c.Served}, {"problem", c.Problem},
+			{"file", c.Path}, {"served", issued.Serial(c.Served)}, {"problem", c.Problem},
 		} {
 			if f[1] != "" {
 				writeRow(w, f[0], f[1])
