@@ -126,8 +126,8 @@ func TestCertificatesOfAStatus(t *testing.T) {
 		`{"certificates":[{"common_name":"b"}],"sth":[1,"two"]}`:   nil,
 		// One certificate for two names is said for each of them, and is one.
 		`{"certificates":[{"dns_names":["c","d"],"serial":"03"},{"dns_names":["c","d"],"serial":"03"},{"dns_names":["e"],"serial":"04"}]}`: {"c", "e"},
-		`{"certificates":"three"}`:                                 nil,
-		``:                                                         nil,
+		`{"certificates":"three"}`: nil,
+		``:                         nil,
 	} {
 		var got []string
 		for _, c := range certificates([]byte(status)) {

@@ -19,6 +19,8 @@ type FullCertificate struct {
 	RenewAt   time.Time      `json:"renew_at,omitzero"`
 	Problem   string         `json:"problem,omitempty"` // why a new one is to be issued
 	Served    string         `json:"served,omitempty"`  // serial of what is served in its place
+
+	ReloadPending string `json:"reload_pending,omitempty"` // why its reload is not done yet
 }
 
 func (p *people) Certificates(list []FullCertificate) {
@@ -31,6 +33,9 @@ func (p *people) Certificates(list []FullCertificate) {
 		said := "valid until " + c.NotAfter.Local().Format("2006-01-02 15:04")
 		if c.Problem != "" {
 			said = c.Problem
+		}
+		if c.ReloadPending != "" {
+			said += "; reload pending: " + c.ReloadPending
 		}
 		writeRow(w, c.Container, c.CommonName, said, c.Path)
 	}
@@ -46,7 +51,7 @@ func (p *people) CertificateDetails(list []FullCertificate) {
 		for _, f := range [][2]string{
 			{"object", string(c.Object)}, {"names", strings.Join(c.DNSNames, ", ")}, {"serial", issued.Serial(c.Serial)}, {"issuer", c.Issuer},
 			{"key", c.KeyType}, {"valid from", stamp(c.NotBefore)}, {"valid until", stamp(c.NotAfter)}, {"renewed at", stamp(c.RenewAt)},
-			{"file", c.Path}, {"served", issued.Serial(c.Served)}, {"problem", c.Problem},
+			{"file", c.Path}, {"served", issued.Serial(c.Served)}, {"reload pending", c.ReloadPending}, {"problem", c.Problem},
 		} {
 			if f[1] != "" {
 				writeRow(w, f[0], f[1])

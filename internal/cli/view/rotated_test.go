@@ -60,9 +60,10 @@ func TestRotation(t *testing.T) {
 
 func TestCertificates(t *testing.T) {
 	list := []FullCertificate{{Certificate: Certificate{CommonName: "www.x", Serial: "1f", Path: "/c", NotAfter: time.Date(2026, 1, 2, 3, 4, 0, 0, time.Local)}, Container: "101"},
-		{Certificate: Certificate{CommonName: "app.x", Serial: "2f", Path: "/d"}, Container: "102", Problem: "expired"}}
+		{Certificate: Certificate{CommonName: "app.x", Serial: "2f", Path: "/d"}, Container: "102", Problem: "expired"},
+		{Certificate: Certificate{CommonName: "db.x", Serial: "3f", Path: "/e"}, Container: "201", Problem: "stale", ReloadPending: "db.service does not exist yet"}}
 	out, _ := shown(Options{}, func(v View) { v.Certificates(list) })
-	want(t, "text", out, "101  www.x  valid until 2026-01-02 03:04  /c\n102  app.x  expired                       /d\n")
+	want(t, "text", out, "101  www.x  valid until 2026-01-02 03:04                          /c\n102  app.x  expired                                               /d\n201  db.x   stale; reload pending: db.service does not exist yet  /e\n")
 	out, _ = shown(Options{}, func(v View) { v.CertificateDetails(list[1:]) })
 	if !strings.Contains(out, "serial   2F\n") || !strings.Contains(out, "problem  expired\n") || strings.Contains(out, "renewed at") {
 		t.Error(out)

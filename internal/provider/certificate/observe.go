@@ -46,6 +46,9 @@ type Status struct {
 	Stale      int       `json:"stale,omitempty"`   // versions left behind
 	ReloadDue  bool      `json:"reload_due,omitempty"`
 
+	// ReloadPending is why the reload is not done yet; empty: there is no such reason.
+	ReloadPending string `json:"reload_pending,omitempty"`
+
 	leaked bool
 }
 
@@ -87,8 +90,8 @@ func (d Driver) Observe(ctx context.Context, h host.Host, a object.Address, s sp
 		return nil, err
 	}
 	st.Stale = len(stale)
-	_, err = h.Lstat(l.marker())
-	st.ReloadDue = err == nil
+	r := lookReload(ctx, h, s)
+	st.ReloadDue, st.ReloadPending = r.due, r.pending
 	if s.Served != "" && st.Problem == "" {
 		st.Served, st.Serving = served(ctx, h, s)
 	}
