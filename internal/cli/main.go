@@ -168,7 +168,7 @@ func (a *app) usage(err error, hint string) int {
 	if hint == "" {
 		hint = "phoenix --help lists the commands, phoenix COMMAND --help their flags"
 	}
-	fmt.Fprintln(a.stderr, "  hint: "+hint)
+	fmt.Fprintln(a.stderr, "  hint: "+a.advice(hint))
 	return exitUsage
 }
 
@@ -279,7 +279,8 @@ func (a *app) begin() error {
 	width, terminal := terminal(a.stdout)
 	a.view = view.New(view.Options{
 		Out: a.stdout, Err: a.stderr, JSON: a.opts.output == "json", Format: a.opts.output, Quiet: a.opts.quiet, Width: width,
-		Live: terminal && !a.opts.verbose, Color: terminal && !a.opts.noColor && os.Getenv("NO_COLOR") == "",
+		Advice: a.advice,
+		Live:   terminal && !a.opts.verbose, Color: terminal && !a.opts.noColor && os.Getenv("NO_COLOR") == "",
 	})
 	a.local = &host.Local{}
 	a.host = a.local

@@ -17,7 +17,8 @@ type Rotated struct {
 	Next string // fingerprint of the root that everyone trusts besides by now; empty: none
 	// Names of the roots in their certificates; empty: not known.
 	RootName, OldName string
-	Down              []string // containers that did not run: they come along when they are started
+	say               func(string) string // for advice; nil: as it is
+	Down              []string            // containers that did not run: they come along when they are started
 }
 
 // Rotation is what a rotation would do.
@@ -51,10 +52,11 @@ func (p *people) Rotated(r Rotated) {
 			p.say("left to do: %s\n", todo)
 		}
 	case r.Next != "":
-		p.say("the root is still sha256 %s; everyone trusts %s as well\ngive both to clients outside (phoenix ca show), then run it without --prepare\n", r.Root, r.Next)
+		p.say("the root is still sha256 %s; everyone trusts %s as well\n%s\n", r.Root, r.Next,
+			p.advice("give both to clients outside (phoenix ca show), then run it without --prepare"))
 	default:
 		p.say("the root is the same, sha256 %s\n", r.Root)
-		p.say("were the keys of the root or of the intermediate known to others too? then only a new root helps: phoenix ca rotate --new-root\n")
+		p.say("%s\n", p.advice("were the keys of the root or of the intermediate known to others too? then only a new root helps: phoenix ca rotate --new-root"))
 	}
 	if len(r.Down) > 0 {
 		fmt.Fprintf(p.Err, "not running, so their certificates are made anew when they are started: %s\n", strings.Join(r.Down, ", "))
@@ -74,10 +76,14 @@ func (r Rotated) todo() []string {
 	if r.Old == "" {
 		return nil
 	}
-	return []string{
+	list := []string{
 		"phones, browsers and other machines that were given the old root still trust it: remove it from each of them, and give it the new one (phoenix ca show)",
 		"older backups of the CA hold the key of the old root: destroy them, once a new one was made (phoenix ca backup FILE --password-file FILE)",
 	}
+	if r.say == nil {
+		return list
+	}
+	return each(list, func(text *string) { *text = r.say(*text) })
 }
 
 func (p *people) Rotation(r Rotation) {
