@@ -53,7 +53,7 @@ func (c Check) fixes() []string {
 	case kindRoot, kindRootFiles:
 		return []string{c.rootFix()}
 	case kindAuthorityLife:
-		return []string{"phoenix ca rotate --new-root", "phoenix ca rotate"}
+		return []string{"phoenix ca rotate --new-root --yes", "phoenix ca rotate --yes"}
 	case kindClock:
 		return []string{clockFix}
 	case kindCertFiles, kindCertChain, kindCertLifetime:

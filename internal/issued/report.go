@@ -80,7 +80,7 @@ func ForeignFix(list []Verdict) string {
 // untrust says what ends certificates: no client asks whether one was revoked.
 func untrust(list []Verdict) string {
 	last := slices.MaxFunc(list, func(a, b Verdict) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
-	return "phoenix ca rotate --new-root makes it worthless; without that it ends at " + last.UTC().Format(time.RFC3339)
+	return "phoenix ca rotate --new-root --yes makes it worthless; without that it ends at " + last.UTC().Format(time.RFC3339)
 }
 
 const (

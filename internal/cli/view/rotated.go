@@ -56,7 +56,7 @@ func (p *people) Rotated(r Rotated) {
 			p.advice("give both to clients outside (phoenix ca show), then run it without --prepare"))
 	default:
 		p.say("the root is the same, sha256 %s\n", r.Root)
-		p.say("%s\n", p.advice("were the keys of the root or of the intermediate known to others too? then only a new root helps: phoenix ca rotate --new-root"))
+		p.say("%s\n", p.advice("were the keys of the root or of the intermediate known to others too? then only a new root helps: phoenix ca rotate --new-root --yes"))
 	}
 	if len(r.Down) > 0 {
 		fmt.Fprintf(p.Err, "not running, so their certificates are made anew when they are started: %s\n", strings.Join(r.Down, ", "))

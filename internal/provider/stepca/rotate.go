@@ -194,7 +194,7 @@ func ensureNext(h host.Host, l layout, s spec.StepCA, root pair) error {
 	case ok && (s.Next == "" || fingerprint(next.cert) == s.Next):
 	case s.Next != "":
 		return provider.PermanentHint(fmt.Errorf("the next root, sha256 %s, is not in %s", s.Next, l.nextRoot()),
-			"phoenix ca rotate --new-root makes another and goes on")
+			"phoenix ca rotate --new-root --yes makes another and goes on")
 	default:
 		if err := setAside(h, l, l.nextRoot()); err != nil {
 			return err
