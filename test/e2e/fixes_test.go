@@ -26,7 +26,9 @@ func before(more string) func(string) string {
 // faster than a person it is stopped.
 func (h *Hypervisor) fixes(t *testing.T) {
 	lxc, dir := filepath.Join(h.Root, "lxc"), filepath.Dir(h.Root)
-	inside := func(id, script string) []string { return []string{"lxc-attach", "-P", lxc, "-n", id, "--", "sh", "-ec", script} }
+	inside := func(id, script string) []string {
+		return []string{"lxc-attach", "-P", lxc, "-n", id, "--", "sh", "-ec", script}
+	}
 	password, backup := filepath.Join(dir, "fixes.password"), filepath.Join(dir, "fixes.age")
 	if err := os.WriteFile(password, []byte("correct horse battery staple\n"), 0o600); err != nil {
 		t.Fatal(err)
