@@ -34,13 +34,12 @@ var hints = []hint{
 	{spec.KindCertificate, "a root that is not the pinned one is never used; look at the trust object of this container", ""},
 	{spec.KindUnit, "install the package that brings it, or correct its name", ""},
 	{spec.KindNginx, "let everyone pass through that folder (chmod o+x), or use another webroot", ""},
-	{spec.KindTrust, "if the CA was lost and made anew, consent to the new root on the hypervisor; if not, somebody else answers at that address", ""},
+	{spec.KindTrust, "if the CA was lost and made anew: phoenix create ID --new-root, with the id of its container; if not, somebody else answers at that address", ""},
 	{spec.KindScript, "mend the script; it runs again with the next phoenix apply", ""},
 	{spec.KindPackage, "check the names, and the suites and components in /etc/apt/sources.list", ""},
 	{spec.KindStepCA, "only a new root helps: --new-root", ""},
 	{spec.KindStepCA, "put the key and a file with its password there, or make a new root", ""},
-	{spec.KindStepCA, "phoenix ca rotate --new-root makes another and goes on", ""},
-	{spec.KindStepCA, "restore the volume from a backup; a new root has to be consented to, and every client must then learn it", ""},
+	{spec.KindStepCA, "phoenix ca rotate --new-root --yes makes another and goes on", ""},
 	{spec.KindStepCA, "move it away; phoenix does not follow it", ""},
 }
 
@@ -65,7 +64,13 @@ func hintFor(o object.Object, said string) string {
 
 // hintsOf are the advices that name something of the object.
 func hintsOf(o object.Object) []hint {
-	out := []hint{{"", "run it again with --yes, or: phoenix restart " + o.Address.Scope(), ""}}
+	out := []hint{
+		{"", "run it again with --yes, or: phoenix restart " + o.Address.Scope(), ""},
+		{spec.KindStepCA, "phoenix create " + o.Address.Scope() + " (or phoenix up) makes the first root of a new site; where there was one, " +
+			"phoenix ca restore FILE --password-file FILE brings it back from a backup", ""},
+		{spec.KindStepCA, "phoenix ca restore FILE --password-file FILE brings the same root back from a backup: every client goes on trusting it; " +
+			"without a backup, phoenix create " + o.Address.Scope() + " --new-root makes another one, which every client must then be given", ""},
+	}
 	var s struct {
 		Name        string   `json:"name"`
 		Fingerprint string   `json:"fingerprint"`
@@ -77,6 +82,8 @@ func hintsOf(o object.Object) []hint {
 	return append(out,
 		hint{spec.KindUnit, "see: systemd-analyze verify " + s.Name, ""},
 		hint{spec.KindCertificate, "what answers there is not the pinned CA (root " + s.Fingerprint + "); if the CA was made anew on purpose, pin its root first", ""},
+		hint{spec.KindCertificate, "the CA has to reach this container as " + strings.Join(s.DNSNames, ", ") + ", at port 80; for a CA that is slow, step_ca.order_timeout", ""},
+		hint{spec.KindCertificate, "the CA has to reach this container as " + strings.Join(s.DNSNames, ", ") + ", at port 443; for a CA that is slow, step_ca.order_timeout", ""},
 		hint{spec.KindCertificate, "the CA's policy does not allow one of " + strings.Join(s.DNSNames, ", ") +
 			": add it to step_ca.allowed_names, or take it out of certificates[].dns_names", ""},
 	)

@@ -54,6 +54,7 @@ var allowed = map[string][]string{
 	"internal/cli": append([]string{
 		"internal/config", "internal/audit", "internal/backup", "internal/provider", "internal/provider/all", "internal/engine", "internal/health", "internal/agent",
 		"internal/clean", "internal/cli/view", "internal/idrange", "internal/idshift", "internal/issued",
+		"docs", // what explain prints
 	}, core...),
 }
 

@@ -133,14 +133,14 @@ const most = 200
 // is done by a person. Rules that are not here are not for a container to say.
 var insideFixes = map[string]string{
 	rulePassword.ID:       "make a random one: openssl rand -base64 24",
-	ruleOpenInside.ID:     "chmod go-rwx on each inside the container, or phoenix apply; what could be read counts as leaked: phoenix ca rotate makes it anew",
+	ruleOpenInside.ID:     "chmod go-rwx on each inside the container, or phoenix apply; what could be read counts as leaked: phoenix ca rotate --yes makes it anew",
 	ruleNobody.ID:         "give the files an owner that the container has, from the hypervisor",
 	ruleForeignSecret.ID:  "remove the files, change the password or key in the CA's container, and get certificates by ACME: phoenix migrate",
 	ruleOneVolume.ID:      "keep a copy of the root's key offline; or accept it with a reason, where that copy exists",
 	ruleReachable.ID:      "let the CA's firewall accept its clients only",
 	ruleHosts.ID:          "remove the line from /etc/hosts",
 	ruleTimer.ID:          "remove it: phoenix renews; or let it run more often than a twelfth of the certificates' lifetime",
-	ruleProvisioner.ID:    "step ca provisioner remove, or phoenix apply",
+	ruleProvisioner.ID:    "phoenix apply removes it; where phoenix does not keep the CA, take it out of ca.json",
 	rulePolicy.ID:         "authority.policy.x509.allow.dns with each name by itself, or phoenix apply",
 	ruleProtocol.ID:       "nginx: ssl_protocols TLSv1.2 TLSv1.3; Traefik: minVersion: VersionTLS12",
 	ruleNoVerify.ID:       "nginx: proxy_ssl_verify on, with proxy_ssl_trusted_certificate and proxy_ssl_name; Traefik: rootCAs, and no insecureSkipVerify",

@@ -156,7 +156,7 @@ func (s *inside) password(f file) {
 // told turns what was collected into sights.
 func (s *inside) told() {
 	if s.open.n > 0 {
-		s.add(ruleOpenInside, s.object, "chmod go-rwx on each inside the container, or phoenix apply "+s.ID+"; what could be read counts as leaked: phoenix ca rotate makes it anew", "%s", s.open.String())
+		s.add(ruleOpenInside, s.object, "chmod go-rwx on each inside the container, or phoenix apply "+s.ID+"; what could be read counts as leaked: phoenix ca rotate --yes makes it anew", "%s", s.open.String())
 	}
 	if s.strange.n > 0 {
 		s.add(ruleNobody, s.object, "give the files an owner that the container has, from the hypervisor: 0 inside is the first id of the container's lxc.idmap there", "%s", s.strange.String())
@@ -165,7 +165,7 @@ func (s *inside) told() {
 		s.add(ruleForeignSecret, s.object, "remove the files, change the password or key in the CA's container, and get certificates by ACME: phoenix migrate", "container %s is not the CA and has %s", s.ID, s.foreign.String())
 	}
 	if s.leftover.n > 0 {
-		s.add(ruleLeftover, s.object, "phoenix ca backup, then phoenix ca restore of that file: it writes over copies of the same root; another root's, "+
+		s.add(ruleLeftover, s.object, "phoenix ca backup FILE --password-file FILE, then phoenix ca restore FILE --password-file FILE: it writes over copies of the same root; another root's, "+
 			"once nobody needs it: shred and remove it in the container", "%s", s.leftover.String())
 	}
 	for _, root := range s.root {

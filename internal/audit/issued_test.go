@@ -20,12 +20,12 @@ func TestIssued(t *testing.T) {
 	s := Issued("container/103", r)
 	want := []string{"PHX-AUD-075 aa", "PHX-AUD-076 aaaa", "PHX-AUD-075 aaaaaaa"}
 	found := Findings(s)
-	if len(found) != len(want) || len(s.Unseen) != 1 || !strings.Contains(s.Unseen[0].Reason, "aaaaaaaa") {
+	if len(found) != len(want) || len(s.Unseen) != 1 || !strings.Contains(s.Unseen[0].Reason, "AAAAAAAA") {
 		t.Fatalf("%d findings, not seen %v", len(found), s.Unseen)
 	}
 	for i, f := range found {
 		rule, serial, _ := strings.Cut(want[i], " ")
-		for _, part := range []string{"serial " + serial + " for n.x", "2026-05-01T12:00:00Z to 2026-05-01T13:00:00Z", "thumb", "10.0.0.9"} {
+		for _, part := range []string{"serial " + issued.Serial(serial) + " for n.x", "2026-05-01T12:00:00Z to 2026-05-01T13:00:00Z", "thumb", "10.0.0.9"} {
 			if !strings.Contains(f.Summary, part) {
 				t.Errorf("no %q in %s", part, f.Summary)
 			}

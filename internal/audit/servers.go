@@ -38,7 +38,7 @@ func (s *inside) authority() {
 		}
 		for _, p := range ca.Authority.Provisioners {
 			if p.Type != "ACME" {
-				s.add(ruleProvisioner, s.object, "step ca provisioner remove "+p.Name+", or phoenix apply "+s.ID, "%s has the provisioner %q of type %s", name, p.Name, p.Type)
+				s.add(ruleProvisioner, s.object, "phoenix apply "+s.ID+" removes it; where phoenix does not keep the CA, take it out of ca.json", "%s has the provisioner %q of type %s", name, p.Name, p.Type)
 			}
 		}
 		names := ca.Authority.Policy.X509.Allow.DNS

@@ -255,7 +255,7 @@ func (s *system) directories() {
 			s.Unseen = append(s.Unseen, Unseen{v.real, "not all of it could be looked at"})
 		}
 		if open.n > 0 {
-			s.add(ruleOpenOutside, "container/"+v.container, "chmod -R go-rwx "+host.Quote([]string{v.real})+"; what could be read counts as leaked: phoenix ca rotate makes it anew", "%s", open.String())
+			s.add(ruleOpenOutside, "container/"+v.container, "chmod -R go-rwx "+host.Quote([]string{v.real})+"; what could be read counts as leaked: phoenix ca rotate --yes makes it anew", "%s", open.String())
 		}
 		if writable.n > 0 {
 			s.add(ruleWritable, "container/"+v.container, "chmod -R o-w "+host.Quote([]string{v.real}), "%s", writable.String())

@@ -48,7 +48,7 @@ func (a *app) sealingKey(f keyFlags) (backup.Key, error) {
 	}
 	list, err := backup.CheckRecipients(lines)
 	if err != nil {
-		return backup.Key{}, &usageError{err: err, hint: "age-keygen -y IDENTITY shows the recipient of an identity"}
+		return backup.Key{}, &usageError{err: err, hint: "age-keygen -y IDENTITY (package age) shows the recipient of an identity"}
 	}
 	return backup.Key{Recipients: list}, nil
 }
@@ -67,7 +67,7 @@ func (a *app) openingKey(f keyFlags) (backup.Key, error) {
 		return backup.Key{}, err
 	}
 	if err := backup.CheckIdentity(raw); err != nil {
-		return backup.Key{}, hint("age-keygen -o FILE makes one", "%s: %w", f.identity, err)
+		return backup.Key{}, hint("age-keygen -o FILE (package age) makes one", "%s: %w", f.identity, err)
 	}
 	return backup.Key{Identity: raw}, nil
 }

@@ -33,7 +33,7 @@ Without --yes the plan is shown and nothing is changed.`,
 	f.BoolVar(&r.prepare, "prepare", false, "of a new root only what has everyone trust it: ca show then gives both, for clients outside")
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
 		if r.prepare && !r.newRoot {
-			return &usageError{err: errors.New("--prepare is for --new-root"), hint: "phoenix ca rotate --new-root --prepare"}
+			return &usageError{err: errors.New("--prepare is for --new-root"), hint: "phoenix ca rotate --new-root --prepare --yes"}
 		}
 		return a.caRotate(ctx, r)
 	})

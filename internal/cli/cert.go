@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -126,8 +127,7 @@ func fullCertificates(o object.Object, status json.RawMessage) []view.FullCertif
 	if json.Unmarshal(status, &own) != nil || json.Unmarshal(status, &list) != nil || json.Unmarshal(o.Spec, &t) != nil {
 		return nil
 	}
-	all := append(list.Certificates, own)
-	all = slices.DeleteFunc(all, func(c view.FullCertificate) bool { return c.Serial == "" })
+	all := distinct(append(list.Certificates, own))
 	for i := range all {
 		all[i].Object, all[i].Container = o.Address, o.Container
 		if all[i].CommonName == "" && len(all[i].DNSNames) > 0 {
@@ -138,6 +138,21 @@ func fullCertificates(o object.Object, status json.RawMessage) []view.FullCertif
 		}
 	}
 	return all
+}
+
+// distinct has each certificate once: Traefik says for each name which one it serves for it, and one may be for several names.
+func distinct(list []view.FullCertificate) (out []view.FullCertificate) {
+	for _, c := range list {
+		i := slices.IndexFunc(out, func(x view.FullCertificate) bool { return x.Serial == c.Serial })
+		switch {
+		case c.Serial == "":
+		case i < 0:
+			out = append(out, c)
+		default:
+			out[i].Problem = cmp.Or(out[i].Problem, c.Problem)
+		}
+	}
+	return out
 }
 
 // certRenew wants other certificates than there are now, for this run only, and makes it so.

@@ -238,7 +238,7 @@ func (m *mover) leaks(done bool) ([]view.Leak, error) {
 			}
 		}
 		if s.root && l.Mended {
-			l.Remedy = "a new root: nobody trusts the old one any more"
+			l.Remedy = "a new root: no container trusts the old one any more; remove it from phones, browsers and other machines, and destroy older backups of the CA"
 		}
 		out = append(out, l)
 	}

@@ -168,7 +168,7 @@ func (a *app) usage(err error, hint string) int {
 	if hint == "" {
 		hint = "phoenix --help lists the commands, phoenix COMMAND --help their flags"
 	}
-	fmt.Fprintln(a.stderr, "  hint: "+hint)
+	fmt.Fprintln(a.stderr, "  hint: "+a.advice(hint))
 	return exitUsage
 }
 
@@ -210,7 +210,8 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	root.AddCommand(
 		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(), a.diffCommand(), a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
-		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(),
+		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(),
+		a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(), a.explainCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
@@ -279,7 +280,8 @@ func (a *app) begin() error {
 	width, terminal := terminal(a.stdout)
 	a.view = view.New(view.Options{
 		Out: a.stdout, Err: a.stderr, JSON: a.opts.output == "json", Format: a.opts.output, Quiet: a.opts.quiet, Width: width,
-		Live: terminal && !a.opts.verbose, Color: terminal && !a.opts.noColor && os.Getenv("NO_COLOR") == "",
+		Advice: a.advice,
+		Live:   terminal && !a.opts.verbose, Color: terminal && !a.opts.noColor && os.Getenv("NO_COLOR") == "",
 	})
 	a.local = &host.Local{}
 	a.host = &host.Bounded{Host: a.local, Dir: a.proxmox.Dir, Tools: []string{"pct", "pvesm", "pvesh", "pve-firewall", "pvecm"}}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
@@ -23,7 +24,7 @@ var rootSteps = []string{
 	"a new root and its intermediate are made beside the old ones",
 	"both roots are pinned, and everyone trusts both",
 	"the CA signs under the new root, and everyone gets new certificates with new keys",
-	"nobody trusts the old root any more, and its key is destroyed",
+	"no container trusts the old root any more, and its key is destroyed here",
 }
 
 // stepOf is where a pin stands: the step of rootSteps that it wishes for; 0: it wishes for none.
@@ -104,10 +105,27 @@ func (s *session) rootStep(ctx context.Context, done *view.Rotated, pins spec.Pi
 		return spec.Pins{Root: pins.Next, Old: pins.Root}, s.everyone(ctx, done, false)
 	case 2:
 		done.Old = pins.Old
+		s.nameRoots(ctx, done, pins)
 		return spec.Pins{Root: pins.Root, Gone: pins.Old}, s.everyone(ctx, done, false)
 	}
 	done.Old = pins.Gone
 	return spec.Pins{Root: pins.Root}, s.everyone(ctx, done, false)
+}
+
+// nameRoots notes what the roots are called, while the CA still hands out both. Without an answer they go by their fingerprints.
+func (s *session) nameRoots(ctx context.Context, done *view.Rotated, pins spec.Pins) {
+	id := s.authority()
+	ca, _ := specOf[spec.StepCA](s.objects, object.NewAddress(spec.KindStepCA, id))
+	for fingerprint, name := range map[string]*string{pins.Root: &done.RootName, pins.Old: &done.OldName} {
+		der, err := s.fetchRoot(ctx, s.objects, id, ca, fingerprint)
+		if err != nil {
+			s.log.Debug("the name of a root is not known", "root", fingerprint, "error", err)
+			continue
+		}
+		if c, err := x509.ParseCertificate(der); err == nil {
+			*name = c.Subject.CommonName
+		}
+	}
 }
 
 // makeNext has the CA make another root beside the one in use, and gives its fingerprint.

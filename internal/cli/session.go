@@ -360,6 +360,9 @@ func (a *app) again(command string) string {
 	if a.opts.root != defaultRoot {
 		argv = append(argv, "--root", a.opts.root)
 	}
+	if a.opts.runtime != "" && a.opts.runtime != "auto" {
+		argv = append(argv, "--runtime", a.opts.runtime)
+	}
 	return host.Quote(argv) + " " + command
 }
 

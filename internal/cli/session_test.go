@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,15 +124,21 @@ func TestCertificatesOfAStatus(t *testing.T) {
 		`{"certificates":[{"common_name":"b","serial":"02"}]}`:     {"b"},
 		`{"certificates":[{"dns_names":["c","d"],"serial":"03"}]}`: {"c"},
 		`{"certificates":[{"common_name":"b"}],"sth":[1,"two"]}`:   nil,
-		`{"certificates":"three"}`:                                 nil,
-		``:                                                         nil,
+		// One certificate for two names is said for each of them, and is one.
+		`{"certificates":[{"dns_names":["c","d"],"serial":"03"},{"dns_names":["c","d"],"serial":"03"},{"dns_names":["e"],"serial":"04"}]}`: {"c", "e"},
+		`{"certificates":"three"}`: nil,
+		``:                         nil,
 	} {
 		var got []string
 		for _, c := range certificates([]byte(status)) {
 			got = append(got, c.CommonName)
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%s: %v, want %v", status, got, want)
+		var full []string
+		for _, c := range fullCertificates(object.Object{Spec: json.RawMessage(`{}`)}, []byte(status)) {
+			full = append(full, c.CommonName)
+		}
+		if !slices.Equal(got, want) || !slices.Equal(full, want) {
+			t.Errorf("%s: status %v, cert list %v, want %v", status, got, full, want)
 		}
 	}
 }

@@ -212,7 +212,8 @@ func certificates(status json.RawMessage) []view.Certificate {
 			if c.CommonName == "" && len(c.DNSNames) > 0 {
 				c.CommonName = c.DNSNames[0] // Traefik's have names only
 			}
-			if c.Serial != "" {
+			same := func(x view.Certificate) bool { return x.Serial == c.Serial } // one for several names is said for each of them
+			if c.Serial != "" && !slices.ContainsFunc(out, same) {
 				out = append(out, c)
 			}
 		}

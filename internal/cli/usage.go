@@ -97,7 +97,7 @@ var otherWords = map[string]string{
 	"list": "status", "ls": "status", "ps": "status", "show": "status", "info": "status", "rm": "delete", "remove": "delete", "destroy": "delete",
 	"init": "setup", "install": "setup", "check": "health", "doctor": "health", "log": "events", "logs": "events", "journal": "events",
 	"preview": "plan", "reboot": "restart", "shutdown": "stop", "halt": "stop", "boot": "up", "lint": "validate", "scan": "audit",
-	"daemon": "watch", "down": "stop", "rollback": "migrate --live --rollback",
+	"daemon": "watch", "describe": "explain", "man": "explain", "docs": "explain", "down": "stop", "rollback": "migrate --live --rollback",
 }
 
 func meant(cmd *cobra.Command, typed string) (names []string) {

@@ -64,7 +64,8 @@ func (a *app) tellLines() {
 		}
 		return &stamped{out: w, now: time.Now}
 	}
-	a.view = view.New(view.Options{Out: stamp(a.stdout), Err: stamp(a.stderr), JSON: a.opts.output == "json", Quiet: a.opts.quiet})
+	a.view = view.New(view.Options{Out: stamp(a.stdout), Err: stamp(a.stderr), JSON: a.opts.output == "json", Quiet: a.opts.quiet,
+		Advice: a.advice})
 }
 
 // failing is an object that is not as it should be.
@@ -143,7 +144,7 @@ func (w *watcher) state() string {
 		out += "; failing: " + short(names)
 	}
 	if w.waits != "" {
-		out += "; changes of the files wait for phoenix apply"
+		out += "; " + w.advice("changes of the files wait for phoenix apply")
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 )
@@ -16,10 +17,24 @@ func (c *checker) audit() {
 	for _, x := range c.cfg.Containers {
 		c.auditIsolation(x)
 		c.auditModes(x)
+		c.auditOpen(x)
 		if x.IsCA() && (x.IsGateway() || x.IsProxy()) {
 			c.finding(ruleCARole, x.At, "", "a container by itself for step_ca; a client of the CA needs trusted_ca or step_cli",
 				"the container with the CA's keys is the gateway or the proxy too, which everybody talks to")
 		}
+	}
+}
+
+// auditOpen tells of a container that lets in everything. A template never runs.
+func (c *checker) auditOpen(x *Container) {
+	template := x.CloneFrom == "" && slices.ContainsFunc(c.cfg.Containers, func(y *Container) bool { return y.CloneFrom == x.ID })
+	if !x.Firewall.Enabled && !template {
+		place, key := x.At, "firewall"
+		if x.has(key) {
+			place, key = x.Firewall.At, "enabled"
+		}
+		c.finding(ruleOpen, place, key, `"firewall": {"enabled": true}: what the other containers need of it is let in, rules let in more`,
+			"container %s has no firewall: every port that a program in it opens can be reached from all other containers", x.ID)
 	}
 }
 

@@ -17,7 +17,7 @@ func (a *auditor) auditAuthority() {
 		}
 	}
 	if p := a.hypervisorFile.get("step_ca", "provisioner_name"); p.text() != "" && !strings.HasPrefix(strings.ToLower(p.text()), "acme") {
-		a.report(ruleJWK, p, "remove the key: ACME is the only provisioner; on a system that is running already, remove the old provisioner: step ca provisioner remove",
+		a.report(ruleJWK, p, "remove the key: ACME is the only provisioner; on a system that is running already, phoenix apply removes the others",
 			"a provisioner other than ACME is named")
 	}
 	if a.ca == nil {

@@ -97,6 +97,8 @@ var (
 		"every host that can send a packet here may connect", false}
 	ruleCAOpen = Rule{"PHX-AUD-033", High, "the CA can be reached from where nobody needs it",
 		"every host that reaches the CA can ask it for certificates and try its flaws", false}
+	ruleOpen = Rule{"PHX-AUD-034", Medium, "a container has no firewall",
+		"every port that any of its programs opens can be reached from all other containers", false}
 	ruleCAName = Rule{"PHX-AUD-040", High, "a DNS record sends the CA's name elsewhere",
 		"clients ask another host for their certificates", false}
 	ruleTwoSources = Rule{"PHX-AUD-041", Medium, "one name has two sources",
@@ -112,7 +114,7 @@ var (
 // loadRules are those that Load tells about too.
 func loadRules() []Rule {
 	return []Rule{ruleSamePath, ruleNestedPath, ruleSharedMany, ruleSharedOne, ruleForeignPath, ruleSystemPath, ruleExported, ruleOption,
-		ruleWeakOption, ruleUnconfined, rulePrivileged, ruleWritable, ruleReadable, ruleSecret, ruleCARole}
+		ruleWeakOption, ruleUnconfined, rulePrivileged, ruleWritable, ruleReadable, ruleSecret, ruleCARole, ruleOpen}
 }
 
 // Rules are all rules of the audit that look at files only.

@@ -208,6 +208,36 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
+// What needs a value that is about to change is planned with the value that comes: plan counts what apply then changes.
+func TestPlanCountsWhatFollows(t *testing.T) {
+	m := newThings()
+	m.values["thing/source"], m.values["thing/user"], m.values["thing/last"] = "old", "old", "old"
+	follower := func(name, from string) object.Object {
+		o := obj(name, "")
+		o.Needs = []object.Need{{From: object.Address("thing/" + from), Field: "value", Into: "/value"}}
+		return o
+	}
+	objects := []object.Object{follower("last", "user"), follower("user", "source"), obj("source", "new")}
+	e := engineOf(m)
+	planned, _ := e.Plan(context.Background(), objects)
+	applied, _ := e.Apply(context.Background(), objects)
+	if got, want := addressesOf(planned.Plan), addressesOf(applied.Plan); got != want || got != "thing/source thing/user thing/last" {
+		t.Errorf("planned %s, applied %s", got, want)
+	}
+	again, _ := e.Plan(context.Background(), objects)
+	if len(again.Plan.Changes) != 0 {
+		t.Errorf("then planned %+v", again.Plan.Changes)
+	}
+}
+
+func addressesOf(p plan.Plan) string {
+	var out []string
+	for _, c := range p.Changes {
+		out = append(out, string(c.Address))
+	}
+	return strings.Join(out, " ")
+}
+
 // An object that cannot be judged, but is there, tells others what they need.
 func TestPlanGoesOnWithWhatStands(t *testing.T) {
 	m := newThings()

@@ -163,7 +163,7 @@ func (w *walk) done(a object.Address) *done {
 func (w *walk) fill(o object.Object) (object.Object, []object.Need, error) {
 	var missing []object.Need
 	for _, n := range o.Needs {
-		v, ok := w.done(n.From).obs.Field(n.Field)
+		v, ok := w.done(n.From).value(n.Field)
 		if !ok {
 			missing = append(missing, n)
 			continue
@@ -175,6 +175,17 @@ func (w *walk) fill(o object.Object) (object.Object, []object.Need, error) {
 		o.Spec = spec
 	}
 	return o, missing, nil
+}
+
+// value is a field of the object's status: of one that is only planned, as it will be once it is applied, as far as its delta tells.
+// Otherwise a plan would compare those that need it with what is about to change, and count too little.
+func (d *done) value(field string) (any, bool) {
+	for _, f := range d.delta.Fields {
+		if d.pending && f.Path == field && f.Want != "" && f.Want != plan.AfterApply {
+			return f.Want, true
+		}
+	}
+	return d.obs.Field(field)
 }
 
 // unknown is the delta of an object that cannot be looked at before others are applied; nil where it can.

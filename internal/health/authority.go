@@ -121,7 +121,7 @@ func runAuthorityLife(ctx context.Context, h host.Host, c Check, p caParams) Res
 		left := cert.NotAfter.Sub(h.Now())
 		life := fmt.Sprintf("%q %s", cert.Subject.CommonName, expiry(left))
 		if left < notice(cert)+time.Duration(p.LeafLife) {
-			return c.fail("a certificate of the CA itself runs out", life, map[bool]string{true: "phoenix ca rotate --new-root", false: "phoenix ca rotate"}[cert == root])
+			return c.fail("a certificate of the CA itself runs out", life, map[bool]string{true: "phoenix ca rotate --new-root --yes", false: "phoenix ca rotate --yes"}[cert == root])
 		}
 		lives = append(lives, life)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
@@ -144,11 +145,14 @@ func runCertServed(ctx context.Context, h host.Host, c Check, p certParams) Resu
 	defer conn.Close()
 	served, disk := conn.chain[0], chain[0]
 	if !bytes.Equal(served.Raw, disk.Raw) {
-		evidence := fmt.Sprintf("served serial %x from %q, on disk %x", served.SerialNumber, served.Issuer.CommonName, disk.SerialNumber)
+		evidence := fmt.Sprintf("served serial %s from %q, on disk %s", serial(served), served.Issuer.CommonName, serial(disk))
 		return c.fail("another certificate is served than the one on disk", evidence, c.apply())
 	}
-	return c.pass("the certificate on disk is the one that is served", fmt.Sprintf("serial %x at %s", served.SerialNumber, e.Dial))
+	return c.pass("the certificate on disk is the one that is served", fmt.Sprintf("serial %s at %s", serial(served), e.Dial))
 }
+
+// serial is a certificate's, as openssl shows it.
+func serial(c *x509.Certificate) string { return issued.Serial(c.SerialNumber.Text(16)) }
 
 // servedParams is a certificate that a server gets for itself, seen only as it is served.
 type servedParams struct {

@@ -102,6 +102,9 @@ func (m *model) certificate(o object.Object, s spec.Certificate) {
 	if p.Served != "" {
 		m.add(kindCertServed, o, o.Host, p)
 	}
+	if units := s.ReloadUnits(); len(units) > 0 {
+		m.add(kindCertReload, o, o.Host, reloadParams{Units: units})
+	}
 	m.add(kindKeyFile, o, o.Host, keyFile{Path: s.KeyPath, Mode: s.Mode, Owner: s.Owner, Group: s.Group}).of(s.KeyPath)
 	if s.AccountDir != "" {
 		m.add(kindKeyFolder, o, o.Host, keyFolder{Path: s.AccountDir, User: "root", Optional: true}).of(s.AccountDir)

@@ -18,7 +18,7 @@ func verdict(state issued.State, name string) issued.Verdict {
 
 // The checks about what the CA issued name each certificate with all that is known of it.
 func TestIssued(t *testing.T) {
-	all := []string{"1f2e", "2026-05-01T12:00:00Z to 2026-05-02T12:00:00Z", "thumb", "10.0.0.201"}
+	all := []string{"1F2E", "2026-05-01T12:00:00Z to 2026-05-02T12:00:00Z", "thumb", "10.0.0.201"}
 	for name, c := range map[string]struct {
 		kind   string
 		states []issued.State
@@ -27,7 +27,7 @@ func TestIssued(t *testing.T) {
 		says   []string
 	}{
 		"nothing":            {kindUnwanted, nil, nil, Pass, nil},
-		"all in order":       {kindUnwanted, []issued.State{issued.Accounted, issued.Listed, issued.Former, issued.Pending}, nil, Pass, []string{"4 valid certificates", "1 for names of allowed_names", "has no more: serial 1f2e"}},
+		"all in order":       {kindUnwanted, []issued.State{issued.Accounted, issued.Listed, issued.Former, issued.Pending}, nil, Pass, []string{"4 valid certificates", "1 for names of allowed_names", "has no more: serial 1F2E"}},
 		"unwanted":           {kindUnwanted, []issued.State{issued.Accounted, issued.Unwanted}, nil, Fail, append(all, "unwanted.x")},
 		"only foreign":       {kindUnwanted, []issued.State{issued.Foreign}, nil, Pass, nil},
 		"not known":          {kindUnwanted, nil, errors.New("no route"), Fail, []string{"no route"}},

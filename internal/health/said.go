@@ -53,12 +53,14 @@ func (c Check) fixes() []string {
 	case kindRoot, kindRootFiles:
 		return []string{c.rootFix()}
 	case kindAuthorityLife:
-		return []string{"phoenix ca rotate --new-root", "phoenix ca rotate"}
+		return []string{"phoenix ca rotate --new-root --yes", "phoenix ca rotate --yes"}
 	case kindClock:
 		return []string{clockFix}
 	case kindCertFiles, kindCertChain, kindCertLifetime:
 		p, _ := decode[certParams](c.Params)
 		return []string{c.renew(p), c.renew(p) + "; why it was not renewed: " + daemonLog, dateFix}
+	case kindCertReload:
+		return []string{c.reloadFix()}
 	case kindCertRoute:
 		return []string{dateFix}
 	case kindCommand:
@@ -101,6 +103,10 @@ func backendFix(target string) string {
 func (c Check) rootFix() string {
 	return "phoenix ca restore FILE --password-file FILE brings the same root back from a backup: nobody has to trust anything new; only if it is lost " +
 		"for good: phoenix create " + c.container() + " --new-root makes another one, which every client outside must then be given (phoenix ca show)"
+}
+
+func (c Check) reloadFix() string {
+	return "correct reload in the configuration, or have application_script make the unit; then " + c.apply()
 }
 
 func (c Check) failedFix() string {

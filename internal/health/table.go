@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -53,6 +54,7 @@ const (
 	kindCertNames     = "certificate-names"
 	kindCertLifetime  = "certificate-lifetime"
 	kindCertServed    = "certificate-served"
+	kindCertReload    = "certificate-reload"
 	kindCertRoute     = "certificate-route"
 	kindCommand       = "command"
 	kindBackend       = "backend"
@@ -114,10 +116,22 @@ func table() []entry {
 		{kindCertLifetime, "PHX-CERT-004", with(runCertLifetime)},
 		{kindCertServed, "PHX-CERT-005", with(runCertServed)},
 		{kindCertRoute, "PHX-CERT-006", with(runCertRoute)},
+		{kindCertReload, "PHX-CERT-007", with(runCertReload)},
 		{kindCommand, "PHX-CT-007", with(runCommand)},
 		{kindBackend, "PHX-ROUTE-002", with(runBackend)},
 		{kindRoute, "PHX-ROUTE-001", with(runRoute)},
 	}
+}
+
+// IDs are those of all checks, each once.
+func IDs() []string {
+	var out []string
+	for _, e := range table() {
+		if !slices.Contains(out, e.id) {
+			out = append(out, e.id)
+		}
+	}
+	return out
 }
 
 // lookup gives a kind's entry and its place in the table; false where there is none.

@@ -140,3 +140,12 @@ func TestBounded(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
+
+// A serial reads as that of openssl x509 -serial, so that one finds the other.
+func TestSerialAsOpenSSL(t *testing.T) {
+	for given, want := range map[string]string{"1f2": "01F2", "ab": "AB", "": "", "no hex": "no hex", "0": "00"} {
+		if got := Serial(given); got != want {
+			t.Errorf("%q is %q, want %q", given, got, want)
+		}
+	}
+}

@@ -46,9 +46,17 @@ func (r *Report) Trace(from map[string]string) {
 	}
 }
 
+// Serial writes a certificate's serial number, given in hexadecimal digits, as openssl x509 -serial does: upper case, two digits a byte.
+func Serial(digits string) string {
+	if strings.Trim(digits, "0123456789abcdefABCDEF") != "" || digits == "" {
+		return digits
+	}
+	return strings.ToUpper(strings.Repeat("0", len(digits)%2) + digits)
+}
+
 // Words are all that is known of a certificate, for people.
 func (v Verdict) Words() string {
-	said := fmt.Sprintf("serial %s for %s, valid %s to %s", v.Serial, strings.Join(v.Names, ", "),
+	said := fmt.Sprintf("serial %s for %s, valid %s to %s", Serial(v.Serial), strings.Join(v.Names, ", "),
 		v.NotBefore.UTC().Format(time.RFC3339), v.NotAfter.UTC().Format(time.RFC3339))
 	if v.Account != "" {
 		said += ", account " + v.Account
@@ -72,7 +80,7 @@ func ForeignFix(list []Verdict) string {
 // untrust says what ends certificates: no client asks whether one was revoked.
 func untrust(list []Verdict) string {
 	last := slices.MaxFunc(list, func(a, b Verdict) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
-	return "phoenix ca rotate --new-root makes it worthless; without that it ends at " + last.UTC().Format(time.RFC3339)
+	return "phoenix ca rotate --new-root --yes makes it worthless; without that it ends at " + last.UTC().Format(time.RFC3339)
 }
 
 const (

@@ -149,7 +149,7 @@ func (h *Hypervisor) told(check, rule string, want map[string]string, state stri
 	}
 	h.Phoenix("health", "103", "201", "-o", "json").Want(3).JSON(&report)
 	if !slices.ContainsFunc(report.Checks, func(c struct{ ID, Status, Evidence, Fix string }) bool {
-		return c.ID == check && c.Status == "fail" && strings.Contains(c.Evidence, "serial "+serial) && strings.Contains(c.Evidence, "10.86.17.201") && c.Fix != ""
+		return c.ID == check && c.Status == "fail" && strings.Contains(c.Evidence, "serial "+shownSerial(serial)) && strings.Contains(c.Evidence, "10.86.17.201") && c.Fix != ""
 	}) {
 		h.t.Errorf("%s does not tell of %s: %+v", check, serial, report.Checks)
 	}
@@ -158,8 +158,13 @@ func (h *Hypervisor) told(check, rule string, want map[string]string, state stri
 	}
 	h.Phoenix("audit", "-o", "json").Want(3).JSON(&audited)
 	if !slices.ContainsFunc(audited.Findings, func(f struct{ Rule, Object, Summary string }) bool {
-		return f.Rule == rule && f.Object == "container/103" && strings.Contains(f.Summary, "serial "+serial)
+		return f.Rule == rule && f.Object == "container/103" && strings.Contains(f.Summary, "serial "+shownSerial(serial))
 	}) {
 		h.t.Errorf("%s does not tell of %s: %+v", rule, serial, audited.Findings)
 	}
+}
+
+// shownSerial is a serial number in hexadecimal digits as people are shown it, and as openssl x509 -serial shows it.
+func shownSerial(digits string) string {
+	return strings.ToUpper(strings.Repeat("0", len(digits)%2) + digits)
 }

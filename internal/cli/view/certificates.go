@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
@@ -18,6 +19,8 @@ type FullCertificate struct {
 	RenewAt   time.Time      `json:"renew_at,omitzero"`
 	Problem   string         `json:"problem,omitempty"` // why a new one is to be issued
 	Served    string         `json:"served,omitempty"`  // serial of what is served in its place
+
+	ReloadPending string `json:"reload_pending,omitempty"` // why its reload is not done yet
 }
 
 func (p *people) Certificates(list []FullCertificate) {
@@ -31,6 +34,9 @@ func (p *people) Certificates(list []FullCertificate) {
 		if c.Problem != "" {
 			said = c.Problem
 		}
+		if c.ReloadPending != "" {
+			said += "; reload pending: " + c.ReloadPending
+		}
 		writeRow(w, c.Container, c.CommonName, said, c.Path)
 	}
 	_ = w.Flush() // to where everything goes
@@ -43,9 +49,9 @@ func (p *people) CertificateDetails(list []FullCertificate) {
 		}
 		w := tabwriter.NewWriter(p.Out, 0, 0, 2, ' ', 0)
 		for _, f := range [][2]string{
-			{"object", string(c.Object)}, {"names", strings.Join(c.DNSNames, ", ")}, {"serial", c.Serial}, {"issuer", c.Issuer},
+			{"object", string(c.Object)}, {"names", strings.Join(c.DNSNames, ", ")}, {"serial", issued.Serial(c.Serial)}, {"issuer", c.Issuer},
 			{"key", c.KeyType}, {"valid from", stamp(c.NotBefore)}, {"valid until", stamp(c.NotAfter)}, {"renewed at", stamp(c.RenewAt)},
-			{"file", c.Path}, {"served", c.Served}, {"problem", c.Problem},
+			{"file", c.Path}, {"served", issued.Serial(c.Served)}, {"reload pending", c.ReloadPending}, {"problem", c.Problem},
 		} {
 			if f[1] != "" {
 				writeRow(w, f[0], f[1])

@@ -61,7 +61,7 @@ func (p *people) Difference(d Difference) {
 // waiting lists what waits for phoenix apply.
 func (p *people) waiting(list []Waiting) {
 	for _, w := range list {
-		fmt.Fprintf(p.Err, "waits for phoenix apply: %s: %s\n", w.Object, w.Reason)
+		fmt.Fprintf(p.Err, "%s: %s: %s\n", p.advice("waits for phoenix apply"), w.Object, w.Reason)
 	}
 }
 

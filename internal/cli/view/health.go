@@ -28,6 +28,15 @@ func (p *people) Health(r health.Report) {
 	}
 }
 
+// unwell counts what did not pass.
+func unwell(r health.Report) string {
+	counts := map[health.Status]int{}
+	for _, c := range r.Checks {
+		counts[c.Status]++
+	}
+	return fmt.Sprintf("%d of %s failed, %d skipped", counts[health.Fail], count(len(r.Checks), "check"), counts[health.Skip])
+}
+
 type group struct {
 	title  string
 	checks []health.Result

@@ -24,7 +24,7 @@ func (p *people) Issued(r issued.Report) {
 		if v.Alarming() {
 			state = p.paint(red, state)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", v.Serial, strings.Join(v.Names, ","), v.NotAfter.Local().Format("2006-01-02 15:04"), state, recipient(v))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", issued.Serial(v.Serial), strings.Join(v.Names, ","), v.NotAfter.Local().Format("2006-01-02 15:04"), state, recipient(v))
 	}
 	_ = w.Flush() // to where everything goes
 	for _, names := range slices.Sorted(maps.Keys(r.More)) {

@@ -12,6 +12,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
@@ -146,15 +147,18 @@ func (p *people) Applied(a Applied) {
 		p.left(a.Result.Left())
 		p.problem(fmt.Sprintf("stopped: %v (%s, %.1f s)", a.Stopped, changes, took), "run it again: it goes on from where it stands")
 	case broken > 0:
-		fmt.Fprintf(p.Err, "%d of %s true, %s, %.1f s\n", len(a.Containers)-broken, count(len(a.Containers), "container"), changes, took)
+		fmt.Fprintf(p.Err, "%d of %s up to date, %s, %.1f s\n", len(a.Containers)-broken, count(len(a.Containers), "container"), changes, took)
 	case len(a.Result.Failures) > 0:
 		fmt.Fprintf(p.Err, "%s, %s, %.1f s\n", count(len(a.Result.Failures), "failure"), changes, took)
+	case a.Health != nil && !a.Health.Healthy:
+		fmt.Fprintf(p.Err, "%s: %s; %s up to date, %s, %.1f s\n", p.paint(red, "not healthy"), unwell(*a.Health),
+			count(len(a.Containers), "container"), changes, took)
 	case len(a.Result.Plan.Changes) == 0:
 		p.say("nothing to do (0 changes, %.2f s)\n", took)
 	case len(a.Containers) == 0:
 		p.say("%s, %.1f s\n", changes, took)
 	default:
-		p.say("%s true, %s, %.1f s\n", count(len(a.Containers), "container"), changes, took)
+		p.say("%s up to date, %s, %.1f s\n", count(len(a.Containers), "container"), changes, took)
 	}
 }
 
@@ -331,7 +335,7 @@ func (p *people) certificates(s Status) {
 			if w.Header() {
 				fmt.Fprintln(w, "\nID\tCERTIFICATE\tEXPIRES\tSERIAL\tISSUER")
 			}
-			writeRow(w, strconv.Itoa(c.ID), x.CommonName, x.NotAfter.UTC().Format(time.DateTime+"Z"), x.Serial, x.Issuer)
+			writeRow(w, strconv.Itoa(c.ID), x.CommonName, x.NotAfter.UTC().Format(time.DateTime+"Z"), issued.Serial(x.Serial), x.Issuer)
 		}
 	}
 	w.Flush()

@@ -55,10 +55,21 @@ type Options struct {
 	Color    bool
 	Live     bool // Out is a terminal: lines may be drawn over
 	Width    int  // of the terminal, columns
+
+	// Advice has the commands in a text that says what to do be called as they have to be here; nil: they stay as they are.
+	Advice func(string) string
 }
 
 // New makes the View that was asked for.
 func New(o Options) View {
+	v := shaped(o)
+	if o.Advice != nil {
+		return &advised{View: v, say: o.Advice}
+	}
+	return v
+}
+
+func shaped(o Options) View {
 	switch {
 	case o.JSON:
 		return &programs{out: o.Out, err: o.Err}

@@ -90,7 +90,7 @@ func TestAppliedForPeople(t *testing.T) {
   hint: look
 blocked by unit/103/step-ca.service: it did not start
   so not done: trust/101, agent/101
-0 of 2 containers true, 1 change, 12.3 s
+0 of 2 containers up to date, 1 change, 12.3 s
 `)
 }
 
@@ -100,8 +100,14 @@ func TestAppliedSummaries(t *testing.T) {
 		applied   Applied
 		out, errs string
 	}{
+		"not healthy": {
+			Applied{Containers: []string{"103"}, Result: engine.Result{Plan: one}, Elapsed: time.Second, Health: &health.Report{Checks: []health.Result{
+				{ID: "PHX-A-001", Object: "running/103", Status: health.Pass}, {ID: "PHX-A-002", Object: "running/103", Status: health.Fail}}}},
+			"container 103\n  pass  PHX-A-001  running/103\n  fail  PHX-A-002  running/103\n",
+			"not healthy: 2 checks, 1 passed, 1 failed, 0 skipped\nnot healthy: 1 of 2 checks failed, 0 skipped; 1 container up to date, 1 change, 1.0 s\n",
+		},
 		"nothing": {Applied{Containers: []string{"103"}, Elapsed: 80 * time.Millisecond}, "nothing to do (0 changes, 0.08 s)\n", ""},
-		"done":    {Applied{Containers: []string{"103"}, Result: engine.Result{Plan: one}, Elapsed: time.Second}, "1 container true, 1 change, 1.0 s\n", ""},
+		"done":    {Applied{Containers: []string{"103"}, Result: engine.Result{Plan: one}, Elapsed: time.Second}, "1 container up to date, 1 change, 1.0 s\n", ""},
 		"a bridge failed": {
 			Applied{Containers: []string{"103"}, Result: engine.Result{Failures: []engine.Failure{{Address: "network/vmbr0", Message: "no"}}}},
 			"", "error: network/vmbr0: no\n1 failure, 0 changes, 0.0 s\n",
@@ -118,7 +124,7 @@ func TestAppliedSummaries(t *testing.T) {
 				Containers: []string{"103"}, Result: engine.Result{Plan: one}, Addresses: []Address{{URL: "https://x.y", Try: "curl x"}},
 				Root: &Root{Fingerprint: "ab12", Get: "phoenix ca show"},
 			},
-			"\naddresses to try:\n  https://x.y\n      curl x\nroot certificate, sha256 ab12:\n      phoenix ca show\n\n1 container true, 1 change, 0.0 s\n", "",
+			"\naddresses to try:\n  https://x.y\n      curl x\nroot certificate, sha256 ab12:\n      phoenix ca show\n\n1 container up to date, 1 change, 0.0 s\n", "",
 		},
 	}
 	for name, c := range cases {

@@ -15,7 +15,7 @@ import (
 //	ROOT             as always
 //	ROOT, next NEW   NEW is made; everyone trusts both
 //	NEW, old ROOT    the CA signs under NEW, and everyone's certificates lead to it; everyone still trusts both
-//	NEW, gone ROOT   nobody trusts ROOT any more, and its key is destroyed
+//	NEW, gone ROOT   no container trusts ROOT any more, and its key is destroyed
 //
 // After that the file says NEW alone.
 type Pins struct {

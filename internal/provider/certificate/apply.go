@@ -108,6 +108,9 @@ func reload(ctx context.Context, h host.Host, s spec.Certificate) error {
 	if s.Served != "" {
 		before, _ = served(ctx, h, s)
 	}
+	if lookReload(ctx, h, s).pending != "" {
+		return nil // the marker stays: it is looked at again, and no dependent waits for it
+	}
 	if len(s.Reload) > 0 {
 		if _, err := h.Run(ctx, host.Command{Argv: s.Reload, Mutates: true}); err != nil {
 			return fmt.Errorf("the certificate for %s is in place, the reload failed: %w", s.CommonName, err)

@@ -47,6 +47,9 @@ type Status struct {
 	ReloadDue  bool      `json:"reload_due,omitempty"`
 	Accounts   []string  `json:"accounts,omitempty"` // thumbprints of the account and those before it
 
+	// ReloadPending is why the reload is not done yet; empty: there is no such reason.
+	ReloadPending string `json:"reload_pending,omitempty"`
+
 	leaked bool
 }
 
@@ -88,8 +91,8 @@ func (d Driver) Observe(ctx context.Context, h host.Host, a object.Address, s sp
 		return nil, err
 	}
 	st.Stale = len(stale)
-	_, err = h.Lstat(l.marker())
-	st.ReloadDue = err == nil
+	r := lookReload(ctx, h, s)
+	st.ReloadDue, st.ReloadPending = r.due, r.pending
 	if s.Served != "" && st.Problem == "" {
 		st.Served, st.Serving = served(ctx, h, s)
 	}

@@ -48,7 +48,7 @@ var sayings = []saying{
 	said(`no quorum|lxc/\d+\.conf\.tmp\.\d+'? - Permission denied`, "the cluster has no quorum", "pvecm status tells which nodes are away", false),
 	said(`ipcc_send_rec|Unable to load access control list`, "proxmox's own configuration does not answer", "systemctl status pve-cluster", false),
 	said(`CT is locked \((\S+)\)`, "container $id is locked ($1)", "", true), // lockedError knows more
-	said(`can't lock file .* - got timeout`, "another process is changing container $id", "see what it is: fuser -v $locks", true),
+	said(`can't lock file .* - got timeout`, "another process is changing container $id", "see what it is: fuser -v $locks (package psmisc)", true),
 	said(`detected modified configuration`, "the configuration of container $id was changed by another at the same time", "", true),
 	said(`unable to create CT (\d+) - (?:CT|VM) \d+ already exists`, "container $1 was made by another at the same time", "", true),
 	// Worth another look: it may be phoenix's own, by a clone that outlived the phoenix that began it. The look says if it is not.

@@ -43,7 +43,7 @@ func TestWhatProxmoxSays(t *testing.T) {
 		"pmxcfs": {"set", strings.Repeat("ipcc_send_rec[1] failed: Connection refused\n", 3) + "Unable to load access control list: Connection refused",
 			[]string{"proxmox's own configuration does not answer", "systemctl status pve-cluster"}, true},
 		"file lock": {"set", "trying to acquire lock...\ncan't lock file '/run/lock/lxc/pve-config-103.lock' - got timeout",
-			[]string{"another process is changing container 103", "fuser -v /run/lock/lxc/pve-config-103.lock"}, false},
+			[]string{"another process is changing container 103", "fuser -v /run/lock/lxc/pve-config-103.lock (package psmisc)"}, false},
 		"changed":       {"set", "detected modified configuration - file changed by other user? Try again.", []string{"changed by another at the same time"}, false},
 		"read-only":     {"set", "unable to modify read-only option: 'unprivileged'", []string{"unprivileged can only be chosen when a container is made"}, true},
 		"bridge":        {"create", "bridge 'nobr0' does not exist", []string{"there is no bridge nobr0", "network_config.bridge"}, true},

@@ -91,7 +91,7 @@ func ensureRoot(h host.Host, l layout, s spec.StepCA, container string) (pair, e
 	if err := setAside(h, l, l.root()); err != nil {
 		return pair{}, err
 	}
-	if root, err = mintRoot(s, h.Now()); err != nil {
+	if root, err = mintRoot(h, l, s); err != nil {
 		return pair{}, err
 	}
 	return root, putPair(h, l.root(), root)

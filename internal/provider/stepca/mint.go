@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
@@ -104,12 +105,17 @@ func template(name string, now time.Time, life time.Duration) (*x509.Certificate
 func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
 
 // mintRoot makes a self-signed root that can have intermediates but none below those.
-func mintRoot(s spec.StepCA, now time.Time) (pair, error) {
+func mintRoot(h host.Host, l layout, s spec.StepCA) (pair, error) {
+	now := h.Now()
+	name, err := nextName(h, l, s, now)
+	if err != nil {
+		return pair{}, err
+	}
 	key, err := newKey()
 	if err != nil {
 		return pair{}, err
 	}
-	t, err := template(s.RootName, now, time.Duration(s.RootLifetime))
+	t, err := template(name, now, time.Duration(s.RootLifetime))
 	if err != nil {
 		return pair{}, err
 	}

@@ -64,6 +64,9 @@ func succeed(h host.Host, l layout) error {
 	return h.Rename(l.nextRoot(), l.root())
 }
 
+// asidePrefix begins the names of folders with roots that were set aside.
+const asidePrefix = "lost-root-"
+
 // setAside keeps what is left of a root in dir, for whoever may still mend it.
 func setAside(h host.Host, l layout, dir string) error {
 	_, err := h.Lstat(dir)
@@ -73,7 +76,7 @@ func setAside(h host.Host, l layout, dir string) error {
 	if err != nil {
 		return err
 	}
-	return h.Rename(dir, filepath.Join(l.secrets(), "lost-root-"+strconv.FormatInt(h.Now().UnixNano(), 10)))
+	return h.Rename(dir, filepath.Join(l.secrets(), asidePrefix+strconv.FormatInt(h.Now().UnixNano(), 10)))
 }
 
 // offered are the roots that the CA hands out: the one it signs under first, then the one that is trusted besides.
@@ -191,13 +194,13 @@ func ensureNext(h host.Host, l layout, s spec.StepCA, root pair) error {
 	case ok && (s.Next == "" || fingerprint(next.cert) == s.Next):
 	case s.Next != "":
 		return provider.PermanentHint(fmt.Errorf("the next root, sha256 %s, is not in %s", s.Next, l.nextRoot()),
-			"phoenix ca rotate --new-root makes another and goes on")
+			"phoenix ca rotate --new-root --yes makes another and goes on")
 	default:
 		if err := setAside(h, l, l.nextRoot()); err != nil {
 			return err
 		}
 		var err error
-		if next, err = mintRoot(s, h.Now()); err != nil {
+		if next, err = mintRoot(h, l, s); err != nil {
 			return err
 		}
 		if err := putPair(h, l.nextRoot(), next); err != nil {
@@ -212,7 +215,7 @@ func ensureNext(h host.Host, l layout, s spec.StepCA, root pair) error {
 	return err
 }
 
-// dropGone destroys the key of a root that nobody trusts any more.
+// dropGone destroys the key of a root that no container trusts any more.
 func dropGone(h host.Host, l layout, s spec.StepCA) error {
 	if !goneIn(h, l, s) {
 		return nil

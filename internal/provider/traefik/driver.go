@@ -20,6 +20,9 @@ type Driver struct{}
 // New gives the driver for the engine.
 func New() provider.Erased { return provider.New[spec.Traefik, Status](Driver{}) }
 
+// fieldInputs is the status field that Traefik's unit needs, and what a delta says of it.
+const fieldInputs = "inputs"
+
 // Status is what was seen of one part.
 type Status struct {
 	// Inputs is the digest of what Traefik reads at its start, as it is on disk.

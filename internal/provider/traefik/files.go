@@ -127,6 +127,9 @@ func diffFiles(want spec.Traefik, have *Status) plan.Delta {
 		if f.WantSHA256 != "" {
 			d.Compare(f.Path, short(f.SHA256), short(f.WantSHA256))
 		}
+		if f.Path == staticFile(want) {
+			d.Compare(fieldInputs, have.Inputs, f.WantSHA256) // the unit's restart follows from it
+		}
 	}
 	if have.Broken {
 		d.Compare(want.Storage, "cannot be read", "moved aside and begun anew")

@@ -69,5 +69,5 @@ func notOffered(s spec.Trust, fingerprint string, offered []byte) error {
 	return provider.PermanentHint(
 		fmt.Errorf("the CA at %s does not have the pinned root: pinned is sha256 %s, it offers %q", s.Server, fingerprint,
 			strings.Join(fingerprints(offered), " ")),
-		"if the CA was lost and made anew, consent to the new root on the hypervisor; if not, somebody else answers at that address")
+		"if the CA was lost and made anew: phoenix create ID --new-root, with the id of its container; if not, somebody else answers at that address")
 }

@@ -130,7 +130,8 @@ func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	if have != nil && have.Fingerprint != s.Fingerprint && !s.NewRoot {
 		return provider.PermanentHint(
 			fmt.Errorf("the CA's root is sha256 %s, but %s pins %s", s.Fingerprint, s.Path, have.Fingerprint+have.Content),
-			"restore the CA's volume from a backup; if the new root is yours, consent to it")
+			"phoenix ca restore FILE --password-file FILE brings the pinned root back from a backup; only if the new one is yours: phoenix create "+
+				a.Scope()+" --new-root pins it, and every client outside must then be given it (phoenix ca show)")
 	}
 	if have == nil && s.Unknown && !s.NewRoot {
 		return provider.PermanentHint(

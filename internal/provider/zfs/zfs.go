@@ -82,7 +82,7 @@ func explain(res host.Result, err error) error {
 	case strings.Contains(said, "key not loaded"):
 		return provider.PermanentHint(err, "zfs load-key -r the encrypted dataset above it")
 	case strings.Contains(said, "is busy"):
-		return provider.WithHint(err, "something still uses it: fuser -vm, or a container that has it mounted")
+		return provider.WithHint(err, "something still uses it: fuser -vm (package psmisc), or a container that has it mounted")
 	case strings.Contains(said, "out of space"):
 		return provider.PermanentHint(err, "the pool is full: free some space in it, snapshots for example (zfs list -t snapshot)")
 	case strings.Contains(said, "permission denied"):
