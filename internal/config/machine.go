@@ -42,6 +42,8 @@ type Machine struct {
 	FirstRoot bool              // a person asked for the first root, where there never was one
 
 	IDs IDs // who has which ids
+
+	Access bool // there is an AccessState
 }
 
 // IDs is what a machine says of the ids of its containers and users.

@@ -34,7 +34,9 @@ type Hypervisor struct {
 	StepCA        StepCA          `json:"step_ca"`
 	Artifacts     Artifacts       `json:"artifacts"`
 	Watch         Watch           `json:"watch"`
-	AuditAccept   []*Acceptance   `json:"audit_accept"` // findings of the audit that are known and borne
+	// Access is how clients of the LAN reach the gateway: by ports of the hypervisor, by a route, or as the users see to it.
+	Access      string        `json:"access" enum:"forward,route,none" default:"none"`
+	AuditAccept []*Acceptance `json:"audit_accept"` // findings of the audit that are known and borne
 }
 
 // Watch is what phoenix watch may do by itself.

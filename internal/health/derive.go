@@ -80,6 +80,7 @@ func derivers() map[string]func(*model, object.Object) {
 		spec.KindAgent:       (*model).agent,
 		spec.KindFirewall:    each((*model).firewall),
 		spec.KindNode:        each((*model).node),
+		spec.KindAccess:      each((*model).lan),
 
 		spec.KindTemplate:     nil, // used only while a container is made
 		spec.KindSnapshot:     nil, // a state that was, not one that is

@@ -38,6 +38,7 @@ func required() []edge {
 func likely() []edge {
 	return []edge{
 		{"PHX-DNS-002", "PHX-NET-001", sameBridge},
+		{"PHX-ACC-001", "PHX-NET-001", sameBridge},
 		{"PHX-DNS-001", "PHX-DNS-002", sameSubject},
 		{"PHX-CT-001", "PHX-NET-001", onBridge},
 		{"PHX-UNIT-001", "PHX-VOL-003", sameContainer},

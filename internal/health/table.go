@@ -63,6 +63,7 @@ const (
 	kindFlowOpen      = "flow-open"
 	kindFlowClosed    = "flow-closed"
 	kindHeadroom      = "headroom"
+	kindLAN           = "lan-access"
 )
 
 // table has every kind of check, in the order in which a report shows them.
@@ -73,6 +74,7 @@ func table() []entry {
 		{kindWatch, "PHX-WATCH-001", with(runWatch)},
 		{kindBridge, "PHX-NET-001", with(runBridge)},
 		{kindResolver, "PHX-DNS-002", with(runResolver)},
+		{kindLAN, "PHX-ACC-001", with(runLAN)},
 		{kindRunning, "PHX-CT-001", with(runRunning)},
 		{kindInside, "PHX-CT-006", with(runInside)},
 		{kindIDMap, "PHX-CT-004", with(runIDMap)},
@@ -152,7 +154,7 @@ func (c Check) Limit() time.Duration {
 func (c Check) Waits() bool {
 	switch c.Kind {
 	case kindResolver, kindNames, kindDaemon, kindRoot, kindAuthority, kindDirectory, kindAuthorityLife, kindProvisioners, kindClock, kindTrust,
-		kindCertServed, kindCertRoute, kindCommand, kindBackend, kindRoute, kindFlowOpen, kindFlowClosed,
+		kindCertServed, kindCertRoute, kindCommand, kindBackend, kindRoute, kindFlowOpen, kindFlowClosed, kindLAN,
 		kindUnwanted, kindForeign:
 		return true
 	}
