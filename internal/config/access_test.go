@@ -1,9 +1,11 @@
 package config
 
 import (
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/diag"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
@@ -72,4 +74,38 @@ func TestAccessWaitsForAPerson(t *testing.T) {
 	if s := get[spec.Access](t, keeps, "access/phxbr0"); len(waiting) != 1 || s.Mode != spec.AccessForward {
 		t.Errorf("%+v %+v", waiting, s)
 	}
+}
+
+// A new root is limited to the zones and the bridge's subnet, and to what the file says besides; all: it is not.
+func TestRootPermits(t *testing.T) {
+	for _, c := range []struct{ value, permits string }{
+		{`"root_permits": []`, "10.86.17.0/24"}, {`"root_permits": ["10.9.0.0/16", "Later.example"]`, "10.86.17.0/24 10.9.0.0/16 later.example"},
+		{`"root_permits": "all"`, ""},
+	} {
+		cfg, diags := homelabWith(t, c.value)
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		s := get[spec.StepCA](t, derive(t, cfg), "stepca/103")
+		if got := strings.Join(s.RootPermits, " "); got != c.permits || s.RootOpen != (c.permits == "") {
+			t.Errorf("%s: %q, open %v", c.value, got, s.RootOpen)
+		}
+	}
+	if _, diags := homelabWith(t, `"root_permits": ["10.9.0.0/99", "*.example", "no name"]`); len(diags) < 3 || !diags.HasErrors() {
+		t.Error(diags)
+	}
+}
+
+// homelabWith is the sample with one more key of step_ca.
+func homelabWith(t *testing.T, key string) (*Config, diag.List) {
+	t.Helper()
+	var files []File
+	for _, name := range []string{"phoenix_hypervisor_config.json", "phoenix_lxc_configs.json"} {
+		raw, err := os.ReadFile("../../examples/homelab/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, File{Name: name, Data: []byte(strings.Replace(string(raw), `"step_ca": {`, `"step_ca": { `+key+`,`, 1))})
+	}
+	return Load(files)
 }

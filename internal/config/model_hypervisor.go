@@ -242,6 +242,7 @@ type StepCA struct {
 	DNSNames             []string      `json:"dns_names"` // more names and addresses that clients dial
 	Provisioner          string        `json:"provisioner_name" kept:"ACME is the only provisioner"`
 	AllowedNames         []string      `json:"allowed_names"` // besides those derived
+	RootPermits          Words         `json:"root_permits"`  // domains and subnets that a new root may sign for, besides the zones and the bridge's subnet; all: anything
 	LeafLifetime         spec.Duration `json:"leaf_lifetime"`
 	RootLifetime         spec.Duration `json:"root_lifetime"`
 	IntermediateLifetime spec.Duration `json:"intermediate_lifetime"`

@@ -176,7 +176,7 @@ func (rc runCase) run(t *testing.T) {
 // TestRun runs every case, and makes sure that every kind of check is seen to pass and to fail.
 func TestRun(t *testing.T) {
 	seen := map[string]map[Status]bool{}
-	cases := slices.Concat(containerCases(), idsCases(), networkCases(), lanCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases(), firewallCases(), headroomCases(), proxmoxRulesCases())
+	cases := slices.Concat(containerCases(), idsCases(), networkCases(), lanCases(), rootPermitsCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases(), firewallCases(), headroomCases(), proxmoxRulesCases())
 	for _, rc := range cases {
 		if seen[rc.kind] == nil {
 			seen[rc.kind] = map[Status]bool{}

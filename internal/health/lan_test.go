@@ -54,7 +54,9 @@ func lanCases() []runCase {
 			return s
 		}
 	}
-	forward := func(change func(h *fakeHost)) func(*testing.T, *fakeHost) any { return with(spec.AccessForward, change) }
+	forward := func(change func(h *fakeHost)) func(*testing.T, *fakeHost) any {
+		return with(spec.AccessForward, change)
+	}
 	table := func(old, new string) func(h *fakeHost) {
 		return func(h *fakeHost) { h.runs[list] = fakeRun{out: strings.Replace(accessTable, old, new, 1)} }
 	}

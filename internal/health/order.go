@@ -46,6 +46,7 @@ func likely() []edge {
 		{"PHX-UNIT-001", "PHX-KEY-001", ofCA},
 		{"PHX-UNIT-001", "PHX-CA-008", ofCA},
 		{"PHX-KEY-001", "PHX-CA-008", sameObject},
+		{"PHX-CA-009", "PHX-CA-008", sameObject},
 		{"PHX-CA-001", "PHX-CA-008", sameCA},
 		{"PHX-CT-005", "PHX-CA-008", sameHost},
 		{"PHX-CA-003", "PHX-UNIT-001", atCA},

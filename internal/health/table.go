@@ -40,6 +40,7 @@ const (
 	kindKeyFolder     = "key-folder"
 	kindRoot          = "ca-root"
 	kindRootFiles     = "ca-root-files"
+	kindRootPermits   = "ca-root-permits"
 	kindAuthority     = "ca-health"
 	kindDirectory     = "ca-directory"
 	kindAuthorityLife = "ca-lifetime"
@@ -98,6 +99,7 @@ func table() []entry {
 		{kindPin, "PHX-PIN-001", with(runPin)},
 		{kindRootFiles, "PHX-CA-008", with(runRootFiles)},
 		{kindRoot, "PHX-CA-003", with(runRoot)},
+		{kindRootPermits, "PHX-CA-009", with(runRootPermits)},
 		{kindAuthority, "PHX-CA-001", with(runAuthority)},
 		{kindDirectory, "PHX-CA-002", with(runDirectory)},
 		{kindAuthorityLife, "PHX-CA-004", with(runAuthorityLife)},
