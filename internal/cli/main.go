@@ -210,7 +210,7 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	root.AddCommand(
 		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(), a.diffCommand(), a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
-		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(),
+		a.statusCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(), a.certCommand(), a.caCommand(), a.accessCommand(), a.validateCommand(), a.schemaCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
 	root.SetHelpCommand(helpCommand())

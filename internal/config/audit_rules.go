@@ -97,6 +97,10 @@ var (
 		"every host that can send a packet here may connect", false}
 	ruleCAOpen = Rule{"PHX-AUD-033", High, "the CA can be reached from where nobody needs it",
 		"every host that reaches the CA can ask it for certificates and try its flaws", false}
+	ruleForwarded = Rule{"PHX-AUD-034", Low, "the LAN reaches the gateway by ports of the hypervisor",
+		"every host of the LAN, and of the Internet where the router forwards too, can try its flaws", false}
+	ruleRouted = Rule{"PHX-AUD-035", Medium, "the LAN reaches every port of a container",
+		"a program that was meant for its neighbours only can be tried by every host of the LAN", false}
 	ruleCAName = Rule{"PHX-AUD-040", High, "a DNS record sends the CA's name elsewhere",
 		"clients ask another host for their certificates", false}
 	ruleTwoSources = Rule{"PHX-AUD-041", Medium, "one name has two sources",
@@ -118,7 +122,7 @@ func loadRules() []Rule {
 // Rules are all rules of the audit that look at files only.
 func Rules() []Rule {
 	return append(loadRules(), ruleTwiceInside, ruleNesting, ruleNobodys, ruleKnownPassword, ruleRepeated, ruleJWK, ruleAnyName, ruleNoBackup, ruleLifetime,
-		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleCAName, ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
+		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleForwarded, ruleRouted, ruleCAName, ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
 }
 
 // severity is that of a finding of the rule.

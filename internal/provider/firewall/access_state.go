@@ -61,38 +61,16 @@ func uplink(h host.Host, s spec.Access) (string, error) {
 	case !ifname.MatchString(up):
 		return "", provider.Permanent(fmt.Errorf("access from the LAN: the default route's interface has the name %q, which phoenix does not use", up))
 	}
-	ports, err := h.ReadDir(filepath.Join("/sys/class/net", s.Bridge, "brif"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // missing: no bridge yet, or /sys is another network namespace's
-		return "", err
+	own, err := host.LeadingOut(h, s.Bridge)
+	if err == nil && own != "" {
+		err = leadsOut(s, "port "+own)
 	}
-	for _, name := range ports {
-		if machines(h, name) {
-			return "", leadsOut(s, "port "+name)
-		}
-	}
-	return up, nil
+	return up, err
 }
 
 func leadsOut(s spec.Access, how string) error {
 	return provider.PermanentHint(fmt.Errorf("access %s: bridge %s leads out of the machine itself (%s): clients of the LAN reach its containers without phoenix", s.Mode, s.Bridge, how),
 		`set access to "none"; phoenix access says how clients reach the gateway`)
-}
-
-// machines is whether a port of a bridge is the machine's own and no guest's: a network card, or what is made of one (VLAN, bond).
-func machines(h host.Host, name string) bool {
-	dir := filepath.Join("/sys/class/net", name)
-	for _, mark := range []string{"device", "bonding"} {
-		if _, err := h.Lstat(filepath.Join(dir, mark)); err == nil {
-			return true
-		}
-	}
-	parts, _ := h.ReadDir(dir) // a port that is gone meanwhile is nobody's
-	for _, p := range parts {
-		if strings.HasPrefix(p, "lower_") {
-			return true
-		}
-	}
-	return false
 }
 
 func forwardingFile(name string) string {
