@@ -99,7 +99,7 @@ func (a *app) addressesOf(ctx context.Context, name string) ([]string, error) {
 	return out, nil
 }
 
-// gatewayOf is the container that clients talk to, with the names that lead to it: the gateway, else the proxy; nil: there is none.
+// gatewayOf is the container that clients talk to, with the names that resolve to it: the gateway, else the proxy; nil: there is none.
 func gatewayOf(h *house) *view.Gateway {
 	for _, is := range []func(int) bool{
 		func(i int) bool { return h.cfg.Containers[i].IsGateway() }, func(i int) bool { return h.cfg.Containers[i].IsProxy() },
@@ -115,7 +115,7 @@ func gatewayOf(h *house) *view.Gateway {
 	return nil
 }
 
-// namesAt are the names of the zones that lead to an address.
+// namesAt are the names of the zones that resolve to an address.
 func namesAt(objects []object.Object, at netip.Addr) []string {
 	out := []string{}
 	for _, o := range objects {
@@ -160,7 +160,7 @@ func (a *app) ways(out *view.Access) {
 	forward, route := out.Mode == spec.AccessForward, out.Mode == spec.AccessRoute
 	out.Ways = append(out.Ways,
 		view.Way{Way: spec.AccessForward, Used: forward, Address: strings.TrimPrefix(here, "ADDRESS"), Steps: slices.Concat(
-			[]view.Todo{a.switchOn(forward, spec.AccessForward, "ports 80 and 443 of this machine lead to the gateway, and containers ask outside under its address")},
+			[]view.Todo{a.switchOn(forward, spec.AccessForward, "ports 80 and 443 of this machine are forwarded to the gateway, and containers ask outside under its address")},
 			[]view.Todo{{Where: "the router, only where clients of the Internet are meant", Do: []string{"forward TCP 80 and 443 to " + here + "; a name that the Internet knows needs a certificate that it trusts"}}},
 			named(*out, here, false))},
 		view.Way{Way: spec.AccessRoute, Used: route, Address: out.Gateway.Address, Steps: slices.Concat(
@@ -208,7 +208,7 @@ func named(out view.Access, at string, reached bool) (steps []view.Todo) {
 		steps = append(steps, view.Todo{Where: "names: the LAN's resolver (dnsmasq, Pi-hole, OpenWrt; elsewhere a conditional forwarder) asks this machine for the zones", Do: lines})
 	}
 	if len(out.Gateway.Names) == 0 {
-		return append(steps, view.Todo{Where: "names", Do: []string{"none leads to the gateway: add records to dns_server.authoritative_zones"}})
+		return append(steps, view.Todo{Where: "names", Do: []string{"none resolves to the gateway: add records to dns_server.authoritative_zones"}})
 	}
 	var records []string
 	for _, n := range out.Gateway.Names {

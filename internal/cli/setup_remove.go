@@ -119,7 +119,7 @@ func (u *unsetting) unused(ctx context.Context) error {
 // exists is false, too, where the program that would know is not installed.
 func (u *unsetting) exists(ctx context.Context, o object.Object) (bool, error) {
 	obs, err := u.target.Observe(ctx, o)
-	if errors.Is(err, fs.ErrNotExist) {
+	if host.Missing(err) {
 		return false, nil
 	}
 	return len(obs.Status) > 0, err

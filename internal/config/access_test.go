@@ -51,7 +51,7 @@ func TestAccessWithoutGateway(t *testing.T) {
 		c.Network.Bridge = "other0"
 	}
 	objects, diags := Derive(cfg, machine)
-	if _, ok := object.Find(objects, "access/phxbr0"); ok || !diags.HasErrors() || !strings.Contains(diags.Err().Error(), "access: forward leads to the gateway") {
+	if _, ok := object.Find(objects, "access/phxbr0"); ok || !diags.HasErrors() || !strings.Contains(diags.Err().Error(), "access: forward needs a gateway") {
 		t.Error(diags)
 	}
 }

@@ -129,7 +129,7 @@ func (a *auditor) auditAccess() {
 		for _, x := range a.cfg.Containers {
 			if x.IsGateway() {
 				a.report(ruleForwarded, key, `accept it (audit_accept) where it is meant; "access": "none" closes it`,
-					"TCP 80 and 443 of this machine lead to container "+x.ID)
+					"TCP 80 and 443 of this machine are forwarded to container "+x.ID)
 				return
 			}
 		}

@@ -42,7 +42,7 @@ func (d *derivation) access() {
 			s.Gateway, s.Ports = g.Network.Address.Addr().String(), []string{"tcp/80", "tcp/443"}
 		}
 	} else if mode == spec.AccessForward {
-		d.note(diag.Error, o.Source, "access: forward leads to the gateway, and the file has none on "+iface.Name,
+		d.note(diag.Error, o.Source, "access: forward needs a gateway, and the file has none on "+iface.Name,
 			`give a container on it the feature nginx_gateway, or set access to "route" or "none"`)
 		return
 	}

@@ -70,7 +70,7 @@ func (c Check) answersForwarded(ctx context.Context, h host.Host, s spec.Access,
 		number, _ := strconv.Atoi(p[strings.Index(p, "/")+1:]) // the driver takes numbers only
 		how, err := try(ctx, h, s.Gateway, number, openWait)
 		if err != nil || how != getsThrough {
-			return c.fail(fmt.Sprintf("port %d of %s leads to the gateway, which does not answer", number, addresses[0]),
+			return c.fail(fmt.Sprintf("port %d of %s is forwarded to the gateway, which does not answer", number, addresses[0]),
 				fmt.Sprintf("%s:%d: %s%s", s.Gateway, number, how, errorOf(err)), "phoenix apply")
 		}
 	}
@@ -108,7 +108,7 @@ func lackingAccess(table string, s spec.Access, up string) string {
 			if !slices.ContainsFunc(chains["ports"], func(line string) bool {
 				return strings.HasPrefix(line, in) && strings.HasSuffix(line, " "+proto+" dport "+number+" dnat ip to "+s.Gateway)
 			}) {
-				return "no rule leads " + p + " of " + up + " to " + s.Gateway
+				return "no rule forwards " + p + " of " + up + " to " + s.Gateway
 			}
 		}
 	}

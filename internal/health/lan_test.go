@@ -66,7 +66,7 @@ func lanCases() []runCase {
 		{kindLAN, "no uplink", forward(func(h *fakeHost) { h.put("/proc/net/route", 0o444, 0, 0, "") }), Fail, "no default route"},
 		{kindLAN, "no address", forward(func(h *fakeHost) { h.runs["ip -4 -j addr show dev eth0"] = fakeRun{out: "[{}]"} }), Fail, "has no IPv4 address"},
 		{kindLAN, "no table", forward(func(h *fakeHost) { h.runs[list] = fakeRun{err: "Error: No such file or directory", code: 1} }), Fail, "No such file"},
-		{kindLAN, "a port that leads nowhere", forward(table("dport 443", "dport 444")), Fail, "no rule leads tcp/443 of eth0"},
+		{kindLAN, "a port that leads nowhere", forward(table("dport 443", "dport 444")), Fail, "no rule forwards tcp/443 of eth0"},
 		{kindLAN, "another uplink", forward(table(`iifname "eth0" ip saddr 10.0.0.0/24 drop`, `iifname "eth1" ip saddr 10.0.0.0/24 drop`)), Fail, "chain passing has no rule"},
 		{kindLAN, "open to all", forward(table(`		iifname "eth0" oifname "vmbr0" drop`, "")), Fail, "chain passing has no rule"},
 		{kindLAN, "not forwarding", forward(func(h *fakeHost) { h.put("/proc/sys/net/ipv4/conf/vmbr0/forwarding", 0o644, 0, 0, "0\n") }), Fail, "vmbr0 does not forward"},

@@ -88,7 +88,7 @@ func (Access) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 		return nil, err
 	}
 	text, err := listTable(ctx, h, "inet", s.Table())
-	if errors.Is(err, fs.ErrNotExist) && s.Mode == spec.AccessNone {
+	if host.Missing(err) && s.Mode == spec.AccessNone {
 		text, err = "", nil // without nft there are no tables
 	}
 	if err != nil || text == "" && state.Mode == "" {
@@ -184,6 +184,9 @@ func (d Access) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 			next.Ours = append(next.Ours, name)
 		}
 	}
+	if _, err := listTable(ctx, h, "inet", s.Table()); err != nil { // before anything is written down
+		return needsNFTFor("access from the LAN", err)
+	}
 	if err := writeAccess(h, s, state, next); err != nil {
 		return err
 	}
@@ -210,7 +213,7 @@ func (d Access) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 func (d Access) table(ctx context.Context, h host.Host, s spec.Access, up string) error {
 	text, err := listTable(ctx, h, "inet", s.Table())
 	if err != nil {
-		return needsNFTFor("access from the LAN", err)
+		return err
 	}
 	made, whole := comment.FindStringSubmatch(text), sealed.FindStringSubmatch(text)
 	if made != nil && whole != nil && made[1] == madeAccess(s, up) && whole[1] == seal(text, "") {
@@ -238,7 +241,7 @@ func (Access) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.
 	}
 	text, err := listTable(ctx, h, "inet", s.Table())
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // without nft there are no tables
+	case host.Missing(err): // without nft there are no tables
 	case err != nil:
 		return err
 	case text != "":

@@ -133,7 +133,7 @@ func portsFree(h host.Host, s spec.Access) error {
 }
 
 func needsNFTFor(what string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if host.Missing(err) {
 		return provider.PermanentHint(fmt.Errorf("%s needs nft: %w", what, err), "apt-get install nftables")
 	}
 	return err
