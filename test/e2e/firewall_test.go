@@ -63,9 +63,9 @@ func TestFirewall(t *testing.T) {
 	h.wantFlows()
 	h.WantHealthy()
 	h.WantNoChange("103", "101", "102", "201")
-	h.attacked(t)
 	h.reached(t)
 	h.supervised(t)
+	h.attacked(t)
 
 	h.Phoenix("restart", "201").Want(0)
 	h.wantFlows()
