@@ -35,6 +35,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 			return m, err
 		}
 	}
+	m.Access = a.there(config.AccessState(cfg, root))
 	a.observeTakeover(cfg, &m)
 	mounts, err := a.host.ReadFile("/proc/self/mountinfo")
 	if err != nil {

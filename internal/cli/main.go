@@ -211,7 +211,7 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(), a.diffCommand(), a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
 		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(),
-		a.certCommand(), a.caCommand(), a.validateCommand(), a.schemaCommand(), a.explainCommand(),
+		a.certCommand(), a.caCommand(), a.accessCommand(), a.validateCommand(), a.schemaCommand(), a.explainCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
 	root.SetHelpCommand(helpCommand())

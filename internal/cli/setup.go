@@ -14,17 +14,29 @@ import (
 )
 
 func (a *app) setupCommand() *cobra.Command {
+	var remove bool
 	cmd := &cobra.Command{
 		Use: "setup", Short: "what this machine lacks before containers can be made on it; with --yes, see to it",
 		Long: `setup looks for the packages that phoenix calls, the ids that root may give to
 containers, the bridge, the storages (on a Proxmox host), the kernel's limits that all
 containers share, and phoenix itself with the systemd unit that runs phoenix watch. It
 says what is missing; with --yes it sees to it. It touches no disk, no partition and no
-pool, changes no storage that is there, lowers no limit, and starts no container.`,
+pool, changes no storage that is there, lowers no limit, and starts no container.
+
+With --remove it is the other way round: the unit, the bridge, the limits at boot, the
+ids and the program go, as far as setup made them. Packages, storages, volumes and the
+configuration stay, and it is refused while containers of the configuration exist.`,
 		Example: `  phoenix setup
-  phoenix setup --yes`,
-		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.setup(ctx) }),
+  phoenix setup --yes
+  phoenix setup --remove --yes`,
+		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error {
+			if remove {
+				return a.setupRemove(ctx)
+			}
+			return a.setup(ctx)
+		}),
 	}
+	cmd.Flags().BoolVar(&remove, "remove", false, "undo what setup did; with --yes, else it is only said")
 	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "do it; without, it is only said")
 	cmd.Flags().BoolVar(&a.opts.downgrade, "downgrade", false, "agree to this phoenix taking the place of a higher version")
 	return cmd
@@ -64,6 +76,9 @@ func (a *app) setup(ctx context.Context) error {
 	if err := s.mayOverwrite(r, false); err != nil {
 		return err
 	}
+	if err := a.recordSetup(h); err != nil {
+		return err
+	}
 	done, err := s.apply(ctx, h.objects, nil)
 	if err != nil {
 		return err
@@ -73,6 +88,22 @@ func (a *app) setup(ctx context.Context) error {
 		return err
 	}
 	return s.rememberProgram(ctx) // the watch that was installed may keep what this one made
+}
+
+// recordSetup remembers what is about to be written of what does not say whose it is, for --remove.
+func (a *app) recordSetup(h *house) error {
+	i, err := a.installation(h.machine.Binary.Path, h.machine.Folders)
+	if err != nil {
+		return err
+	}
+	r, err := readSetupRecord(a.host, setupRecordFile)
+	if err == nil {
+		r, err = r.expect(a.host, subIDFiles, h.objects, i.Program)
+	}
+	if err != nil {
+		return err
+	}
+	return r.write(a.host, setupRecordFile)
 }
 
 // loadSetup is load for what belongs to the machine alone. What the containers need is not looked at.

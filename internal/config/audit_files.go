@@ -172,6 +172,7 @@ func (a *auditor) rest() {
 	a.auditAuthority()
 	a.auditLifetimes()
 	a.auditFirewall()
+	a.auditAccess()
 	a.auditNames()
 	a.auditTLS()
 }

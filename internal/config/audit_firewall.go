@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // fireRule is one firewall rule of the users' files. An empty field stands for anything.
@@ -115,6 +117,29 @@ func (a *auditor) auditFirewall() {
 			continue
 		}
 		a.reachesCA(rules, func(r fireRule) bool { return contains(r.dest, a.ca.Network.Address.Addr()) })
+	}
+}
+
+// auditAccess tells what the key access opens to the LAN.
+func (a *auditor) auditAccess() {
+	h := &a.cfg.Hypervisor
+	key := a.hypervisorFile.get("access")
+	switch h.Access {
+	case spec.AccessForward:
+		for _, x := range a.cfg.Containers {
+			if x.IsGateway() {
+				a.report(ruleForwarded, key, `accept it (audit_accept) where it is meant; "access": "none" closes it`,
+					"TCP 80 and 443 of this machine are forwarded to container "+x.ID)
+				return
+			}
+		}
+	case spec.AccessRoute:
+		templates := survey(a.cfg).templates
+		for _, x := range a.cfg.Containers {
+			if !x.Firewall.Enabled && !templates[x.ID] && x.Network.Bridge == h.Network.Interface.Name {
+				a.finding(ruleRouted, x.At, "firewall", `"firewall": {"enabled": true}, with rules for what the LAN needs`, "with access route the LAN reaches every port of container %s", x.ID)
+			}
+		}
 	}
 }
 

@@ -99,6 +99,10 @@ var (
 		"every host that reaches the CA can ask it for certificates and try its flaws", false}
 	ruleOpen = Rule{"PHX-AUD-034", Medium, "a container has no firewall",
 		"every port that any of its programs opens can be reached from all other containers", false}
+	ruleRouted = Rule{"PHX-AUD-035", Medium, "the LAN reaches every port of a container",
+		"a program that was meant for its neighbours only can be tried by every host of the LAN", false}
+	ruleForwarded = Rule{"PHX-AUD-036", Low, "the LAN reaches the gateway by ports of the hypervisor",
+		"every host of the LAN, and of the Internet where the router forwards too, can try its flaws", false}
 	ruleCAName = Rule{"PHX-AUD-040", High, "a DNS record sends the CA's name elsewhere",
 		"clients ask another host for their certificates", false}
 	ruleTwoSources = Rule{"PHX-AUD-041", Medium, "one name has two sources",
@@ -120,7 +124,7 @@ func loadRules() []Rule {
 // Rules are all rules of the audit that look at files only.
 func Rules() []Rule {
 	return append(loadRules(), ruleTwiceInside, ruleNesting, ruleNobodys, ruleKnownPassword, ruleRepeated, ruleJWK, ruleAnyName, ruleNoBackup, ruleLifetime,
-		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleCAName, ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
+		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleForwarded, ruleRouted, ruleCAName, ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
 }
 
 // severity is that of a finding of the rule.

@@ -86,6 +86,8 @@ var auditCases = []auditCase{
       "firewall": {"enabled": true}}`, `"https"},
       "firewall": {"enabled": false}}`, `"https"},
       "firewall": {"enabled": true, "rules": []}}`},
+	{"PHX-AUD-035", "lxc_configs.201.firewall", `"network"`, `"access": "route", "network"`, `"access": "forward", "network"`},
+	{"PHX-AUD-036", "access", `"network"`, `"access": "forward", "network"`, `"access": "none", "network"`},
 	{"PHX-AUD-040", "dns_server.authoritative_zones[0].records[0]", `"ca", "ip_internal": "10.0.0.13"`, `"ca", "ip_internal": "10.0.0.11"`, `"ca", "ip_external": "10.0.0.13"`},
 	{"PHX-AUD-041", "dns_server.authoritative_zones[0].records[1]", `{"hostname": "web",`, `{"hostname": "ca", "ip_internal": "10.0.0.14"}, {"hostname": "web",`, `{"hostname": "ca2", "ip_internal": "10.0.0.14"}, {"hostname": "web",`},
 	{"PHX-AUD-041", "lxc_configs.201.traefik_service.name", `{"hostname": "web", "ip_internal": "10.0.0.11"}`, `{"hostname": "web", "ip_internal": "10.0.0.21"}`, `{"hostname": "web", "ip_internal": "10.0.0.12"}`},

@@ -31,6 +31,12 @@ func (c *checker) stepCA() {
 		}
 	}
 	c.certificateNames(s.At, "allowed_names", s.AllowedNames)
+	for i, n := range s.RootPermits {
+		if _, err := netip.ParsePrefix(n); err != nil && n != allowAll {
+			c.certificateName(s.At, element("root_permits", i), n)
+			s.RootPermits[i] = strings.ToLower(n)
+		}
+	}
 	c.lifetimes(s)
 }
 

@@ -177,6 +177,7 @@ func (d *derivation) networks() {
 	network := d.add(object.Object{Address: object.NewAddress(spec.KindNetwork, iface.Name), Provider: "network", Source: iface.Source},
 		spec.Network{Bridge: iface.Name, Address: iface.Address.String()})
 	d.hostSide(network)
+	d.access()
 	if !d.cfg.Hypervisor.DNS.Enabled {
 		return
 	}

@@ -259,7 +259,7 @@ func (d *derivation) agent(c *Container, objects []object.Object, binary object.
 func (d *derivation) hostOf(a object.Address) string {
 	switch a.Kind() {
 	case spec.KindPin, spec.KindPort, spec.KindBinary, spec.KindRunning, spec.KindContainer, spec.KindVolume, spec.KindTemplate, spec.KindNetwork, spec.KindDNS,
-		spec.KindFirewall, spec.KindNode, spec.KindHostFirewall:
+		spec.KindFirewall, spec.KindNode, spec.KindHostFirewall, spec.KindAccess:
 		return ""
 	}
 	return a.Scope()

@@ -93,6 +93,13 @@ func (d *derivation) stepCA(c *Container) spec.StepCA {
 			out.Addresses = append(out.Addresses, n)
 		}
 	}
+	out.RootOpen = slices.Contains(s.RootPermits, allowAll)
+	if subnet := d.cfg.Hypervisor.Network.Interface.Address; !out.RootOpen {
+		if subnet.IsValid() {
+			out.RootPermits = append(out.RootPermits, subnet.Masked().String())
+		}
+		out.RootPermits = append(out.RootPermits, s.RootPermits...)
+	}
 	out.Domains = d.domains(append(slices.Clone(out.AllowedNames), out.DNSNames...))
 	return out
 }

@@ -44,6 +44,8 @@ type Machine struct {
 	UnknownRoot bool
 
 	IDs IDs // who has which ids
+
+	Access bool // there is an AccessState
 }
 
 // IDs is what a machine says of the ids of its containers and users.

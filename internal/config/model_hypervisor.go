@@ -34,7 +34,9 @@ type Hypervisor struct {
 	StepCA        StepCA          `json:"step_ca"`
 	Artifacts     Artifacts       `json:"artifacts"`
 	Watch         Watch           `json:"watch"`
-	AuditAccept   []*Acceptance   `json:"audit_accept"` // findings of the audit that are known and borne
+	// Access is how clients of the LAN reach the gateway: by ports of the hypervisor, by a route, or as the users see to it.
+	Access      string        `json:"access" enum:"forward,route,none" default:"none"`
+	AuditAccept []*Acceptance `json:"audit_accept"` // findings of the audit that are known and borne
 }
 
 // Watch is what phoenix watch may do by itself.
@@ -240,6 +242,7 @@ type StepCA struct {
 	DNSNames             []string      `json:"dns_names"` // more names and addresses that clients dial
 	Provisioner          string        `json:"provisioner_name" kept:"ACME is the only provisioner"`
 	AllowedNames         []string      `json:"allowed_names"` // besides those derived
+	RootPermits          Words         `json:"root_permits"`  // domains and subnets that a new root may sign for, besides the zones and the bridge's subnet; all: anything
 	LeafLifetime         spec.Duration `json:"leaf_lifetime"`
 	RootLifetime         spec.Duration `json:"root_lifetime"`
 	IntermediateLifetime spec.Duration `json:"intermediate_lifetime"`

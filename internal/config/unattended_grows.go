@@ -23,7 +23,10 @@ func grows(kind string, old, new json.RawMessage) bool {
 	case spec.KindStepCA:
 		return grown(old, new, func(a, b *spec.StepCA) bool {
 			return holds(b.DNSNames, a.DNSNames) && holds(b.AllowedNames, a.AllowedNames) && holds(b.Domains, a.Domains) && holds(b.Addresses, a.Addresses)
-		}, func(s *spec.StepCA) { s.DNSNames, s.AllowedNames, s.Domains, s.Addresses = nil, nil, nil, nil })
+		}, func(s *spec.StepCA) {
+			s.DNSNames, s.AllowedNames, s.Domains, s.Addresses = nil, nil, nil, nil
+			s.RootPermits, s.RootOpen = nil, false // for a root that is still to be made, by a person
+		})
 	case spec.KindCertificate:
 		return grown(old, new, func(a, b *spec.Certificate) bool { return holds(b.DNSNames, a.DNSNames) }, func(s *spec.Certificate) { s.DNSNames = nil })
 	case spec.KindFirewall:

@@ -80,6 +80,7 @@ func derivers() map[string]func(*model, object.Object) {
 		spec.KindAgent:       (*model).agent,
 		spec.KindFirewall:    each((*model).firewall),
 		spec.KindNode:        each((*model).node),
+		spec.KindAccess:      each((*model).lan),
 
 		spec.KindHostFirewall: each((*model).hostFirewall),
 

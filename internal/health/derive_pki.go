@@ -37,6 +37,7 @@ func (m *model) stepCA(o object.Object, s spec.StepCA) {
 	p := caParams{CA: e, Anchor: anchor{CA: e, Also: m.both(ca)}}
 	m.add(kindRootFiles, o, o.Host, rootFiles{Dir: s.Dir}).ca = ca
 	m.add(kindRoot, o, o.Host, p).asks(ca, needs)
+	m.add(kindRootPermits, o, o.Host, rootPermits{Dir: s.Dir, Names: slices.Compact(slices.Sorted(slices.Values(slices.Concat(s.AllowedNames, s.DNSNames))))}).ca = ca
 	m.add(kindAuthority, o, o.Host, p).asks(ca, needs)
 
 	directory, only, life := p, p, p

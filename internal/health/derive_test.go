@@ -85,6 +85,7 @@ func homelab() []object.Object {
 		testObject("unit/102/traefik.service", spec.Unit{Name: "traefik.service"}, "traefik/102/config"),
 		testObject("node/firewall", spec.NodeFirewall{}),
 		testObject("hostfirewall/vmbr0", spec.HostFirewall{Name: "vmbr0_abcd", Bridge: "vmbr0", Address: "10.0.0.13", MACs: []string{"02:00:00:00:00:01"}}),
+		testObject("access/vmbr0", spec.Access{Name: "vmbr0_ab12", Bridge: "vmbr0", Mode: spec.AccessRoute}),
 		testObject("firewall/103", letting("103", "10.0.0.10", "9000", "10.0.0.101,10.0.0.102,10.0.0.201")),
 		testObject("firewall/101", letting("101", "10.0.0.101", "80,443", "")),
 		testObject("firewall/201", letting("201", "10.0.0.201", "8000", "10.0.0.102")),

@@ -147,7 +147,7 @@ type runCase struct {
 // inside is whether a check of the kind may run in a container.
 func (rc runCase) inside() bool {
 	return !slices.Contains([]string{kindBridge, kindResolver, kindPin, kindRunning, kindIDMap, kindVolumeOwner, kindVolumeParents, kindVolumeAlone,
-		kindSwitch, kindOwnIDs, kindHeadroom, kindRules, kindIdentity, kindHostFirewall}, rc.kind)
+		kindSwitch, kindOwnIDs, kindHeadroom, kindRules, kindIdentity, kindHostFirewall, kindLAN}, rc.kind)
 }
 
 func (rc runCase) run(t *testing.T) {
@@ -176,7 +176,7 @@ func (rc runCase) run(t *testing.T) {
 // TestRun runs every case, and makes sure that every kind of check is seen to pass and to fail.
 func TestRun(t *testing.T) {
 	seen := map[string]map[Status]bool{}
-	cases := slices.Concat(containerCases(), listeningCases(), idsCases(), networkCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases(), firewallCases(), headroomCases(), proxmoxRulesCases())
+	cases := slices.Concat(containerCases(), listeningCases(), idsCases(), networkCases(), lanCases(), rootPermitsCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases(), firewallCases(), headroomCases(), proxmoxRulesCases())
 	for _, rc := range cases {
 		if seen[rc.kind] == nil {
 			seen[rc.kind] = map[Status]bool{}

@@ -38,6 +38,7 @@ func required() []edge {
 func likely() []edge {
 	return []edge{
 		{"PHX-DNS-002", "PHX-NET-001", sameBridge},
+		{"PHX-ACC-001", "PHX-NET-001", sameBridge},
 		{"PHX-DNS-001", "PHX-DNS-002", sameSubject},
 		{"PHX-CT-001", "PHX-NET-001", onBridge},
 		{"PHX-UNIT-001", "PHX-VOL-003", sameContainer},
@@ -45,6 +46,7 @@ func likely() []edge {
 		{"PHX-UNIT-001", "PHX-KEY-001", ofCA},
 		{"PHX-UNIT-001", "PHX-CA-008", ofCA},
 		{"PHX-KEY-001", "PHX-CA-008", sameObject},
+		{"PHX-CA-009", "PHX-CA-008", sameObject},
 		{"PHX-CA-001", "PHX-CA-008", sameCA},
 		{"PHX-CT-005", "PHX-CA-008", sameHost},
 		{"PHX-CA-003", "PHX-UNIT-001", atCA},

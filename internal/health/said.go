@@ -50,6 +50,8 @@ func (c Check) fixes() []string {
 	case kindWatch:
 		p, _ := decode[WatchSeen](c.Params)
 		return []string{startWatch(p.Unit), installFix}
+	case kindRootPermits:
+		return []string{newRootFix}
 	case kindRoot, kindRootFiles:
 		return []string{c.rootFix()}
 	case kindAuthorityLife:

@@ -41,6 +41,7 @@ const (
 	kindKeyFolder     = "key-folder"
 	kindRoot          = "ca-root"
 	kindRootFiles     = "ca-root-files"
+	kindRootPermits   = "ca-root-permits"
 	kindAuthority     = "ca-health"
 	kindDirectory     = "ca-directory"
 	kindAuthorityLife = "ca-lifetime"
@@ -67,6 +68,7 @@ const (
 	kindFlowClosed    = "flow-closed"
 	kindHeadroom      = "headroom"
 	kindListening     = "listening"
+	kindLAN           = "lan-access"
 )
 
 // table has every kind of check, in the order in which a report shows them.
@@ -77,6 +79,7 @@ func table() []entry {
 		{kindWatch, "PHX-WATCH-001", with(runWatch)},
 		{kindBridge, "PHX-NET-001", with(runBridge)},
 		{kindResolver, "PHX-DNS-002", with(runResolver)},
+		{kindLAN, "PHX-ACC-001", with(runLAN)},
 		{kindRunning, "PHX-CT-001", with(runRunning)},
 		{kindInside, "PHX-CT-006", with(runInside)},
 		{kindIDMap, "PHX-CT-004", with(runIDMap)},
@@ -102,6 +105,7 @@ func table() []entry {
 		{kindPin, "PHX-PIN-001", with(runPin)},
 		{kindRootFiles, "PHX-CA-008", with(runRootFiles)},
 		{kindRoot, "PHX-CA-003", with(runRoot)},
+		{kindRootPermits, "PHX-CA-009", with(runRootPermits)},
 		{kindAuthority, "PHX-CA-001", with(runAuthority)},
 		{kindDirectory, "PHX-CA-002", with(runDirectory)},
 		{kindAuthorityLife, "PHX-CA-004", with(runAuthorityLife)},
@@ -170,7 +174,7 @@ func (c Check) Limit() time.Duration {
 func (c Check) Waits() bool {
 	switch c.Kind {
 	case kindResolver, kindNames, kindDaemon, kindRoot, kindAuthority, kindDirectory, kindAuthorityLife, kindProvisioners, kindClock, kindTrust,
-		kindCertServed, kindCertRoute, kindCommand, kindBackend, kindRoute, kindFlowOpen, kindFlowClosed,
+		kindCertServed, kindCertRoute, kindCommand, kindBackend, kindRoute, kindFlowOpen, kindFlowClosed, kindLAN,
 		kindUnwanted, kindForeign:
 		return true
 	}

@@ -31,6 +31,10 @@ func Takers(h Host, journal string) string {
 
 // listeners are the processes that listen on a TCP port, as "process 12 (perl)".
 func listeners(h Host, port int) []string {
+	return holders(h, port, func(string) bool { return true })
+}
+
+func holders(h Host, port int, about func(line string) bool) []string {
 	sockets := map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		raw, err := h.ReadFile(table)
@@ -38,7 +42,7 @@ func listeners(h Host, port int) []string {
 			continue // without IPv6 there is none
 		}
 		for line := range strings.Lines(string(raw)) {
-			if inode := listening(line, port); inode != "" {
+			if inode := listening(line, port); inode != "" && about(line) {
 				sockets["socket:["+inode+"]"] = true
 			}
 		}
@@ -55,6 +59,21 @@ func listeners(h Host, port int) []string {
 		}
 	}
 	return out
+}
+
+// ListenersOn are the processes whose sockets take connections on a TCP port from outside: at any address but those of the loopback. They are
+// looked for in the network namespace that phoenix is in.
+func ListenersOn(h Host, port int) []string {
+	return holders(h, port, func(line string) bool { return !loopback(line) })
+}
+
+// loopback is whether the socket of a line of /proc/net/tcp or tcp6 is bound to a loopback address, which stands there in the byte order
+// of the machine: 127.0.0.0/8, ::1 and ::ffff:127.0.0.0/104.
+func loopback(line string) bool {
+	f := strings.Fields(line)
+	address, _, _ := strings.Cut(f[1], ":")
+	return len(address) == 8 && strings.HasSuffix(address, "7F") || address == "00000000000000000000000001000000" ||
+		strings.HasPrefix(address, "0000000000000000FFFF0000") && strings.HasSuffix(address, "7F")
 }
 
 // listening gives the inode of a line of /proc/net/tcp (proc_pid_net(5)) that is a listener (state 0A) on the port.

@@ -63,6 +63,8 @@ func TestFirewall(t *testing.T) {
 	h.wantFlows()
 	h.WantHealthy()
 	h.WantNoChange("103", "101", "102", "201")
+	h.reached(t)
+	h.supervised(t)
 	h.attacked(t)
 	h.hostSideFlushed(t)
 

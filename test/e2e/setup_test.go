@@ -69,4 +69,32 @@ systemd-analyze verify phoenix.service`).Want(0)
 			t.Errorf("a second setup changes %+v", doc)
 		}
 	}
+	h.unsetsUp(t, id)
+}
+
+// unsetsUp takes back what setup did, and nothing else: lines of others, what was edited, packages and the configuration stay.
+func (h *Hypervisor) unsetsUp(t *testing.T, id string) {
+	const left = `grep -qx root:100000:65536 /etc/subuid && ip link show dev phxbr0 && test -e /etc/systemd/system/phoenix.service && test -e /usr/local/bin/phoenix`
+	h.Attach(id, nil, "sh", "-c", "echo somebody:700000:65536 >>/etc/subuid; systemctl start --no-block phoenix.service").Want(0)
+	said := h.Attach(id, nil, "/root/phoenix", "setup", "--remove").Want(0)
+	for _, want := range []string{"removable unit/hypervisor/phoenix.service", "removable network/phxbr0", "removable file/hypervisor/etc/subuid",
+		"removable file/hypervisor/usr/local/bin/phoenix", "nothing was removed", "packages stay", "mmdebstrap", "the configuration stays: /etc/phoenix"} {
+		if !strings.Contains(said.Stdout, want) {
+			t.Errorf("%q is not said:\n%s", want, said)
+		}
+	}
+	h.Attach(id, nil, "sh", "-exc", left).Want(0)
+	h.Attach(id, nil, "/usr/local/bin/phoenix", "setup", "--remove", "--yes").Want(0)
+	h.Attach(id, nil, "sh", "-exc", `! grep root: /etc/subuid /etc/subgid && grep -qx somebody:700000:65536 /etc/subuid
+! ip link show dev phxbr0 && ! test -e /usr/local/bin/phoenix && ! test -e /etc/systemd/system/phoenix.service && ! test -e /etc/sysctl.d/99-phoenix.conf
+! systemctl is-active phoenix.service && ! systemctl is-enabled phoenix.service && ! test -e /var/lib/phoenix-setup.json
+dpkg-query --show mmdebstrap && test -e /etc/phoenix/phoenix_lxc_configs.json`).Want(0)
+	var doc struct {
+		Objects   []string
+		Mutations int
+	}
+	h.Attach(id, nil, "/root/phoenix", "setup", "--remove", "--yes", "-o", "json").Want(0).JSON(&doc)
+	if len(doc.Objects) > 0 || doc.Mutations > 0 {
+		t.Errorf("a second one removes %+v", doc)
+	}
 }

@@ -23,6 +23,8 @@ type View interface {
 	CertificateDetails([]FullCertificate)
 	Issued(issued.Report)
 	Sealed(Sealed)
+	Access(Access)
+	RootAccess(RootAccess)
 	Rotation(Rotation)
 	Rotated(Rotated)
 	Validation(Validation)

@@ -83,6 +83,10 @@ type StepCA struct {
 	AllowedNames     []string `json:"allowed_names"`       // x509 policy: exactly these
 	Domains          []string `json:"domains"`             // name constraints of the intermediate: these and below
 	Addresses        []string `json:"addresses,omitempty"` // name constraints: the CA's own addresses
+	// RootPermits are domains and subnets that a root which is made may sign for, besides those of the intermediate; RootOpen: it has no name
+	// constraints. A root that is there stays as it is.
+	RootPermits      []string `json:"root_permits,omitempty"`
+	RootOpen         bool     `json:"root_open,omitempty"`
 	LeafLifetime     Duration `json:"leaf_lifetime"`
 	MaxLeafLifetime  Duration `json:"max_leaf_lifetime"`
 	RootLifetime     Duration `json:"root_lifetime"`

@@ -42,6 +42,7 @@ func Drivers() map[string]provider.Erased {
 		"zfs/volume":            zfs.New(),
 		"firewall/firewall":     firewall.New(),
 		"firewall/hostfirewall": firewall.NewHostSide(),
+		"firewall/access":       firewall.NewAccess(),
 		"lxc/ids":               lxc.NewIDs(),
 		"lxc/container":         lxc.NewContainer(),
 		"lxc/running":           lxc.NewRunning(),

@@ -83,7 +83,7 @@ func showGroups(ctx context.Context, h host.Host, bridge string) error {
 }
 
 func needsNFT(s spec.Firewall, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if host.Missing(err) {
 		return provider.PermanentHint(fmt.Errorf("%s needs nft: %w", named(s), err), "apt-get install nftables")
 	}
 	return err
@@ -125,7 +125,7 @@ func introduce(ctx context.Context, h host.Host, s spec.Firewall) error {
 func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.Firewall) error {
 	for _, family := range []string{"bridge", "inet"} {
 		text, err := list(ctx, h, family, s)
-		if errors.Is(err, fs.ErrNotExist) {
+		if host.Missing(err) {
 			return nil // without nft there are no tables
 		}
 		if err != nil {
@@ -152,7 +152,7 @@ func follows(ctx context.Context, h host.Host, s spec.Firewall) (bool, error) {
 	res, err := nft(ctx, h, host.Command{Stdin: []byte(probe)}, "--check", "--file", "-")
 	said := strings.TrimSpace(string(res.Stdout) + string(res.Stderr))
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case host.Missing(err):
 		return false, needsNFT(s, err)
 	case err == nil && said != "":
 		return false, host.Misread([]string{"nft", "--check", "--file", "-"}, res, errors.New("nft says nothing where all is well"))

@@ -3,9 +3,7 @@ package firewall
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"regexp"
@@ -107,7 +105,7 @@ func (d HostSide) Apply(ctx context.Context, h host.Host, a object.Address, s sp
 		return d.Delete(ctx, h, a, s)
 	}
 	if _, err := nft(ctx, h, host.Command{Stdin: []byte(renderHost(s)), Mutates: true}, "--file", "-"); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+		if host.Missing(err) {
 			return provider.PermanentHint(fmt.Errorf("the firewall of the hypervisor needs nft: %w", err), "apt-get install nftables")
 		}
 		return err
@@ -123,7 +121,7 @@ func (d HostSide) Apply(ctx context.Context, h host.Host, a object.Address, s sp
 // Delete implements provider.Deleter.
 func (HostSide) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.HostFirewall) error {
 	text, err := listTable(ctx, h, "inet", s.Table())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && text == "" {
+	if host.Missing(err) || err == nil && text == "" {
 		return nil // without nft there are no tables
 	}
 	if err != nil {

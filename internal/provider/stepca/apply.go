@@ -31,6 +31,9 @@ func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.S
 	if err := ensureNext(h, l, s, root); err != nil {
 		return err
 	}
+	if err := ownNames(l, s, root.cert); err != nil {
+		return err
+	}
 	intermediate, err := ensureIntermediate(h, l, s, root)
 	if err != nil {
 		return err

@@ -92,6 +92,12 @@ func constraintsIn(cert *x509.Certificate) constraints {
 	return constraints{cert.PermittedDNSDomains, cert.PermittedIPRanges, cert.ExcludedIPRanges}
 }
 
+// into puts the constraints into a certificate that is to be signed, as critical: who cannot check them must not take the certificate.
+func (c constraints) into(t *x509.Certificate) {
+	t.PermittedDNSDomainsCritical = true
+	t.PermittedDNSDomains, t.PermittedIPRanges, t.ExcludedIPRanges = c.domains, c.networks, c.excluded
+}
+
 func template(name string, now time.Time, life time.Duration) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
@@ -120,6 +126,9 @@ func mintRoot(h host.Host, l layout, s spec.StepCA) (pair, error) {
 		return pair{}, err
 	}
 	t.MaxPathLen = 1
+	if !s.RootOpen {
+		rootConstraintsOf(s).into(t)
+	}
 	cert, err := sign(t, t, key, key)
 	return pair{cert: cert, key: key}, err
 }
@@ -135,9 +144,7 @@ func mintIntermediate(s spec.StepCA, root pair, key *ecdsa.PrivateKey, now time.
 	}
 	t.MaxPathLenZero = true
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	c := constraintsOf(s)
-	t.PermittedDNSDomainsCritical = true
-	t.PermittedDNSDomains, t.PermittedIPRanges, t.ExcludedIPRanges = c.domains, c.networks, c.excluded
+	constraintsOf(s).into(t)
 	return sign(t, root.cert, key, root.key)
 }
 

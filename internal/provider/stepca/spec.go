@@ -67,6 +67,11 @@ func (Driver) Decode(raw json.RawMessage) (spec.StepCA, diag.List) {
 	if s.Database != bbolt && s.Database != badger {
 		diags.Errorf("database %q is neither %s nor %s", s.Database, bbolt, badger)
 	}
+	for _, p := range s.RootPermits {
+		if _, err := netip.ParsePrefix(p); err != nil && (isAddress(p) || !validName(p)) {
+			diags.Errorf("root_permits: %q is neither a domain nor a subnet", p)
+		}
+	}
 	checkNames(s, &diags)
 	checkLifetimes(s, &diags)
 	diags.Sort()
@@ -94,8 +99,13 @@ func checkNames(s spec.StepCA, diags *diag.List) {
 	}
 }
 
+func isAddress(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
+}
+
 func validName(name string) bool {
-	if _, err := netip.ParseAddr(name); err == nil {
+	if isAddress(name) {
 		return true
 	}
 	return len(name) <= 253 && dnsName.MatchString(name)
