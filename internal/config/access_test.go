@@ -82,7 +82,7 @@ func TestRootPermits(t *testing.T) {
 		{`"root_permits": []`, "10.86.17.0/24"}, {`"root_permits": ["10.9.0.0/16", "Later.example"]`, "10.86.17.0/24 10.9.0.0/16 later.example"},
 		{`"root_permits": "all"`, ""},
 	} {
-		cfg, diags := homelabWith(t, c.value)
+		cfg, diags := homelabAnd(t, c.value)
 		if diags.HasErrors() {
 			t.Fatal(diags)
 		}
@@ -91,13 +91,13 @@ func TestRootPermits(t *testing.T) {
 			t.Errorf("%s: %q, open %v", c.value, got, s.RootOpen)
 		}
 	}
-	if _, diags := homelabWith(t, `"root_permits": ["10.9.0.0/99", "*.example", "no name"]`); len(diags) < 3 || !diags.HasErrors() {
+	if _, diags := homelabAnd(t, `"root_permits": ["10.9.0.0/99", "*.example", "no name"]`); len(diags) < 3 || !diags.HasErrors() {
 		t.Error(diags)
 	}
 }
 
 // homelabWith is the sample with one more key of step_ca.
-func homelabWith(t *testing.T, key string) (*Config, diag.List) {
+func homelabAnd(t *testing.T, key string) (*Config, diag.List) {
 	t.Helper()
 	var files []File
 	for _, name := range []string{"phoenix_hypervisor_config.json", "phoenix_lxc_configs.json"} {
