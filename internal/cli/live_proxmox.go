@@ -34,7 +34,7 @@ func parted(config string) (head, tail string) {
 }
 
 func (m *mover) editConf(ctx context.Context, g guest, was, now string) error {
-	_, err := provider.ReplaceProxmox(ctx, m.host, provider.ProxmoxLock(*m.machine.Proxmox, g.id), g.file, &was, now)
+	_, err := provider.ReplaceProxmox(ctx, m.host, *m.machine.Proxmox, provider.ProxmoxLock(*m.machine.Proxmox, g.id), g.file, &was, now)
 	return err
 }
 

@@ -123,7 +123,7 @@ func (s *session) markFirstRoot(ctx context.Context, objects []object.Object) er
 		}
 		lock := filepath.Join(p.Locks, "lxc", "phoenix-pins.lock")
 		mark := firstRootMark(*p, o.Container)
-		if _, err := provider.ReplaceProxmox(ctx, s.host, lock, mark, nil, s.version+"\n"); err != nil {
+		if _, err := provider.ReplaceProxmox(ctx, s.host, *p, lock, mark, nil, s.version+"\n"); err != nil {
 			return err
 		}
 	}

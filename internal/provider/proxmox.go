@@ -100,6 +100,7 @@ func ProxmoxNode(h host.Host, p spec.Proxmox) string {
 // such file). Proxmox takes the same steps with a container's file; there is no other way to write a raw option. What comes in must
 // have the digest $4: a phoenix that is killed closes the pipe, and half a file ends like a whole one.
 const replaceScript = `set -e
+[ -e "$5/local" ] || { echo "proxmox's configuration is not at $5" >&2; exit 1; }
 mkdir -p "${1%/*}" "${2%/*}"
 exec 9>"$1"
 flock --timeout 10 9 || { echo "can't lock file '$1' - got timeout" >&2; exit 1; }
@@ -158,14 +159,19 @@ func ProxmoxDigest(text string) string {
 }
 
 // ReplaceProxmox replaces a file below /etc/pve whole, under a lock. was is what it is thought to hold, nil that it is not there: where
-// it holds something else by now, it fails with Proxmox's own words and changes nothing.
-func ReplaceProxmox(ctx context.Context, h host.Host, lock, path string, was *string, now string) (host.Result, error) {
+// it holds something else by now, it fails with Proxmox's own words and changes nothing. While pmxcfs is away nothing is written: it does
+// not mount over a directory that is not empty.
+func ReplaceProxmox(ctx context.Context, h host.Host, p spec.Proxmox, lock, path string, was *string, now string) (host.Result, error) {
+	if err := ProxmoxWritable(h, p); err != nil {
+		return host.Result{}, err
+	}
 	before := "none"
 	if was != nil {
 		before = ProxmoxDigest(*was)
 	}
 	return h.Run(ctx, host.Command{
-		Argv: []string{"sh", "-c", replaceScript, "sh", lock, path, before, ProxmoxDigest(now)}, Stdin: []byte(now), Mutates: true,
+		Argv:  []string{"sh", "-c", replaceScript, "sh", lock, path, before, ProxmoxDigest(now), p.Dir},
+		Stdin: []byte(now), Mutates: true,
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -122,17 +123,44 @@ func repo() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
+// programs are built once for all tests.
+var programs = sync.OnceValues(func() (string, error) {
+	for program, source := range map[string]string{"phoenix": "./test/kill/phoenix", "fakes": "./test/pve/fakes"} {
+		out := filepath.Join(built, program)
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, source)
+		build.Dir, build.Env = repo(), append(os.Environ(), "CGO_ENABLED=0")
+		if said, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%v: %w\n%s", build, err, said)
+		}
+	}
+	return built, nil
+})
+
+// built is the directory of the programs.
+var built string
+
+func TestMain(m *testing.M) {
+	var err error
+	if built, err = os.MkdirTemp("", "phxpve-programs-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(built) // it is a temporary one
+	os.Exit(code)
+}
+
 func (h *hypervisor) build() {
 	h.t.Helper()
 	if err := os.CopyFS(h.path("config"), os.DirFS(filepath.Join(repo(), "examples", "homelab"))); err != nil {
 		h.t.Fatal(err)
 	}
-	for program, source := range map[string]string{"phoenix": "./test/kill/phoenix", "fakes": "./test/pve/fakes"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.path("bin", program), source)
-		build.Dir, build.Env = repo(), append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			h.t.Fatalf("%v: %v\n%s", build, err, out)
-		}
+	dir, err := programs()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.CopyFS(h.path("bin"), os.DirFS(dir)); err != nil {
+		h.t.Fatal(err)
 	}
 	for _, name := range names {
 		if err := os.Link(h.path("bin", "fakes"), h.path("bin", name)); err != nil {

@@ -85,6 +85,9 @@ func (f *watched) cluster(parts ...string) string {
 func (f *watched) mount() {
 	f.t.Helper()
 	f.must(os.MkdirAll(f.path("pve"), 0o755))
+	if left, err := os.ReadDir(f.path("pve")); err != nil || len(left) > 0 { // pmxcfs would not mount over it
+		f.t.Fatalf("written where /etc/pve was not mounted: %v %v", left, err)
+	}
 	cached := "attr_timeout=1,entry_timeout=1,negative_timeout=0"
 	f.fuse = exec.Command("bindfs", "-f", "--multithreaded", "-o", cached, f.cluster(), f.path("pve"))
 	f.must(f.fuse.Start())

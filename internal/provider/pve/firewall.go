@@ -279,7 +279,7 @@ func editFilter(ctx context.Context, h host.Host, p spec.Proxmox, path string, c
 		before = nil
 	}
 	name := strings.TrimSuffix(filepath.Base(path), ".fw")
-	res, err := provider.ReplaceProxmox(ctx, h, filepath.Join(p.Locks, "lxc", "phoenix-firewall-"+name+".lock"), path, before, f.text())
+	res, err := provider.ReplaceProxmox(ctx, h, p, filepath.Join(p.Locks, "lxc", "phoenix-firewall-"+name+".lock"), path, before, f.text())
 	if err != nil {
 		err = fmt.Errorf("%s: %w", path, explain(name, res, err))
 	}

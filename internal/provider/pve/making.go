@@ -43,7 +43,7 @@ func beginMaking(ctx context.Context, h host.Host, s spec.Container) error {
 	if was != nil && *was == now {
 		return nil
 	}
-	res, err := provider.ReplaceProxmox(ctx, h, filepath.Join(p.Locks, "lxc", "phoenix-making-"+s.ID+".lock"), makingPath(p, s.ID), was, now)
+	res, err := provider.ReplaceProxmox(ctx, h, p, filepath.Join(p.Locks, "lxc", "phoenix-making-"+s.ID+".lock"), makingPath(p, s.ID), was, now)
 	return explain(s.ID, res, err)
 }
 

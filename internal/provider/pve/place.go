@@ -91,6 +91,6 @@ func edit(ctx context.Context, h host.Host, p spec.Proxmox, id string, change fu
 	if !change(c) {
 		return nil
 	}
-	res, err := provider.ReplaceProxmox(ctx, h, provider.ProxmoxLock(p, id), confPath(p, id), &before, c.text())
+	res, err := provider.ReplaceProxmox(ctx, h, p, provider.ProxmoxLock(p, id), confPath(p, id), &before, c.text())
 	return explain(id, res, err)
 }

@@ -156,7 +156,7 @@ func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	}
 	if was == nil || *was != pins.String() {
 		lock := filepath.Join(s.Proxmox.Locks, "lxc", "phoenix-pins.lock")
-		if _, err := provider.ReplaceProxmox(ctx, h, lock, s.Copy, was, pins.String()); err != nil {
+		if _, err := provider.ReplaceProxmox(ctx, h, *s.Proxmox, lock, s.Copy, was, pins.String()); err != nil {
 			return err
 		}
 	}

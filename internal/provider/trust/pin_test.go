@@ -132,7 +132,11 @@ func TestPinOfACluster(t *testing.T) {
 		t.Skip("files of root's need root")
 	}
 	base := t.TempDir()
-	s := spec.Pin{Path: filepath.Join(base, "a", "103"), Fingerprint: one, Copy: filepath.Join(base, "pve", "phoenix", "pins", "103"), Proxmox: &spec.Proxmox{Locks: filepath.Join(base, "locks")}}
+	p := spec.Proxmox{Dir: filepath.Join(base, "pve"), Locks: filepath.Join(base, "locks")}
+	s := spec.Pin{Path: filepath.Join(base, "a", "103"), Fingerprint: one, Copy: filepath.Join(p.Dir, "phoenix", "pins", "103"), Proxmox: &p}
+	if err := os.MkdirAll(filepath.Join(p.Dir, "local"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	d, h := trust.PinDriver{}, &host.Local{}
 	apply := func(s spec.Pin) error {
 		t.Helper()
