@@ -15,12 +15,14 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-var ruleForeignPort = config.Rule{ID: "PHX-AUD-082", Grade: config.High, Title: "a port on the site's bridge belongs to none of its containers",
-	Why: "what is behind it can answer for every address of the site, and get certificates for the names of others"}
+var ruleForeignPort = config.Rule{ID: "PHX-AUD-082", Grade: config.High,
+	Title: "a port on the site's bridge belongs to none of its containers",
+	Why:   "what is behind it can answer for every address of the site, and get certificates for the names of others"}
 
 const networkDevices = "/sys/class/net"
 
-// bridges looks for ports on the site's bridges that are no container's of the site and that nothing pins to an identity.
+// bridges looks for ports on the site's bridges that are no container's of the site and that nothing pins to an
+// identity.
 func (s *system) bridges(ctx context.Context) {
 	own := map[string]bool{}
 	var bridges []string
@@ -40,9 +42,11 @@ func (s *system) bridges(ctx context.Context) {
 			if own[name] || s.guestPort(name) || s.uplink(name) || s.pinned(ctx, name) {
 				continue
 			}
-			s.add(ruleForeignPort, "network/"+bridge+"/"+name, "ip link set dev "+host.Quote([]string{name})+" nomaster, and another bridge for it; "+
-				"where it has to be here and is trusted, accept it with a reason",
-				"port %s of bridge %s is no container's of this site, and nothing pins it to an address; %s", name, bridge, s.behind(bridge, name))
+			fix := "ip link set dev " + host.Quote([]string{name}) + " nomaster, and another bridge for it; " +
+				"where it has to be here and is trusted, accept it with a reason"
+			s.add(ruleForeignPort, "network/"+bridge+"/"+name, fix,
+				"port %s of bridge %s is no container's of this site, and nothing pins it to an address; %s",
+				name, bridge, s.behind(bridge, name))
 		}
 	}
 }
@@ -82,11 +86,12 @@ func (s *system) pinned(ctx context.Context, name string) bool {
 	argv := []string{"nft", "--stateless", "list", "table", "bridge", spec.Firewall{Port: name}.Table()}
 	res, err := s.h.Run(ctx, host.Command{Argv: argv})
 	text := string(res.Stdout)
-	return err == nil && strings.Contains(text, "type filter hook prerouting") && strings.Contains(text, `iifname "`+name+`" jump own`)
+	return err == nil && strings.Contains(text, "type filter hook prerouting") &&
+		strings.Contains(text, `iifname "`+name+`" jump own`)
 }
 
-// behind are the MACs that a bridge has learned at a port. The kernel gives the table without a program: 16 bytes an entry
-// (struct __fdb_entry of linux/if_bridge.h).
+// behind are the MACs that a bridge has learned at a port. The kernel gives the table without a program: 16 bytes an
+// entry (struct __fdb_entry of linux/if_bridge.h).
 func (s *system) behind(bridge, name string) string {
 	own, _ := s.h.ReadFile(path.Join(networkDevices, name, "address")) // it may have gone
 	said := "its own MAC is " + strings.TrimSpace(string(own))

@@ -27,8 +27,8 @@ type Limits struct {
 	Entries int   // all names together
 }
 
-// Read visits the directories and files below a directory, sorted by name. A directory is entered where visit says so. Links
-// are passed over, and so is what was exchanged for one meanwhile.
+// Read visits the directories and files below a directory, sorted by name. A directory is entered where visit says
+// so. Links are passed over, and so is what was exchanged for one meanwhile.
 func Read(path string, l Limits, visit func(Entry) (enter bool)) error {
 	dir, err := Open(path)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 
 func (h *house) accountsPath() string { return filepath.Join(h.machine.Root, "accounts.json") }
 
-// knownAccounts are the accounts and names that containers had, as it was written down. What cannot be read is not known.
+// knownAccounts are the accounts and names that containers had, as it was written down. What cannot be read is not
+// known.
 func (s *session) knownAccounts() map[string]issued.Known {
 	out := map[string]issued.Known{}
 	raw, err := s.host.ReadFile(s.accountsPath())
@@ -26,9 +27,9 @@ func (s *session) knownAccounts() map[string]issued.Known {
 	return out
 }
 
-// rememberAccounts writes down which accounts and names containers have, after a run that may have changed them. Without it a
-// certificate could not be told from a stolen one once its container was made again. The run may have made the CA: no pin was
-// known before it.
+// rememberAccounts writes down which accounts and names containers have, after a run that may have changed them.
+// Without it a certificate could not be told from a stolen one once its container was made again. The run may have
+// made the CA: no pin was known before it.
 func (s *session) rememberAccounts(ctx context.Context, containers []string) {
 	o, ca, ok := s.certificateAuthority()
 	if !ok || ctx.Err() != nil {
@@ -39,8 +40,8 @@ func (s *session) rememberAccounts(ctx context.Context, containers []string) {
 	s.writeAccounts(ctx, policy, policy.Remember)
 }
 
-// learnAccounts is rememberAccounts for watch: it takes what a round has seen anyway, and asks nobody. Where the site was deleted
-// meanwhile it makes nothing.
+// learnAccounts is rememberAccounts for watch: it takes what a round has seen anyway, and asks nobody. Where the
+// site was deleted meanwhile it makes nothing.
 func (s *session) learnAccounts(ctx context.Context, seen map[object.Address]provider.Observation) {
 	o, ca, ok := s.certificateAuthority()
 	if _, err := s.host.Lstat(s.recordPath()); !ok || err != nil || ctx.Err() != nil {

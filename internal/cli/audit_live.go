@@ -78,16 +78,19 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 	}), nil
 }
 
-// auditWhole is for all of them together, and auditsAtOnce how many are looked at: those that only wait cost nothing, and however many
-// containers make others wait, their times are not added up.
+// auditWhole is for all of them together, and auditsAtOnce how many are looked at: those that only wait cost
+// nothing, and however many containers make others wait, their times are not added up.
 const (
 	auditWhole   = 2 * time.Minute
 	auditsAtOnce = 64
 )
 
-// lookEverywhere looks at n places at once, the hypervisor first. Where a look has begun it ends by itself once its context has.
-func lookEverywhere(ctx context.Context, n int, whole time.Duration, look func(context.Context, int) audit.Seen) []audit.Seen {
-	inside, cancel := context.WithTimeoutCause(ctx, whole, fmt.Errorf("all containers together are not looked through within %s", whole))
+// lookEverywhere looks at n places at once, the hypervisor first. A look that has begun ends by itself once its
+// context has.
+func lookEverywhere(ctx context.Context, n int, whole time.Duration,
+	look func(context.Context, int) audit.Seen) []audit.Seen {
+	late := fmt.Errorf("all containers together are not looked through within %s", whole)
+	inside, cancel := context.WithTimeoutCause(ctx, whole, late)
 	defer cancel()
 	seen := make([]audit.Seen, n)
 	engine.Each(n, auditsAtOnce, func(i int) {

@@ -10,7 +10,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/audit"
 )
 
-// However many containers say nothing, they are waited for at once and not one after the other, and never for longer than for all.
+// However many containers say nothing, they are waited for at once and not one after the other, and never for longer
+// than for all.
 func TestSilentContainersAreWaitedForAtOnce(t *testing.T) {
 	const silent, one, whole = 40, 200 * time.Millisecond, time.Second
 	began := time.Now()
@@ -31,7 +32,8 @@ func TestSilentContainersAreWaitedForAtOnce(t *testing.T) {
 	}
 }
 
-// More of them than are waited for at once do not outlast the limit, and the look at the hypervisor is not cut short by it.
+// More of them than are waited for at once do not outlast the limit, and the look at the hypervisor is not cut short
+// by it.
 func TestAuditHasALimitForAll(t *testing.T) {
 	const whole = 200 * time.Millisecond
 	var begun atomic.Int32

@@ -39,7 +39,8 @@ type backupAnswer struct {
 	Changes     int    `json:"changes,omitempty"` // of a restore
 }
 
-// check is what the hypervisor can see of a backup: that it is one, and that the container says it is of a root that is pinned.
+// check is what the hypervisor can see of a backup: that it is one, and that the container says it is of a root
+// that is pinned.
 func (a backupAnswer) check(p spec.Pins) error {
 	if err := backup.CheckSealed(a.Sealed); err != nil {
 		return err

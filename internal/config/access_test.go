@@ -96,7 +96,7 @@ func TestRootPermits(t *testing.T) {
 	}
 }
 
-// homelabWith is the sample with one more key of step_ca.
+// homelabAnd is the sample with one more key of step_ca.
 func homelabAnd(t *testing.T, key string) (*Config, diag.List) {
 	t.Helper()
 	var files []File

@@ -16,8 +16,9 @@ func (c *Container) applies() bool {
 	return c.OwnScript() != "" || len(c.FeatureScripts()) > 0 || len(c.Packages) > 0
 }
 
-// listens adds where something is to listen in a container: what phoenix keeps there, what the firewall lets in, and what the file names.
-// Where an application of the users' has no firewall, and the file names no port, nobody can tell.
+// listens adds where something is to listen in a container: what phoenix keeps there, what the firewall lets in, and
+// what the file names. Where an application of the users' has no firewall, and the file names no port, nobody can
+// tell.
 func (d *derivation) listens(r spec.Running, c *Container) spec.Running {
 	r.AnyPort = c.applies() && !c.Firewall.Enabled && len(c.Listens) == 0
 	if r.AnyPort {
@@ -90,8 +91,8 @@ func (d *derivation) allFlows() []flow {
 	return d.every
 }
 
-// presets leaves disabled, at a first boot too, what the template brings and nothing here asks for. Where a role of phoenix's is all that a
-// container is for, what was enabled before is stopped.
+// presets leaves disabled, at a first boot too, what the template brings and nothing here asks for. Where a role of
+// phoenix's is all that a container is for, what was enabled before is stopped.
 func (d *derivation) presets(c *Container, after []object.Address) {
 	application, role := c.applies(), c == d.house.ca || c == d.house.gateway || c == d.house.proxy
 	units := slices.DeleteFunc(spec.TemplateUnits(), func(u string) bool {

@@ -87,7 +87,8 @@ func TestListensByRules(t *testing.T) {
 	}
 }
 
-// What the template brings stays disabled unless an object asks for it; it is stopped where phoenix's role is all there is.
+// What the template brings stays disabled unless an object asks for it; it is stopped where phoenix's role is all
+// there is.
 func TestPresets(t *testing.T) {
 	for id, want := range map[string]struct {
 		nginx bool // is left disabled by the preset

@@ -18,21 +18,24 @@ func (m *model) hostFirewall(o object.Object, s spec.HostFirewall) {
 	}
 }
 
-// runHostFirewall reads the rules that the kernel has: whether they are there, about all containers, and let through what they should only.
+// runHostFirewall reads the rules that the kernel has: whether they are there, about all containers, and let through
+// what they should only.
 func runHostFirewall(ctx context.Context, h host.Host, c Check, s spec.HostFirewall) Result {
 	const summary = "containers may reach more of the hypervisor than the file says"
-	res, err := h.Run(ctx, host.Command{Argv: []string{"nft", "--stateless", "list", "table", "inet", s.Table()}, Shared: true})
+	argv := []string{"nft", "--stateless", "list", "table", "inet", s.Table()}
+	res, err := h.Run(ctx, host.Command{Argv: argv, Shared: true})
 	if err != nil {
 		return c.fail(summary, why(err), c.apply())
 	}
 	if wrong := tooOpen(chainsOf(string(res.Stdout))["from_containers"], s); wrong != "" {
 		return c.fail(summary, "table inet "+s.Table()+": "+wrong, c.apply())
 	}
-	allowed := "ICMP echo"
+	allowed := []string{s.Bridge + ": ICMP echo"}
 	if s.DNS {
-		allowed += ", names"
+		allowed = append(allowed, "names")
 	}
-	return c.pass("containers reach of the hypervisor what the file says only", strings.Join(append([]string{s.Bridge + ": " + allowed}, s.Allow...), ", "))
+	allowed = append(allowed, s.Allow...)
+	return c.pass("containers reach of the hypervisor what the file says only", strings.Join(allowed, ", "))
 }
 
 // tooOpen says how the chain differs from what restricts the containers; empty: it does not.

@@ -43,7 +43,8 @@ func runListening(_ context.Context, h host.Host, c Check, p listeningParams) Re
 	if more := len(unwanted) - len(told); more > 0 {
 		said = append(said, fmt.Sprintf("and %d more", more))
 	}
-	return c.fail("something listens in the container that the configuration does not ask for", strings.Join(said, ", "), c.listeningFix())
+	const summary = "something listens in the container that the configuration does not ask for"
+	return c.fail(summary, strings.Join(said, ", "), c.listeningFix())
 }
 
 // wants tells whether a port is one of those.
@@ -65,6 +66,6 @@ func (p listeningParams) wants(l host.Listener) bool {
 
 // listeningFix is for a person to decide: phoenix cannot know who needs it.
 func (c Check) listeningFix() string {
-	return c.inside("systemctl disable --now UNIT") + " where nobody needs it; else name its port in the container's definition, such as " +
-		`"listens": ["tcp/22"], then phoenix apply ` + c.container()
+	return c.inside("systemctl disable --now UNIT") + " where nobody needs it; else name its port in the container's " +
+		`definition, such as "listens": ["tcp/22"], then phoenix apply ` + c.container()
 }

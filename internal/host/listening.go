@@ -21,14 +21,15 @@ type Listener struct {
 	inode    string
 }
 
-// socketTables are those of the kernel (proc_pid_net(5)), with the state of a socket that anybody may send to: 0A is LISTEN, and a UDP
-// socket without a peer is 07.
+// socketTables are those of the kernel (proc_pid_net(5)), with the state of a socket that anybody may send to: 0A is
+// LISTEN, and a UDP socket without a peer is 07.
 var socketTables = []struct{ path, protocol, state string }{
-	{"/proc/net/tcp", "tcp", "0A"}, {"/proc/net/tcp6", "tcp", "0A"}, {"/proc/net/udp", "udp", "07"}, {"/proc/net/udp6", "udp", "07"},
+	{"/proc/net/tcp", "tcp", "0A"}, {"/proc/net/tcp6", "tcp", "0A"},
+	{"/proc/net/udp", "udp", "07"}, {"/proc/net/udp6", "udp", "07"},
 }
 
-// Listeners are the sockets of this network namespace that can be reached from outside, each port once, by protocol and port. UDP ports
-// that the kernel gives to whoever asks a question are left out.
+// Listeners are the sockets of this network namespace that can be reached from outside, each port once, by protocol
+// and port. UDP ports that the kernel gives to whoever asks a question are left out.
 func Listeners(h Host) ([]Listener, error) {
 	first, last := ephemeral(h)
 	var out []Listener
@@ -90,7 +91,8 @@ func socketAddress(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a.Unmap(), uint16(number)), nil
 }
 
-// Owners names who has the sockets, as "nginx (process 12)", in their order; "a process that cannot be found" where nobody does.
+// Owners names who has the sockets, as "nginx (process 12)", in their order; "a process that cannot be found" where
+// nobody does.
 func Owners(h Host, list []Listener) []string {
 	out := make([]string, len(list))
 	names, _ := h.ReadDir("/proc") // without it nobody is found

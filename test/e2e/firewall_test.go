@@ -136,8 +136,15 @@ func (h *Hypervisor) hostSideFlushed(t *testing.T) {
 		t.Fatalf("no table of what containers reach of the hypervisor:\n%s", tables)
 	}
 	h.Exec("nft", "flush", "table", "inet", "phoenix_host_"+name).Want(0)
-	if r := h.Phoenix("health"); !strings.Contains(r.Stdout, "PHX-FW-006") || r.Exit != 3 {
-		t.Errorf("flushed rules are not told\n%s", r)
+	// And a server that nobody asked for, in the CA's container.
+	h.Attach("103", nil, "sh", "-ec", "echo 'pid /run/by-hand.pid; events{} http{server{listen 2222;}}' >/root/by-hand && nginx -c /root/by-hand").Want(0)
+	told := h.Phoenix("health", "-q").Want(3).Stdout
+	if !strings.Contains(told, "PHX-FW-006") {
+		t.Errorf("flushed rules are not told\n%s", told)
 	}
+	if !strings.Contains(told, "PHX-CT-008") || !strings.Contains(told, "on tcp/2222") || !strings.Contains(told, "nginx (process ") {
+		t.Errorf("the server is not told\n%s", told)
+	}
+	h.Attach("103", nil, "nginx", "-c", "/root/by-hand", "-s", "stop").Want(0)
 	h.Phoenix("apply").Want(0) // that the ways are closed again is tried below
 }

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// PresetPath is where systemd reads first what to enable where nobody has said so (systemd.preset(5)): at the first boot of a clone,
-// which has no machine id, and when Debian's packages are installed. It comes before Proxmox' own 00-pve.preset.
+// PresetPath is where systemd reads first what to enable where nobody has said so (systemd.preset(5)): at the first
+// boot of a clone, which has no machine id, and when Debian's packages are installed. It comes before Proxmox' own
+// 00-pve.preset.
 const PresetPath = "/etc/systemd/system-preset/00-phoenix.preset"
 
 // The units that the packages of a template enable, and that nothing needs until an object asks for it.
@@ -18,8 +19,8 @@ const (
 
 // TemplateUnits are all of them.
 func TemplateUnits() []string {
-	return []string{UnitNginx, UnitFetch, UnitUpgrade, "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
-		"systemd-pstore.service"}
+	return []string{UnitNginx, UnitFetch, UnitUpgrade, "dpkg-db-backup.timer", "e2scrub_all.timer",
+		"e2scrub_reap.service", "fstrim.timer", "systemd-pstore.service"}
 }
 
 // WritePreset is a shell's command that writes the file for a template, with nothing but mkdir.

@@ -106,7 +106,7 @@ func unlock(ctx context.Context, h host.Host, id string) error {
 func mountAll(ctx context.Context, h host.Host, p spec.Proxmox, id string) error {
 	if !isMounted(h, p, id) {
 		lock := filepath.Join(p.Locks, "lxc", "phoenix-mounted-"+id+".lock")
-		if res, err := provider.ReplaceProxmox(ctx, h, lock, mountedPath(p, id), nil, "phoenix\n"); err != nil {
+		if res, err := provider.ReplaceProxmox(ctx, h, p, lock, mountedPath(p, id), nil, "phoenix\n"); err != nil {
 			return explain(id, res, err)
 		}
 	}

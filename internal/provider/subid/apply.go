@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -25,8 +26,8 @@ type change struct {
 	exists bool
 }
 
-// Apply implements provider.Driver. A range that is in one file only is of no use: where the second cannot be written, the first
-// gets its former content back.
+// Apply implements provider.Driver. A range that is in one file only is of no use: where the second cannot be
+// written, the first gets its former content back.
 func (d Driver) Apply(_ context.Context, h host.Host, _ object.Address, s spec.IDMap, _ plan.Delta) error {
 	var todo []change
 	for _, path := range []string{d.subuid, d.subgid} {
@@ -92,7 +93,8 @@ func undo(h host.Host, done []change) error {
 	return nil
 }
 
-// unwritable says what cannot be written, where, and what a person can do. Trying again mends none of it, but a full disk.
+// unwritable says what cannot be written, where, and what a person can do. Trying again mends none of it, but a full
+// disk.
 func (d Driver) unwritable(path, file string, s spec.IDMap, err error) error {
 	where := path
 	if file != "" && file != path {
@@ -107,14 +109,20 @@ func (d Driver) unwritable(path, file string, s spec.IDMap, err error) error {
 	dir := host.Quote([]string{filepath.Dir(file)})
 	switch {
 	case errors.Is(err, syscall.EROFS):
-		return provider.PermanentHint(told, fmt.Sprintf("%s is read-only: mount it writable (findmnt --target %s), or have what makes the image "+
-			"or the configuration of this machine add it there; %s", dir, dir, byHand))
+		return provider.PermanentHint(told, fmt.Sprintf("%s is read-only: mount it writable (findmnt --target %s), or have "+
+			"what makes the image or the configuration of this machine add it there; %s", dir, dir, byHand))
 	case errors.Is(err, syscall.EPERM):
-		return provider.PermanentHint(told, fmt.Sprintf("lsattr -d %s %s shows what is immutable; chattr -i takes that away; %s",
-			host.Quote([]string{file}), dir, byHand))
-	case errors.Is(err, syscall.EACCES), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENOTDIR),
-		errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.EBUSY), host.NotAFile(err):
-		return provider.PermanentHint(told, fmt.Sprintf("ls -ld %s %s shows what stands there; %s", host.Quote([]string{path}), dir, byHand))
+		return provider.PermanentHint(told, fmt.Sprintf("lsattr -d %s %s shows what is immutable; chattr -i takes that "+
+			"away; %s", host.Quote([]string{file}), dir, byHand))
+	case inTheWay(err):
+		return provider.PermanentHint(told, fmt.Sprintf("ls -ld %s %s shows what stands there; %s",
+			host.Quote([]string{path}), dir, byHand))
 	}
 	return provider.WithHint(told, byHand)
+}
+
+// inTheWay tells errors that something at the path itself is the reason of.
+func inTheWay(err error) bool {
+	lasting := []error{fs.ErrNotExist, syscall.EACCES, syscall.ELOOP, syscall.ENOTDIR, syscall.EISDIR, syscall.EBUSY}
+	return host.NotAFile(err) || slices.ContainsFunc(lasting, func(e error) bool { return errors.Is(err, e) })
 }
