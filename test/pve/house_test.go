@@ -123,6 +123,7 @@ func (h *hypervisor) guests() (out []string) {
 		for l := range strings.Lines(string(raw)) {
 			out = append(out, id+".conf "+variable.ReplaceAllString(strings.TrimSpace(l), "N"))
 		}
+		out = append(out, fmt.Sprintf("%s: files of the ranges %v", id, h.ranges(id)))
 	}
 	for _, name := range []string{"pve/local/host.fw", "pve/firewall/cluster.fw", "pve/firewall/101.fw", "pve/firewall/102.fw", "pve/firewall/103.fw"} {
 		if raw, err := os.ReadFile(h.path(name)); err == nil {
@@ -271,8 +272,17 @@ func TestProxmoxCommands(t *testing.T) {
 	if err := os.Chmod(h.path("pve", "local"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	claims := func(want int) {
+		t.Helper()
+		if names, err := os.ReadDir(h.path("ids", "claims")); len(names) != want {
+			t.Errorf("ranges are claimed: %v, %v; want %d", names, err, want)
+		}
+	}
+	claims(3)
 	says(0, []string{"volume/102/certs"}, "delete", "102", "--volumes", "--yes")
+	claims(2)
 	says(0, []string{"container/103", "template/900", "network/phxbr0"}, "delete", "--all", "--volumes=103", "--yes")
+	claims(0)
 	left, err := os.ReadDir(h.path("zfs"))
 	confs, _ := filepath.Glob(h.path("pve", "lxc", "*.conf"))
 	if err != nil || len(left)+len(confs) > 0 || len(h.links()) > 1 {

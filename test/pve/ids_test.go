@@ -62,6 +62,20 @@ func (h *hypervisor) inRange(id string) spec.IDMap {
 	return g.IDMap
 }
 
+// ranges are where those begin that a container's files are of.
+func (h *hypervisor) ranges(id string) (out []int) {
+	h.t.Helper()
+	h.eachFile(id, func(_ string, _ fs.FileInfo, st *syscall.Stat_t) {
+		for _, n := range []uint32{st.Uid, st.Gid} {
+			if base := int(n) / idrange.Size * idrange.Size; !slices.Contains(out, base) {
+				out = append(out, base)
+			}
+		}
+	})
+	slices.Sort(out)
+	return out
+}
+
 // asBefore gives a container and its volumes the range that all had before, and starts it.
 func (h *hypervisor) asBefore(id string) {
 	h.t.Helper()

@@ -459,10 +459,14 @@ func (b base) mount(c call) error {
 	}
 	id := c.words[0]
 	if c.is("un") {
-		if conf.keys["lock"] == "mounted" {
-			delete(conf.keys, "lock")
+		if err := b.mounts(id, conf, false); err != nil {
+			return err
 		}
-		return errors.Join(b.mounts(id, conf, false), b.save(id, conf))
+		if conf.keys["lock"] != "mounted" {
+			return fmt.Errorf("no lock found trying to remove 'mounted'  lock")
+		}
+		delete(conf.keys, "lock")
+		return b.save(id, conf)
 	}
 	if conf.keys["lock"] != "" {
 		return locked(conf.keys["lock"])
