@@ -21,7 +21,8 @@ func (a *app) accessCommand() *cobra.Command {
 	var trust bool
 	var file string
 	cmd := &cobra.Command{
-		Use: "access", Short: "how a laptop or a phone reaches the gateway, and how it comes to trust the root; changes nothing",
+		Use: "access", Short: "how a laptop or a phone reaches the gateway, and how it comes to trust the root; " +
+			"changes nothing",
 		Example: `  phoenix access
   phoenix access -o json
   phoenix access --trust --write phoenix-root.crt`,
@@ -34,7 +35,8 @@ func (a *app) accessCommand() *cobra.Command {
 		case trust:
 			return a.accessRoot(ctx, file)
 		case file != "":
-			return &usageError{err: fmt.Errorf("--write is about the root"), hint: "phoenix access --trust --write " + file}
+			return &usageError{err: fmt.Errorf("--write is about the root"),
+				hint: "phoenix access --trust --write " + file}
 		}
 		h, err := a.load()
 		if err != nil {
@@ -52,7 +54,8 @@ func (a *app) accessCommand() *cobra.Command {
 // accessOf looks at this machine's interfaces and at the objects.
 func (a *app) accessOf(ctx context.Context, h *house) (view.Access, error) {
 	iface := h.cfg.Hypervisor.Network.Interface
-	out := view.Access{Mode: h.cfg.Hypervisor.Access, Bridge: iface.Name, Subnet: iface.Address.Masked().String(), Addresses: []string{}, Ways: []view.Way{}}
+	out := view.Access{Mode: h.cfg.Hypervisor.Access, Bridge: iface.Name, Subnet: iface.Address.Masked().String(),
+		Addresses: []string{}, Ways: []view.Way{}}
 	if h.cfg.Hypervisor.DNS.Enabled {
 		out.Resolver = iface.Address.Addr().String()
 	}
@@ -99,10 +102,12 @@ func (a *app) addressesOf(ctx context.Context, name string) ([]string, error) {
 	return out, nil
 }
 
-// gatewayOf is the container that clients talk to, with the names that resolve to it: the gateway, else the proxy; nil: there is none.
+// gatewayOf is the container that clients talk to, with the names that resolve to it: the gateway, else the proxy; nil:
+// there is none.
 func gatewayOf(h *house) *view.Gateway {
 	for _, is := range []func(int) bool{
-		func(i int) bool { return h.cfg.Containers[i].IsGateway() }, func(i int) bool { return h.cfg.Containers[i].IsProxy() },
+		func(i int) bool { return h.cfg.Containers[i].IsGateway() },
+		func(i int) bool { return h.cfg.Containers[i].IsProxy() },
 	} {
 		for i, c := range h.cfg.Containers {
 			if !is(i) || !c.Network.Address.IsValid() {
@@ -147,7 +152,8 @@ func (a *app) ways(out *view.Access) {
 	}
 	if out.LeadsOut {
 		out.Ways = append(out.Ways, view.Way{Way: "direct", Used: true, Address: out.Gateway.Address,
-			Steps: append([]view.Todo{{Where: "clients", Do: []string{"nothing: they connect to " + out.Gateway.Address + ", ports 80 and 443"}}}, named(*out, out.Gateway.Address, true)...)})
+			Steps: append([]view.Todo{{Where: "clients", Do: []string{"nothing: they connect to " +
+				out.Gateway.Address + ", ports 80 and 443"}}}, named(*out, out.Gateway.Address, true)...)})
 		if out.Mode != spec.AccessNone {
 			out.Notes = append(out.Notes, "access "+out.Mode+` does nothing here: set it to "none"`)
 		}
@@ -159,24 +165,34 @@ func (a *app) ways(out *view.Access) {
 	}
 	forward, route := out.Mode == spec.AccessForward, out.Mode == spec.AccessRoute
 	out.Ways = append(out.Ways,
-		view.Way{Way: spec.AccessForward, Used: forward, Address: strings.TrimPrefix(here, "ADDRESS"), Steps: slices.Concat(
-			[]view.Todo{a.switchOn(forward, spec.AccessForward, "ports 80 and 443 of this machine are forwarded to the gateway, and containers ask outside under its address")},
-			[]view.Todo{{Where: "the router, only where clients of the Internet are meant", Do: []string{"forward TCP 80 and 443 to " + here + "; a name that the Internet knows needs a certificate that it trusts"}}},
-			named(*out, here, false))},
+		view.Way{Way: spec.AccessForward, Used: forward, Address: strings.TrimPrefix(here, "ADDRESS"),
+			Steps: slices.Concat(
+				[]view.Todo{a.switchOn(forward, spec.AccessForward,
+					"ports 80 and 443 of this machine are forwarded to the gateway, containers ask outside under its "+
+						"address")},
+				[]view.Todo{{Where: "the router, only where clients of the Internet are meant",
+					Do: []string{"forward TCP 80 and 443 to " + here +
+						"; a name that the Internet knows needs a certificate that it trusts"}}},
+				named(*out, here, false))},
 		view.Way{Way: spec.AccessRoute, Used: route, Address: out.Gateway.Address, Steps: slices.Concat(
-			[]view.Todo{a.switchOn(route, spec.AccessRoute, "this machine forwards packets as they are; what reaches a container is for its firewall to say")},
+			[]view.Todo{a.switchOn(route, spec.AccessRoute, "this machine forwards packets as they are; what reaches "+
+				"a container is for its firewall to say")},
 			routes(out.Subnet, here), named(*out, out.Gateway.Address, true))})
 	if out.Mode == spec.AccessNone {
-		out.Notes = append(out.Notes, "phoenix has no part in it. Where this machine was set up to forward by hand, the routes and names below hold as well")
+		out.Notes = append(out.Notes, "phoenix has no part in it. Where this machine was set up to forward by hand, "+
+			"the routes and names below hold as well")
 	}
-	out.Notes = append(out.Notes, "IPv4 only: the bridge has no IPv6. A client that gets an AAAA record for a name from elsewhere goes elsewhere")
+	out.Notes = append(out.Notes, "IPv4 only: the bridge has no IPv6. A client that gets an AAAA record for a name "+
+		"from elsewhere goes elsewhere")
 }
 
 func (a *app) switchOn(on bool, mode, what string) view.Todo {
 	if on {
-		return view.Todo{Where: "this machine: " + what, Do: []string{"done by " + a.again("apply") + ", kept by watch, seen by PHX-ACC-001 of " + a.again("health")}}
+		return view.Todo{Where: "this machine: " + what, Do: []string{"done by " + a.again("apply") +
+			", kept by watch, seen by PHX-ACC-001 of " + a.again("health")}}
 	}
-	return view.Todo{Where: "this machine: " + what, Do: []string{`"access": "` + mode + `" in the hypervisor's file, then ` + a.again("apply")}}
+	return view.Todo{Where: "this machine: " + what, Do: []string{`"access": "` + mode +
+		`" in the hypervisor's file, then ` + a.again("apply")}}
 }
 
 // routes are the commands that send the subnet's packets to this machine.
@@ -188,7 +204,8 @@ func routes(subnet, here string) []view.Todo {
 		mask = fmt.Sprintf("%d.%d.%d.%d", byte(bits>>24), byte(bits>>16), byte(bits>>8), byte(bits))
 	}
 	return []view.Todo{
-		{Where: "the router, once for all clients, phones too", Do: []string{"a static route: " + subnet + " (mask " + mask + ") by way of " + here}},
+		{Where: "the router, once for all clients, phones too", Do: []string{"a static route: " + subnet +
+			" (mask " + mask + ") by way of " + here}},
 		{Where: "or one client: Linux, macOS, Windows", Do: []string{
 			"ip route add " + subnet + " via " + here,
 			"sudo route -n add -net " + subnet + " " + here,
@@ -197,7 +214,8 @@ func routes(subnet, here string) []view.Todo {
 	}
 }
 
-// named is how clients find the names: by this machine's own resolver where they reach it, else with lines for the LAN's.
+// named is how clients find the names: by this machine's own resolver where they reach it, else with lines for the
+// LAN's.
 func named(out view.Access, at string, reached bool) (steps []view.Todo) {
 	zones := zonesOf(out.Gateway.Names)
 	if reached && out.Resolver != "" && len(zones) > 0 {
@@ -205,10 +223,12 @@ func named(out view.Access, at string, reached bool) (steps []view.Todo) {
 		for _, z := range zones {
 			lines = append(lines, "server=/"+z+"/"+out.Resolver)
 		}
-		steps = append(steps, view.Todo{Where: "names: the LAN's resolver (dnsmasq, Pi-hole, OpenWrt; elsewhere a conditional forwarder) asks this machine for the zones", Do: lines})
+		steps = append(steps, view.Todo{Where: "names: the LAN's resolver (dnsmasq, Pi-hole, OpenWrt; elsewhere a " +
+			"conditional forwarder) asks this machine for the zones", Do: lines})
 	}
 	if len(out.Gateway.Names) == 0 {
-		return append(steps, view.Todo{Where: "names", Do: []string{"none resolves to the gateway: add records to dns_server.authoritative_zones"}})
+		return append(steps, view.Todo{Where: "names", Do: []string{"none resolves to the gateway: add records to " +
+			"dns_server.authoritative_zones"}})
 	}
 	var records []string
 	for _, n := range out.Gateway.Names {
@@ -219,9 +239,12 @@ func named(out view.Access, at string, reached bool) (steps []view.Todo) {
 		where = "names: records in the LAN's resolver (dnsmasq, Pi-hole, OpenWrt)"
 	}
 	return append(steps, view.Todo{Where: where, Do: records},
-		view.Todo{Where: "names: or one client, in /etc/hosts or C:\\Windows\\System32\\drivers\\etc\\hosts", Do: []string{at + " " + strings.Join(out.Gateway.Names, " ")}},
-		view.Todo{Where: "try it from a client, with the root from phoenix access --trust --write " + filepath.Base(rootFileName), Do: []string{
-			fmt.Sprintf("curl --cacert %s --resolve %s:443:%s https://%s/", rootFileName, out.Gateway.Names[0], at, out.Gateway.Names[0]),
+		view.Todo{Where: "names: or one client, in /etc/hosts or C:\\Windows\\System32\\drivers\\etc\\hosts",
+			Do: []string{at + " " + strings.Join(out.Gateway.Names, " ")}},
+		view.Todo{Where: "try it from a client, with the root from phoenix access --trust --write " +
+			filepath.Base(rootFileName), Do: []string{
+			fmt.Sprintf("curl --cacert %s --resolve %s:443:%s https://%s/", rootFileName, out.Gateway.Names[0], at,
+				out.Gateway.Names[0]),
 		}})
 }
 

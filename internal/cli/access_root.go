@@ -30,7 +30,8 @@ func (a *app) accessRoot(ctx context.Context, file string) error {
 		}
 		fingerprint, ok := pinned(a, h.objects, o.Container)
 		if !ok {
-			return hint(a.again("create "+o.Container), "the CA of container %s is not made yet: no root is pinned", o.Container)
+			return hint(a.again("create "+o.Container), "the CA of container %s is not made yet: no root is pinned",
+				o.Container)
 		}
 		roots := h.machine.Pins.Both()
 		if len(roots) == 0 {
@@ -40,7 +41,8 @@ func (a *app) accessRoot(ctx context.Context, file string) error {
 		for _, f := range roots {
 			der, err := a.fetchRoot(ctx, h.objects, o.Container, ca, f)
 			if err != nil {
-				return hint(a.again("health "+o.Container), "the root cannot be had from container %s: %w", o.Container, err)
+				return hint(a.again("health "+o.Container), "the root cannot be had from container %s: %w",
+					o.Container, err)
 			}
 			shown, err := rootOf(der, f)
 			if err != nil {
@@ -64,8 +66,9 @@ func rootOf(der []byte, fingerprint string) (view.RootFile, error) {
 	if err != nil {
 		return view.RootFile{}, fmt.Errorf("the root: %w", err)
 	}
-	out := view.RootFile{Name: c.Subject.CommonName, Fingerprint: fingerprint, NotAfter: c.NotAfter, Permits: []string{},
-		PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+	out := view.RootFile{Name: c.Subject.CommonName, Fingerprint: fingerprint, NotAfter: c.NotAfter,
+		Permits: []string{},
+		PEM:     string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
 	out.Permits = append(out.Permits, c.PermittedDNSDomains...)
 	for _, n := range c.PermittedIPRanges {
 		out.Permits = append(out.Permits, n.String())
@@ -88,28 +91,44 @@ func (a *app) writeRoots(roots []view.RootFile, file string) error {
 	return a.host.WriteFile(path, all.Bytes(), 0o644, host.Root)
 }
 
-// rootSystems is the one list of how a root called name, with this SHA-256, gets into systems and out again; docs/access.md has the same.
+// rootSystems is the one list of how a root called name, with this SHA-256, gets into systems and out again;
+// docs/access.md has the same.
 func rootSystems(name, sha256 string) []view.RootSystem {
 	return []view.RootSystem{
-		{System: "Debian, Ubuntu", In: []string{"cp " + rootFileName + " /usr/local/share/ca-certificates/ && update-ca-certificates"},
-			Out: []string{"rm /usr/local/share/ca-certificates/" + rootFileName + " && update-ca-certificates --fresh"}},
-		{System: "Fedora, RHEL", In: []string{"cp " + rootFileName + " /etc/pki/ca-trust/source/anchors/ && update-ca-trust"},
+		{System: "Debian, Ubuntu", In: []string{"cp " + rootFileName +
+			" /usr/local/share/ca-certificates/ && update-ca-certificates"},
+			Out: []string{"rm /usr/local/share/ca-certificates/" + rootFileName +
+				" && update-ca-certificates --fresh"}},
+		{System: "Fedora, RHEL", In: []string{"cp " + rootFileName +
+			" /etc/pki/ca-trust/source/anchors/ && update-ca-trust"},
 			Out: []string{"rm /etc/pki/ca-trust/source/anchors/" + rootFileName + " && update-ca-trust"}},
-		{System: "Windows (as administrator; Edge and Chrome use it)", In: []string{"certutil -addstore -f Root " + rootFileName},
+		{System: "Windows (as administrator; Edge and Chrome use it)", In: []string{"certutil -addstore -f Root " +
+			rootFileName},
 			Out: []string{`certutil -delstore Root "` + name + `"`}},
-		{System: "macOS (Safari and Chrome use it)", In: []string{"sudo security add-trusted-cert -d -r trustRoot -p ssl -k /Library/Keychains/System.keychain " + rootFileName},
-			Out: []string{`sudo security delete-certificate -t -Z ` + upperHex(sha256) + ` /Library/Keychains/System.keychain`}},
-		{System: "iOS, iPadOS", In: []string{"send the file by AirDrop or mail, open it; Settings > General > VPN & Device Management: install the profile",
+		{System: "macOS (Safari and Chrome use it)", In: []string{"sudo security add-trusted-cert -d -r trustRoot -p " +
+			"ssl -k /Library/Keychains/System.keychain " + rootFileName},
+			Out: []string{`sudo security delete-certificate -t -Z ` + upperHex(sha256) +
+				` /Library/Keychains/System.keychain`}},
+		{System: "iOS, iPadOS", In: []string{"send the file by AirDrop or mail, open it; Settings > General > VPN & " +
+			"Device Management: install the profile",
 			"Settings > General > About > Certificate Trust Settings: switch it on, else nothing trusts it"},
 			Out: []string{"Settings > General > VPN & Device Management: remove the profile"}},
-		{System: "Android (browsers; apps only where they say so)", In: []string{"Settings > Security > Encryption & credentials > Install a certificate > CA certificate: choose the file"},
+		{System: "Android (browsers; apps only where they say so)",
+			In: []string{"Settings > Security > Encryption & credentials > Install a certificate > CA certificate: " +
+				"choose the file"},
 			Out: []string{"Settings > Security > Encryption & credentials > Trusted credentials > User: remove it"}},
-		{System: "Firefox (Linux, and where it does not use the system's store)", In: []string{"Settings > Privacy & Security > Certificates > View Certificates > Authorities > Import: only \"identify websites\"",
-			"or for all profiles: {\"policies\": {\"Certificates\": {\"Install\": [\"/usr/local/share/ca-certificates/" + rootFileName + "\"]}}} in /etc/firefox/policies/policies.json"},
+		{System: "Firefox (Linux, and where it does not use the system's store)",
+			In: []string{"Settings > Privacy & Security > Certificates > View Certificates > Authorities > Import: " +
+				"only \"identify websites\"",
+				"or for all profiles: {\"policies\": {\"Certificates\": {\"Install\": " +
+					"[\"/usr/local/share/ca-certificates/" + rootFileName +
+					"\"]}}} in /etc/firefox/policies/policies.json"},
 			Out: []string{"the same place: Delete or Distrust; or take it out of policies.json"}},
-		{System: "Chrome on Linux", In: []string{`certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n "` + name + `" -i ` + rootFileName},
+		{System: "Chrome on Linux", In: []string{`certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n "` + name + `" -i ` +
+			rootFileName},
 			Out: []string{`certutil -d sql:$HOME/.pki/nssdb -D -n "` + name + `"`}},
-		{System: "Java", In: []string{"keytool -importcert -cacerts -alias phoenix-" + sha256[:8] + " -file " + rootFileName},
+		{System: "Java", In: []string{"keytool -importcert -cacerts -alias phoenix-" + sha256[:8] + " -file " +
+			rootFileName},
 			Out: []string{"keytool -delete -cacerts -alias phoenix-" + sha256[:8]}},
 	}
 }

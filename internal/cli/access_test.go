@@ -28,7 +28,8 @@ func TestRootSystemsAreDocumented(t *testing.T) {
 			if !strings.Contains(line, "phoenix-root.crt") && !strings.Contains(line, "NAME") {
 				continue // prose, which the page may put otherwise
 			}
-			line = strings.ReplaceAll(strings.ReplaceAll(line, strings.Repeat("AB", 32), "SHA256"), "phoenix-abababab", "phoenix-SHORT")
+			line = strings.ReplaceAll(strings.ReplaceAll(line, strings.Repeat("AB", 32), "SHA256"),
+				"phoenix-abababab", "phoenix-SHORT")
 			line, _, _ = strings.Cut(strings.TrimPrefix(line, "or for all profiles: "), " in /etc/firefox")
 			if !strings.Contains(doc, line) {
 				t.Errorf("docs/access.md lacks %s: %s", s.System, line)
@@ -38,8 +39,10 @@ func TestRootSystemsAreDocumented(t *testing.T) {
 }
 
 func TestWays(t *testing.T) {
-	gateway := &view.Gateway{Container: "101", Address: "10.86.17.101", Names: []string{"a.lab.internal", "shop.example"}}
-	base := view.Access{Mode: "none", Bridge: "phxbr0", Subnet: "10.86.16.0/23", Resolver: "10.86.17.1", Uplink: "eth0", Addresses: []string{"192.168.1.20"}, Gateway: gateway}
+	gateway := &view.Gateway{Container: "101", Address: "10.86.17.101", Names: []string{"a.lab.internal",
+		"shop.example"}}
+	base := view.Access{Mode: "none", Bridge: "phxbr0", Subnet: "10.86.16.0/23", Resolver: "10.86.17.1",
+		Uplink: "eth0", Addresses: []string{"192.168.1.20"}, Gateway: gateway}
 	text := func(change func(*view.Access)) string {
 		x := base
 		change(&x)
@@ -58,13 +61,19 @@ func TestWays(t *testing.T) {
 		change   func(*view.Access)
 		has, not []string
 	}{
-		"none": {func(*view.Access) {}, []string{"[forward 192.168.1.20]", "[route 10.86.17.101]", `"access": "forward" in`, "10.86.16.0/23 (mask 255.255.254.0) by way of 192.168.1.20",
-			"route -p add 10.86.16.0 mask 255.255.254.0 192.168.1.20", "server=/lab.internal/10.86.17.1", "server=/shop.example/10.86.17.1", "address=/a.lab.internal/192.168.1.20",
+		"none": {func(*view.Access) {}, []string{"[forward 192.168.1.20]", "[route 10.86.17.101]",
+			`"access": "forward" in`, "10.86.16.0/23 (mask 255.255.254.0) by way of 192.168.1.20",
+			"route -p add 10.86.16.0 mask 255.255.254.0 192.168.1.20", "server=/lab.internal/10.86.17.1",
+			"server=/shop.example/10.86.17.1", "address=/a.lab.internal/192.168.1.20",
 			"10.86.17.101 a.lab.internal shop.example", "--resolve a.lab.internal:443:192.168.1.20"}, nil},
-		"forward":    {func(x *view.Access) { x.Mode = "forward" }, []string{"[forward 192.168.1.20 used]", "PHX-ACC-001"}, []string{"no part in it"}},
-		"no uplink":  {func(x *view.Access) { x.Uplink, x.Addresses = "", nil }, []string{"[forward ]", "by way of ADDRESS"}, nil},
-		"leads out":  {func(x *view.Access) { x.LeadsOut, x.Mode = true, "route" }, []string{"[direct 10.86.17.101 used]", `set it to "none"`}, []string{"[forward", "static route"}},
-		"no records": {func(x *view.Access) { x.Gateway = &view.Gateway{Address: "10.86.17.101"} }, []string{"add records"}, []string{"curl"}},
+		"forward": {func(x *view.Access) { x.Mode = "forward" }, []string{"[forward 192.168.1.20 used]",
+			"PHX-ACC-001"}, []string{"no part in it"}},
+		"no uplink": {func(x *view.Access) { x.Uplink, x.Addresses = "", nil }, []string{"[forward ]",
+			"by way of ADDRESS"}, nil},
+		"leads out": {func(x *view.Access) { x.LeadsOut, x.Mode = true, "route" },
+			[]string{"[direct 10.86.17.101 used]", `set it to "none"`}, []string{"[forward", "static route"}},
+		"no records": {func(x *view.Access) { x.Gateway = &view.Gateway{Address: "10.86.17.101"} },
+			[]string{"add records"}, []string{"curl"}},
 		"no gateway": {func(x *view.Access) { x.Gateway = nil }, nil, []string{"[forward", "[route"}},
 	} {
 		got := text(c.change)

@@ -14,7 +14,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// setupRecordFile remembers what setup wrote of what does not say itself whose it is. It is the machine's, as those are, and outlives sites.
+// setupRecordFile remembers what setup wrote of what does not say itself whose it is. It is the machine's, as those
+// are, and outlives sites.
 const setupRecordFile = "/var/lib/phoenix-setup.json"
 
 // Files of ranges of ids (subuid(5), subgid(5)).
@@ -58,8 +59,8 @@ func (r setupRecord) write(h host.Host, path string) error {
 	return h.WriteFile(path, raw, 0o600, host.Root)
 }
 
-// expect adds to the record, before anything is written, what the objects will write that is not there yet. A line that somebody else wrote,
-// and a program that lay there before, are never setup's.
+// expect adds to the record, before anything is written, what the objects will write that is not there yet. A line that
+// somebody else wrote, and a program that lay there before, are never setup's.
 func (r setupRecord) expect(h host.Host, files []string, objects []object.Object, program string) (setupRecord, error) {
 	for _, file := range files {
 		raw, err := h.ReadFile(file)
@@ -72,7 +73,8 @@ func (r setupRecord) expect(h host.Host, files []string, objects []object.Object
 			if o.Address.Kind() != spec.KindSubID || decode(o.Spec, &m) != nil {
 				continue
 			}
-			if l := fmt.Sprintf("root:%d:%d", m.Base, m.Count); !slices.Contains(have, l) && !slices.Contains(r.Lines[file], l) {
+			if l := fmt.Sprintf("root:%d:%d", m.Base, m.Count); !slices.Contains(have, l) &&
+				!slices.Contains(r.Lines[file], l) {
 				r.Lines[file] = append(r.Lines[file], l)
 			}
 		}

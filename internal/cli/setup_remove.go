@@ -13,6 +13,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/idrange"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
@@ -111,7 +112,8 @@ func (u *unsetting) unused(ctx context.Context) error {
 	}
 	seen := u.watchSeen()
 	if seen.PID != 0 && seen.Unit == "" {
-		return hint(fmt.Sprintf("end what starts it, then it: kill %d", seen.PID), "phoenix watch keeps this site (pid %d), and no unit of systemd runs it: nothing was removed", seen.PID)
+		return hint(fmt.Sprintf("end what starts it, then it: kill %d", seen.PID),
+			"phoenix watch keeps this site (pid %d), and no unit of systemd runs it: nothing was removed", seen.PID)
 	}
 	return nil
 }
@@ -138,18 +140,20 @@ func (u *unsetting) unit(context.Context) error {
 		u.record.Program = ""
 		return nil
 	}
-	u.undos = append(u.undos, undo{object.NewAddress(spec.KindUnit, "hypervisor", config.WatchUnit), func(ctx context.Context, h host.Host) error {
-		if u.systemd() {
-			if _, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "disable", "--now", config.WatchUnit}, Mutates: true}); err != nil {
+	u.undos = append(u.undos, undo{object.NewAddress(spec.KindUnit, "hypervisor", config.WatchUnit),
+		func(ctx context.Context, h host.Host) error {
+			if u.systemd() {
+				if _, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "disable", "--now", config.WatchUnit},
+					Mutates: true}); err != nil {
+					return err
+				}
+			}
+			if err := h.Remove(path); err != nil || !u.systemd() {
 				return err
 			}
-		}
-		if err := h.Remove(path); err != nil || !u.systemd() {
+			_, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "daemon-reload"}, Mutates: true})
 			return err
-		}
-		_, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "daemon-reload"}, Mutates: true})
-		return err
-	}})
+		}})
 	return nil
 }
 
@@ -169,9 +173,11 @@ func (u *unsetting) network(ctx context.Context) error {
 			}
 			if kind == spec.KindNetwork {
 				var s spec.Network
-				ports, _ := u.host.ReadDir(filepath.Join("/sys/class/net", o.Address.Scope(), "brif")) // without a bridge there are none
+				ports, _ := u.host.ReadDir(filepath.Join("/sys/class/net", o.Address.Scope(),
+					"brif")) // without a bridge there are none
 				if len(ports) > 0 || decode(o.Spec, &s) != nil {
-					u.notes = append(u.notes, "bridge "+o.Address.Scope()+" stays: "+strings.Join(ports, ", ")+" is plugged into it")
+					u.notes = append(u.notes, "bridge "+o.Address.Scope()+" stays: "+strings.Join(ports,
+						", ")+" is plugged into it")
 					continue
 				}
 			}
@@ -179,7 +185,10 @@ func (u *unsetting) network(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			u.undos = append(u.undos, undo{o.Address, func(ctx context.Context, h host.Host) error { return engine.Delete(ctx, d, h, o) }})
+			u.undos = append(u.undos, undo{o.Address, func(ctx context.Context,
+				h host.Host) error {
+				return engine.Delete(ctx, d, h, o)
+			}})
 		}
 	}
 	return nil
@@ -230,14 +239,16 @@ func (u *unsetting) ranges(context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(u.machine.IDs.Taken) > 0 {
-			u.notes = append(u.notes, fmt.Sprintf("%s keeps %s: other containers of this machine may have these ids", file, strings.Join(lines, ", ")))
+		if u.others(lines) {
+			u.notes = append(u.notes, fmt.Sprintf("%s keeps %s: other containers of this machine may have these ids",
+				file, strings.Join(lines, ", ")))
 			continue
 		}
 		if withoutLines(string(raw), lines) == string(raw) {
 			continue
 		}
-		u.undos = append(u.undos, undo{object.Address("file/hypervisor" + file), func(_ context.Context, h host.Host) error {
+		u.undos = append(u.undos, undo{object.Address("file/hypervisor" + file), func(_ context.Context,
+			h host.Host) error {
 			now, err := h.ReadFile(file)
 			if err != nil {
 				return err
@@ -248,15 +259,35 @@ func (u *unsetting) ranges(context.Context) error {
 	return nil
 }
 
+// others is whether containers that are not this site's have ids of the lines' ranges. The user namespace that this machine itself may be in
+// is none of those.
+func (u *unsetting) others(lines []string) bool {
+	raw, _ := u.host.ReadFile("/proc/self/uid_map") // without one there are no namespaces of users
+	own := idrange.Kernel(string(raw))
+	return slices.ContainsFunc(lines, func(line string) bool {
+		var m spec.IDMap
+		if _, err := fmt.Sscanf(line, "root:%d:%d", &m.Base, &m.Count); err != nil {
+			return true
+		}
+		return slices.ContainsFunc(u.machine.IDs.Taken, func(r spec.IDMap) bool {
+			return !slices.Contains(own, r) && r.Base < m.Base+m.Count && m.Base < r.Base+r.Count
+		})
+	})
+}
+
 // program is phoenix where setup put it, and what setup remembers; both go last.
 func (u *unsetting) program(context.Context) error {
 	if path := u.record.Program; path != "" && u.app.there(path) {
-		u.undos = append(u.undos, undo{object.NewAddress(spec.KindFile, "hypervisor"+path), func(_ context.Context, h host.Host) error { return h.Remove(path) }})
+		u.undos = append(u.undos, undo{object.NewAddress(spec.KindFile, "hypervisor"+path), func(_ context.Context,
+			h host.Host) error {
+			return h.Remove(path)
+		}})
 	}
 	if u.app.there(setupRecordFile) && !slices.ContainsFunc(u.notes, func(n string) bool {
 		return strings.Contains(n, " keeps root:") || strings.Contains(n, "another --root")
 	}) {
-		u.undos = append(u.undos, undo{object.NewAddress(spec.KindFile, "hypervisor"+setupRecordFile), func(_ context.Context, h host.Host) error { return h.Remove(setupRecordFile) }})
+		u.undos = append(u.undos, undo{object.NewAddress(spec.KindFile, "hypervisor"+setupRecordFile),
+			func(_ context.Context, h host.Host) error { return h.Remove(setupRecordFile) }})
 	}
 	return nil
 }
@@ -271,11 +302,13 @@ func (u *unsetting) left() (out []string) {
 				out = append(out, "packages stay, others may need them: "+strings.Join(p.Names, " "))
 			}
 		case spec.KindStorage:
-			out = append(out, "storage "+o.Address.Scope()+" stays, with what is on it: pvesm remove "+o.Address.Scope())
+			out = append(out, "storage "+o.Address.Scope()+" stays, with what is on it: pvesm remove "+
+				""+o.Address.Scope())
 		}
 	}
 	if u.app.there(u.machine.Root) {
-		out = append(out, u.machine.Root+" stays, with the volumes: rm -r "+u.machine.Root+" destroys them and the root of the site")
+		out = append(out, u.machine.Root+" stays, with the volumes: rm -r "+u.machine.Root+" destroys them and the "+
+			"root of the site")
 	}
 	for _, f := range u.machine.Folders {
 		out = append(out, "the configuration stays: "+f)

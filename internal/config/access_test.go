@@ -22,7 +22,8 @@ func TestAccess(t *testing.T) {
 	left := machine
 	left.Access = true
 	objects, _ := Derive(cfg, left)
-	if s := get[spec.Access](t, objects, "access/phxbr0"); s.Mode != spec.AccessNone || s.State != AccessState(cfg, machine.Root) {
+	if s := get[spec.Access](t, objects, "access/phxbr0"); s.Mode != spec.AccessNone || s.State != AccessState(cfg,
+		machine.Root) {
 		t.Errorf("%+v", s)
 	}
 	cfg.Hypervisor.Access = spec.AccessForward
@@ -30,7 +31,8 @@ func TestAccess(t *testing.T) {
 	if s.Gateway != "10.86.17.101" || strings.Join(s.Ports, " ") != "tcp/80 tcp/443" || s.Subnet != "10.86.17.0/24" {
 		t.Errorf("%+v", s)
 	}
-	if o, _ := object.Find(derive(t, cfg), "access/phxbr0"); o.Container != "101" || len(o.After) != 1 || o.After[0] != "network/phxbr0" {
+	if o, _ := object.Find(derive(t, cfg), "access/phxbr0"); o.Container != "101" || len(o.After) != 1 ||
+		o.After[0] != "network/phxbr0" {
 		t.Errorf("%+v", o)
 	}
 	other := machine
@@ -39,7 +41,8 @@ func TestAccess(t *testing.T) {
 		t.Error("two roots share a table")
 	}
 	cfg.Hypervisor.Access = spec.AccessRoute
-	if s := get[spec.Access](t, derive(t, cfg), "access/phxbr0"); s.Mode != spec.AccessRoute || s.Gateway != "" || len(s.Ports) > 0 {
+	if s := get[spec.Access](t, derive(t, cfg), "access/phxbr0"); s.Mode != spec.AccessRoute || s.Gateway != "" ||
+		len(s.Ports) > 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -51,7 +54,8 @@ func TestAccessWithoutGateway(t *testing.T) {
 		c.Network.Bridge = "other0"
 	}
 	objects, diags := Derive(cfg, machine)
-	if _, ok := object.Find(objects, "access/phxbr0"); ok || !diags.HasErrors() || !strings.Contains(diags.Err().Error(), "access: forward needs a gateway") {
+	if _, ok := object.Find(objects, "access/phxbr0"); ok || !diags.HasErrors() ||
+		!strings.Contains(diags.Err().Error(), "access: forward needs a gateway") {
 		t.Error(diags)
 	}
 }
@@ -79,7 +83,8 @@ func TestAccessWaitsForAPerson(t *testing.T) {
 // A new root is limited to the zones and the bridge's subnet, and to what the file says besides; all: it is not.
 func TestRootPermits(t *testing.T) {
 	for _, c := range []struct{ value, permits string }{
-		{`"root_permits": []`, "10.86.17.0/24"}, {`"root_permits": ["10.9.0.0/16", "Later.example"]`, "10.86.17.0/24 10.9.0.0/16 later.example"},
+		{`"root_permits": []`, "10.86.17.0/24"}, {`"root_permits": ["10.9.0.0/16", "Later.example"]`,
+			"10.86.17.0/24 10.9.0.0/16 later.example"},
 		{`"root_permits": "all"`, ""},
 	} {
 		cfg, diags := homelabAnd(t, c.value)
@@ -91,7 +96,8 @@ func TestRootPermits(t *testing.T) {
 			t.Errorf("%s: %q, open %v", c.value, got, s.RootOpen)
 		}
 	}
-	if _, diags := homelabAnd(t, `"root_permits": ["10.9.0.0/99", "*.example", "no name"]`); len(diags) < 3 || !diags.HasErrors() {
+	if _, diags := homelabAnd(t, `"root_permits": ["10.9.0.0/99", "*.example", "no name"]`); len(diags) < 3 ||
+		!diags.HasErrors() {
 		t.Error(diags)
 	}
 }
@@ -105,7 +111,8 @@ func homelabAnd(t *testing.T, key string) (*Config, diag.List) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, File{Name: name, Data: []byte(strings.Replace(string(raw), `"step_ca": {`, `"step_ca": { `+key+`,`, 1))})
+		files = append(files, File{Name: name, Data: []byte(strings.Replace(string(raw), `"step_ca": {`,
+			`"step_ca": { `+key+`,`, 1))})
 	}
 	return Load(files)
 }

@@ -11,7 +11,8 @@ import (
 // runDir is where phoenix keeps what is gone with a boot.
 const runDir = "/run/phoenix"
 
-// AccessState is the file that is there as long as phoenix has a part in how the bridge is reached. Machine.Access says whether it is.
+// AccessState is the file that is there as long as phoenix has a part in how the bridge is reached. Machine.Access says
+// whether it is.
 func AccessState(cfg *Config, root string) string {
 	return path.Join(runDir, "access-"+accessName(cfg, root))
 }
@@ -32,10 +33,12 @@ func (d *derivation) access() {
 		return
 	}
 	s := spec.Access{
-		Name: accessName(d.cfg, d.machine.Root), Bridge: iface.Name, Subnet: iface.Address.Masked().String(), Mode: mode,
+		Name: accessName(d.cfg, d.machine.Root), Bridge: iface.Name, Subnet: iface.Address.Masked().String(),
+		Mode:  mode,
 		State: AccessState(d.cfg, d.machine.Root),
 	}
-	o := object.Object{Address: object.NewAddress(spec.KindAccess, iface.Name), Provider: "firewall", Source: h.source("access")}
+	o := object.Object{Address: object.NewAddress(spec.KindAccess, iface.Name), Provider: "firewall",
+		Source: h.source("access")}
 	if g := d.entrance(); g != nil {
 		o.Container = g.ID
 		if mode == spec.AccessForward {

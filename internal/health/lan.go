@@ -25,18 +25,20 @@ func (m *model) lan(o object.Object, s spec.Access) {
 	}
 }
 
-// runLAN follows the way of a client of the LAN, as far as it can be seen without being one: an uplink with an address, rules, forwarding,
-// nobody else's chain that drops what passes, and a gateway that answers.
+// runLAN follows the way of a client of the LAN, as far as it can be seen without being one: an uplink with an address,
+// rules, forwarding, nobody else's chain that drops what passes, and a gateway that answers.
 func runLAN(ctx context.Context, h host.Host, c Check, s spec.Access) Result {
 	summary := "clients of the LAN do not reach " + s.Subnet
 	raw, err := h.ReadFile("/proc/net/route")
 	up := spec.DefaultRoute(string(raw))
 	if err != nil || up == "" {
-		return c.fail(summary+": this machine has no default route", fmt.Sprint("no uplink", errorOf(err)), "connect the machine; phoenix access says how clients get here")
+		return c.fail(summary+": this machine has no default route", fmt.Sprint("no uplink", errorOf(err)),
+			"connect the machine; phoenix access says how clients get here")
 	}
 	addresses, err := addressesOf(ctx, h, up)
 	if err != nil || len(addresses) == 0 {
-		return c.fail(summary+": "+up+" has no IPv4 address", "ip addr show dev "+up+errorOf(err), "give it an address; phoenix access says how clients get here")
+		return c.fail(summary+": "+up+" has no IPv4 address", "ip addr show dev "+up+errorOf(err),
+			"give it an address; phoenix access says how clients get here")
 	}
 	res, err := h.Run(ctx, host.Command{Argv: []string{"nft", "--stateless", "list", "table", "inet", s.Table()}})
 	if err != nil {
@@ -48,11 +50,13 @@ func runLAN(ctx context.Context, h host.Host, c Check, s spec.Access) Result {
 	for _, name := range []string{up, s.Bridge} {
 		on, err := h.ReadFile(filepath.Join("/proc/sys/net/ipv4/conf", name, "forwarding"))
 		if err != nil || strings.TrimSpace(string(on)) != "1" {
-			return c.fail(summary+": "+name+" does not forward", "net.ipv4.conf."+name+".forwarding"+errorOf(err), c.apply())
+			return c.fail(summary+": "+name+" does not forward", "net.ipv4.conf."+name+".forwarding"+errorOf(err),
+				c.apply())
 		}
 	}
 	if chain, err := dropsForwarded(ctx, h, s); err != nil || chain != "" {
-		return c.fail(summary+": other rules of this machine drop what it forwards", chain+errorOf(err), forwardFix(chain, s))
+		return c.fail(summary+": other rules of this machine drop what it forwards", chain+errorOf(err),
+			forwardFix(chain, s))
 	}
 	return c.answersForwarded(ctx, h, s, up, addresses)
 }
@@ -70,14 +74,16 @@ func (c Check) answersForwarded(ctx context.Context, h host.Host, s spec.Access,
 		number, _ := strconv.Atoi(p[strings.Index(p, "/")+1:]) // the driver takes numbers only
 		how, err := try(ctx, h, s.Gateway, number, openWait)
 		if err != nil || how != getsThrough {
-			return c.fail(fmt.Sprintf("port %d of %s is forwarded to the gateway, which does not answer", number, addresses[0]),
+			return c.fail(fmt.Sprintf("port %d of %s is forwarded to the gateway, which does not answer", number,
+				addresses[0]),
 				fmt.Sprintf("%s:%d: %s%s", s.Gateway, number, how, errorOf(err)), "phoenix apply")
 		}
 	}
 	if s.Mode == spec.AccessRoute {
 		return c.pass("packets of the LAN are routed to "+s.Subnet, way+", where the router has a route by one of them")
 	}
-	return c.pass("clients of the LAN reach the gateway at "+addresses[0], fmt.Sprintf("%s, %s to %s", way, strings.Join(s.Ports, " "), s.Gateway))
+	return c.pass("clients of the LAN reach the gateway at "+addresses[0], fmt.Sprintf("%s, %s to %s", way,
+		strings.Join(s.Ports, " "), s.Gateway))
 }
 
 // addressesOf are the IPv4 addresses of an interface.
@@ -106,7 +112,8 @@ func lackingAccess(table string, s spec.Access, up string) string {
 		for _, p := range s.Ports {
 			proto, number, _ := strings.Cut(p, "/")
 			if !slices.ContainsFunc(chains["ports"], func(line string) bool {
-				return strings.HasPrefix(line, in) && strings.HasSuffix(line, " "+proto+" dport "+number+" dnat ip to "+s.Gateway)
+				return strings.HasPrefix(line, in) && strings.HasSuffix(line,
+					" "+proto+" dport "+number+" dnat ip to "+s.Gateway)
 			}) {
 				return "no rule forwards " + p + " of " + up + " to " + s.Gateway
 			}
@@ -125,8 +132,9 @@ var (
 	chainLine = regexp.MustCompile(`^\s*chain (\S+) \{$`)
 )
 
-// dropsForwarded is a chain of somebody else's that drops what is forwarded unless a rule accepts it, and whose table has no rule about the
-// bridge; empty: there is none. What one chain accepts another one may still drop. Docker makes such a chain.
+// dropsForwarded is a chain of somebody else's that drops what is forwarded unless a rule accepts it, and whose table
+// has no rule about the bridge; empty: there is none. What one chain accepts another one may still drop. Docker makes
+// such a chain.
 func dropsForwarded(ctx context.Context, h host.Host, s spec.Access) (string, error) {
 	res, err := h.Run(ctx, host.Command{Argv: []string{"nft", "--stateless", "list", "chains"}, Shared: true})
 	if err != nil {
@@ -140,7 +148,8 @@ func dropsForwarded(ctx context.Context, h host.Host, s spec.Access) (string, er
 		} else if m := chainLine.FindStringSubmatch(line); m != nil {
 			chain = m[1]
 		}
-		if !strings.Contains(line, " hook forward ") || !strings.Contains(line, "policy drop") || family != "ip" && family != "inet" {
+		if !strings.Contains(line, " hook forward ") || !strings.Contains(line, "policy drop") || family != "ip" &&
+			family != "inet" {
 			continue
 		}
 		all, err := h.Run(ctx, host.Command{Argv: []string{"nft", "--stateless", "list", "table", family, table}})
@@ -148,7 +157,8 @@ func dropsForwarded(ctx context.Context, h host.Host, s spec.Access) (string, er
 			return "", err
 		}
 		if !strings.Contains(string(all.Stdout), `"`+s.Bridge+`"`) {
-			return fmt.Sprintf("chain %s of table %s %s has policy drop, and no rule about %s", chain, family, table, s.Bridge), nil
+			return fmt.Sprintf("chain %s of table %s %s has policy drop, and no rule about %s", chain, family, table,
+				s.Bridge), nil
 		}
 	}
 	return "", nil
@@ -160,5 +170,6 @@ func forwardFix(chain string, s spec.Access) string {
 	if strings.HasPrefix(chain, "chain FORWARD of table ip filter") {
 		place = "DOCKER-USER where Docker made it, else FORWARD"
 	}
-	return fmt.Sprintf("allow it in %s: iptables -I CHAIN -o %s -j ACCEPT; iptables -I CHAIN -i %s -j ACCEPT; phoenix's own table restricts what gets to %s", place, s.Bridge, s.Bridge, s.Subnet)
+	return fmt.Sprintf("allow it in %s: iptables -I CHAIN -o %s -j ACCEPT; iptables -I CHAIN -i %s -j ACCEPT; "+
+		"phoenix's own table restricts what gets to %s", place, s.Bridge, s.Bridge, s.Subnet)
 }

@@ -19,10 +19,11 @@ type rootPermits struct {
 	Names []string `json:"names"`
 }
 
-const newRootFix = "phoenix ca rotate --new-root makes a root for all names of the file (docs/access.md); or take the names out"
+const newRootFix = "phoenix ca rotate --new-root makes a root for all names of the file (docs/access.md); or take " +
+	"the names out"
 
-// runRootPermits looks for names that came into the file after the root was made, whose name constraints forbid them: the CA refuses to sign
-// for them, and nobody would take such a certificate.
+// runRootPermits looks for names that came into the file after the root was made, whose name constraints forbid them:
+// the CA refuses to sign for them, and nobody would take such a certificate.
 func runRootPermits(_ context.Context, h host.Host, c Check, p rootPermits) Result {
 	raw, err := h.ReadFile(filepath.Join(p.Dir, "certs", "root_ca.crt"))
 	if err != nil {
@@ -43,7 +44,8 @@ func runRootPermits(_ context.Context, h host.Host, c Check, p rootPermits) Resu
 	bad := slices.DeleteFunc(slices.Clone(p.Names), func(name string) bool { return permits(root, name) })
 	switch {
 	case len(bad) > 0:
-		return c.fail(fmt.Sprintf("the root forbids %d names of the file", len(bad)), strings.Join(bad, " ")+"; it permits "+strings.Join(limits, " "), newRootFix)
+		return c.fail(fmt.Sprintf("the root forbids %d names of the file", len(bad)), strings.Join(bad,
+			" ")+"; it permits "+strings.Join(limits, " "), newRootFix)
 	case len(limits) == 0:
 		return c.pass("the root permits all names of the file", "it has no name constraints")
 	}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// LeadingOut is a port of a bridge that is the machine's own and no guest's: a network card, or what is made of one (VLAN, bond). Empty:
-// there is none, or no such bridge, or /sys is another network namespace's.
+// LeadingOut is a port of a bridge that is the machine's own and no guest's: a network card, or what is made of one
+// (VLAN, bond). Empty: there is none, or no such bridge, or /sys is another network namespace's.
 func LeadingOut(h Host, bridge string) (string, error) {
 	ports, err := h.ReadDir(filepath.Join("/sys/class/net", bridge, "brif"))
 	if errors.Is(err, fs.ErrNotExist) {

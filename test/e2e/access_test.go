@@ -13,15 +13,17 @@ import (
 	"time"
 )
 
-// reached has a client of the LAN get to the gateway by the hypervisor's own address, with nothing but the root and a name; and not any
-// more once the key is out of the file.
+// reached has a client of the LAN get to the gateway by the hypervisor's own address, with nothing but the root and a
+// name; and not any more once the key is out of the file.
 func (h *Hypervisor) reached(t *testing.T) {
 	lan, root := h.Name+"-lan", filepath.Join(t.TempDir(), "phoenix-root.crt")
 	command(t, "ip", "netns", "add", lan)
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", lan).Run() })
 	for _, line := range []string{
-		h.Name + " link add phxlan type veth peer name eth0 netns " + lan, h.Name + " address add 192.168.86.1/24 dev phxlan", h.Name + " link set phxlan up",
-		h.Name + " route add default via 192.168.86.2 dev phxlan onlink", lan + " address add 192.168.86.2/24 dev eth0", lan + " link set eth0 up",
+		h.Name + " link add phxlan type veth peer name eth0 netns " + lan, h.Name +
+			" address add 192.168.86.1/24 dev phxlan", h.Name + " link set phxlan up",
+		h.Name + " route add default via 192.168.86.2 dev phxlan onlink", lan +
+			" address add 192.168.86.2/24 dev eth0", lan + " link set eth0 up",
 	} {
 		command(t, append([]string{"ip", "-n"}, strings.Fields(line)...)...)
 	}
@@ -30,7 +32,8 @@ func (h *Hypervisor) reached(t *testing.T) {
 		t.Errorf("the root is not limited to the site:\n%s", trust)
 	}
 	ask := func() string {
-		out, _ := exec.Command("ip", "netns", "exec", lan, "curl", "--silent", "--max-time", "10", "--cacert", root, "--resolve", "hello.homelab.internal:443:192.168.86.1",
+		out, _ := exec.Command("ip", "netns", "exec", lan, "curl", "--silent", "--max-time", "10", "--cacert", root,
+			"--resolve", "hello.homelab.internal:443:192.168.86.1",
 			"--output", "/dev/null", "--write-out", "%{http_code}", "https://hello.homelab.internal/").Output()
 		return string(out)
 	}
@@ -60,7 +63,8 @@ func (h *Hypervisor) reached(t *testing.T) {
 	}
 	h.edits(func(all map[string]any) { delete(all, "access") })
 	h.Phoenix("apply").Want(0)
-	left := h.Exec("sh", "-c", "nft list tables; cat /proc/sys/net/ipv4/conf/phxlan/forwarding /proc/sys/net/ipv4/conf/phxbr0/forwarding").Want(0).Stdout
+	left := h.Exec("sh", "-c", "nft list tables; cat /proc/sys/net/ipv4/conf/phxlan/forwarding "+
+		"/proc/sys/net/ipv4/conf/phxbr0/forwarding").Want(0).Stdout
 	if got := ask(); got != "000" || strings.Contains(left, "phoenix_access") || !strings.HasSuffix(left, "0\n0\n") {
 		t.Errorf("without the key a client of the LAN gets %s; left: %s", got, left)
 	}
@@ -68,7 +72,8 @@ func (h *Hypervisor) reached(t *testing.T) {
 	command(t, "ip", "-n", h.Name, "link", "delete", "phxlan")
 }
 
-// supervised runs the loop of docs/without-systemd.md: a watch that is killed comes back, and both end when the loop is told to.
+// supervised runs the loop of docs/without-systemd.md: a watch that is killed comes back, and both end when the loop is
+// told to.
 func (h *Hypervisor) supervised(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join(repo(), "docs", "without-systemd.md"))
 	if err != nil {
@@ -85,7 +90,8 @@ func (h *Hypervisor) supervised(t *testing.T) {
 	}
 	dir := t.TempDir()
 	const begin, log = "/usr/local/bin/phoenix watch", "/var/log/phoenix-watch.log"
-	text := strings.Replace(strings.Replace(blocks[0][1], begin, strings.Join(h.argv([]string{"watch"}), " "), 1), log, filepath.Join(dir, "log"), 1)
+	text := strings.Replace(strings.Replace(blocks[0][1], begin, strings.Join(h.argv([]string{"watch"}), " "), 1),
+		log, filepath.Join(dir, "log"), 1)
 	if text == blocks[0][1] || strings.Contains(text, begin) {
 		t.Fatalf("the loop begins something else:\n%s", text)
 	}
@@ -133,7 +139,8 @@ func (h *Hypervisor) watching(dir string) int {
 	for _, pid := range h.Processes() {
 		cmdline, _ := os.ReadFile("/proc/" + pid + "/cmdline") // it may end meanwhile
 		argv := strings.Split(string(cmdline), "\x00")
-		if said, err := os.ReadFile(filepath.Join(dir, "log")); err == nil && argv[0] == h.bin && slices.Contains(argv, "watch") &&
+		if said, err := os.ReadFile(filepath.Join(dir, "log")); err == nil && argv[0] == h.bin &&
+			slices.Contains(argv, "watch") &&
 			strings.Contains(string(said), "(pid "+pid+")") {
 			n, _ := strconv.Atoi(pid) // it is one
 			return n

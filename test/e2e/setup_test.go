@@ -58,7 +58,8 @@ func (h *Hypervisor) setsUp(t *testing.T, id string) {
 	h.Attach(id, nil, append([]string{"sh", "-ec", emptyArchive, "sh"}, packages...)...).Want(0)
 
 	h.Attach(id, nil, "/root/phoenix", "setup", "--yes").Want(0)
-	h.Attach(id, nil, "sh", "-exc", `grep -qx root:100000:65536 /etc/subuid && grep -qx root:100000:65536 /etc/subgid
+	h.Attach(id, nil, "sh", "-exc", `grep -q ^root:1879048192: /etc/subuid
+grep -q ^root:1879048192: /etc/subgid
 cmp /root/phoenix /usr/local/bin/phoenix
 ip -o address show dev phxbr0 | grep -q ' 10\.86\.17\.1/24 '
 [ "$(systemctl is-enabled phoenix.service)" = enabled ] && ! systemctl is-active phoenix.service
@@ -74,7 +75,7 @@ systemd-analyze verify phoenix.service`).Want(0)
 
 // unsetsUp takes back what setup did, and nothing else: lines of others, what was edited, packages and the configuration stay.
 func (h *Hypervisor) unsetsUp(t *testing.T, id string) {
-	const left = `grep -qx root:100000:65536 /etc/subuid && ip link show dev phxbr0 && test -e /etc/systemd/system/phoenix.service && test -e /usr/local/bin/phoenix`
+	const left = `grep -q ^root:1879048192: /etc/subuid && ip link show dev phxbr0 && test -e /etc/systemd/system/phoenix.service && test -e /usr/local/bin/phoenix`
 	h.Attach(id, nil, "sh", "-c", "echo somebody:700000:65536 >>/etc/subuid; systemctl start --no-block phoenix.service").Want(0)
 	said := h.Attach(id, nil, "/root/phoenix", "setup", "--remove").Want(0)
 	for _, want := range []string{"removable unit/hypervisor/phoenix.service", "removable network/phxbr0", "removable file/hypervisor/etc/subuid",
@@ -85,10 +86,10 @@ func (h *Hypervisor) unsetsUp(t *testing.T, id string) {
 	}
 	h.Attach(id, nil, "sh", "-exc", left).Want(0)
 	h.Attach(id, nil, "/usr/local/bin/phoenix", "setup", "--remove", "--yes").Want(0)
-	h.Attach(id, nil, "sh", "-exc", `! grep root: /etc/subuid /etc/subgid && grep -qx somebody:700000:65536 /etc/subuid
-! ip link show dev phxbr0 && ! test -e /usr/local/bin/phoenix && ! test -e /etc/systemd/system/phoenix.service && ! test -e /etc/sysctl.d/99-phoenix.conf
-! systemctl is-active phoenix.service && ! systemctl is-enabled phoenix.service && ! test -e /var/lib/phoenix-setup.json
-dpkg-query --show mmdebstrap && test -e /etc/phoenix/phoenix_lxc_configs.json`).Want(0)
+	h.Attach(id, nil, "sh", "-exc", `! grep root: /etc/subuid /etc/subgid && grep -qx somebody:700000:65536 /etc/subuid &&
+! ip link show dev phxbr0 && ! test -e /usr/local/bin/phoenix && ! test -e /etc/systemd/system/phoenix.service &&
+! test -e /etc/sysctl.d/99-phoenix.conf && ! systemctl is-active phoenix.service && ! systemctl is-enabled phoenix.service &&
+! test -e /var/lib/phoenix-setup.json && dpkg-query --show mmdebstrap && test -e /etc/phoenix/phoenix_lxc_configs.json`).Want(0)
 	var doc struct {
 		Objects   []string
 		Mutations int

@@ -68,7 +68,8 @@ func (p *people) Access(a Access) {
 		p.say("no container is a gateway or a proxy: clients have nothing to talk to\n")
 		return
 	}
-	p.say("container %s is what clients talk to: %s on %s (%s)\n", a.Gateway.Container, a.Gateway.Address, a.Bridge, a.Subnet)
+	p.say("container %s is what clients talk to: %s on %s (%s)\n", a.Gateway.Container, a.Gateway.Address, a.Bridge,
+		a.Subnet)
 	switch {
 	case a.LeadsOut:
 		p.say("%s leads out of this machine: clients of the LAN are on the same network\n", a.Bridge)
@@ -104,7 +105,8 @@ func (p *people) RootAccess(r RootAccess) {
 		if len(f.Permits) > 0 {
 			permits = strings.Join(f.Permits, ", ") + ", and nothing else"
 		}
-		p.say("%s, until %s\n  sha256 %s\n  may sign for %s\n", f.Name, f.NotAfter.Format(time.DateOnly), f.Fingerprint, permits)
+		p.say("%s, until %s\n  sha256 %s\n  may sign for %s\n", f.Name, f.NotAfter.Format(time.DateOnly),
+			f.Fingerprint, permits)
 	}
 	if r.Written != "" {
 		p.say("written to %s\n", r.Written)

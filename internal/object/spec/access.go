@@ -2,17 +2,19 @@ package spec
 
 import "strings"
 
-// KindAccess is a kind of the hypervisor's: access/vmbr0, provider firewall: how clients of the LAN reach what is on a bridge.
+// KindAccess is a kind of the hypervisor's: access/vmbr0, provider firewall: how clients of the LAN reach what is on a
+// bridge.
 const KindAccess = "access"
 
 // The modes of Access.
 const (
 	AccessNone    = "none"    // nothing is forwarded by phoenix
-	AccessForward = "forward" // ports of the hypervisor lead to the gateway, and containers ask outside under its address
+	AccessForward = "forward" // ports lead to the gateway; containers ask outside under its address
 	AccessRoute   = "route"   // packets are routed as they are
 )
 
-// Access is how the bridge's subnet and the LAN meet, across the interface of the hypervisor's default route (the uplink).
+// Access is how the bridge's subnet and the LAN meet, across the interface of the hypervisor's default route (the
+// uplink).
 type Access struct {
 	Name    string   `json:"name"` // of the table, without its prefix
 	Bridge  string   `json:"bridge"`
@@ -20,7 +22,8 @@ type Access struct {
 	Mode    string   `json:"mode"`
 	Gateway string   `json:"gateway,omitempty"` // forward: the address that the ports lead to
 	Ports   []string `json:"ports,omitempty"`   // forward: tcp/443
-	// State is a file that remembers which interfaces phoenix let forward. It is gone with a boot, as are the table and the kernel's switches.
+	// State is a file that remembers which interfaces phoenix let forward. It is gone with a boot, as are the table and
+	// the kernel's switches.
 	State string `json:"state"`
 }
 
@@ -29,8 +32,8 @@ func (a Access) Table() string {
 	return "phoenix_access_" + strings.NewReplacer(".", "_", "-", "_").Replace(a.Name)
 }
 
-// DefaultRoute is the interface of the IPv4 default route with the lowest metric, by the text of /proc/net/route (proc_pid_net(5));
-// empty: there is none.
+// DefaultRoute is the interface of the IPv4 default route with the lowest metric, by the text of /proc/net/route
+// (proc_pid_net(5)); empty: there is none.
 func DefaultRoute(table string) (device string) {
 	best := ""
 	for line := range strings.Lines(table) {

@@ -19,9 +19,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Access keeps how clients of the LAN reach a bridge: one table of phoenix's own, and the forwarding of two interfaces, the uplink's and
-// the bridge's. The machine's own net.ipv4.ip_forward is left as it is: who has it on, has it for a reason of their own. It implements
-// provider.Driver, Deleter and Watcher.
+// Access keeps how clients of the LAN reach a bridge: one table of phoenix's own, and the forwarding of two interfaces,
+// the uplink's and the bridge's. The machine's own net.ipv4.ip_forward is left as it is: who has it on, has it for a
+// reason of their own. It implements provider.Driver, Deleter and Watcher.
 type Access struct{}
 
 // NewAccess gives the driver without its types.
@@ -156,7 +156,8 @@ func (Access) Diff(want spec.Access, have *AccessStatus) plan.Delta {
 	return d
 }
 
-// Apply implements provider.Driver. What phoenix switches on is written down before, and the table stands before anything is forwarded.
+// Apply implements provider.Driver. What phoenix switches on is written down before, and the table stands before
+// anything is forwarded.
 func (d Access) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Access, _ plan.Delta) error {
 	if s.Mode == spec.AccessNone {
 		return d.Delete(ctx, h, a, s)
@@ -204,12 +205,13 @@ func (d Access) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	if err := closeAll(ctx, h, old); err != nil {
 		return err
 	}
-	last := accessState{Mode: s.Mode, Ours: slices.DeleteFunc(slices.Clone(next.Ours), func(name string) bool { return slices.Contains(old, name) })}
+	last := accessState{Mode: s.Mode, Ours: slices.DeleteFunc(slices.Clone(next.Ours),
+		func(name string) bool { return slices.Contains(old, name) })}
 	return writeAccess(h, s, next, last)
 }
 
-// table replaces the table in one step, and seals it. One that is as it should be stays: established connections would lose nothing, but
-// a run that changes nothing says so.
+// table replaces the table in one step, and seals it. One that is as it should be stays: established connections would
+// lose nothing, but a run that changes nothing says so.
 func (d Access) table(ctx context.Context, h host.Host, s spec.Access, up string) error {
 	text, err := listTable(ctx, h, "inet", s.Table())
 	if err != nil {
@@ -219,7 +221,8 @@ func (d Access) table(ctx context.Context, h host.Host, s spec.Access, up string
 	if made != nil && whole != nil && made[1] == madeAccess(s, up) && whole[1] == seal(text, "") {
 		return nil
 	}
-	if _, err := nft(ctx, h, host.Command{Stdin: []byte(renderAccess(s, up)), Mutates: true}, "--file", "-"); err != nil {
+	if _, err := nft(ctx, h, host.Command{Stdin: []byte(renderAccess(s, up)), Mutates: true}, "--file",
+		"-"); err != nil {
 		return needsNFTFor("access from the LAN", err)
 	}
 	if text, err = listTable(ctx, h, "inet", s.Table()); err != nil {
@@ -229,8 +232,8 @@ func (d Access) table(ctx context.Context, h host.Host, s spec.Access, up string
 	return err
 }
 
-// Delete implements provider.Deleter. The forwarding that phoenix switched on ends before the table that restricts it goes, and the
-// file that remembers it goes last.
+// Delete implements provider.Deleter. The forwarding that phoenix switched on ends before the table that restricts it
+// goes, and the file that remembers it goes last.
 func (Access) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.Access) error {
 	state, err := readAccess(h, s)
 	if err != nil {
@@ -271,21 +274,26 @@ func madeAccess(s spec.Access, up string) string {
 	return digest(accessVersion + up + string(raw))
 }
 
-// renderAccess is what nft is given. Nothing of the LAN may speak with an address of the bridge's subnet. With forward only what was sent
-// to a forwarded port comes in from the uplink; with route everything does, and the containers' own firewalls decide.
+// renderAccess is what nft is given. Nothing of the LAN may speak with an address of the bridge's subnet. With forward
+// only what was sent to a forwarded port comes in from the uplink; with route everything does, and the containers' own
+// firewalls decide.
 func renderAccess(s spec.Access, up string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "table inet %[1]s\ndelete table inet %[1]s\ntable inet %[1]s {\n\tcomment \"phoenix: firewall/%[2]s %[3]s\"\n", s.Table(), s.Bridge, madeAccess(s, up))
+	fmt.Fprintf(&b, "table inet %[1]s\ndelete table inet %[1]s\ntable inet %[1]s {\n\tcomment \"phoenix: "+
+		"firewall/%[2]s %[3]s\"\n", s.Table(), s.Bridge, madeAccess(s, up))
 	in := fmt.Sprintf("iifname %q ", up)
-	passing := []string{"type filter hook forward priority filter - 5; policy accept;", in + "ip saddr " + s.Subnet + " drop"}
+	passing := []string{"type filter hook forward priority filter - 5; policy accept;", in + "ip saddr " + s.Subnet +
+		" drop"}
 	if s.Mode == spec.AccessForward {
 		lines := []string{"type nat hook prerouting priority dstnat; policy accept;"}
 		for _, p := range s.Ports {
 			proto, number, _ := strings.Cut(p, "/")
-			lines = append(lines, in+"ip saddr != "+s.Subnet+" fib daddr . iif type local "+proto+" dport "+number+" dnat ip to "+s.Gateway)
+			lines = append(lines, in+"ip saddr != "+s.Subnet+" fib daddr . iif type local "+proto+" dport "+number+" "+
+				"dnat ip to "+s.Gateway)
 		}
 		chain(&b, "ports", lines...)
-		chain(&b, "leaving", "type nat hook postrouting priority srcnat; policy accept;", fmt.Sprintf("ip saddr %s oifname %q masquerade", s.Subnet, up))
+		chain(&b, "leaving", "type nat hook postrouting priority srcnat; policy accept;",
+			fmt.Sprintf("ip saddr %s oifname %q masquerade", s.Subnet, up))
 		into := in + fmt.Sprintf("oifname %q ", s.Bridge)
 		passing = append(passing, into+"ct state established,related accept", into+"ct status dnat accept", into+"drop")
 	}

@@ -16,7 +16,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// readAccess reads the state file; where there is none, or a machine went down while it was written, nothing is phoenix's.
+// readAccess reads the state file; where there is none, or a machine went down while it was written, nothing is
+// phoenix's.
 func readAccess(h host.Host, s spec.Access) (accessState, error) {
 	var state accessState
 	raw, err := h.ReadFile(s.State)
@@ -24,7 +25,8 @@ func readAccess(h host.Host, s spec.Access) (accessState, error) {
 		return state, nil
 	}
 	if err == nil && (json.Unmarshal(raw, &state) != nil || state.Mode == "") {
-		err = provider.PermanentHint(fmt.Errorf("%s cannot be read: it does not say whose forwarding phoenix switched on", s.State),
+		err = provider.PermanentHint(fmt.Errorf("%s cannot be read: it does not say whose forwarding phoenix "+
+			"switched on", s.State),
 			"look at net.ipv4.conf.INTERFACE.forwarding of the uplink and of "+s.Bridge+", and remove the file")
 	}
 	return state, err
@@ -44,8 +46,8 @@ func writeAccess(h host.Host, s spec.Access, have, want accessState) error {
 	return h.WriteFile(s.State, append(raw, '\n'), 0o644, host.Root)
 }
 
-// uplink is the interface that leads out of the machine. Where the bridge itself does, there is nothing to forward: clients of the LAN are
-// on the same network as the containers.
+// uplink is the interface that leads out of the machine. Where the bridge itself does, there is nothing to forward:
+// clients of the LAN are on the same network as the containers.
 func uplink(h host.Host, s spec.Access) (string, error) {
 	raw, err := h.ReadFile("/proc/net/route")
 	if err != nil {
@@ -56,10 +58,12 @@ func uplink(h host.Host, s spec.Access) (string, error) {
 	case up == s.Bridge:
 		return "", leadsOut(s, "the default route of this machine")
 	case up == "":
-		return "", provider.WithHint(errors.New("access from the LAN: this machine has no default route, so it is not known which interface leads out"),
+		return "", provider.WithHint(errors.New("access from the LAN: this machine has no default route, so it is "+
+			"not known which interface leads out"),
 			`connect the machine, or set access to "none"`)
 	case !ifname.MatchString(up):
-		return "", provider.Permanent(fmt.Errorf("access from the LAN: the default route's interface has the name %q, which phoenix does not use", up))
+		return "", provider.Permanent(fmt.Errorf("access from the LAN: the default route's interface has the name "+
+			"%q, which phoenix does not use", up))
 	}
 	own, err := host.LeadingOut(h, s.Bridge)
 	if err == nil && own != "" {
@@ -69,7 +73,8 @@ func uplink(h host.Host, s spec.Access) (string, error) {
 }
 
 func leadsOut(s spec.Access, how string) error {
-	return provider.PermanentHint(fmt.Errorf("access %s: bridge %s leads out of the machine itself (%s): clients of the LAN reach its containers without phoenix", s.Mode, s.Bridge, how),
+	return provider.PermanentHint(fmt.Errorf("access %s: bridge %s leads out of the machine itself (%s): clients of "+
+		"the LAN reach its containers without phoenix", s.Mode, s.Bridge, how),
 		`set access to "none"; phoenix access says how clients reach the gateway`)
 }
 
@@ -83,7 +88,8 @@ func forwards(h host.Host, name string) (bool, error) {
 	return strings.TrimSpace(string(raw)) == "1", err
 }
 
-// setForwarding writes in place: the kernel's files cannot be replaced. An interface that is gone needs nothing switched off.
+// setForwarding writes in place: the kernel's files cannot be replaced. An interface that is gone needs nothing
+// switched off.
 func setForwarding(ctx context.Context, h host.Host, name string, on bool) error {
 	have, err := forwards(h, name)
 	if errors.Is(err, fs.ErrNotExist) && !on || err == nil && have == on {
@@ -101,8 +107,8 @@ func setForwarding(ctx context.Context, h host.Host, name string, on bool) error
 	return nil
 }
 
-// closeAll switches off what phoenix switched on. Where all of the machine forwards by now somebody else had that switched on, who
-// needs these interfaces as well.
+// closeAll switches off what phoenix switched on. Where all of the machine forwards by now somebody else had that
+// switched on, who needs these interfaces as well.
 func closeAll(ctx context.Context, h host.Host, ours []string) error {
 	raw, err := h.ReadFile("/proc/sys/net/ipv4/ip_forward")
 	if err != nil || strings.TrimSpace(string(raw)) == "1" {
@@ -125,7 +131,8 @@ func portsFree(h host.Host, s spec.Access) error {
 			continue
 		}
 		if who := host.ListenersOn(h, number); len(who) > 0 {
-			return provider.PermanentHint(fmt.Errorf("access forward: port %d of this machine is served by %s, which clients of the LAN would not reach any more", number, strings.Join(who, ", ")),
+			return provider.PermanentHint(fmt.Errorf("access forward: port %d of this machine is served by %s, which "+
+				"clients of the LAN would not reach any more", number, strings.Join(who, ", ")),
 				`stop it, or let it listen on another port or on 127.0.0.1 only; or set access to "route"`)
 		}
 	}

@@ -86,7 +86,8 @@ func lan(t *testing.T) (pid int) {
 	run(t, "", "ip", "address", "add", wanAddress+"/24", "dev", wan)
 	run(t, "", "ip", "link", "set", "dev", wan, "up")
 	run(t, "", "ip", "route", "add", "default", "via", lanClient, "metric", "100")
-	run(t, "link set lo up\naddress add "+lanClient+"/24 dev eth0\nlink set eth0 up\nroute add 10.99.2.0/24 via "+wanAddress+"\n",
+	run(t, "link set lo up\naddress add "+lanClient+"/24 dev eth0\nlink set eth0 up\nroute add 10.99.2.0/24 via "+
+		""+wanAddress+"\n",
 		"nsenter", "-t", strconv.Itoa(pid), "-n", "ip", "-batch", "-")
 	return pid
 }
@@ -175,7 +176,8 @@ func settle(t *testing.T, o object.Object) {
 }
 
 func accessSpec(t *testing.T, mode string) spec.Access {
-	s := spec.Access{Name: "phxt0_ab12", Bridge: bridge, Subnet: "10.99.2.0/24", Mode: mode, State: filepath.Join(t.TempDir(), "access")}
+	s := spec.Access{Name: "phxt0_ab12", Bridge: bridge, Subnet: "10.99.2.0/24", Mode: mode,
+		State: filepath.Join(t.TempDir(), "access")}
 	if mode == spec.AccessForward {
 		s.Gateway, s.Ports = "10.99.2.103", []string{"tcp/80", "tcp/443"}
 	}
@@ -199,23 +201,27 @@ func TestAccessConformance(t *testing.T) {
 		}
 		return &host.Local{}, access(t, s)
 	}
-	conformance.Run(t, conformance.Case{Driver: firewall.NewAccess(), Fresh: fresh, Tools: []string{"nft", "sh"}, Break: map[string]conformance.Damage{
-		"everything flushed":   damage("nft", "flush", "ruleset"),
-		"an emptied chain":     damage("nft", "flush", "chain", "inet", s.Table(), "ports"),
-		"a rule added by hand": damage("nft", "insert", "rule", "inet", s.Table(), "passing", "accept"),
-		"no forwarding":        func(t *testing.T, _ host.Host, _ object.Object) { sysctl(t, "conf/"+wan+"/forwarding", "0") },
-		"another uplink": func(t *testing.T, _ host.Host, _ object.Object) {
-			run(t, "", "ip", "link", "add", "phxtwan2", "type", "bridge")
-			t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", "dev", "phxtwan2").Run() })
-			run(t, "", "ip", "address", "replace", "10.98.9.1/24", "dev", "phxtwan2")
-			run(t, "", "ip", "link", "set", "dev", "phxtwan2", "up")
-			run(t, "", "ip", "route", "add", "default", "via", "10.98.9.2", "metric", "20", "dev", "phxtwan2")
-		},
-	}, Not: map[string]string{"foreign": "the table has phoenix's name"}})
+	conformance.Run(t, conformance.Case{Driver: firewall.NewAccess(), Fresh: fresh, Tools: []string{"nft", "sh"},
+		Break: map[string]conformance.Damage{
+			"everything flushed":   damage("nft", "flush", "ruleset"),
+			"an emptied chain":     damage("nft", "flush", "chain", "inet", s.Table(), "ports"),
+			"a rule added by hand": damage("nft", "insert", "rule", "inet", s.Table(), "passing", "accept"),
+			"no forwarding": func(t *testing.T, _ host.Host, _ object.Object) {
+				sysctl(t,
+					"conf/"+wan+"/forwarding", "0")
+			},
+			"another uplink": func(t *testing.T, _ host.Host, _ object.Object) {
+				run(t, "", "ip", "link", "add", "phxtwan2", "type", "bridge")
+				t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", "dev", "phxtwan2").Run() })
+				run(t, "", "ip", "address", "replace", "10.98.9.1/24", "dev", "phxtwan2")
+				run(t, "", "ip", "link", "set", "dev", "phxtwan2", "up")
+				run(t, "", "ip", "route", "add", "default", "via", "10.98.9.2", "metric", "20", "dev", "phxtwan2")
+			},
+		}, Not: map[string]string{"foreign": "the table has phoenix's name"}})
 }
 
-// What a client of the LAN, the gateway behind its firewall, and another container see of one another, with each mode; and that nothing is
-// left of it.
+// What a client of the LAN, the gateway behind its firewall, and another container see of one another, with each mode;
+// and that nothing is left of it.
 func TestAccessTraffic(t *testing.T) {
 	a, b, apply := town(t)
 	client := lan(t)
@@ -237,9 +243,11 @@ func TestAccessTraffic(t *testing.T) {
 		to   string
 	}
 	ways := []way{
-		{"gateway by the hypervisor", client, wanAddress + ":443"}, {"another port of the hypervisor", client, wanAddress + ":22"},
+		{"gateway by the hypervisor", client, wanAddress + ":443"}, {"another port of the hypervisor", client,
+			wanAddress + ":22"},
 		{"gateway directly", client, a.address + ":443"}, {"a closed port of the gateway", client, a.address + ":22"},
-		{"another container", client, b.address + ":22"}, {"from the gateway", a.pid, lanClient + ":99"}, {"from another container", b.pid, lanClient + ":99"},
+		{"another container", client, b.address + ":22"}, {"from the gateway", a.pid, lanClient + ":99"},
+		{"from another container", b.pid, lanClient + ":99"},
 	}
 	closed := []string{"", "", "", "", "", "", ""}
 	for _, step := range []struct {
@@ -260,7 +268,8 @@ func TestAccessTraffic(t *testing.T) {
 				wait = 5 * time.Second
 			}
 			if got := ask(t, w.pid, w.to, wait); got != step.want[i] {
-				t.Errorf("%s: %s (%s): seen as %q, want %q\n%s", step.name, w.what, w.to, got, step.want[i], run(t, "", "nft", "list", "ruleset"))
+				t.Errorf("%s: %s (%s): seen as %q, want %q\n%s", step.name, w.what, w.to, got, step.want[i], run(t,
+					"", "nft", "list", "ruleset"))
 			}
 		}
 		if raw, _ := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); strings.TrimSpace(string(raw)) != "0" {
@@ -268,7 +277,8 @@ func TestAccessTraffic(t *testing.T) {
 		}
 	}
 	tables := run(t, "", "nft", "list", "tables")
-	if _, err := os.Stat(forward.State); err == nil || strings.Contains(tables, "phoenix_access") || !strings.Contains(tables, "somebodys") {
+	if _, err := os.Stat(forward.State); err == nil || strings.Contains(tables, "phoenix_access") ||
+		!strings.Contains(tables, "somebodys") {
 		t.Errorf("left: %v %s%s", err, tables, others)
 	}
 	if forwarding(t, wan)+forwarding(t, bridge) != "00" {
@@ -312,7 +322,8 @@ func TestAccessRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || provider.Hint(err) == "" {
 			t.Errorf("got %v, hint %q, want %q", err, provider.Hint(err), want)
 		}
-		if tables := run(t, "", "nft", "list", "tables"); strings.Contains(tables, "phoenix_access") || forwarding(t, bridge) != "0" {
+		if tables := run(t, "", "nft", "list", "tables"); strings.Contains(tables, "phoenix_access") || forwarding(t,
+			bridge) != "0" {
 			t.Errorf("something was done: %s", tables)
 		}
 	}

@@ -28,16 +28,19 @@ func TestWithoutNFT(t *testing.T) {
 		o      object.Object
 	}{
 		"firewall": {firewall.New(), asObject(t, everything())}, "access": {firewall.NewAccess(), access(t, s)},
-		"hostfirewall": {firewall.NewHostSide(), hostSide(t, spec.HostFirewall{Name: "phxt0_ab12", Bridge: bridge, Address: "10.99.2.1"})},
+		"hostfirewall": {firewall.NewHostSide(), hostSide(t, spec.HostFirewall{Name: "phxt0_ab12", Bridge: bridge,
+			Address: "10.99.2.1"})},
 	} {
-		if err := c.driver.Apply(context.Background(), h, c.o, plan.Delta{}); provider.Hint(err) != "apt-get install nftables" {
+		if err := c.driver.Apply(context.Background(), h, c.o,
+			plan.Delta{}); provider.Hint(err) != "apt-get install nftables" {
 			t.Errorf("%s: %v, hint %q", name, err, provider.Hint(err))
 		}
 		if err := c.driver.Delete(context.Background(), h, c.o); err != nil {
 			t.Errorf("%s cannot be deleted: %v", name, err)
 		}
 	}
-	if obs, err := firewall.NewAccess().Observe(context.Background(), h, access(t, none)); err != nil || !obs.Delta.Empty() {
+	if obs, err := firewall.NewAccess().Observe(context.Background(), h, access(t, none)); err != nil ||
+		!obs.Delta.Empty() {
 		t.Errorf("nobody asked for access, and it is missed: %+v, %v", obs.Delta, err)
 	}
 }

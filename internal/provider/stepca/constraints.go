@@ -12,8 +12,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// rootConstraintsOf are those of a root that people import into browsers: whoever gets hold of its key signs for this site and for nothing
-// else. They are wider than the intermediate's, which is issued again whenever names change: the site's whole subnet, and what the users say.
+// rootConstraintsOf are those of a root that people import into browsers: whoever gets hold of its key signs for this
+// site and for nothing else. They are wider than the intermediate's, which is issued again whenever names change: the
+// site's whole subnet, and what the users say.
 func rootConstraintsOf(s spec.StepCA) constraints {
 	c := constraintsOf(s)
 	for _, p := range s.RootPermits {
@@ -59,6 +60,8 @@ func ownNames(l layout, s spec.StepCA, root *x509.Certificate) error {
 	if len(bad) == 0 {
 		return nil
 	}
-	return provider.PermanentHint(fmt.Errorf("the root in %s permits %s only: with it the CA cannot be reached as %s", l.root(), constraintsIn(root), strings.Join(bad, ", ")),
-		"go back to the names and addresses of before, add the new ones to step_ca.root_permits, make a root that permits both with phoenix ca rotate --new-root, and only then change them")
+	return provider.PermanentHint(fmt.Errorf("the root in %s permits %s only: with it the CA cannot be reached as "+
+		"%s", l.root(), constraintsIn(root), strings.Join(bad, ", ")),
+		"go back to the names and addresses of before, add the new ones to step_ca.root_permits, make a root that "+
+			"permits both with phoenix ca rotate --new-root, and only then change them")
 }
