@@ -137,7 +137,7 @@ func (h *Hypervisor) hostSideFlushed(t *testing.T) {
 	}
 	h.Exec("nft", "flush", "table", "inet", "phoenix_host_"+name).Want(0)
 	// And a server that nobody asked for, in the CA's container.
-	h.Attach("103", nil, "sh", "-ec", "echo 'pid /run/by-hand.pid; events{} http{server{listen 2222;}}' >/root/by-hand && nginx -c /root/by-hand").Want(0)
+	h.Attach("103", nil, "sh", "-ec", "echo 'pid /run/by-hand.pid; events{} http{server{listen 2222;}}' >/root/by-hand && nginx -c /root/by-hand </dev/null >/dev/null 2>&1").Want(0)
 	told := h.Phoenix("health", "-q").Want(3).Stdout
 	if !strings.Contains(told, "PHX-FW-006") {
 		t.Errorf("flushed rules are not told\n%s", told)
