@@ -30,7 +30,7 @@ func constrained() spec.StepCA {
 // without any limits.
 func chainOf(t *testing.T, s spec.StepCA) (root, stolen pair) {
 	t.Helper()
-	root, err := mintRoot(s, time.Now())
+	root, err := mintRoot(&host.Local{}, layout(t.TempDir()), s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -190,7 +190,8 @@ func (b base) destroy(c call) error {
 	case conf.keys["lock"] != "":
 		return locked(conf.keys["lock"])
 	case b.highlyAvailable(id) && !c.is("purge"):
-		return fmt.Errorf("unable to remove CT %s - used in HA resources and purge parameter not set.", id) //lint:ignore ST1005 the words are Proxmox's
+		//lint:ignore ST1005 the words are Proxmox's
+		return fmt.Errorf("unable to remove CT %s - used in HA resources and purge parameter not set.", id)
 	case conf.keys["protection"] == "1":
 		return fmt.Errorf("can't remove CT %s - protection mode enabled", id)
 	case b.pid(id) != 0 && !c.is("force"):
