@@ -35,9 +35,12 @@ var hints = []hint{
 	{spec.KindUnit, "install the package that brings it, or correct its name", ""},
 	{spec.KindNginx, "let everyone pass through that folder (chmod o+x), or use another webroot", ""},
 	{spec.KindTrust, "if the CA was lost and made anew: phoenix create ID --new-root, with the id of its container; if not, somebody else answers at that address", ""},
+	{spec.KindScript, "look at its first line: #! and an interpreter that the container has, with no carriage return at the end", ""},
 	{spec.KindScript, "mend the script; it runs again with the next phoenix apply", ""},
 	{spec.KindPackage, "check the names, and the suites and components in /etc/apt/sources.list", ""},
 	{spec.KindStepCA, "only a new root helps: --new-root", ""},
+	{spec.KindStepCA, "go back to the names and addresses of before, add the new ones to step_ca.root_permits, make a root that " +
+		"permits both with phoenix ca rotate --new-root --yes, and only then change them", ""},
 	{spec.KindStepCA, "put the key and a file with its password there, or make a new root", ""},
 	{spec.KindStepCA, "phoenix ca rotate --new-root --yes makes another and goes on", ""},
 	{spec.KindStepCA, "move it away; phoenix does not follow it", ""},

@@ -139,7 +139,7 @@ func (s *session) removeVolumes(ctx context.Context, names []string) error {
 			return hint("take it out of the file first, or: phoenix delete "+address.Scope()+" --volumes", "%s is in the configuration: nothing was removed", address)
 		}
 		if i < 0 {
-			return hint("phoenix volumes lists them", "there is no volume %s of phoenix's: nothing was removed", name)
+			return hint("see what there is: phoenix volumes", "there is no volume %s of phoenix's: nothing was removed", name)
 		}
 		v := left[i]
 		if v.provider == "pve" {

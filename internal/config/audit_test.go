@@ -86,7 +86,8 @@ var auditCases = []auditCase{
       "firewall": {"enabled": true}}`, `"https"},
       "firewall": {"enabled": false}}`, `"https"},
       "firewall": {"enabled": true, "rules": []}}`},
-	{"PHX-AUD-035", "lxc_configs.201.firewall", `"network"`, `"access": "route", "network"`, `"access": "forward", "network"`},
+	{"PHX-AUD-035", "lxc_configs.201.firewall", `"network"§"https"},
+      "firewall": {"enabled": true}}`, `"access": "route", "network"§"https"}}`, `"access": "forward", "network"§"https"}}`},
 	{"PHX-AUD-036", "access", `"network"`, `"access": "forward", "network"`, `"access": "none", "network"`},
 	{"PHX-AUD-040", "dns_server.authoritative_zones[0].records[0]", `"ca", "ip_internal": "10.0.0.13"`, `"ca", "ip_internal": "10.0.0.11"`, `"ca", "ip_external": "10.0.0.13"`},
 	{"PHX-AUD-041", "dns_server.authoritative_zones[0].records[1]", `{"hostname": "web",`, `{"hostname": "ca", "ip_internal": "10.0.0.14"}, {"hostname": "web",`, `{"hostname": "ca2", "ip_internal": "10.0.0.14"}, {"hostname": "web",`},
@@ -115,8 +116,13 @@ func clean(t *testing.T) []config.File {
 }
 
 // changed replaces a text that stands in exactly one of the files, once.
+// changed has new in the place of old; several of each are separated by a §.
 func changed(t *testing.T, files []config.File, old, new string) []config.File {
 	t.Helper()
+	if first, rest, more := strings.Cut(old, "§"); more {
+		one, others, _ := strings.Cut(new, "§")
+		return changed(t, changed(t, files, first, one), rest, others)
+	}
 	out, n := slices.Clone(files), 0
 	for i, f := range out {
 		n += strings.Count(string(f.Data), old)

@@ -63,5 +63,5 @@ func ownNames(l layout, s spec.StepCA, root *x509.Certificate) error {
 	return provider.PermanentHint(fmt.Errorf("the root in %s permits %s only: with it the CA cannot be reached as "+
 		"%s", l.root(), constraintsIn(root), strings.Join(bad, ", ")),
 		"go back to the names and addresses of before, add the new ones to step_ca.root_permits, make a root that "+
-			"permits both with phoenix ca rotate --new-root, and only then change them")
+			"permits both with phoenix ca rotate --new-root --yes, and only then change them")
 }
