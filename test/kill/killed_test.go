@@ -23,7 +23,12 @@ type point struct {
 	parent bool   // an agent is killed: the hypervisor's phoenix ends with it
 }
 
-func (p point) String() string {
+func (p point) String() string { return p.text(100) }
+
+// whole is all of it: what has the same beginning may be of another kind.
+func (p point) whole() string { return p.text(len(p.what)) }
+
+func (p point) text(most int) string {
 	fault := p.fault + " before"
 	if p.after {
 		fault = p.fault + " after"
@@ -38,11 +43,8 @@ func (p point) String() string {
 	if p.parent {
 		who += " and phoenix"
 	}
-	return fmt.Sprintf("%s, %s (%d) %.100s", who, fault, p.nth, p.what)
+	return fmt.Sprintf("%s, %s (%d) %.*s", who, fault, p.nth, most, p.what)
 }
-
-// whole is all of it: what has the same beginning may be of another kind.
-func (p point) whole() string { return p.String() + p.what }
 
 func (p point) environment() []string {
 	env := []string{"PHX_AT=" + p.what, "PHX_FAULT=" + p.fault, fmt.Sprintf("PHX_NTH=%d", p.nth)}

@@ -20,7 +20,12 @@ type point struct {
 	parent bool   // where it is an agent: the hypervisor's phoenix ends with it
 }
 
-func (p point) String() string {
+func (p point) String() string { return p.text(100) }
+
+// whole is all of it: what has the same beginning may be of another kind.
+func (p point) whole() string { return p.text(len(p.what)) }
+
+func (p point) text(most int) string {
 	when := "before"
 	if p.after {
 		when = "after"
@@ -32,11 +37,8 @@ func (p point) String() string {
 	if p.parent {
 		who += " and phoenix"
 	}
-	return fmt.Sprintf("%s, %s (%d) %.100s", who, when, p.nth, p.what)
+	return fmt.Sprintf("%s, %s (%d) %.*s", who, when, p.nth, most, p.what)
 }
-
-// whole is all of it: what has the same beginning may be of another kind.
-func (p point) whole() string { return p.String() + p.what }
 
 func (p point) environment() []string {
 	env := []string{"PHX_FAULT=kill", "PHX_AT=" + p.what, fmt.Sprintf("PHX_NTH=%d", p.nth)}

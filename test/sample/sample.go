@@ -11,12 +11,13 @@ import (
 // Everything in the environment makes every case run: make faults.
 const Everything = "PHOENIX_EVERY_CASE"
 
-// What differs between two cases of a kind: the container, the digest of what is written, how often it was done before.
+// What differs between two cases of a kind: the container and its addresses and ids, the digest of what is written, how often it was done
+// before.
 var (
-	digest    = regexp.MustCompile(`\b[0-9a-f]{16,64}\b`)
-	container = regexp.MustCompile(`\b[1-9][0-9]{2}\b`)
-	address   = regexp.MustCompile(`\b(10|127|192)(\.[0-9]+){3}\b|\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b`)
-	numbered  = regexp.MustCompile(`\([0-9]+\)`)
+	digest   = regexp.MustCompile(`\b[0-9a-f]{16,64}\b`)
+	address  = regexp.MustCompile(`\b(10|127|192)(\.[0-9]+){3}\b|\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b`)
+	numbered = regexp.MustCompile(`\([0-9]+\)`)
+	number   = regexp.MustCompile(`[0-9]+`)
 )
 
 // Kind is what a case says without what differs between containers.
@@ -24,7 +25,15 @@ func Kind(text string) string {
 	text = digest.ReplaceAllString(text, "DIGEST")
 	text = address.ReplaceAllString(text, "ADDRESS")
 	text = numbered.ReplaceAllString(text, "(n)")
-	return container.ReplaceAllString(text, "ID")
+	return number.ReplaceAllStringFunc(text, func(digits string) string {
+		switch {
+		case len(digits) == 3 && digits[0] != '0':
+			return "ID"
+		case len(digits) > 8: // user and group ids of a container
+			return "RANGE"
+		}
+		return digits
+	})
 }
 
 // OfEachKind is one case of each kind, by the whole text of each, in their order: of which container is another one from kind to kind, and the same each time.
