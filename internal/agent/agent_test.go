@@ -157,7 +157,8 @@ func TestSessionErrors(t *testing.T) {
 	}
 	_, err = c.Apply(context.Background(), file(path, digest(nil)), engine.Consent{})
 	var p *provider.PermanentError
-	if !errors.As(err, &p) || !strings.Contains(p.Hint, "phoenix health 1 tells more") || !strings.Contains(err.Error(), "container 1 says: ") {
+	if !errors.As(err, &p) || !strings.Contains(p.Hint, "phoenix health 1 tells more") ||
+		!strings.Contains(err.Error(), "container 1 says: ") {
 		t.Errorf("no such blob: %v, %q", err, p.Hint)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -172,14 +173,16 @@ func TestSessionErrors(t *testing.T) {
 }
 
 func TestForeignBytesEndTheSession(t *testing.T) {
-	c := NewClient(strings.NewReader("lxc-attach: 103: attach.c: no such container\n"), io.Discard, func() error { return nil }, nil, Session{Container: "103"})
+	c := NewClient(strings.NewReader("lxc-attach: 103: attach.c: no such container\n"), io.Discard,
+		func() error { return nil }, nil, Session{Container: "103"})
 	if _, err := c.Observe(context.Background(), file("/x", "")); !errors.Is(err, engine.ErrDisconnected) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestDialTellsWhatTheCommandSaid(t *testing.T) {
-	_, err := Dial(context.Background(), []string{"sh", "-c", "echo container is not there >&2; exit 3"}, Session{Container: "1"})
+	_, err := Dial(context.Background(), []string{"sh", "-c", "echo container is not there >&2; exit 3"},
+		Session{Container: "1"})
 	if err == nil || !strings.Contains(err.Error(), "container is not there") {
 		t.Errorf("got %v", err)
 	}
@@ -209,7 +212,8 @@ func TestDaemonRepairs(t *testing.T) {
 		}
 	})
 	for ctx.Err() == nil {
-		if b, err := os.ReadFile(filepath.Join(dir, "status.json")); err == nil && bytes.Contains(b, []byte(`"changes":1`)) {
+		if b, err := os.ReadFile(filepath.Join(dir, "status.json")); err == nil &&
+			bytes.Contains(b, []byte(`"changes":1`)) {
 			break
 		}
 		time.Sleep(time.Millisecond)

@@ -20,15 +20,16 @@ import (
 // Session is what a Client needs to know of its container.
 type Session struct {
 	Container string
-	// Blobs opens content by SHA-256 (hex); nil: there is none. Only what an object needs that is being applied is asked of it.
+	// Blobs opens content by SHA-256 (hex); nil: there is none. Only what an object needs that is being applied is
+	// asked of it.
 	Blobs func(sha256 string) (io.ReadCloser, error)
 	// Changing, where there is one, is called before a change is made, by one goroutine at a time.
 	Changing func(object.Object, plan.Delta)
 	Limits   Limits
 }
 
-// Client is the hypervisor's end of a session, and the one door for what an agent says. Its methods may be called at once. Whatever
-// the agent does, they return within the Session's limits; an agent that exceeds one is killed.
+// Client is the hypervisor's end of a session, and the one door for what an agent says. Its methods may be called at
+// once. Whatever the agent does, they return within the Session's limits; an agent that exceeds one is killed.
 type Client struct {
 	Hello Hello
 
@@ -81,7 +82,8 @@ func Dial(ctx context.Context, argv []string, s Session) (*Client, error) {
 }
 
 func (c *Client) hello(ctx context.Context) error {
-	a, err := c.call(ctx, request{Op: opHello}, Answer{Bytes: helloBytes, String: lineBytes, Within: c.session.Limits.hello()})
+	a, err := c.call(ctx, request{Op: opHello},
+		Answer{Bytes: helloBytes, String: lineBytes, Within: c.session.Limits.hello()})
 	if err == nil && a.Hello == nil {
 		err = c.refuse("it did not introduce itself")
 	}
@@ -96,13 +98,14 @@ func unreachable(argv []string, cause, ended error) error {
 	var run *host.RunError
 	if errors.As(ended, &run) && run.Code >= 0 {
 		cause = errors.Join(run.Cause, cause)
-		return fmt.Errorf("cannot reach the agent: %w", &host.RunError{Argv: argv, Output: run.Output, Code: run.Code, Cause: cause})
+		return fmt.Errorf("cannot reach the agent: %w",
+			&host.RunError{Argv: argv, Output: run.Output, Code: run.Code, Cause: cause})
 	}
 	return fmt.Errorf("cannot reach the agent: %w", &host.RunError{Argv: argv, Code: -1, Cause: cause})
 }
 
-// NewClient talks to an agent over r and w. stop ends the agent's input and waits for its end; kill (may be nil) ends it at once, so
-// that reads, writes and stop return.
+// NewClient talks to an agent over r and w. stop ends the agent's input and waits for its end; kill (may be nil) ends
+// it at once, so that reads, writes and stop return.
 func NewClient(r io.Reader, w io.Writer, stop func() error, kill func(), s Session) *Client {
 	c := &Client{session: s, conn: newConn(r, w), stop: stop, kill: kill, calls: map[uint32]*call{}}
 	c.conn.stalled = func() func() {
@@ -115,7 +118,8 @@ func NewClient(r io.Reader, w io.Writer, stop func() error, kill func(), s Sessi
 	return c
 }
 
-// Close ends the session; what is under way in the container is cancelled there. An agent that does not end in time is killed.
+// Close ends the session; what is under way in the container is cancelled there. An agent that does not end in time is
+// killed.
 func (c *Client) Close() error {
 	c.once.Do(func() { c.ended = c.close() })
 	return c.ended
@@ -169,7 +173,8 @@ func (c *Client) Kill() {
 
 // Observe implements engine.Target.
 func (c *Client) Observe(ctx context.Context, o object.Object) (provider.Observation, error) {
-	a, err := c.call(ctx, request{Op: opObserve, Object: &o}, Answer{Bytes: observeBytes, String: stringBytes, Within: c.session.Limits.observe()})
+	a, err := c.call(ctx, request{Op: opObserve, Object: &o},
+		Answer{Bytes: observeBytes, String: stringBytes, Within: c.session.Limits.observe()})
 	if err == nil && a.Observation == nil {
 		err = c.refuse("it has answered something else than what it was asked")
 	}
@@ -187,7 +192,8 @@ func (c *Client) Apply(ctx context.Context, o object.Object, consent engine.Cons
 	case err == nil && a.Outcome == nil:
 		err = c.refuse("it has answered something else than what it was asked")
 	case err == nil && !a.Outcome.After.Delta.Empty():
-		err = fmt.Errorf("container %s says that %s was changed, and that it still differs", c.session.Container, o.Address)
+		err = fmt.Errorf("container %s says that %s was changed, and that it still differs", c.session.Container,
+			o.Address)
 	}
 	if a.Outcome == nil {
 		a.Outcome = &engine.Outcome{}
@@ -226,7 +232,8 @@ func (c *Client) call(ctx context.Context, r request, limit Answer) (answer, err
 		case <-k.alive:
 			quiet.Reset(min(silence, limit.Within-time.Since(began)))
 		case <-quiet.C:
-			c.fail(c.refuse(fmt.Sprintf("no answer to %s within %s", r.name(), time.Since(began).Round(100*time.Millisecond))))
+			c.fail(c.refuse(fmt.Sprintf("no answer to %s within %s", r.name(),
+				time.Since(began).Round(100*time.Millisecond))))
 			return answer{}, c.why()
 		case <-done:
 			if !c.finish(ctx, r) {
@@ -241,7 +248,8 @@ func (c *Client) call(ctx context.Context, r request, limit Answer) (answer, err
 
 // finish tells the agent to begin nothing more, where a change is to come to its end though ctx has ended.
 func (c *Client) finish(ctx context.Context, r request) bool {
-	return r.Op == opApply && engine.Lasting(ctx).Err() == nil && c.conn.send(kindRequest, 0, request{Op: opStop}) == nil
+	return r.Op == opApply && engine.Lasting(ctx).Err() == nil &&
+		c.conn.send(kindRequest, 0, request{Op: opStop}) == nil
 }
 
 // leave waits for an answer no more; one that comes all the same is dropped.
@@ -285,7 +293,8 @@ func (c *Client) begin(k *call) error {
 		return c.lost
 	}
 	if len(c.calls) >= inFlightMost {
-		return fmt.Errorf("container %s: %d requests are in flight: %w", c.session.Container, len(c.calls), engine.ErrUnresponsive)
+		return fmt.Errorf("container %s: %d requests are in flight: %w", c.session.Container, len(c.calls),
+			engine.ErrUnresponsive)
 	}
 	c.next++
 	k.ID = c.next
@@ -304,7 +313,8 @@ func (c *Client) why() error {
 
 // refuse is an agent that exceeds a limit, or says what none may say.
 func (c *Client) refuse(what string) error {
-	return provider.WithHint(fmt.Errorf("container %s: its agent was given up: %s: %w", c.session.Container, what, engine.ErrUnresponsive),
+	return provider.WithHint(fmt.Errorf("container %s: its agent was given up: %s: %w", c.session.Container, what,
+		engine.ErrUnresponsive),
 		"look at what runs in the container and keeps phoenix from answering, or: phoenix restart "+c.session.Container)
 }
 

@@ -31,8 +31,8 @@ const (
 // lookAgain is how long until everything is looked at though nothing has changed.
 const lookAgain = 30 * time.Second
 
-// late is how long a round waits for one object. What takes longer, such as an order at a CA that cannot reach this container, goes on by
-// itself; all else is kept meanwhile.
+// late is how long a round waits for one object. What takes longer, such as an order at a CA that cannot reach this
+// container, goes on by itself; all else is kept meanwhile.
 const late = time.Second
 
 // Round is what the daemon leaves at StatusPath after each round.
@@ -52,17 +52,20 @@ type Daemon struct {
 	Status  string          // path; empty: StatusPath
 	Journal *engine.Journal // nil: nothing is written down
 	Lock    func(context.Context) (func(), error)
-	// Quiet, where there is one, is taken and let go before each round: no round begins while the hypervisor is at work.
+	// Quiet, where there is one, is taken and let go before each round: no round begins while the hypervisor is at
+	// work.
 	Quiet func(context.Context) (func(), error)
 
 	blind  engine.Blindness
 	source atomic.Pointer[issued.Source] // the CA in this container; nil: there is none
 }
 
-// Run keeps them. An unreadable list of objects ends it: systemd starts it anew, and the hypervisor writes the list anew.
+// Run keeps them. An unreadable list of objects ends it: systemd starts it anew, and the hypervisor writes the list
+// anew.
 func (d *Daemon) Run(ctx context.Context) error {
 	k := &engine.Keeper{
-		Engine:  &engine.Engine{Local: engine.NewLocal(d.Drivers, d.Host, d.Lock, nil, nil), Notify: d.notify, Workers: 2, Late: late},
+		Engine: &engine.Engine{Local: engine.NewLocal(d.Drivers, d.Host, d.Lock, nil, nil), Notify: d.notify,
+			Workers: 2, Late: late},
 		Objects: func(bool) ([]object.Object, error) { return d.objects() },
 		// Jitter, so that the agents of many containers do not come to the CA at once.
 		Full:   lookAgain + time.Duration(rand.Int64N(int64(lookAgain)/10)),
@@ -94,7 +97,8 @@ func (d *Daemon) notify(ev engine.Event) {
 	var held *engine.HeldError
 	switch {
 	case ev.Stage == engine.Changed:
-		d.Log.Info("changed", "object", ev.Object.Address, "action", ev.Delta.Action, "reason", ev.Delta.Reason, "after", ev.Elapsed)
+		d.Log.Info("changed", "object", ev.Object.Address, "action", ev.Delta.Action, "reason", ev.Delta.Reason,
+			"after", ev.Elapsed)
 	case ev.Stage == engine.Failed && !errors.As(ev.Err, &held):
 		d.Log.Error("failed", "object", ev.Object.Address, "error", ev.Err)
 	}
@@ -138,7 +142,8 @@ func (d *Daemon) leave(r engine.Round) {
 	if path == "" {
 		path = StatusPath
 	}
-	b, err := json.Marshal(Round{Time: d.Host.Now(), Next: r.Next, Changes: len(r.Result.Plan.Changes), Failures: r.Result.Failures})
+	b, err := json.Marshal(Round{Time: d.Host.Now(), Next: r.Next, Changes: len(r.Result.Plan.Changes),
+		Failures: r.Result.Failures})
 	if err == nil {
 		// Not durable and not counted: word of one round, on a tmpfs.
 		err = os.WriteFile(path, b, 0o644)

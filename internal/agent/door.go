@@ -102,7 +102,8 @@ func (k *call) read(raw []byte) (a answer, err error) {
 	if a.Error != nil {
 		a.Error.Message = errorText(a.Error.Message)
 	}
-	if a.Hello != nil && k.Op != opHello || a.Observation != nil && k.Op != opObserve || a.Outcome != nil && k.Op != opApply {
+	if a.Hello != nil && k.Op != opHello || a.Observation != nil && k.Op != opObserve || a.Outcome != nil &&
+		k.Op != opApply {
 		return a, errors.New("it answers something else")
 	}
 	if a.Observation != nil {
@@ -115,8 +116,8 @@ func (k *call) read(raw []byte) (a answer, err error) {
 	return a, err
 }
 
-// observation leaves what may be believed of the inside: what was seen. When to look again, and on what of this host it rests, is not
-// for the inside to say.
+// observation leaves what may be believed of the inside: what was seen. When to look again, and on what of this host it
+// rests, is not for the inside to say.
 func observation(o *provider.Observation) error {
 	o.Next, o.Watch = time.Time{}, provider.Watch{}
 	return delta(&o.Delta)
@@ -175,7 +176,8 @@ func (c *Client) deliver(k *call, a answer, n int) error {
 	return nil
 }
 
-// takeChange passes on what an apply in flight is about to do. What it is about is in the request: the agent gives a delta only.
+// takeChange passes on what an apply in flight is about to do. What it is about is in the request: the agent gives a
+// delta only.
 func (c *Client) takeChange(n int) error {
 	id, err := c.conn.id()
 	if err != nil {

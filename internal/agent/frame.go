@@ -1,10 +1,11 @@
-// Package agent is the engine on the other side of a pipe, and the daemon that keeps a container's objects up to date by itself.
+// Package agent is the engine on the other side of a pipe, and the daemon that keeps a container's objects up to date
+// by itself.
 //
-// The hypervisor starts one `phoenix agent serve` a container and run, and talks to it over standard input and output in
-// frames: a kind byte, a big-endian uint32 length, the payload. The hypervisor sends J, a JSON request, and B, a piece of a blob: a
-// big-endian uint32 id, then content; no content is its end. The agent sends R, the answer to a request: its id, then JSON; C, a change
-// that an apply is about to make: the apply's id, then a delta; W, the wish for a blob: an id, then the SHA-256 in hex; and H, the ids
-// of the requests that are at work, twice a second.
+// The hypervisor starts one `phoenix agent serve` a container and run, and talks to it over standard input and output
+// in frames: a kind byte, a big-endian uint32 length, the payload. The hypervisor sends J, a JSON request, and B, a
+// piece of a blob: a big-endian uint32 id, then content; no content is its end. The agent sends R, the answer to a
+// request: its id, then JSON; C, a change that an apply is about to make: the apply's id, then a delta; W, the wish for
+// a blob: an id, then the SHA-256 in hex; and H, the ids of the requests that are at work, twice a second.
 //
 // The agent is not trusted: docs/agent.md has what the Client takes from it, and for how long it waits.
 package agent

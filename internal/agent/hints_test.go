@@ -14,11 +14,13 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/stepca"
 )
 
-// A CA whose root is lost is refused inside of its container, and the hypervisor shows both ways that its driver names: the same root comes
-// back from a backup, or another one is made.
+// A CA whose root is lost is refused inside of its container, and the hypervisor shows both ways that its driver names:
+// the same root comes back from a backup, or another one is made.
 func TestBothWaysOfALostRootAreShown(t *testing.T) {
-	s := spec.StepCA{Dir: t.TempDir(), User: "0", RootName: "r", IntermediateName: "i", DNSNames: []string{"ca.test"}, Address: ":9000", Provisioner: "acme",
-		AllowedNames: []string{"a.test"}, Domains: []string{"test"}, LeafLifetime: 1, MaxLeafLifetime: 1, RootLifetime: 1, IntermediateLife: 1, Database: "bbolt",
+	s := spec.StepCA{Dir: t.TempDir(), User: "0", RootName: "r", IntermediateName: "i", DNSNames: []string{"ca.test"},
+		Address: ":9000", Provisioner: "acme",
+		AllowedNames: []string{"a.test"}, Domains: []string{"test"}, LeafLifetime: 1, MaxLeafLifetime: 1,
+		RootLifetime: 1, IntermediateLife: 1, Database: "bbolt",
 		Credentials: "/c", Data: t.TempDir(), Pinned: strings.Repeat("ab", 32)}
 	raw, err := json.Marshal(s)
 	if err != nil {
@@ -31,14 +33,16 @@ func TestBothWaysOfALostRootAreShown(t *testing.T) {
 		t.Fatalf("a lost root: %v", err)
 	}
 	shown := hintFor(o, provider.Hint(err))
-	for _, part := range []string{"phoenix ca restore FILE --password-file FILE", "goes on trusting it", "phoenix create 103 --new-root", "every client must then be given"} {
+	for _, part := range []string{"phoenix ca restore FILE --password-file FILE", "goes on trusting it",
+		"phoenix create 103 --new-root", "every client must then be given"} {
 		if !strings.Contains(shown, part) {
 			t.Errorf("%q says nothing of %q", shown, part)
 		}
 	}
 	s.Pinned = "" // a new site that nobody's command makes
 	err = stepca.Driver{}.Apply(t.Context(), &host.Local{}, o.Address, s, plan.Delta{})
-	if shown := hintFor(o, provider.Hint(err)); !strings.Contains(shown, "phoenix create 103 (or phoenix up) makes the first root") {
+	if shown := hintFor(o, provider.Hint(err)); !strings.Contains(shown,
+		"phoenix create 103 (or phoenix up) makes the first root") {
 		t.Errorf("no root yet: %q, of %v", shown, err)
 	}
 }

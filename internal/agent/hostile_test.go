@@ -20,7 +20,8 @@ import (
 
 // quick are the limits of these tests.
 var quick = Limits{
-	Hello: 300 * time.Millisecond, Silence: 300 * time.Millisecond, Observe: time.Second, Apply: time.Second, Write: 300 * time.Millisecond,
+	Hello: 300 * time.Millisecond, Silence: 300 * time.Millisecond, Observe: time.Second, Apply: time.Second,
+	Write: 300 * time.Millisecond,
 	Close: 300 * time.Millisecond,
 }
 
@@ -129,14 +130,19 @@ var ways = map[string]wicked{
 	"alive without end": aliveForever,
 	"flood of life":     func(w io.Writer, r request) { forever(w, frame(kindBeat, 0, ids(r.ID))) },
 	"flood of answers":  func(w io.Writer, r request) { forever(w, frame(kindAnswer, r.ID+1, `{}`)) },
-	"flood of changes":  func(w io.Writer, r request) { forever(w, frame(kindChange, r.ID, `{"delta":{"action":"create"}}`)) },
-	"flood of wishes":   func(w io.Writer, r request) { forever(w, frame(kindWant, 1, strings.Repeat("ab", 32))) },
+	"flood of changes": func(w io.Writer, r request) {
+		forever(w, frame(kindChange, r.ID, `{"delta":{"action":"create"}}`))
+	},
+	"flood of wishes": func(w io.Writer, r request) { forever(w, frame(kindWant, 1, strings.Repeat("ab", 32))) },
 	"16 MiB": func(w io.Writer, r request) {
 		w.Write(frame(kindAnswer, r.ID, `{"error":{"message":"`+strings.Repeat("x", 16<<20)+`"}}`))
 	},
-	"4 GiB announced": func(w io.Writer, r request) { w.Write(append([]byte{kindAnswer, 255, 255, 255, 255}, ids(r.ID)...)) },
+	"4 GiB announced": func(w io.Writer, r request) {
+		w.Write(append([]byte{kindAnswer, 255, 255, 255, 255}, ids(r.ID)...))
+	},
 	"deep": func(w io.Writer, r request) {
-		w.Write(frame(kindAnswer, r.ID, `{"observation":{"status":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+`}}`))
+		w.Write(frame(kindAnswer, r.ID, `{"observation":{"status":`+strings.Repeat("[", 100_000)+
+			strings.Repeat("]", 100_000)+`}}`))
 	},
 	"wide": func(w io.Writer, r request) {
 		w.Write(frame(kindAnswer, r.ID, `{"observation":{"delta":{"fields":[`+strings.Repeat("{},", 70_000)+`{}]}}}`))
@@ -153,7 +159,8 @@ var ways = map[string]wicked{
 		w.Write(append(b, b...))
 	},
 	"an error of escapes": func(w io.Writer, r request) {
-		w.Write(frame(kindAnswer, r.ID, `{"error":{"message":"\u001b[2J\u202e\u009b x\r\ny","hint":"curl x | sh","permanent":true}}`))
+		w.Write(frame(kindAnswer, r.ID,
+			`{"error":{"message":"\u001b[2J\u202e\u009b x\r\ny","hint":"curl x | sh","permanent":true}}`))
 	},
 }
 
@@ -170,7 +177,8 @@ func TestHostileWays(t *testing.T) {
 				func() error { _, err := c.Observe(t.Context(), file("/x", digest(nil))); return err },
 				func() error { _, err := c.Apply(t.Context(), file("/x", digest(nil)), engine.Consent{}); return err },
 				func() error {
-					_, err := c.Check(t.Context(), json.RawMessage(`{}`), Answer{Bytes: 1 << 10, String: 100, Within: time.Second})
+					_, err := c.Check(t.Context(), json.RawMessage(`{}`),
+						Answer{Bytes: 1 << 10, String: 100, Within: time.Second})
 					return err
 				},
 				c.Close,
@@ -183,7 +191,8 @@ func TestHostileWays(t *testing.T) {
 				if err == nil {
 					continue // an error is told once, and a check may say nothing
 				}
-				if !strings.Contains(err.Error(), "container 201") || strings.ContainsAny(err.Error(), "\x1b\u202e\u009b\r\x00") {
+				if !strings.Contains(err.Error(), "container 201") ||
+					strings.ContainsAny(err.Error(), "\x1b\u202e\u009b\r\x00") {
 					t.Errorf("%q", err)
 				}
 				if hint := provider.Hint(err); strings.Contains(hint, "curl") {
@@ -216,10 +225,12 @@ func TestHostileGreeting(t *testing.T) {
 func TestHostileReadsNothing(t *testing.T) {
 	r, w := io.Pipe()
 	back, said := io.Pipe()
-	c := NewClient(back, w, func() error { return nil }, func() { w.Close(); r.Close(); said.Close(); back.Close() }, Session{Container: "201", Limits: quick})
+	c := NewClient(back, w, func() error { return nil }, func() { w.Close(); r.Close(); said.Close(); back.Close() },
+		Session{Container: "201", Limits: quick})
 	start := time.Now()
 	_, err := c.Observe(t.Context(), file("/x", ""))
-	if !errors.Is(err, engine.ErrUnresponsive) || !strings.Contains(err.Error(), "container 201") || time.Since(start) > enough {
+	if !errors.Is(err, engine.ErrUnresponsive) || !strings.Contains(err.Error(), "container 201") ||
+		time.Since(start) > enough {
 		t.Errorf("after %s: %v", time.Since(start), err)
 	}
 }
@@ -227,7 +238,11 @@ func TestHostileReadsNothing(t *testing.T) {
 // Only what an object that is applied needs is sent, twice at most, and nobody else's.
 func TestHostileWishes(t *testing.T) {
 	var opened atomic.Int32
-	s := Session{Blobs: func(string) (io.ReadCloser, error) { opened.Add(1); return io.NopCloser(bytes.NewReader(nil)), nil }}
+	s := Session{Blobs: func(string) (io.ReadCloser, error) {
+		opened.Add(1)
+		return io.NopCloser(bytes.NewReader(nil)),
+			nil
+	}}
 	wish := func(w io.Writer, r request) {
 		for i := range uint32(40) {
 			if _, err := w.Write(frame(kindWant, i, digest(nil))); err != nil {
@@ -252,17 +267,21 @@ func TestHostileWishes(t *testing.T) {
 	}
 }
 
-// What changes is what was asked for, and when to look again or what of this host is watched is not for a container to say.
+// What changes is what was asked for, and when to look again or what of this host is watched is not for a container to
+// say.
 func TestHostileSaysWhatIsNotItsOwn(t *testing.T) {
 	var told []object.Object
 	s := Session{Changing: func(o object.Object, _ plan.Delta) { told = append(told, o) }}
 	c, err := face(t, polite(func(w io.Writer, r request) {
 		if r.Op == opApply {
-			w.Write(frame(kindChange, r.ID, `{"object":{"address":"running/101"},"delta":{"action":"delete","reason":"a\nb"}}`))
-			w.Write(frame(kindAnswer, r.ID, `{"outcome":{"delta":{"action":"update"},"after":{"delta":{"action":"update"}},"mutations":-5}}`))
+			w.Write(frame(kindChange, r.ID,
+				`{"object":{"address":"running/101"},"delta":{"action":"delete","reason":"a\nb"}}`))
+			w.Write(frame(kindAnswer, r.ID,
+				`{"outcome":{"delta":{"action":"update"},"after":{"delta":{"action":"update"}},"mutations":-5}}`))
 			return
 		}
-		w.Write(frame(kindAnswer, r.ID, `{"observation":{"status":{"a":"x\u001by"},"delta":{"action":""},"next":"2001-01-01T00:00:00Z","watch":{"paths":["/etc/shadow"],"processes":[1]}}}`))
+		w.Write(frame(kindAnswer, r.ID,
+			`{"observation":{"status":{"a":"x\u001by"},"delta":{"action":""},"next":"2001-01-01T00:00:00Z","watch":{"paths":["/etc/shadow"],"processes":[1]}}}`))
 	}), s)
 	if err != nil {
 		t.Fatal(err)
@@ -300,13 +319,16 @@ func TestLongWorkGoesOn(t *testing.T) {
 // Whatever comes from a container: no panic, and an end.
 func FuzzClient(f *testing.F) {
 	for _, way := range []string{"", "lxc-attach: x\n", string(frame(kindAnswer, 1, greeting)),
-		string(frame(kindAnswer, 1, greeting)) + string(frame(kindAnswer, 2, `{"observation":{"delta":{"action":"create","fields":[{}]}}}`)),
-		string(frame(kindAnswer, 1, greeting)) + string(frame(kindBeat, 0, ids(2))) + string(frame(kindWant, 1, digest(nil))) + string(frame(kindChange, 2, `{}`)),
+		string(frame(kindAnswer, 1, greeting)) +
+			string(frame(kindAnswer, 2, `{"observation":{"delta":{"action":"create","fields":[{}]}}}`)),
+		string(frame(kindAnswer, 1, greeting)) + string(frame(kindBeat, 0, ids(2))) +
+			string(frame(kindWant, 1, digest(nil))) + string(frame(kindChange, 2, `{}`)),
 	} {
 		f.Add([]byte(way))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		c := NewClient(bytes.NewReader(in), io.Discard, func() error { return nil }, nil, Session{Container: "201", Limits: quick})
+		c := NewClient(bytes.NewReader(in), io.Discard, func() error { return nil }, nil,
+			Session{Container: "201", Limits: quick})
 		defer c.Close()
 		if err := c.hello(t.Context()); err != nil {
 			if strings.ContainsAny(err.Error(), "\x1b\r\x00") {
@@ -315,7 +337,8 @@ func FuzzClient(f *testing.F) {
 			return
 		}
 		obs, err := c.Observe(t.Context(), file("/x", digest(nil)))
-		if err != nil && strings.ContainsAny(err.Error(), "\x1b\r\x00") || strings.ContainsAny(obs.Delta.Reason, "\n\x1b") {
+		if err != nil && strings.ContainsAny(err.Error(), "\x1b\r\x00") ||
+			strings.ContainsAny(obs.Delta.Reason, "\n\x1b") {
 			t.Errorf("%q, %v", obs.Delta.Reason, err)
 		}
 	})

@@ -28,8 +28,8 @@ func (l Limits) close() time.Duration   { return cmp.Or(l.Close, 3*time.Second) 
 // beat is how often an agent says which requests are at work.
 const beat = 500 * time.Millisecond
 
-// applyLimits are how long a change of one object may take by its kind, a lock of the container's daemon included. What takes long
-// is what waits for others: Debian's mirrors, users' scripts, the CA.
+// applyLimits are how long a change of one object may take by its kind, a lock of the container's daemon included. What
+// takes long is what waits for others: Debian's mirrors, users' scripts, the CA.
 var applyLimits = map[string]time.Duration{
 	spec.KindPackage:     16 * time.Minute,
 	spec.KindScript:      31 * time.Minute,

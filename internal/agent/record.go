@@ -10,11 +10,12 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// recordEvery is how often the daemon looks whether the CA beside it has issued something. What happens in between stands in the CA's
-// own database.
+// recordEvery is how often the daemon looks whether the CA beside it has issued something. What happens in between
+// stands in the CA's own database.
 const recordEvery = time.Second
 
-// keepRecord writes down what the CA of this container issues, until ctx ends. It waits for no round, and no round waits for it.
+// keepRecord writes down what the CA of this container issues, until ctx ends. It waits for no round, and no round
+// waits for it.
 func (d *Daemon) keepRecord(ctx context.Context) {
 	tick := time.NewTicker(recordEvery)
 	defer tick.Stop()

@@ -158,7 +158,8 @@ func (s *Server) working() (ids []byte) {
 }
 
 func (s *Server) do(ctx context.Context, r request, a *answer) error {
-	target := engine.NewLocal(s.Drivers, s.host, s.Lock, func(_ object.Object, d plan.Delta) { s.changing(r.ID, d) }, nil)
+	target := engine.NewLocal(s.Drivers, s.host, s.Lock, func(_ object.Object, d plan.Delta) { s.changing(r.ID, d) },
+		nil)
 	switch {
 	case r.Op == opHello:
 		a.Hello = &s.Hello

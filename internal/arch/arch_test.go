@@ -17,8 +17,8 @@ import (
 
 const module = "github.com/phoenix-hypervisor/phoenix/"
 
-// allowed has, for each package, the packages of ours that it may import. A name stands for the packages below it too, where
-// it ends in /. What is not in the table may import nothing of ours.
+// allowed has, for each package, the packages of ours that it may import. A name stands for the packages below it too,
+// where it ends in /. What is not in the table may import nothing of ours.
 var allowed = map[string][]string{
 	"cmd/phoenix":      {"internal/cli"},
 	"internal/arch":    nil,
@@ -38,21 +38,28 @@ var allowed = map[string][]string{
 	"internal/config":      append([]string{"internal/idrange"}, pureBase...),
 	"internal/host":        {"internal/beneath", "internal/clean", "internal/durable", "internal/idshift"},
 	// Who has which ids: pure, for whoever chooses, writes down or checks ranges.
-	"internal/idrange":              {"internal/object/spec"},
-	"internal/provider":             append([]string{"internal/idrange", "internal/idshift"}, core...),    // both runtimes move containers to other ids
-	"internal/provider/":            append([]string{"internal/bolt", "internal/issued"}, withDurable...), // one provider; never a sibling
+	"internal/idrange": {"internal/object/spec"},
+	// both runtimes move containers to other ids
+	"internal/provider": append([]string{"internal/idrange", "internal/idshift"}, core...),
+	// one provider; never a sibling
+	"internal/provider/":            append([]string{"internal/bolt", "internal/issued"}, withDurable...),
 	"internal/provider/all":         {"internal/provider", "internal/provider/"},
 	"internal/provider/conformance": append([]string{"internal/provider"}, core...), // for tests
 	"internal/provider/sandbox":     withDurable,                                    // for tests
 	"internal/engine":               append([]string{"internal/provider"}, core...),
 	// audit reads config's rules and findings, so that the file's and the system's are one list.
-	"internal/audit":    {"internal/clean", "internal/config", "internal/object", "internal/object/spec", "internal/host", "internal/idrange", "internal/issued"},
-	"internal/backup":   {"internal/host", "internal/keybox"}, // runs in the container of the CA, as the audit does
-	"internal/health":   {"internal/clean", "internal/idrange", "internal/diag", "internal/object", "internal/object/spec", "internal/host", "internal/issued"},
-	"internal/agent":    append([]string{"internal/clean", "internal/engine", "internal/health", "internal/issued", "internal/provider"}, core...),
-	"internal/cli/view": append([]string{"internal/clean", "internal/engine", "internal/health", "internal/issued"}, pureBase...),
+	"internal/audit": {"internal/clean", "internal/config", "internal/object", "internal/object/spec",
+		"internal/host", "internal/idrange", "internal/issued"},
+	"internal/backup": {"internal/host", "internal/keybox"}, // runs in the container of the CA, as the audit does
+	"internal/health": {"internal/clean", "internal/idrange", "internal/diag", "internal/object",
+		"internal/object/spec", "internal/host", "internal/issued"},
+	"internal/agent": append([]string{"internal/clean", "internal/engine", "internal/health", "internal/issued",
+		"internal/provider"}, core...),
+	"internal/cli/view": append([]string{"internal/clean", "internal/engine", "internal/health", "internal/issued"},
+		pureBase...),
 	"internal/cli": append([]string{
-		"internal/config", "internal/audit", "internal/backup", "internal/provider", "internal/provider/all", "internal/engine", "internal/health", "internal/agent",
+		"internal/config", "internal/audit", "internal/backup", "internal/provider", "internal/provider/all",
+		"internal/engine", "internal/health", "internal/agent",
 		"internal/clean", "internal/cli/view", "internal/idrange", "internal/idshift", "internal/issued",
 		"docs", // what explain prints
 	}, core...),
@@ -61,11 +68,13 @@ var allowed = map[string][]string{
 var (
 	pureBase    = []string{"internal/diag", "internal/object", "internal/object/spec", "internal/plan"}
 	core        = append([]string{"internal/host"}, pureBase...)
-	withDurable = append([]string{"internal/provider", "internal/durable", "internal/keybox", "internal/idrange", "internal/idshift"}, core...)
+	withDurable = append([]string{"internal/provider", "internal/durable", "internal/keybox", "internal/idrange",
+		"internal/idshift"}, core...)
 )
 
 // pure packages do no I/O and know no clock.
-var pure = []string{"internal/object", "internal/object/spec", "internal/plan", "internal/config", "internal/diag", "internal/clean", "internal/idrange"}
+var pure = []string{"internal/object", "internal/object/spec", "internal/plan", "internal/config", "internal/diag",
+	"internal/clean", "internal/idrange"}
 
 // parsers are the parts of net that do no I/O.
 var parsers = []string{"JoinHostPort", "SplitHostPort", "ParseIP", "ParseMAC", "HardwareAddr"}
@@ -89,7 +98,8 @@ func impure(name string) bool {
 	case "context", "io/ioutil", "syscall", "math/rand", "math/rand/v2", "crypto/rand":
 		return true
 	}
-	return name == "os" || strings.HasPrefix(name, "os/") || strings.HasPrefix(name, "net/http") || strings.HasPrefix(name, "golang.org/x/sys")
+	return name == "os" || strings.HasPrefix(name, "os/") || strings.HasPrefix(name, "net/http") ||
+		strings.HasPrefix(name, "golang.org/x/sys")
 }
 
 // source is one parsed file that is not a test.
@@ -280,7 +290,8 @@ func uses(f *ast.File, pkg string) []*ast.SelectorExpr {
 
 // calls are the uses of pkg.NAME.
 func calls(f *ast.File, pkg string, names ...string) []*ast.SelectorExpr {
-	return slices.DeleteFunc(uses(f, pkg), func(s *ast.SelectorExpr) bool { return !slices.Contains(names, s.Sel.Name) })
+	return slices.DeleteFunc(uses(f, pkg),
+		func(s *ast.SelectorExpr) bool { return !slices.Contains(names, s.Sel.Name) })
 }
 
 // The rules themselves: a tree that breaks each of them once.
@@ -302,7 +313,8 @@ func TestTheRulesBite(t *testing.T) {
 	write("internal/provider/btrfs", own("internal/provider")+own("internal/durable"), "")
 	write("internal/config", own("internal/host"), "")
 	write("internal/view", "", "")
-	write("internal/cli", own("internal/provider/dir")+own("internal/durable"), "var g interface{ Go(func()) }\n\nfunc f() { go f(); g.Go(f) }\n")
+	write("internal/cli", own("internal/provider/dir")+own("internal/durable"),
+		"var g interface{ Go(func()) }\n\nfunc f() { go f(); g.Go(f) }\n")
 	want := []string{
 		"cmd/phoenix/p.go:4: cmd/phoenix may not import internal/engine",
 		"internal/cli/p.go:4: internal/cli may not import internal/provider/dir",
@@ -320,7 +332,8 @@ func TestTheRulesBite(t *testing.T) {
 			t.Errorf("%d of two goroutines were seen", n)
 		}
 	}
-	for name, bad := range map[string]bool{"os": true, "os/exec": true, "net/http": true, "net/netip": false, "net/url": false, "context": true, "strings": false} {
+	for name, bad := range map[string]bool{"os": true, "os/exec": true, "net/http": true, "net/netip": false,
+		"net/url": false, "context": true, "strings": false} {
 		if impure(name) != bad {
 			t.Errorf("impure(%q) is %v", name, !bad)
 		}

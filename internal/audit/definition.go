@@ -116,12 +116,15 @@ func (d *definition) option(key, value string) {
 	case key == "lxc.idmap" && len(words) == 4 && words[0] == "u" && words[1] == "0":
 		base, err := strconv.Atoi(words[2])
 		ids, err2 := strconv.Atoi(words[3])
-		if err == nil && err2 == nil && base > 0 && !d.mapped { // it counts more than that it is unprivileged, which comes before
+		// it counts more than that it is unprivileged, which comes before
+		if err == nil && err2 == nil && base > 0 && !d.mapped {
 			d.privileged, d.base, d.ids, d.mapped = false, base, ids, true
 		}
-	case key == "lxc.mount.entry" && len(words) > 3 && strings.HasPrefix(words[0], "/") && (strings.Contains(words[3], "bind") || words[2] == "none"):
+	case key == "lxc.mount.entry" && len(words) > 3 && strings.HasPrefix(words[0], "/") &&
+		(strings.Contains(words[3], "bind") || words[2] == "none"):
 		source := path.Clean(host.Unescape(words[0]))
-		if !slices.ContainsFunc([]string{"/dev", "/proc", "/sys", "/run", "/var/lib/lxcfs", "/usr/lib", "/usr/share"}, func(dir string) bool { return within(source, dir) }) {
+		if !slices.ContainsFunc([]string{"/dev", "/proc", "/sys", "/run", "/var/lib/lxcfs", "/usr/lib", "/usr/share"},
+			func(dir string) bool { return within(source, dir) }) {
 			d.binds = append(d.binds, bind{source, "/" + strings.TrimPrefix(host.Unescape(words[1]), "/")})
 		}
 	default:
@@ -138,7 +141,10 @@ func weakens(key, value string, words []string) string {
 			return "it runs without AppArmor"
 		}
 	case "lxc.mount.auto":
-		if i := slices.IndexFunc(words, func(w string) bool { return strings.HasSuffix(w, ":rw") || strings.Contains(w, ":rw:") }); i >= 0 && !strings.HasPrefix(words[i], "cgroup:") {
+		if i := slices.IndexFunc(words, func(w string) bool {
+			return strings.HasSuffix(w, ":rw") ||
+				strings.Contains(w, ":rw:")
+		}); i >= 0 && !strings.HasPrefix(words[i], "cgroup:") {
 			return words[i] + " lets its root write to settings of the kernel"
 		}
 	case "lxc.cap.drop":
@@ -166,10 +172,12 @@ func (d definition) outside(id int) bool {
 type mount struct{ device, root, target string }
 
 // virtual are file systems that have no files of anybody.
-var virtual = []string{"autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs", "fuse.lxcfs", "fusectl", "hugetlbfs",
+var virtual = []string{"autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs",
+	"efivarfs", "fuse.lxcfs", "fusectl", "hugetlbfs",
 	"mqueue", "nsfs", "proc", "pstore", "ramfs", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs"}
 
-// mounts reads mountinfo, without the root file system and what is virtual. Of what is mounted on one place the last counts.
+// mounts reads mountinfo, without the root file system and what is virtual. Of what is mounted on one place the last
+// counts.
 func mounts(mountinfo string) []mount {
 	byTarget := map[string]mount{}
 	var order []string

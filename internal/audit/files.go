@@ -44,7 +44,8 @@ func walk(h host.Host, top string, visit func(file)) (whole bool, err error) {
 		}
 		names, err := h.ReadDir(at)
 		for _, name := range names {
-			if err := down(path.Join(at, name), open && m.Mode.Perm()&0o001 != 0, depth+1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := down(path.Join(at, name), open && m.Mode.Perm()&0o001 != 0, depth+1); err != nil &&
+				!errors.Is(err, fs.ErrNotExist) {
 				return err // what vanished meanwhile was temporary
 			}
 		}
@@ -83,7 +84,8 @@ func secretName(p string) string {
 		return ""
 	case base == "acme.json":
 		return "the keys of Traefik"
-	case has(".key", "_key", "-key.pem", "_key.pem", ".p12", ".pfx") || base == "key" || base == "privkey.pem" || base == "key.pem":
+	case has(".key", "_key", "-key.pem", "_key.pem", ".p12", ".pfx") || base == "key" || base == "privkey.pem" ||
+		base == "key.pem":
 		return "a private key"
 	case passwordName(base):
 		return "a password"
@@ -95,7 +97,8 @@ func secretName(p string) string {
 
 func passwordName(base string) bool {
 	base = strings.TrimSuffix(strings.ToLower(base), path.Ext(base))
-	return strings.HasPrefix(base, "password") || strings.HasSuffix(base, "password") || strings.HasSuffix(base, "_pass") || strings.HasSuffix(base, "passwd") || base == "pass"
+	return strings.HasPrefix(base, "password") || strings.HasSuffix(base, "password") ||
+		strings.HasSuffix(base, "_pass") || strings.HasSuffix(base, "passwd") || base == "pass"
 }
 
 // readable says how others can read or change a file; empty: they cannot.

@@ -45,7 +45,8 @@ func (h *fakeHost) put(name string, mode fs.FileMode, uid int, data string) {
 		}
 	}
 	h.inode++
-	h.files[name] = fakeFile{host.Meta{Mode: mode, UID: uid, GID: uid, Size: int64(len(data)), Inode: h.inode, Device: 1, ModTime: now}, data}
+	h.files[name] = fakeFile{host.Meta{Mode: mode, UID: uid, GID: uid, Size: int64(len(data)), Inode: h.inode,
+		Device: 1, ModTime: now}, data}
 }
 
 func (h *fakeHost) dir(name string, mode fs.FileMode, uid int) {

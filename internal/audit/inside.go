@@ -31,7 +31,8 @@ type Place struct {
 }
 
 // usual are the folders in which keys are found, phoenix's and the old scripts'.
-var usual = []string{"/etc/letsencrypt", "/etc/nginx", "/etc/ssl/private", "/etc/step-ca", "/etc/traefik", "/home/step", "/root/.step", "/var/lib/phoenix"}
+var usual = []string{"/etc/letsencrypt", "/etc/nginx", "/etc/ssl/private", "/etc/step-ca", "/etc/traefik", "/home/step",
+	"/root/.step", "/var/lib/phoenix"}
 
 // units are where scripts and unit files are that did not come with a package.
 var units = []string{"/etc/systemd/system", "/etc/cron.d", "/etc/environment", "/usr/local/bin", "/usr/local/sbin"}
@@ -94,7 +95,8 @@ func (s *inside) look(dir string) {
 }
 
 // ofTheCA are names of files that only the CA's container has a use for.
-var ofTheCA = regexp.MustCompile(`(?i)(^|/)(root[_-]?ca[_-]?key|intermediate[_-]?ca[_-]?key|[^/]*provisioner[^/]*pass[^/]*|[^/]*ca[_-]password[^/]*)$`)
+var ofTheCA = regexp.MustCompile(
+	`(?i)(^|/)(root[_-]?ca[_-]?key|intermediate[_-]?ca[_-]?key|[^/]*provisioner[^/]*pass[^/]*|[^/]*ca[_-]password[^/]*)$`)
 
 func (s *inside) file(f file) {
 	if f.meta.UID == overflow || f.meta.GID == overflow {
@@ -146,7 +148,8 @@ func (s *inside) password(f file) {
 	}
 	word := strings.TrimSpace(string(b))
 	if config.KnownPassword(word) {
-		s.add(rulePassword, s.object, "make a random one: openssl rand -base64 24", "the password in %s is one that is tried first", f.path)
+		s.add(rulePassword, s.object, "make a random one: openssl rand -base64 24",
+			"the password in %s is one that is tried first", f.path)
 	}
 	mac := hmac.New(sha256.New, s.Salt)
 	mac.Write([]byte(word))
@@ -156,21 +159,27 @@ func (s *inside) password(f file) {
 // told turns what was collected into sights.
 func (s *inside) told() {
 	if s.open.n > 0 {
-		s.add(ruleOpenInside, s.object, "chmod go-rwx on each inside the container, or phoenix apply "+s.ID+"; what could be read counts as leaked: phoenix ca rotate --yes makes it anew", "%s", s.open.String())
+		s.add(ruleOpenInside, s.object, "chmod go-rwx on each inside the container, or phoenix apply "+s.ID+
+			"; what could be read counts as leaked: phoenix ca rotate --yes makes it anew", "%s", s.open.String())
 	}
 	if s.strange.n > 0 {
-		s.add(ruleNobody, s.object, "give the files an owner that the container has, from the hypervisor: 0 inside is the first id of the container's lxc.idmap there", "%s", s.strange.String())
+		s.add(ruleNobody, s.object, "give the files an owner that the container has, from the hypervisor: 0 inside "+
+			"is the first id of the container's lxc.idmap there", "%s", s.strange.String())
 	}
 	if s.foreign.n > 0 {
-		s.add(ruleForeignSecret, s.object, "remove the files, change the password or key in the CA's container, and get certificates by ACME: phoenix migrate", "container %s is not the CA and has %s", s.ID, s.foreign.String())
+		s.add(ruleForeignSecret, s.object, "remove the files, change the password or key in the CA's container, and "+
+			"get certificates by ACME: phoenix migrate", "container %s is not the CA and has %s", s.ID,
+			s.foreign.String())
 	}
 	if s.leftover.n > 0 {
-		s.add(ruleLeftover, s.object, "phoenix ca backup FILE --password-file FILE, then phoenix ca restore FILE --password-file FILE: it writes over copies of the same root; another root's, "+
+		s.add(ruleLeftover, s.object, "phoenix ca backup FILE --password-file FILE, then phoenix ca restore FILE "+
+			"--password-file FILE: it writes over copies of the same root; another root's, "+
 			"once nobody needs it: shred and remove it in the container", "%s", s.leftover.String())
 	}
 	for _, root := range s.root {
 		if i := slices.IndexFunc(s.issuing, func(o file) bool { return o.meta.Device == root.meta.Device }); i >= 0 {
-			s.add(ruleOneVolume, s.object, "keep a copy of "+path.Dir(root.path)+" offline; or accept it with a reason, where that copy exists",
+			s.add(ruleOneVolume, s.object, "keep a copy of "+path.Dir(root.path)+" offline; or accept it with a "+
+				"reason, where that copy exists",
 				"the root's key %s and the issuing key %s are on one volume", root.path, s.issuing[i].path)
 			break
 		}
@@ -189,7 +198,8 @@ func (s *inside) reaches(ctx context.Context) {
 		return
 	}
 	conn.Close()
-	s.add(ruleReachable, s.object, "let the CA's firewall accept its clients only", "container %s has no certificate, and reaches the CA at %s", s.ID, s.Address)
+	s.add(ruleReachable, s.object, "let the CA's firewall accept its clients only",
+		"container %s has no certificate, and reaches the CA at %s", s.ID, s.Address)
 }
 
 // hosts looks for the CA's names in the container's own file.
@@ -210,7 +220,8 @@ func (s *inside) hosts() {
 		}
 		for _, name := range f[1:] {
 			if slices.Contains(s.Names, strings.ToLower(name)) {
-				s.add(ruleHosts, s.object, "remove the line from /etc/hosts", "/etc/hosts sends %s to %s, and not to %s", name, f[0], ip)
+				s.add(ruleHosts, s.object, "remove the line from /etc/hosts",
+					"/etc/hosts sends %s to %s, and not to %s", name, f[0], ip)
 			}
 		}
 	}
@@ -230,7 +241,8 @@ func (s *inside) timers() {
 			every = cronPeriod(contents[i])
 		}
 		if every > 0 && s.Leaf > 0 && every > s.Leaf/3 {
-			s.add(ruleTimer, s.object, "remove it: phoenix renews; or let it run every "+(s.Leaf/12).String(), "%s runs every %s, and certificates live %s", p, every, s.Leaf)
+			s.add(ruleTimer, s.object, "remove it: phoenix renews; or let it run every "+(s.Leaf/12).String(),
+				"%s runs every %s, and certificates live %s", p, every, s.Leaf)
 		}
 	}
 }
@@ -239,10 +251,14 @@ var (
 	renews   = regexp.MustCompile(`(?i)renew|certbot|lego|step ca certificate`)
 	calendar = regexp.MustCompile(`(?m)^\s*OnCalendar\s*=\s*(\S+)`)
 	again    = regexp.MustCompile(`(?m)^\s*OnUnitActiveSec\s*=\s*([0-9]+)\s*([a-z]*)`)
-	words    = map[string]time.Duration{"minutely": time.Minute, "hourly": time.Hour, "daily": 24 * time.Hour, "weekly": 7 * 24 * time.Hour,
-		"monthly": 30 * 24 * time.Hour, "@hourly": time.Hour, "@daily": 24 * time.Hour, "@weekly": 7 * 24 * time.Hour, "@monthly": 30 * 24 * time.Hour}
-	spans = map[string]time.Duration{"": time.Second, "s": time.Second, "sec": time.Second, "min": time.Minute, "m": time.Minute, "h": time.Hour, "hour": time.Hour,
-		"hours": time.Hour, "d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour, "w": 7 * 24 * time.Hour, "week": 7 * 24 * time.Hour, "weeks": 7 * 24 * time.Hour}
+	words    = map[string]time.Duration{"minutely": time.Minute, "hourly": time.Hour, "daily": 24 * time.Hour,
+		"weekly":  7 * 24 * time.Hour,
+		"monthly": 30 * 24 * time.Hour, "@hourly": time.Hour, "@daily": 24 * time.Hour, "@weekly": 7 * 24 * time.Hour,
+		"@monthly": 30 * 24 * time.Hour}
+	spans = map[string]time.Duration{"": time.Second, "s": time.Second, "sec": time.Second, "min": time.Minute,
+		"m": time.Minute, "h": time.Hour, "hour": time.Hour,
+		"hours": time.Hour, "d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour, "w": 7 * 24 * time.Hour,
+		"week": 7 * 24 * time.Hour, "weeks": 7 * 24 * time.Hour}
 )
 
 // timerPeriod is how often a timer runs (systemd.timer(5)), where it says so in a simple way; 0: it does not.

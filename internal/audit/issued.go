@@ -2,14 +2,16 @@ package audit
 
 import "github.com/phoenix-hypervisor/phoenix/internal/issued"
 
-// Issued is what there is to say about the certificates that a CA issued: each that is not in order, and what could not be judged.
+// Issued is what there is to say about the certificates that a CA issued: each that is not in order, and what could not
+// be judged.
 func Issued(object string, r issued.Report) Seen {
 	var s Seen
 	for _, v := range r.Certificates {
 		one := []issued.Verdict{v}
 		switch v.State {
 		case issued.Unwanted:
-			s.add(ruleUnwanted, object, issued.UnwantedFix(one), "the CA issued a certificate that nothing wants: %s", v.Words())
+			s.add(ruleUnwanted, object, issued.UnwantedFix(one), "the CA issued a certificate that nothing wants: %s",
+				v.Words())
 		case issued.Foreign:
 			s.add(ruleForeignCertificate, object, issued.ForeignFix(one),
 				"it is for names of container %s, which did not order it: %s", v.Container, v.Words())

@@ -55,7 +55,8 @@ func (s *inside) certificate(path string, der []byte) {
 	if err != nil || c.IsCA {
 		return
 	}
-	s.certificates = append(s.certificates, certificate{path, c.NotBefore, c.NotAfter, c.SerialNumber.Text(16), c.RawSubjectPublicKeyInfo})
+	s.certificates = append(s.certificates,
+		certificate{path, c.NotBefore, c.NotAfter, c.SerialNumber.Text(16), c.RawSubjectPublicKeyInfo})
 }
 
 // publicOf is the public half of a key; nil: it is encrypted, or of a kind that nobody knows.
@@ -86,7 +87,8 @@ func (s *inside) keys() {
 		for _, k := range s.private {
 			life := c.to.Sub(c.from)
 			if bytes.Equal(c.public, k.public) && s.h.Now().Sub(k.made) > life && c.from.Sub(k.made) > time.Hour {
-				s.add(ruleOldKey, s.object, fix, "the key of %s was made %s before the certificate, which lives %s", c.path, c.from.Sub(k.made).Round(time.Hour), life.Round(time.Minute))
+				s.add(ruleOldKey, s.object, fix, "the key of %s was made %s before the certificate, which lives %s",
+					c.path, c.from.Sub(k.made).Round(time.Hour), life.Round(time.Minute))
 				break
 			}
 		}

@@ -43,17 +43,20 @@ func (s *system) process(pid string, argv []string, told map[string]bool) {
 		return !told[key]
 	}
 	if what := secretArgument(argv); what != "" && once(what) {
-		s.add(ruleSecretArgument, object, "change it, and let the program read it from a file that only it can read", "%s (process %s) has %s in its arguments", program, pid, what)
+		s.add(ruleSecretArgument, object, "change it, and let the program read it from a file that only it can read",
+			"%s (process %s) has %s in its arguments", program, pid, what)
 	}
 	for _, arg := range argv[1:] {
 		switch low := strings.ToLower(strings.TrimLeft(arg, "-")); low {
 		case "api.insecure", "api.insecure=true":
 			if once(low) {
-				s.add(ruleDashboard, object, "remove the argument", "%s (process %s) runs with --api.insecure", program, pid)
+				s.add(ruleDashboard, object, "remove the argument", "%s (process %s) runs with --api.insecure", program,
+					pid)
 			}
 		case "serverstransport.insecureskipverify", "serverstransport.insecureskipverify=true":
 			if once(low) {
-				s.add(ruleNoVerify, object, "remove the argument, and give it the root with --serversTransport.rootCAs", "%s (process %s) does not verify its backends", program, pid)
+				s.add(ruleNoVerify, object, "remove the argument, and give it the root with --serversTransport.rootCAs",
+					"%s (process %s) does not verify its backends", program, pid)
 			}
 		}
 	}

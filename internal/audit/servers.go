@@ -12,7 +12,8 @@ import (
 )
 
 // caFiles are where step-ca's configuration is, with phoenix and with the old scripts.
-var caFiles = []string{"/etc/step-ca/ssl/config/ca.json", "/etc/step-ca/config/ca.json", "/root/.step/config/ca.json", "/home/step/.step/config/ca.json"}
+var caFiles = []string{"/etc/step-ca/ssl/config/ca.json", "/etc/step-ca/config/ca.json", "/root/.step/config/ca.json",
+	"/home/step/.step/config/ca.json"}
 
 // authority looks at step-ca's configuration: who may ask, and for which names.
 func (s *inside) authority() {
@@ -38,13 +39,15 @@ func (s *inside) authority() {
 		}
 		for _, p := range ca.Authority.Provisioners {
 			if p.Type != "ACME" {
-				s.add(ruleProvisioner, s.object, "phoenix apply "+s.ID+" removes it; where phoenix does not keep the CA, take it out of ca.json", "%s has the provisioner %q of type %s", name, p.Name, p.Type)
+				s.add(ruleProvisioner, s.object, "phoenix apply "+s.ID+" removes it; where phoenix does not keep the "+
+					"CA, take it out of ca.json", "%s has the provisioner %q of type %s", name, p.Name, p.Type)
 			}
 		}
 		names := ca.Authority.Policy.X509.Allow.DNS
 		wild := slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, "*") })
 		if len(names) == 0 || wild {
-			s.add(rulePolicy, s.object, "authority.policy.x509.allow.dns with each name by itself, or phoenix apply "+s.ID, "%s lets the CA sign %s", name,
+			s.add(rulePolicy, s.object, "authority.policy.x509.allow.dns with each name by itself, or phoenix apply "+
+				s.ID, "%s lets the CA sign %s", name,
 				map[bool]string{true: "whatever fits a wildcard", false: "any name"}[wild])
 		}
 	}
@@ -98,7 +101,10 @@ func (b *block) get(name string) string {
 
 // tls reports whether a server listens with TLS.
 func (b *block) tls() bool {
-	return slices.ContainsFunc(b.directives, func(d []string) bool { return len(d) > 0 && d[0] == "listen" && slices.Contains(d, "ssl") }) || b.get("ssl") == "on"
+	return slices.ContainsFunc(b.directives,
+		func(d []string) bool {
+			return len(d) > 0 && d[0] == "listen" && slices.Contains(d, "ssl")
+		}) || b.get("ssl") == "on"
 }
 
 // nginxState is what an outer block hands down.
@@ -134,10 +140,12 @@ func (n nginxState) with(b *block) nginxState {
 func (s *inside) nginxBlock(file string, b *block, outer nginxState) {
 	now := outer.with(b)
 	if b.name == "server" && b.tls() && config.OldTLS(now.protocols) {
-		s.add(ruleProtocol, s.object, "ssl_protocols TLSv1.2 TLSv1.3;", "%s: the server %s speaks %s", file, b.get("server_name"), now.protocols)
+		s.add(ruleProtocol, s.object, "ssl_protocols TLSv1.2 TLSv1.3;", "%s: the server %s speaks %s", file,
+			b.get("server_name"), now.protocols)
 	}
 	if to := b.get("proxy_pass"); strings.HasPrefix(to, "https://") && now.verify != "on" {
-		s.add(ruleNoVerify, s.object, "proxy_ssl_verify on; with proxy_ssl_trusted_certificate and proxy_ssl_name", "%s: %s goes to an upstream over TLS that is not verified", file, b.name)
+		s.add(ruleNoVerify, s.object, "proxy_ssl_verify on; with proxy_ssl_trusted_certificate and proxy_ssl_name",
+			"%s: %s goes to an upstream over TLS that is not verified", file, b.name)
 	}
 	for _, inner := range b.blocks {
 		s.nginxBlock(file, inner, now)
@@ -158,7 +166,8 @@ func (s *inside) traefik() {
 	var all []string
 	at := map[*regexp.Regexp]string{}
 	_, _ = walk(s.h, "/etc/traefik", func(f file) { // without the folder there is no Traefik; look has told the rest
-		known := slices.Contains([]string{".yml", ".yaml", ".toml", ".json"}, path.Ext(f.path)) && path.Base(f.path) != "acme.json"
+		known := slices.Contains([]string{".yml", ".yaml", ".toml", ".json"}, path.Ext(f.path)) &&
+			path.Base(f.path) != "acme.json"
 		content, ok := "", false
 		if known && f.meta.Mode&fs.ModeType == 0 {
 			content, ok = text(s.h, f.path)
@@ -175,7 +184,8 @@ func (s *inside) traefik() {
 		}
 	})
 	if p := at[traefikSkips]; p != "" {
-		s.add(ruleNoVerify, s.object, "remove insecureSkipVerify, and give the root in rootCAs", "%s: Traefik does not verify its backends", p)
+		s.add(ruleNoVerify, s.object, "remove insecureSkipVerify, and give the root in rootCAs",
+			"%s: Traefik does not verify its backends", p)
 	}
 	if p := at[traefikVersion]; p != "" {
 		s.add(ruleProtocol, s.object, "minVersion: VersionTLS12", "%s: Traefik speaks TLS before 1.2", p)
@@ -183,7 +193,8 @@ func (s *inside) traefik() {
 	if p := at[traefikInsecure]; p != "" {
 		s.add(ruleDashboard, s.object, "api.insecure: false", "%s: Traefik's API and dashboard are open on :8080", p)
 	} else if p := at[traefikDashboard]; p != "" && !traefikAuth.MatchString(strings.Join(all, "\n")) {
-		s.add(ruleDashboard, s.object, "dashboard: false, or a router for it with basicAuth", "%s: Traefik's dashboard has no password", p)
+		s.add(ruleDashboard, s.object, "dashboard: false, or a router for it with basicAuth",
+			"%s: Traefik's dashboard has no password", p)
 	}
 }
 

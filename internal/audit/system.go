@@ -69,7 +69,8 @@ func (s *system) views() []view {
 			return // it does not exist here: nobody sees it
 		}
 		v.real = real
-		if v.meta, err = s.h.Lstat(real); err != nil || slices.ContainsFunc(out, func(o view) bool { return o.container == v.container && o.real == v.real }) {
+		if v.meta, err = s.h.Lstat(real); err != nil ||
+			slices.ContainsFunc(out, func(o view) bool { return o.container == v.container && o.real == v.real }) {
 			return
 		}
 		out = append(out, v)
@@ -111,7 +112,8 @@ func (s *system) shared(ctx context.Context) {
 				continue
 			}
 			s.told[[2]string{first.container, v.container}] = true
-			s.add(ruleSeenTwice, "container/"+v.container, unmount(v, first), "%s of container %s is %s, %s of container %s", v.path, v.container, how, first.path, first.container)
+			s.add(ruleSeenTwice, "container/"+v.container, unmount(v, first),
+				"%s of container %s is %s, %s of container %s", v.path, v.container, how, first.path, first.container)
 		}
 	}
 	s.mounted(ctx)
@@ -122,7 +124,8 @@ func unmount(v, first view) string {
 	if where == "" {
 		where = "the configuration"
 	}
-	return "phoenix migrate, or remove the mount from " + where + " and restart container " + v.container + "; what it needs of container " + first.container + " it gets over the network"
+	return "phoenix migrate, or remove the mount from " + where + " and restart container " + v.container +
+		"; what it needs of container " + first.container + " it gets over the network"
 }
 
 // alike says how two directories are the same one; empty: they are not.
@@ -157,8 +160,10 @@ func (s *system) mounted(ctx context.Context) {
 		}
 		own := mounts(info)
 		for i, m := range own {
-			if j := slices.IndexFunc(own[:i], func(o mount) bool { return o.device == m.device && o.root == m.root }); j >= 0 {
-				s.add(ruleMountedTwice, "container/"+d.id, "remove one of the two mounts", "%s and %s are one directory", own[j].target, m.target)
+			if j := slices.IndexFunc(own[:i],
+				func(o mount) bool { return o.device == m.device && o.root == m.root }); j >= 0 {
+				s.add(ruleMountedTwice, "container/"+d.id, "remove one of the two mounts",
+					"%s and %s are one directory", own[j].target, m.target)
 			}
 			all = append(all, seen{d.id, m})
 		}
@@ -166,12 +171,15 @@ func (s *system) mounted(ctx context.Context) {
 	for i, v := range all {
 		for _, first := range all[:i] {
 			pair := [2]string{first.id, v.id}
-			if v.id == first.id || v.device != first.device || !within(v.root, first.root) && !within(first.root, v.root) || s.told[pair] {
+			if v.id == first.id || v.device != first.device || !within(v.root, first.root) &&
+				!within(first.root, v.root) || s.told[pair] {
 				continue
 			}
 			s.told[pair] = true
-			s.add(ruleSeenTwice, "container/"+v.id, fmt.Sprintf("umount it, remove it from the definition, and restart container %s", v.id),
-				"%s in container %s shows what container %s sees at %s (device %s, %s)", v.target, v.id, first.id, first.target, v.device, v.root)
+			s.add(ruleSeenTwice, "container/"+v.id, fmt.Sprintf("umount it, remove it from the definition, and "+
+				"restart container %s", v.id),
+				"%s in container %s shows what container %s sees at %s (device %s, %s)", v.target, v.id, first.id,
+				first.target, v.device, v.root)
 		}
 	}
 }
@@ -203,11 +211,13 @@ func (s *system) weak() {
 			said = s.scene.Wanted[i]
 		}
 		if d.privileged && (i < 0 || said.Unprivileged) {
-			s.add(ruleWeak, "container/"+d.id, "make it again, unprivileged", "container %s is privileged: root in it is root on the hypervisor (%s)", d.id, d.file)
+			s.add(ruleWeak, "container/"+d.id, "make it again, unprivileged",
+				"container %s is privileged: root in it is root on the hypervisor (%s)", d.id, d.file)
 		}
 		for _, w := range d.weak {
 			if !slices.Contains(said.Options, w.option) {
-				s.add(ruleWeak, "container/"+d.id, "remove the line from "+d.file+" and restart the container", "%s: %s", w.option, w.why)
+				s.add(ruleWeak, "container/"+d.id, "remove the line from "+d.file+" and restart the container",
+					"%s: %s", w.option, w.why)
 			}
 		}
 	}
@@ -228,12 +238,13 @@ func (s *system) definition(id string) definition {
 	return definition{id: id, privileged: true}
 }
 
-// directories looks at what containers see of the hypervisor's directories; by names only, nothing is read. Volumes that phoenix
-// made are looked at from inside of their containers.
+// directories looks at what containers see of the hypervisor's directories; by names only, nothing is read. Volumes
+// that phoenix made are looked at from inside of their containers.
 func (s *system) directories() {
 	var done []string
 	for _, v := range s.views() {
-		if s.scene.Root != "" && within(v.real, s.scene.Root) || slices.ContainsFunc(done, func(d string) bool { return within(v.real, d) }) {
+		if s.scene.Root != "" && within(v.real, s.scene.Root) ||
+			slices.ContainsFunc(done, func(d string) bool { return within(v.real, d) }) {
 			continue
 		}
 		done = append(done, v.real)
@@ -255,13 +266,17 @@ func (s *system) directories() {
 			s.Unseen = append(s.Unseen, Unseen{v.real, "not all of it could be looked at"})
 		}
 		if open.n > 0 {
-			s.add(ruleOpenOutside, "container/"+v.container, "chmod -R go-rwx "+host.Quote([]string{v.real})+"; what could be read counts as leaked: phoenix ca rotate --yes makes it anew", "%s", open.String())
+			s.add(ruleOpenOutside, "container/"+v.container, "chmod -R go-rwx "+host.Quote([]string{v.real})+
+				"; what could be read counts as leaked: phoenix ca rotate --yes makes it anew", "%s", open.String())
 		}
 		if writable.n > 0 {
-			s.add(ruleWritable, "container/"+v.container, "chmod -R o-w "+host.Quote([]string{v.real}), "%s", writable.String())
+			s.add(ruleWritable, "container/"+v.container, "chmod -R o-w "+host.Quote([]string{v.real}), "%s",
+				writable.String())
 		}
 		if strange.n > 0 {
-			s.add(ruleNobody, "container/"+v.container, fmt.Sprintf("chown -R %d:%d %s, or a volume of zfs_volumes in its place", d.base, d.base, host.Quote([]string{v.real})), "%s", strange.String())
+			s.add(ruleNobody, "container/"+v.container,
+				fmt.Sprintf("chown -R %d:%d %s, or a volume of zfs_volumes in its place", d.base, d.base,
+					host.Quote([]string{v.real})), "%s", strange.String())
 		}
 	}
 }

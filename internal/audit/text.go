@@ -28,8 +28,8 @@ func text(h host.Host, name string) (string, bool) {
 	return string(b), err == nil && !bytes.ContainsRune(b, 0)
 }
 
-// texts are the text files of folders, by their path, in order; a name may be a file too. Folders are not gone down into, but
-// for the drop-ins of units.
+// texts are the text files of folders, by their path, in order; a name may be a file too. Folders are not gone down
+// into, but for the drop-ins of units.
 func texts(h host.Host, names ...string) (paths, contents []string) {
 	for _, name := range names {
 		entries, err := h.ReadDir(name)
@@ -49,8 +49,8 @@ func texts(h host.Host, names ...string) (paths, contents []string) {
 	return paths, contents
 }
 
-// Scripts looks for secrets and for connections that are not verified in scripts and unit files. A name is a file or a folder. The
-// files are the hypervisor's unless they belong to a container.
+// Scripts looks for secrets and for connections that are not verified in scripts and unit files. A name is a file or a
+// folder. The files are the hypervisor's unless they belong to a container.
 func Scripts(h host.Host, owner string, names ...string) Seen {
 	s := Seen{Audit: true}
 	paths, contents := texts(h, names...)
@@ -60,10 +60,12 @@ func Scripts(h host.Host, owner string, names ...string) Seen {
 			n++
 			before := len(s.Sights)
 			if what := secretIn(line); what != "" {
-				s.add(ruleSecretText, owner, "change it, and let the program read it from a file that only it can read (LoadCredential= in a unit)", "%s line %d has %s", p, n, what)
+				s.add(ruleSecretText, owner, "change it, and let the program read it from a file that only it can "+
+					"read (LoadCredential= in a unit)", "%s line %d has %s", p, n, what)
 			}
 			if trimmed := strings.TrimSpace(line); noVerify.MatchString(trimmed) && !strings.HasPrefix(trimmed, "#") {
-				s.add(ruleNoVerify, owner, "trust the root (feature trusted_ca) and verify", "%s line %d does not verify its peer", p, n)
+				s.add(ruleNoVerify, owner, "trust the root (feature trusted_ca) and verify",
+					"%s line %d does not verify its peer", p, n)
 			}
 			for j := before; owner == Hypervisor && j < len(s.Sights); j++ {
 				s.Sights[j].File, s.Sights[j].Line = p, n

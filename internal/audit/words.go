@@ -9,24 +9,31 @@ var (
 	// flagName is an argument whose value is a secret; those that name a file with it are not.
 	flagName = regexp.MustCompile(`(?i)^--?([a-z0-9]+[-_.])*(password|passwd|passphrase|secret|token|api-?key)$`)
 	// assignment is NAME=value in a script, a unit file or an environment.
-	assignment = regexp.MustCompile(`(?i)(?:^|[\s;"'{,=])([a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|api_?key))["']?\s*[=:]\s*["']?([^\s"';|&]+)`)
+	assignment = regexp.MustCompile(
+		`(?i)(?:^|[\s;"'{,=])([a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|api_?key))["']?\s*[=:]\s*["']?([^\s"';|&]+)`)
 	// option is --password value in a line of a script.
-	option = regexp.MustCompile(`(?i)(?:^|\s)(--?(?:[a-z0-9]+[-_.])*(?:password|passwd|passphrase|secret|token|api-?key))[=\s]+["']?([^\s"';|&]+)`)
+	option = regexp.MustCompile(
+		`(?i)(?:^|\s)(--?(?:[a-z0-9]+[-_.])*(?:password|passwd|passphrase|secret|token|api-?key))[=\s]+["']?([^\s"';|&]+)`)
 	// written is a text that goes into a password file.
-	written = regexp.MustCompile(`(?i)(?:echo|printf)\s+(?:-n\s+|'%s'\s+|"%s"\s+)?["']?([^\s"'>|]+)["']?\s*>+\s*\S*(?:password|passwd|passphrase|secret)`)
+	written = regexp.MustCompile(
+		`(?i)(?:echo|printf)\s+(?:-n\s+|'%s'\s+|"%s"\s+)?["']?([^\s"'>|]+)["']?\s*>+\s*\S*(?:password|passwd|passphrase|secret)`)
 	// address is a URL with a password in it.
 	address  = regexp.MustCompile(`[a-z][a-z0-9+.-]*://[^\s/:@"']+:([^\s/@"']+)@`)
-	noVerify = regexp.MustCompile(`(?i)(?:\bcurl\b[^|;]*\s(?:-[a-z]*k\b|--insecure\b)|\bwget\b[^|;]*--no-check-certificate|insecure-?skip-?verify["']?\s*[=:]\s*["']?true)`)
+	noVerify = regexp.MustCompile(
+		`(?i)(?:\bcurl\b[^|;]*\s(?:-[a-z]*k\b|--insecure\b)|\bwget\b[^|;]*--no-check-certificate|insecure-?skip-?verify["']?\s*[=:]\s*["']?true)`)
 )
 
-// literal reports whether a value is the secret itself: not a variable, a command, a file, or something that only stands there.
+// literal reports whether a value is the secret itself: not a variable, a command, a file, or something that only
+// stands there.
 func literal(value string) bool {
 	value = strings.Trim(value, `"'`)
 	switch strings.ToLower(value) {
-	case "", "-", "none", "null", "true", "false", "yes", "no", "changeme-placeholder", "not_set", "...", "*", "xxx", "required", "optional", "read":
+	case "", "-", "none", "null", "true", "false", "yes", "no", "changeme-placeholder", "not_set", "...", "*", "xxx",
+		"required", "optional", "read":
 		return false
 	}
-	return !strings.ContainsAny(value[:1], "$`/<%{(.&*~@[") && !strings.Contains(value, "$(") && !strings.Contains(value, "${") && strings.Trim(value, "*x.") != ""
+	return !strings.ContainsAny(value[:1], "$`/<%{(.&*~@[") && !strings.Contains(value, "$(") &&
+		!strings.Contains(value, "${") && strings.Trim(value, "*x.") != ""
 }
 
 // secretIn gives the name under which a line of text has a secret in it; empty: none. The value goes nowhere.

@@ -57,7 +57,8 @@ func CheckRecipients(lines []string) ([]string, error) {
 // CheckIdentity fails where a file holds no identity of age. It says nothing of what is in it.
 func CheckIdentity(raw []byte) error {
 	if _, err := age.ParseIdentities(bytes.NewReader(raw)); err != nil {
-		return errors.New("it holds no identity of age (AGE-SECRET-KEY-…); one that is encrypted is opened with age first")
+		return errors.New("it holds no identity of age (AGE-SECRET-KEY-…); one that is encrypted is opened with " +
+			"age first")
 	}
 	return nil
 }
@@ -69,7 +70,8 @@ func CheckSealed(sealed []byte) error {
 		return errors.New("the file is empty: there is no backup in it")
 	case len(sealed) > Limit:
 		return fmt.Errorf("the file has %d bytes: no backup of a CA is larger than %d", len(sealed), Limit)
-	case bytes.HasPrefix(sealed, []byte(ageMagic)), bytes.HasPrefix(sealed, []byte(armorMagic)), bytes.HasPrefix(sealed, []byte(magic)):
+	case bytes.HasPrefix(sealed, []byte(ageMagic)), bytes.HasPrefix(sealed, []byte(armorMagic)),
+		bytes.HasPrefix(sealed, []byte(magic)):
 		return nil
 	}
 	return errors.New("this is no backup of phoenix")

@@ -101,7 +101,8 @@ func pack(all []file) ([]byte, error) {
 	zip := gzip.NewWriter(&packed)
 	w := tar.NewWriter(zip)
 	for _, f := range all {
-		head := &tar.Header{Name: "secrets/" + f.folder + "/" + f.name, Mode: int64(f.mode), Size: int64(len(f.data)), Typeflag: tar.TypeReg}
+		head := &tar.Header{Name: "secrets/" + f.folder + "/" + f.name, Mode: int64(f.mode), Size: int64(len(f.data)),
+			Typeflag: tar.TypeReg}
 		if err := w.WriteHeader(head); err != nil {
 			return nil, err
 		}
@@ -159,7 +160,8 @@ func unpack(packed []byte) ([]file, error) {
 
 func expected(head *tar.Header) (file, error) {
 	parts := strings.Split(head.Name, "/")
-	if head.Typeflag != tar.TypeReg || len(parts) != 3 || parts[0] != "secrets" || !slices.Contains(folders, parts[1]) ||
+	if head.Typeflag != tar.TypeReg || len(parts) != 3 || parts[0] != "secrets" ||
+		!slices.Contains(folders, parts[1]) ||
 		!slices.Contains(names, parts[2]) {
 		return file{}, fmt.Errorf("%.80q is nothing that a CA's backup holds", head.Name)
 	}

@@ -57,8 +57,9 @@ func issue(t testing.TB, name string, k *ecdsa.PrivateKey, by *authority) *autho
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<60))
 	must(t, err)
-	tmpl := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	tmpl := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name},
+		NotAfter: time.Now().Add(time.Hour),
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	parent, signer := tmpl, k
 	if by != nil {
 		parent, signer = by.cert, by.key
@@ -76,14 +77,16 @@ func (a *authority) files(t testing.TB, folder string) []file {
 	sealed, err := keybox.Seal(a.key, word)
 	must(t, err)
 	pemCert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-	return []file{{folder, rootFile, pemCert, 0o600}, {folder, keyFile, sealed, 0o600}, {folder, passwordFile, word, 0o400}}
+	return []file{{folder, rootFile, pemCert, 0o600}, {folder, keyFile, sealed, 0o600},
+		{folder, passwordFile, word, 0o400}}
 }
 
 // set is all that a CA has.
 func set(t testing.TB) (all []file, root *authority) {
 	t.Helper()
 	root = newAuthority(t, "root", nil)
-	return slices.Concat(newAuthority(t, "intermediate", root).files(t, "intermediate"), root.files(t, rootFolder)), root
+	return slices.Concat(newAuthority(t, "intermediate", root).files(t, "intermediate"), root.files(t, rootFolder)),
+		root
 }
 
 // volume is a CA's, with these files.
@@ -172,7 +175,8 @@ func TestBackAgain(t *testing.T) {
 		return err
 	}))
 	counted := host.NewCounted(h, nil)
-	if got, err := Restore(counted, to, print, sealed, key); err != nil || got.Changes != 0 || counted.Mutations() != 0 {
+	if got, err := Restore(counted, to, print, sealed, key); err != nil || got.Changes != 0 ||
+		counted.Mutations() != 0 {
 		t.Errorf("the same again: %+v, %d changes, %v", got, counted.Mutations(), err)
 	}
 }
@@ -183,7 +187,8 @@ func TestFilesOfBefore(t *testing.T) {
 	packed, err := pack(all)
 	must(t, err)
 	to := volume(t, nil)
-	if got, err := Restore(&host.Local{}, to, fingerprint(root.cert), sealOld(t, packed), key); err != nil || got.Changes != 2 {
+	if got, err := Restore(&host.Local{}, to, fingerprint(root.cert), sealOld(t, packed), key); err != nil ||
+		got.Changes != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, tool := range []string{"openssl", "tar"} {
@@ -218,11 +223,13 @@ func TestRecipients(t *testing.T) {
 	sealed, _, err := Make(h, from, Key{Recipients: list})
 	must(t, err)
 	for _, i := range []*age.X25519Identity{one, two} {
-		if got, err := Inspect(sealed, Key{Identity: []byte("# created\n" + i.String() + "\n")}); err != nil || got != fingerprint(root.cert) {
+		if got, err := Inspect(sealed, Key{Identity: []byte("# created\n" + i.String() + "\n")}); err != nil ||
+			got != fingerprint(root.cert) {
 			t.Errorf("%s, %v", got, err)
 		}
 	}
-	if _, err := Inspect(sealed, Key{Identity: []byte(other.String())}); err == nil || strings.Contains(err.Error(), other.String()) {
+	if _, err := Inspect(sealed, Key{Identity: []byte(other.String())}); err == nil ||
+		strings.Contains(err.Error(), other.String()) {
 		t.Errorf("another identity: %v", err)
 	}
 	if _, err := Inspect(sealed, key); err == nil {
@@ -261,22 +268,26 @@ func TestRefused(t *testing.T) {
 		key    Key
 		want   string
 	}{
-		"empty":                 {"", nil, key, "is empty"},
-		"something else":        {"", []byte("something else"), key, "no backup"},
-		"large":                 {"", make([]byte, Limit+1), key, "larger than"},
-		"wrong password":        {"", sealed, Key{Password: []byte("another password")}, "does not open"},
-		"short password":        {"", sealed, Key{Password: []byte("short")}, "12 characters"},
-		"cut off":               {"", sealed[:len(sealed)-7], key, "cut off"},
-		"one bit":               {"", flip, key, "changed"},
-		"half a header":         {"", sealed[:30], key, "does not open"},
-		"another pin":           {strings.Repeat("ab", 32), sealed, key, "pinned is abab"},
-		"another root":          {"", seal(t, strange), key, "another root"},
-		"garbage for a key":     {"", change(rootFolder, keyFile, []byte("garbage")), key, "root: "},
-		"another's key":         {"", change(rootFolder, keyFile, other.files(t, "x")[1].data), key, "root: "},
-		"another's pair":        {"", seal(t, slices.Concat(all[:3], all[3:4], other.files(t, rootFolder)[1:])), key, "does not belong"},
-		"another's password":    {"", change("intermediate", passwordFile, []byte("wrong")), key, "intermediate: "},
-		"a foreign one":         {"", seal(t, slices.Concat(newAuthority(t, "i", other).files(t, "intermediate"), all[3:])), key, "signed by no root"},
-		"a root of another":     {"", seal(t, newAuthority(t, "r", other).files(t, rootFolder)), key, "not signed by itself"},
+		"empty":             {"", nil, key, "is empty"},
+		"something else":    {"", []byte("something else"), key, "no backup"},
+		"large":             {"", make([]byte, Limit+1), key, "larger than"},
+		"wrong password":    {"", sealed, Key{Password: []byte("another password")}, "does not open"},
+		"short password":    {"", sealed, Key{Password: []byte("short")}, "12 characters"},
+		"cut off":           {"", sealed[:len(sealed)-7], key, "cut off"},
+		"one bit":           {"", flip, key, "changed"},
+		"half a header":     {"", sealed[:30], key, "does not open"},
+		"another pin":       {strings.Repeat("ab", 32), sealed, key, "pinned is abab"},
+		"another root":      {"", seal(t, strange), key, "another root"},
+		"garbage for a key": {"", change(rootFolder, keyFile, []byte("garbage")), key, "root: "},
+		"another's key":     {"", change(rootFolder, keyFile, other.files(t, "x")[1].data), key, "root: "},
+		"another's pair": {"", seal(t, slices.Concat(all[:3], all[3:4], other.files(t, rootFolder)[1:])), key,
+			"does not belong"},
+		"another's password": {"", change("intermediate", passwordFile, []byte("wrong")), key, "intermediate: "},
+		"a foreign one": {"",
+			seal(t, slices.Concat(newAuthority(t, "i", other).files(t, "intermediate"), all[3:])), key,
+			"signed by no root"},
+		"a root of another": {"", seal(t, newAuthority(t, "r", other).files(t, rootFolder)), key,
+			"not signed by itself"},
 		"no root":               {"", seal(t, all[:3]), key, "no root"},
 		"no key":                {"", seal(t, slices.Concat(all[:1], all[2:])), key, "key is missing"},
 		"an empty key":          {"", change(rootFolder, keyFile, nil), key, "0 bytes"},

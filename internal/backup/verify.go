@@ -16,7 +16,8 @@ type verified map[string]*x509.Certificate
 func (v verified) fingerprint() string { return fingerprint(v[rootFolder]) }
 
 // issuers are the folders whose root may have signed what is in another folder.
-var issuers = map[string][]string{"intermediate": {rootFolder, "old-root"}, "next-intermediate": {"next-root", rootFolder}}
+var issuers = map[string][]string{"intermediate": {rootFolder, "old-root"},
+	"next-intermediate": {"next-root", rootFolder}}
 
 // verify checks that a set of files is what a CA works with: each folder complete, each key that of its certificate
 // and opened by its password, roots signed by themselves and intermediates by a root of the set.

@@ -40,5 +40,6 @@ func attributes(from, to int) error {
 }
 
 func copied(name string) bool {
-	return name == "security.capability" || strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "system.posix_acl_")
+	return name == "security.capability" || strings.HasPrefix(name, "user.") ||
+		strings.HasPrefix(name, "system.posix_acl_")
 }

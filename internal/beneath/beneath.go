@@ -202,7 +202,8 @@ func Descriptor(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 // ModeBits are a mode's bits as the kernel has them.
 func ModeBits(m fs.FileMode) uint32 {
 	bits := uint32(m.Perm())
-	special := map[fs.FileMode]uint32{fs.ModeSetuid: unix.S_ISUID, fs.ModeSetgid: unix.S_ISGID, fs.ModeSticky: unix.S_ISVTX}
+	special := map[fs.FileMode]uint32{fs.ModeSetuid: unix.S_ISUID, fs.ModeSetgid: unix.S_ISGID,
+		fs.ModeSticky: unix.S_ISVTX}
 	for bit, kernel := range special {
 		if m&bit != 0 {
 			bits |= kernel

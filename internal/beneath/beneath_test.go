@@ -401,7 +401,8 @@ func TestCopy(t *testing.T) {
 	closed := filepath.Join(t.TempDir(), "closed")
 	_, err := beneath.Copy(from, closed, beneath.CopyOptions{Closed: true})
 	must(t, err)
-	out, err := exec.Command("find", closed, "!", "-type", "l", "(", "-perm", "/077", "-o", "-not", "-uid", "0", ")").CombinedOutput()
+	out, err := exec.Command("find", closed, "!", "-type", "l", "(", "-perm", "/077", "-o", "-not", "-uid", "0",
+		")").CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("open or another's: %s %v", out, err)
 	}
@@ -420,7 +421,8 @@ func TestHolders(t *testing.T) {
 	for name, argv := range map[string][]string{
 		"its working directory": {"sh", "-c", `cd "$1/sub" && echo ready && exec sleep 60`, "sh", dir},
 		"has it open":           {"sh", "-c", `exec 9<"$1/sub/f"; echo ready; exec sleep 60`, "sh", dir},
-		"sees it mounted at": {"unshare", "--mount", "sh", "-c", `mkdir "$1.m" && mount --bind "$1" "$1.m" && echo ready && exec sleep 60`,
+		"sees it mounted at": {"unshare", "--mount", "sh", "-c",
+			`mkdir "$1.m" && mount --bind "$1" "$1.m" && echo ready && exec sleep 60`,
 			"sh", dir},
 	} {
 		t.Run(name, func(t *testing.T) {

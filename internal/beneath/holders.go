@@ -191,7 +191,8 @@ func placesOf(path string) ([]place, error) {
 	for line := range strings.Lines(raw) {
 		p, at, ok := mountLine(line)
 		if ok && below(path, at) && len(at) >= best {
-			best, out = len(at), place{p.device, filepath.Join(p.root, strings.TrimPrefix(path, strings.TrimSuffix(at, "/")))}
+			best, out = len(at),
+				place{p.device, filepath.Join(p.root, strings.TrimPrefix(path, strings.TrimSuffix(at, "/")))}
 		}
 	}
 	if best < 0 {

@@ -1,7 +1,8 @@
-// Package bolt reads a bbolt file (go.etcd.io/bbolt) that another process has open and writes to. bbolt locks its file for as long as
-// it is open, so that the library cannot; the file itself can be read all the same. A transaction never writes over a page that the
-// one before it can reach: it uses pages that were free, and then one of two meta pages. What was read while the meta page stayed
-// what it was is therefore one state of the database, whole; what was not is read again.
+// Package bolt reads a bbolt file (go.etcd.io/bbolt) that another process has open and writes to. bbolt locks its file
+// for as long as it is open, so that the library cannot; the file itself can be read all the same. A transaction never
+// writes over a page that the one before it can reach: it uses pages that were free, and then one of two meta pages.
+// What was read while the meta page stayed what it was is therefore one state of the database, whole; what was not is
+// read again.
 //
 // Nothing in the file is believed: it may be cut off, half written or made by somebody who means harm.
 package bolt
@@ -15,7 +16,8 @@ import (
 	"io"
 )
 
-// The layout of a file (go.etcd.io/bbolt, internal/common: page.go, meta.go, bucket.go): two meta pages, numbers in the machine's order.
+// The layout of a file (go.etcd.io/bbolt, internal/common: page.go, meta.go, bucket.go): two meta pages, numbers in the
+// machine's order.
 const (
 	pageHeader    = 16
 	elementBytes  = 16 // of branch and leaf alike
@@ -54,12 +56,15 @@ func readMeta(page []byte) Meta {
 	sum := fnv.New64a()
 	sum.Write(b[:metaSummed])
 	return Meta{
-		PageSize: uint64(order.Uint32(b[8:])), Pages: order.Uint64(b[40:]), Transaction: order.Uint64(b[48:]), root: order.Uint64(b[16:]),
-		OK: order.Uint32(b) == metaMagic && order.Uint32(b[4:]) == metaVersion && order.Uint64(b[metaSummed:]) == sum.Sum64(),
+		PageSize: uint64(order.Uint32(b[8:])), Pages: order.Uint64(b[40:]), Transaction: order.Uint64(b[48:]),
+		root: order.Uint64(b[16:]),
+		OK: order.Uint32(b) == metaMagic && order.Uint32(b[4:]) == metaVersion &&
+			order.Uint64(b[metaSummed:]) == sum.Sum64(),
 	}
 }
 
-// Newest is the meta page that bbolt uses. The second lies one page behind the first, whose size only a meta page tells.
+// Newest is the meta page that bbolt uses. The second lies one page behind the first, whose size only a meta page
+// tells.
 func Newest(head []byte) Meta {
 	best := readMeta(head)
 	for size := pageMin; size <= pageMax && size < len(head); size *= 2 {
@@ -106,8 +111,8 @@ func (s *Snapshot) Current() error {
 	return nil
 }
 
-// Each calls do with every key and value of a bucket, in the order of the keys; both are good during the call only. A bucket that does not
-// exist is empty.
+// Each calls do with every key and value of a bucket, in the order of the keys; both are good during the call only. A
+// bucket that does not exist is empty.
 func (s *Snapshot) Each(bucket string, do func(key, value []byte) error) error {
 	w, root, err := s.bucket(bucket)
 	if err != nil || root == nil {
@@ -218,7 +223,8 @@ func elements(page []byte) (list []element, branch bool, err error) {
 	return list, branch, nil
 }
 
-// page calls do with what is in and below a page. Keys ascend, so that a page which was used again for something else is noticed.
+// page calls do with what is in and below a page. Keys ascend, so that a page which was used again for something else
+// is noticed.
 func (w *walk) page(page []byte, depth int, after []byte, do func(key, value []byte, flags uint32) error) error {
 	list, branch, err := elements(page)
 	if depth > depthMost {
@@ -228,7 +234,8 @@ func (w *walk) page(page []byte, depth int, after []byte, do func(key, value []b
 		return err
 	}
 	for i, e := range list {
-		if i > 0 && bytes.Compare(list[i-1].key, e.key) >= 0 || i == 0 && after != nil && bytes.Compare(after, e.key) > 0 {
+		if i > 0 && bytes.Compare(list[i-1].key, e.key) >= 0 || i == 0 && after != nil &&
+			bytes.Compare(after, e.key) > 0 {
 			return errDamaged
 		}
 		if !branch {

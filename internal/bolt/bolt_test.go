@@ -13,8 +13,8 @@ import (
 
 const size = 4096
 
-// page makes a page as bbolt writes it; more is how many pages it goes on for. Keys and values stand in pairs; of a branch the values
-// are the ids of its children.
+// page makes a page as bbolt writes it; more is how many pages it goes on for. Keys and values stand in pairs; of a
+// branch the values are the ids of its children.
 func page(id int, flags uint16, more int, pairs ...any) []byte {
 	b := make([]byte, size*(1+more))
 	order.PutUint64(b, uint64(id))
@@ -145,7 +145,8 @@ func TestCurrent(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	good := file()
 	loop := slices.Concat(good[:4*size], page(4, flagBranch, 0, "a", 4), good[5*size:])
-	for name, f := range map[string][]byte{"empty": nil, "short": good[:size], "no pages": good[:2*size], "a loop": loop} {
+	for name, f := range map[string][]byte{"empty": nil, "short": good[:size], "no pages": good[:2*size],
+		"a loop": loop} {
 		s, err := Open(bytes.NewReader(f))
 		if err == nil && name != "short" {
 			_, err = all(s, "big")

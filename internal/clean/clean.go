@@ -1,6 +1,7 @@
-// Package clean makes what a container says harmless before anybody keeps, writes down or shows it. Root in a container is hostile: a
-// name, an error or a log line of its is data, which must not move a cursor, forge a row, turn text around or fill the memory. It is
-// pure, and used where such text enters: at the agent's client, where commands run in containers, and where servers in them answer.
+// Package clean makes what a container says harmless before anybody keeps, writes down or shows it. Root in a container
+// is hostile: a name, an error or a log line of its is data, which must not move a cursor, forge a row, turn text
+// around or fill the memory. It is pure, and used where such text enters: at the agent's client, where commands run in
+// containers, and where servers in them answer.
 package clean
 
 import (
@@ -15,7 +16,8 @@ const more = "…"
 // marks is how many combining marks may stand on one character: with more of them text runs into other rows.
 const marks = 2
 
-// Line is s as one line of at most limit bytes: what is not printable is shown as ?, what would break the line is a blank.
+// Line is s as one line of at most limit bytes: what is not printable is shown as ?, what would break the line is a
+// blank.
 func Line(s string, limit int) string { return text(s, limit, false) }
 
 // Text is Line that may have several lines, ended by \n alone.
@@ -65,9 +67,11 @@ func shown(r rune, lines bool) rune {
 	switch {
 	case r == '\n' && lines:
 		return r
-	case r == '\n', r == '\t', r == '\r', unicode.Is(unicode.Zs, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r):
+	case r == '\n', r == '\t', r == '\r', unicode.Is(unicode.Zs, r), unicode.Is(unicode.Zl, r),
+		unicode.Is(unicode.Zp, r):
 		return ' '
-	case !unicode.IsPrint(r), unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r), unicode.Is(unicode.Variation_Selector, r):
+	case !unicode.IsPrint(r), unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r),
+		unicode.Is(unicode.Variation_Selector, r):
 		return '?' // control characters, what changes the direction of writing, what takes no room
 	}
 	return r

@@ -56,7 +56,8 @@ func TestJSON(t *testing.T) {
 			t.Errorf("%s is not in %s", part, got)
 		}
 	}
-	for _, bad := range []string{strings.Repeat("[", 9) + strings.Repeat("]", 9), "[" + strings.Repeat("1,", 1000) + "1]", "[" + strings.Repeat("{},", 600) + "{}]"} {
+	for _, bad := range []string{strings.Repeat("[", 9) + strings.Repeat("]", 9),
+		"[" + strings.Repeat("1,", 1000) + "1]", "[" + strings.Repeat("{},", 600) + "{}]"} {
 		if _, err := JSON([]byte(bad), wide, nil); !errors.Is(err, ErrShape) {
 			t.Errorf("%.20s: %v", bad, err)
 		}
@@ -94,10 +95,12 @@ func FuzzClean(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !json.Valid(out) || bytes.ContainsFunc(out, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' && r != '\r' }) {
+		if !json.Valid(out) ||
+			bytes.ContainsFunc(out, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' && r != '\r' }) {
 			t.Errorf("%q: %q", in, out)
 		}
-		if again, err := JSON(out, wide, map[string]bool{"message": true}); err != nil || !bytes.Equal(again, out) && !json.Valid(again) {
+		if again, err := JSON(out, wide, map[string]bool{"message": true}); err != nil || !bytes.Equal(again, out) &&
+			!json.Valid(again) {
 			t.Errorf("%q: %q, then %q (%v)", in, out, again, err)
 		}
 	})

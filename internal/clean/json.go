@@ -17,8 +17,8 @@ type Shape struct {
 // ErrShape is a document that is deeper or has more values than it may.
 var ErrShape = errors.New("a document that is too deep or has too many values")
 
-// JSON is the document with all its strings, names of members too, as Lines. lines are the names of members whose strings may have
-// several lines. A document beyond the shape is refused before anything is made of it.
+// JSON is the document with all its strings, names of members too, as Lines. lines are the names of members whose
+// strings may have several lines. A document beyond the shape is refused before anything is made of it.
 func JSON(raw []byte, shape Shape, lines map[string]bool) ([]byte, error) {
 	if err := shape.check(raw); err != nil {
 		return nil, err

@@ -19,7 +19,8 @@ import (
 // watchedSite is a CA and two clients of it.
 func watchedSite(t *testing.T) *session {
 	t.Helper()
-	s := &session{app: &app{host: &host.Local{}, log: slog.New(slog.DiscardHandler)}, house: &house{cfg: &config.Config{}}}
+	s := &session{app: &app{host: &host.Local{}, log: slog.New(slog.DiscardHandler)},
+		house: &house{cfg: &config.Config{}}}
 	s.machine.Root = t.TempDir()
 	if err := os.WriteFile(s.recordPath(), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
@@ -54,7 +55,8 @@ func seenAccounts(accounts map[string]string) map[object.Address]provider.Observ
 // An account that was made and lost while only watch ran is remembered: what it ordered is no stranger's.
 func TestWatchRemembersAccounts(t *testing.T) {
 	s := watchedSite(t)
-	s.learnAccounts(t.Context(), seenAccounts(map[string]string{"certificate/101/www": print43("a"), "traefik/102/certificates": print43("t")}))
+	s.learnAccounts(t.Context(),
+		seenAccounts(map[string]string{"certificate/101/www": print43("a"), "traefik/102/certificates": print43("t")}))
 	before, err := os.Stat(s.accountsPath())
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +75,8 @@ func TestWatchRemembersAccounts(t *testing.T) {
 		}
 	}
 	p := issued.Policy{Owners: []issued.Owner{{Container: "101", Names: []string{"www.x"}}}, Known: known}
-	x := issued.Certificate{Serial: "1", Names: []string{"www.x"}, Account: print43("a"), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	x := issued.Certificate{Serial: "1", Names: []string{"www.x"}, Account: print43("a"), NotBefore: time.Now(),
+		NotAfter: time.Now().Add(time.Hour)}
 	if got := p.Judge(x); got.State != issued.Former {
 		t.Errorf("what the lost account ordered is %s", got.State)
 	}
@@ -95,7 +98,8 @@ func TestWatchWritesAccountsOnce(t *testing.T) {
 	for range 3 {
 		s.learnAccounts(t.Context(), seen)
 		s.learnAccounts(t.Context(), nil)
-		s.learnAccounts(t.Context(), seenAccounts(map[string]string{"certificate/101/www": "\\u001b[2J", "unit/101/x": print43("x")}))
+		s.learnAccounts(t.Context(),
+			seenAccounts(map[string]string{"certificate/101/www": "\\u001b[2J", "unit/101/x": print43("x")}))
 	}
 	again, err := os.ReadFile(s.accountsPath())
 	fi, statErr := os.Stat(s.accountsPath())

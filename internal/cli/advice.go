@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// advice has commands of phoenix's in a text be called as this one was: with the same files, the same root and the same runtime. Whoever
-// pastes them means this site.
+// advice has commands of phoenix's in a text be called as this one was: with the same files, the same root and the same
+// runtime. Whoever pastes them means this site.
 func (a *app) advice(text string) string {
 	if text == "" {
 		return ""
@@ -21,11 +21,13 @@ var words struct {
 	re   *regexp.Regexp
 }
 
-// commandWords finds commands of phoenix's in a text. What is written with flags before the command, or with a path, is as it should be.
+// commandWords finds commands of phoenix's in a text. What is written with flags before the command, or with a path, is
+// as it should be.
 func commandWords() *regexp.Regexp {
 	words.once.Do(func() {
 		var names []string
-		for _, c := range (&app{}).root().Commands() { // another app: flags are set to their defaults where they are defined
+		// another app: flags are set to their defaults where they are defined
+		for _, c := range (&app{}).root().Commands() {
 			names = append(names, c.Name())
 		}
 		words.re = regexp.MustCompile("(^|[\\s(\"'`;])phoenix (" + strings.Join(names, "|") + `)\b`)

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// Advice repeats how phoenix was called, once: commands with flags or with a path are as they should be, and prose is left alone.
+// Advice repeats how phoenix was called, once: commands with flags or with a path are as they should be, and prose is
+// left alone.
 func TestAdvice(t *testing.T) {
 	old := os.Args[0]
 	t.Cleanup(func() { os.Args[0] = old })
@@ -16,11 +17,12 @@ func TestAdvice(t *testing.T) {
 		"":                       "",
 		"phoenix apply 101":      own + " apply 101",
 		"look (phoenix ca show)": "look (" + own + " ca show)",
-		"phoenix apply 1 && phoenix restart 1; phoenix start 2": own + " apply 1 && " + own + " restart 1; " + own + " start 2",
-		"phoenix knows words, and phoenix renews":               "phoenix knows words, and phoenix renews",
-		"systemctl start phoenix.service":                       "systemctl start phoenix.service",
-		a.again("up"):                                           own + " up",
-		"/usr/bin/phoenix up":                                   "/usr/bin/phoenix up",
+		"phoenix apply 1 && phoenix restart 1; phoenix start 2": own + " apply 1 && " + own + " restart 1; " + own +
+			" start 2",
+		"phoenix knows words, and phoenix renews": "phoenix knows words, and phoenix renews",
+		"systemctl start phoenix.service":         "systemctl start phoenix.service",
+		a.again("up"):                             own + " up",
+		"/usr/bin/phoenix up":                     "/usr/bin/phoenix up",
 	} {
 		if got := a.advice(text); got != want {
 			t.Errorf("%q becomes\n%q, want\n%q", text, got, want)

@@ -25,9 +25,12 @@ const (
 const changesFlag = "changes"
 
 func (a *app) agentCommand() *cobra.Command {
-	cmd := group(&cobra.Command{Use: "agent", Short: "the inside of a container; phoenix itself calls it", Hidden: true})
-	serve := &cobra.Command{Use: "serve", Short: "answer the hypervisor on standard input and output", Args: nothingMore}
-	changes := serve.Flags().Bool(changesFlag, false, "the hypervisor is going to change things: the daemon rests meanwhile")
+	cmd := group(&cobra.Command{Use: "agent", Short: "the inside of a container; phoenix itself calls it",
+		Hidden: true})
+	serve := &cobra.Command{Use: "serve", Short: "answer the hypervisor on standard input and output",
+		Args: nothingMore}
+	changes := serve.Flags().Bool(changesFlag, false, "the hypervisor is going to change things: the daemon rests "+
+		"meanwhile")
 	serve.RunE = a.command(func(ctx context.Context, _ []string) error { return a.agentServe(ctx, *changes) })
 	events := &cobra.Command{Use: "events", Short: "what the daemon did", Args: nothingMore}
 	since := events.Flags().Duration("since", 24*time.Hour, "how far back")
@@ -40,8 +43,8 @@ func (a *app) agentCommand() *cobra.Command {
 	return cmd
 }
 
-// agentServe ends at once with a container that is halted: systemd waits 10 s for each process that does not. The hypervisor stops a
-// session with a word on its standard input.
+// agentServe ends at once with a container that is halted: systemd waits 10 s for each process that does not. The
+// hypervisor stops a session with a word on its standard input.
 func (a *app) agentServe(ctx context.Context, changes bool) error {
 	signal.Reset(syscall.SIGTERM)
 	server := agent.Server{
@@ -58,15 +61,17 @@ func (a *app) agentDaemon(ctx context.Context) error {
 	debug.SetGCPercent(daemonGC)
 	debug.SetMemoryLimit(daemonMemory)
 	// The journal has the time of each line.
-	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{ReplaceAttr: func(groups []string, x slog.Attr) slog.Attr {
-		if len(groups) == 0 && x.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return x
-	}}))
+	log := slog.New(slog.NewTextHandler(a.stderr,
+		&slog.HandlerOptions{ReplaceAttr: func(groups []string, x slog.Attr) slog.Attr {
+			if len(groups) == 0 && x.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return x
+		}}))
 	daemon := agent.Daemon{
-		Drivers: a.drivers, Host: &host.Local{}, Log: log, Journal: &engine.Journal{Path: agent.EventsPath, By: "agent"},
-		Lock: newJointLock(agent.LockPath, 0, nil).lock, Quiet: engine.FileLock{Path: agent.SessionPath}.Lock,
+		Drivers: a.drivers, Host: &host.Local{}, Log: log,
+		Journal: &engine.Journal{Path: agent.EventsPath, By: "agent"},
+		Lock:    newJointLock(agent.LockPath, 0, nil).lock, Quiet: engine.FileLock{Path: agent.SessionPath}.Lock,
 	}
 	return daemon.Run(engine.Prompt(ctx))
 }

@@ -10,11 +10,13 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// A mount in a running container needs a process that enters its namespace and ends there: phoenix starts itself for it.
+// A mount in a running container needs a process that enters its namespace and ends there: phoenix starts itself for
+// it.
 
 func (a *app) agentMount() *cobra.Command {
 	return &cobra.Command{
-		Use: "mount PID SOURCE TARGET", Short: "show a folder in a running container", Args: cobra.ExactArgs(3), Hidden: true,
+		Use: "mount PID SOURCE TARGET", Short: "show a folder in a running container", Args: cobra.ExactArgs(3),
+		Hidden: true,
 		RunE: a.command(func(_ context.Context, args []string) error {
 			pid, err := pidOf(args[0])
 			if err != nil {
@@ -27,7 +29,8 @@ func (a *app) agentMount() *cobra.Command {
 
 func (a *app) agentUnmount() *cobra.Command {
 	return &cobra.Command{
-		Use: "unmount PID TARGET", Short: "take a mount out of a running container", Args: cobra.ExactArgs(2), Hidden: true,
+		Use: "unmount PID TARGET", Short: "take a mount out of a running container", Args: cobra.ExactArgs(2),
+		Hidden: true,
 		RunE: a.command(func(_ context.Context, args []string) error {
 			pid, err := pidOf(args[0])
 			if err != nil {

@@ -15,7 +15,8 @@ import (
 
 func (a *app) agentWipe() *cobra.Command {
 	return &cobra.Command{
-		Use: "wipe DIR", Short: "write over what is in a directory and remove it", Args: cobra.ExactArgs(1), Hidden: true,
+		Use: "wipe DIR", Short: "write over what is in a directory and remove it", Args: cobra.ExactArgs(1),
+		Hidden: true,
 		RunE: a.command(func(_ context.Context, args []string) error {
 			elsewhere, err := host.Wipe(args[0])
 			if len(elsewhere) > 0 {

@@ -21,9 +21,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// record is ROOT/applied.json: the configuration that a person last had applied, for each container. watch goes by it, so that a file
-// that is merely saved deploys nothing, and where there is no record there is no site to keep: what was deleted stays deleted, for
-// the record went first. Values that are secrets are not in it.
+// record is ROOT/applied.json: the configuration that a person last had applied, for each container. watch goes by it,
+// so that a file that is merely saved deploys nothing, and where there is no record there is no site to keep: what was
+// deleted stays deleted, for the record went first. Values that are secrets are not in it.
 type record struct {
 	Containers map[string]string  `json:"containers"` // by id, the key in Revisions
 	Site       string             `json:"site"`       // the revision of what belongs to no container
@@ -58,7 +58,8 @@ func (a *app) readRecord(path string) (*record, error) {
 	}
 	r := &record{}
 	if err := json.Unmarshal(raw, r); err != nil {
-		return nil, hint("remove it; "+a.again("apply")+" writes it again", "the record of what was applied, %s, cannot be read: %w", path, err)
+		return nil, hint("remove it; "+a.again("apply")+" writes it again",
+			"the record of what was applied, %s, cannot be read: %w", path, err)
 	}
 	return r, nil
 }
@@ -89,8 +90,8 @@ func (h *house) revision(version string, now time.Time) (string, applied) {
 	return hex.EncodeToString(sum.Sum(nil)[:12]), r
 }
 
-// remember records that the configuration was applied to these containers, and to what they share with others. A record that says so
-// already is left alone.
+// remember records that the configuration was applied to these containers, and to what they share with others. A record
+// that says so already is left alone.
 func (s *session) remember(ctx context.Context, containers []string) error {
 	if len(containers) == 0 {
 		return nil
@@ -114,7 +115,9 @@ func (s *session) remember(ctx context.Context, containers []string) error {
 	}
 	key, revision := s.revision(s.version, s.host.Now())
 	next := old.with(key, revision, containers)
-	if missing := func(id string) bool { return !slices.Contains(containers, id) }; !slices.ContainsFunc(s.atBoot(), missing) { // it was about all
+	// it was about all
+	if missing := func(id string) bool { return !slices.Contains(containers, id) }; !slices.ContainsFunc(s.atBoot(),
+		missing) {
 		maps.DeleteFunc(next.Containers, func(id, _ string) bool { _, known := s.cfg.Container(id); return !known })
 	}
 	next.Program = s.program()
@@ -176,8 +179,8 @@ func (r *record) same(other *record) bool {
 	return r.Program == other.Program && r.Site == other.Site && maps.Equal(r.Containers, other.Containers)
 }
 
-// forgetSite makes watch keep nothing more: first every container is marked, so that a round which is under way stops too, then the
-// record goes. Killed in between, the marks hold.
+// forgetSite makes watch keep nothing more: first every container is marked, so that a round which is under way stops
+// too, then the record goes. Killed in between, the marks hold.
 func (s *session) forgetSite() error {
 	if _, err := s.host.Lstat(s.machine.Root); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -196,8 +199,8 @@ func (s *session) forgetSite() error {
 	return s.host.Remove(s.recordPath())
 }
 
-// adopt records the configuration of a site that an older phoenix made, which kept no record. There is none where no container exists
-// but those that a person stopped or deleted.
+// adopt records the configuration of a site that an older phoenix made, which kept no record. There is none where no
+// container exists but those that a person stopped or deleted.
 func (s *session) adopt(ctx context.Context) (bool, error) {
 	var ids []string
 	for _, o := range s.objects {
@@ -215,8 +218,8 @@ func (s *session) adopt(ctx context.Context) (bool, error) {
 	return true, s.remember(ctx, s.ids())
 }
 
-// unheld are the objects without those of containers that a person stopped or deleted, though others depend on these. What others need
-// of them is taken from the pins; what cannot be known without them is left as it is.
+// unheld are the objects without those of containers that a person stopped or deleted, though others depend on these.
+// What others need of them is taken from the pins; what cannot be known without them is left as it is.
 func (s *session) unheld(objects []object.Object) []object.Object {
 	pins := health.ReadPins(s.host, s.objects)
 	held, dropped := map[string]bool{"": false}, map[object.Address]bool{}

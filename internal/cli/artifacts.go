@@ -37,11 +37,12 @@ func ownBinary(d *digests) (config.Artifact, error) {
 	return config.Artifact{Path: path, SHA256: sum}, nil
 }
 
-// findPrograms finds step-ca and Traefik: what the configuration names, else what tools/artifacts left in the cache. What is
-// not here is left out. A checksum that does not match is an error.
+// findPrograms finds step-ca and Traefik: what the configuration names, else what tools/artifacts left in the cache.
+// What is not here is left out. A checksum that does not match is an error.
 func findPrograms(cfg *config.Config, d *digests, m config.Machine) error {
 	built := builtPrograms(d, m.Cache)
-	for name, p := range map[string]*config.Program{programCA: cfg.Hypervisor.Artifacts.StepCA, programProxy: cfg.Hypervisor.Artifacts.Traefik} {
+	for name, p := range map[string]*config.Program{programCA: cfg.Hypervisor.Artifacts.StepCA,
+		programProxy: cfg.Hypervisor.Artifacts.Traefik} {
 		found, here := built[name]
 		err := error(nil)
 		switch {
@@ -49,7 +50,8 @@ func findPrograms(cfg *config.Config, d *digests, m config.Machine) error {
 			found, err = fetchedProgram(name, p, d, m.Cache)
 		case p != nil:
 			found = config.Artifact{Path: p.Path, SHA256: p.SHA256}
-			err = verify(d, name, found, "the configuration ("+p.Source.String()+")", "put the file there, or correct path and sha256")
+			err = verify(d, name, found, "the configuration ("+p.Source.String()+")",
+				"put the file there, or correct path and sha256")
 		case here:
 			err = verify(d, name, found, "the index beside it", "build it again: make artifacts")
 		default:
@@ -70,7 +72,8 @@ func verify(d *digests, name string, x config.Artifact, by, todo string) error {
 		return hint(todo, "artifact %s, named by %s, cannot be read: %w", name, by, err)
 	}
 	if sum != x.SHA256 {
-		return hint(todo, "artifact %s: %s has sha256 %s, %s says %s; nothing was changed", name, x.Path, sum, by, x.SHA256)
+		return hint(todo, "artifact %s: %s has sha256 %s, %s says %s; nothing was changed", name, x.Path, sum, by,
+			x.SHA256)
 	}
 	return nil
 }
@@ -103,10 +106,11 @@ func fetchedProgram(name string, p *config.Program, d *digests, cache string) (c
 	return x, verify(d, name, x, "the configuration ("+p.Source.String()+")", "remove "+x.Path+"; it is fetched again")
 }
 
-// fetchPrograms fetches the needed programs that the configuration gives by URL and that are not in the cache yet. A body
-// with another checksum is never put in place.
+// fetchPrograms fetches the needed programs that the configuration gives by URL and that are not in the cache yet. A
+// body with another checksum is never put in place.
 func (a *app) fetchPrograms(ctx context.Context, cfg *config.Config, m config.Machine, needed []string) error {
-	for name, p := range map[string]*config.Program{programCA: cfg.Hypervisor.Artifacts.StepCA, programProxy: cfg.Hypervisor.Artifacts.Traefik} {
+	for name, p := range map[string]*config.Program{programCA: cfg.Hypervisor.Artifacts.StepCA,
+		programProxy: cfg.Hypervisor.Artifacts.Traefik} {
 		x := m.Artifacts[name]
 		if p == nil || p.URL == "" || !slices.Contains(needed, name) {
 			continue
@@ -122,7 +126,8 @@ func (a *app) fetchPrograms(ctx context.Context, cfg *config.Config, m config.Ma
 			err = (&host.Local{Blob: a.download(p.URL)}).Fetch(ctx, x.SHA256, x.Path, 0o755, owner)
 		}
 		if err != nil {
-			return hint("correct url and sha256 at "+p.Source.String(), "artifact %s from %s: %w; nothing was changed", name, from, err)
+			return hint("correct url and sha256 at "+p.Source.String(), "artifact %s from %s: %w; nothing was changed",
+				name, from, err)
 		}
 	}
 	return nil
@@ -176,7 +181,8 @@ func neededPrograms(cfg *config.Config, ids []string) []string {
 func complete(cfg *config.Config, m config.Machine, ids []string) error {
 	for _, name := range neededPrograms(cfg, ids) {
 		if _, ok := m.Artifacts[name]; !ok {
-			return hint(fmt.Sprintf("build it with make artifacts, or name it in the hypervisor file: \"artifacts\": {%q: {\"path\": \"/…\", \"sha256\": \"…\"}}", name),
+			return hint(fmt.Sprintf("build it with make artifacts, or name it in the hypervisor file: \"artifacts\": "+
+				"{%q: {\"path\": \"/…\", \"sha256\": \"…\"}}", name),
 				"artifact %s is not on this machine: %s has none", name, filepath.Join(m.Cache, "artifacts"))
 		}
 	}
@@ -187,7 +193,8 @@ func complete(cfg *config.Config, m config.Machine, ids []string) error {
 		}
 		for _, name := range c.FeatureScripts() {
 			if _, ok := m.Scripts[name]; !ok {
-				return hint("put it beside the configuration, in ../bin, or in "+oldScripts+"; or correct the feature: phoenix knows "+strings.Join(config.Features, ", "),
+				return hint("put it beside the configuration, in ../bin, or in "+oldScripts+
+					"; or correct the feature: phoenix knows "+strings.Join(config.Features, ", "),
 					"container %s (%s) has a feature whose script %s was not found", id, c.Source, name)
 			}
 		}
@@ -205,8 +212,8 @@ func complete(cfg *config.Config, m config.Machine, ids []string) error {
 // longestFirstLine is how many bytes of a script the kernel looks at (BINPRM_BUF_SIZE).
 const longestFirstLine = 256
 
-// findScripts finds the users' own application and feature scripts: where the hypervisor file says they are, beside the configuration, in
-// ../bin of it, or where they were before phoenix. What is not here is left out.
+// findScripts finds the users' own application and feature scripts: where the hypervisor file says they are, beside the
+// configuration, in ../bin of it, or where they were before phoenix. What is not here is left out.
 func (a *app) findScripts(cfg *config.Config, folders []string, d *digests, m config.Machine) error {
 	var places []string
 	if dir := cfg.Hypervisor.CorePaths.ScriptsFolder; dir != "" {

@@ -18,14 +18,16 @@ import (
 )
 
 const (
-	checksOfOne  = 8                       // that look around in one place at once; checksAtOnce in all
-	patience     = 1500 * time.Millisecond // then checks do not wait any more for those that may explain their failure
-	checkGrace   = 200 * time.Millisecond  // for a check's command to end when it is told to
-	answerMargin = time.Second             // for a container's agent to pass on what a check found, beyond the check's own limit
+	checksOfOne = 8                       // that look around in one place at once; checksAtOnce in all
+	patience    = 1500 * time.Millisecond // then checks do not wait any more for those that may explain their failure
+	checkGrace  = 200 * time.Millisecond  // for a check's command to end when it is told to
+	// for a container's agent to pass on what a check found, beyond the check's own limit
+	answerMargin = time.Second
 )
 
-// inquiry is one health check of a house. Whatever hangs, it ends a few seconds after it was begun: each check has a limit of its own,
-// no check waits for one that hangs unless it cannot be asked without, and a container whose agent fell silent is asked nothing more.
+// inquiry is one health check of a house. Whatever hangs, it ends a few seconds after it was begun: each check has a
+// limit of its own, no check waits for one that hangs unless it cannot be asked without, and a container whose agent
+// fell silent is asked nothing more.
 type inquiry struct {
 	*session
 	all   chan struct{} // a place for each check at work
@@ -55,8 +57,8 @@ func (s *session) check(ctx context.Context, objects []object.Object) health.Rep
 	return s.inquiry(once).report(ctx, objects)
 }
 
-// checkPatiently is the check at the end of a run: an application that the configuration gives some time to come up has that time. Nothing
-// else waits for it, and what was not well at first is looked at once more when it is up.
+// checkPatiently is the check at the end of a run: an application that the configuration gives some time to come up has
+// that time. Nothing else waits for it, and what was not well at first is looked at once more when it is up.
 func (s *session) checkPatiently(ctx context.Context, objects []object.Object) health.Report {
 	q := s.inquiry(patient)
 	report := q.report(ctx, objects)
@@ -67,7 +69,8 @@ func (s *session) checkPatiently(ctx context.Context, objects []object.Object) h
 }
 
 func (s *session) inquiry(way asking) *inquiry {
-	return &inquiry{session: s, way: way, all: make(chan struct{}, checksAtOnce), rooms: map[string]chan struct{}{}, mute: map[string]error{}}
+	return &inquiry{session: s, way: way, all: make(chan struct{}, checksAtOnce), rooms: map[string]chan struct{}{},
+		mute: map[string]error{}}
 }
 
 // report runs every check of the objects where it belongs, as many at once as can be.
@@ -102,13 +105,16 @@ func (q *inquiry) patiently(ctx context.Context, c health.Check) health.Result {
 	case c.Again == nil || r.Status == health.Pass || vain:
 		return r
 	case q.way == once:
-		r.Fix += fmt.Sprintf("; asked once: phoenix up asks up to %d times more, %s apart", c.Again.Times, time.Duration(c.Again.Every))
+		r.Fix += fmt.Sprintf("; asked once: phoenix up asks up to %d times more, %s apart", c.Again.Times,
+			time.Duration(c.Again.Every))
 		return r
 	case q.way == last:
-		r.Evidence = fmt.Sprintf("tried %d times more, %s apart: %s", c.Again.Times, time.Duration(c.Again.Every), r.Evidence)
+		r.Evidence = fmt.Sprintf("tried %d times more, %s apart: %s", c.Again.Times, time.Duration(c.Again.Every),
+			r.Evidence)
 		return r
 	}
-	q.say(fmt.Sprintf("container %s is not up yet by its own health_check: it is tried up to %d times more, %s apart", c.Host, c.Again.Times, time.Duration(c.Again.Every)))
+	q.say(fmt.Sprintf("container %s is not up yet by its own health_check: it is tried up to %d times more, %s apart",
+		c.Host, c.Again.Times, time.Duration(c.Again.Every)))
 	tick := time.NewTicker(time.Duration(c.Again.Every))
 	defer tick.Stop()
 	for n := 0; n < c.Again.Times && r.Status != health.Pass; n++ {

@@ -31,7 +31,8 @@ type stuckHost struct {
 
 func (h *stuckHost) Run(_ context.Context, c host.Command) (host.Result, error) {
 	for command, says := range map[string]string{
-		"-s -H": "RUNNING\n", "-p -H": "1\n", "is-system-running": "running\n", "systemctl show": "ActiveState=active\nSubState=running\nResult=success\nLoadState=loaded\n",
+		"-s -H": "RUNNING\n", "-p -H": "1\n", "is-system-running": "running\n",
+		"systemctl show": "ActiveState=active\nSubState=running\nResult=success\nLoadState=loaded\n",
 	} {
 		if strings.Contains(strings.Join(c.Argv, " "), command) {
 			return host.Result{Stdout: []byte(says)}, nil
@@ -80,7 +81,8 @@ func asked(t *testing.T, inside func(ctx context.Context, raw json.RawMessage) (
 		if p, ok := specOf[spec.Pin](loadedFrom(t, homelab, nil).objects, object.NewAddress(spec.KindPin, "103")); ok {
 			path = filepath.Join(root, "pins", filepath.Base(p.Path))
 		}
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(strings.Repeat("ab", 32)+"\n"), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+			os.WriteFile(path, []byte(strings.Repeat("ab", 32)+"\n"), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -91,11 +93,13 @@ func asked(t *testing.T, inside func(ctx context.Context, raw json.RawMessage) (
 	s.links = newLinks(func(_ context.Context, id string) (*agent.Client, error) {
 		in, out := io.Pipe()
 		back, said := io.Pipe()
-		server := &agent.Server{Check: func(ctx context.Context, _ host.Host, raw json.RawMessage) (json.RawMessage, error) {
+		server := &agent.Server{Check: func(ctx context.Context, _ host.Host, raw json.RawMessage) (json.RawMessage,
+			error) {
 			return inside(ctx, raw)
 		}}
 		group.Go(func() { _ = server.Serve(ctx, in, said); said.Close() })
-		return agent.NewClient(back, out, out.Close, func() { out.Close(); back.Close() }, agent.Session{Container: id}), nil
+		return agent.NewClient(back, out, out.Close, func() { out.Close(); back.Close() },
+			agent.Session{Container: id}), nil
 	})
 	t.Cleanup(func() {
 		s.close()
@@ -117,7 +121,8 @@ func TestHealthOfWhatHangs(t *testing.T) {
 		"ports": {func(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
 			return answerCheck(ctx, stuck, raw)
 		},
-			map[string]string{"PHX-CA-001": "no answer within", "PHX-DNS-001": "does not answer", "PHX-ROUTE-001": "no answer within"}},
+			map[string]string{"PHX-CA-001": "no answer within", "PHX-DNS-001": "does not answer",
+				"PHX-ROUTE-001": "no answer within"}},
 		"agents": {func(ctx context.Context, _ json.RawMessage) (json.RawMessage, error) { return forever(ctx) },
 			map[string]string{"PHX-CT-006": "no answer within", "PHX-UNIT-001": "blocked by running/"}},
 		"agents, later": {func(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
@@ -165,7 +170,8 @@ type saidView struct {
 
 func (v *saidView) Step(what string) { v.steps = append(v.steps, what) }
 
-// slowly is a house in which each application's own check fails so many times before it passes, and names are not known until then.
+// slowly is a house in which each application's own check fails so many times before it passes, and names are not known
+// until then.
 func slowly(t *testing.T, fails int, again *spec.Again) (s *session, tries *atomic.Int32, said *saidView) {
 	t.Helper()
 	tries = &atomic.Int32{}
@@ -213,19 +219,22 @@ func insides(r health.Report) (ids []string) {
 	return ids
 }
 
-// At the end of a run an application has the time that the configuration gives it, and what heals meanwhile counts as well.
+// At the end of a run an application has the time that the configuration gives it, and what heals meanwhile counts as
+// well.
 func TestAnApplicationThatIsSlowToComeUp(t *testing.T) {
 	again := &spec.Again{Times: 3, Every: spec.Duration(20 * time.Millisecond)}
 	s, tries, said := slowly(t, 2, again)
 	if left := insides(s.checkPatiently(t.Context(), s.objects)); len(left) > 0 || tries.Load() < 3 {
 		t.Errorf("after %d tries: %q", tries.Load(), left)
 	}
-	if len(said.steps) != 1 || !strings.Contains(said.steps[0], "container 201 is not up yet by its own health_check: it is tried up to 3 times more, 20ms apart") {
+	if len(said.steps) != 1 || !strings.Contains(said.steps[0], "container 201 is not up yet by its own "+
+		"health_check: it is tried up to 3 times more, 20ms apart") {
 		t.Errorf("said: %q", said.steps)
 	}
 	s, tries, _ = slowly(t, 1000, again)
 	left := strings.Join(insides(s.checkPatiently(t.Context(), s.objects)), "\n")
-	if !strings.Contains(left, "PHX-CT-007 tried 3 times more, 20ms apart: container 201 says: no") || tries.Load() != 5 {
+	if !strings.Contains(left, "PHX-CT-007 tried 3 times more, 20ms apart: container 201 says: no") ||
+		tries.Load() != 5 {
 		t.Errorf("after %d tries: %s", tries.Load(), left)
 	}
 	s, tries, _ = slowly(t, 2, again)

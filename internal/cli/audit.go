@@ -26,11 +26,14 @@ a reason and a fix; audit_accept in the hypervisor's file accepts one for a whil
   phoenix audit -o sarif > phoenix.sarif`,
 		Args: nothingMore,
 	}
-	cmd.Flags().StringVar(&failOn, "fail-on", string(config.Low), "exit 3 from this severity on: low, medium, high or critical")
+	cmd.Flags().StringVar(&failOn, "fail-on", string(config.Low), "exit 3 from this severity on: low, medium, high "+
+		"or critical")
 	cmd.Flags().BoolVar(&offline, "offline", false, "look at the configuration and its scripts only, not at the system")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a.formats = []string{"sarif", "junit"}
-		return a.command(func(ctx context.Context, _ []string) error { return a.audit(ctx, config.Grade(failOn), offline) })(cmd, args)
+		return a.command(func(ctx context.Context, _ []string) error {
+			return a.audit(ctx, config.Grade(failOn), offline)
+		})(cmd, args)
 	}
 	return cmd
 }
@@ -65,7 +68,8 @@ func (a *app) audit(ctx context.Context, failOn config.Grade, offline bool) erro
 	}
 	findings := append(audited.Findings, audit.Findings(seen...)...)
 	failed := false
-	for _, s := range config.Settle(findings, audited.Acceptances, a.start.Format(time.DateOnly), offline || len(report.NotSeen) > 0) {
+	for _, s := range config.Settle(findings, audited.Acceptances, a.start.Format(time.DateOnly), offline ||
+		len(report.NotSeen) > 0) {
 		report.Findings = append(report.Findings, finding(s))
 		failed = failed || s.Accepted == nil && s.Rule.Grade.AtLeast(failOn)
 	}
@@ -79,7 +83,8 @@ func (a *app) audit(ctx context.Context, failOn config.Grade, offline bool) erro
 // finding is a finding as it is shown.
 func finding(s config.Settled) view.Finding {
 	f := view.Finding{
-		Rule: s.Rule.ID, Severity: string(s.Rule.Grade), File: s.Source.File, Line: s.Source.Line, Path: s.Path, Object: s.Object,
+		Rule: s.Rule.ID, Severity: string(s.Rule.Grade), File: s.Source.File, Line: s.Source.Line, Path: s.Path,
+		Object:  s.Object,
 		Summary: s.Summary, Why: s.Rule.Why, Fix: s.Fix, Title: s.Rule.Title,
 	}
 	if s.Accepted != nil {

@@ -19,7 +19,8 @@ func TestAuditIsDocumented(t *testing.T) {
 	}
 	rules := append(config.Rules(), audit.Rules()...)
 	for _, r := range rules {
-		if row := fmt.Sprintf("| %s | %s | %s | %s |\n", r.ID, r.Grade, r.Title, r.Why); !strings.Contains(string(doc), row) {
+		if row := fmt.Sprintf("| %s | %s | %s | %s |\n", r.ID, r.Grade, r.Title, r.Why); !strings.Contains(string(doc),
+			row) {
 			t.Errorf("docs/audit.md lacks the row\n%s", row)
 		}
 	}

@@ -28,8 +28,8 @@ const (
 	proxmoxDefinitions = "/etc/pve/lxc"
 )
 
-// look is what the audit sees besides the files: the scripts that they name, and as root the hypervisor and the inside of every
-// container that phoenix can enter. The configuration may be one that cannot be used.
+// look is what the audit sees besides the files: the scripts that they name, and as root the hypervisor and the inside
+// of every container that phoenix can enter. The configuration may be one that cannot be used.
 func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, offline bool) ([]audit.Seen, error) {
 	scripts, err := a.namedScripts(cfg, folders)
 	if err != nil {
@@ -39,7 +39,8 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 		return []audit.Seen{audit.Scripts(a.host, audit.Hypervisor, scripts...)}, nil
 	}
 	if os.Geteuid() != 0 {
-		return []audit.Seen{audit.Scripts(a.host, audit.Hypervisor, scripts...), {Unseen: []audit.Unseen{{Object: audit.Hypervisor, Reason: "only root can look at the system: sudo"}}}}, nil
+		return []audit.Seen{audit.Scripts(a.host, audit.Hypervisor, scripts...),
+			{Unseen: []audit.Unseen{{Object: audit.Hypervisor, Reason: "only root can look at the system: sudo"}}}}, nil
 	}
 	root, err := a.rootFolder()
 	if err != nil {
@@ -53,12 +54,14 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 			scene.Folders = append(scene.Folders, home)
 		}
 	}
-	for _, dir := range []string{oldScripts, filepath.Join(oldScripts, "lxc_setup"), "/etc/systemd/system", "/etc/cron.d"} {
+	for _, dir := range []string{oldScripts, filepath.Join(oldScripts, "lxc_setup"), "/etc/systemd/system",
+		"/etc/cron.d"} {
 		if _, err := a.host.Lstat(dir); err == nil {
 			scene.Scripts = append(scene.Scripts, dir)
 		}
 	}
-	scene.Scripts = append(scene.Scripts, slices.DeleteFunc(scripts, func(p string) bool { return slices.Contains(scene.Scripts, filepath.Dir(p)) })...)
+	scene.Scripts = append(scene.Scripts,
+		slices.DeleteFunc(scripts, func(p string) bool { return slices.Contains(scene.Scripts, filepath.Dir(p)) })...)
 	for _, c := range cfg.Containers {
 		w := wanted(c)
 		w.Bridge, w.Port = c.Network.Bridge, config.PortName(root, c.ID)
@@ -149,7 +152,8 @@ func places(cfg *config.Config) []audit.Place {
 	address, names := cfg.Authority()
 	var out []audit.Place
 	for _, c := range cfg.Containers {
-		p := audit.Place{ID: c.ID, CA: c.IsCA() && !c.IsGateway() && !c.IsProxy(), Client: c.UsesCA(), Address: address, Names: names, Leaf: cfg.LeafLifetime(), Salt: salt}
+		p := audit.Place{ID: c.ID, CA: c.IsCA() && !c.IsGateway() && !c.IsProxy(), Client: c.UsesCA(), Address: address,
+			Names: names, Leaf: cfg.LeafLifetime(), Salt: salt}
 		for _, v := range c.Volumes {
 			p.Folders = append(p.Folders, filepath.Clean(v.MountPoint))
 		}
@@ -161,8 +165,8 @@ func places(cfg *config.Config) []audit.Place {
 	return out
 }
 
-// lookInside enters one container, whoever made it, and ends in time for what else is to be told, whatever that does. One that is not
-// there gives nothing to look at.
+// lookInside enters one container, whoever made it, and ends in time for what else is to be told, whatever that does.
+// One that is not there gives nothing to look at.
 func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) audit.Seen {
 	unseen := func(reason string) audit.Seen {
 		return audit.Seen{Unseen: []audit.Unseen{{Object: "container/" + p.ID, Reason: reason}}}
@@ -182,11 +186,13 @@ func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) a
 	if state := strings.TrimSpace(string(res.Stdout)); err != nil || state != "RUNNING" {
 		return unseen("it does not run")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, auditLimit.Within, fmt.Errorf("it is not looked through within %s", auditLimit.Within))
+	ctx, cancel := context.WithTimeoutCause(ctx, auditLimit.Within,
+		fmt.Errorf("it is not looked through within %s", auditLimit.Within))
 	defer cancel()
 	attach := append([]string{"lxc-attach"}, append(name, "--clear-env", "--")...)
 	seen, err := a.ask(ctx, append(attach, config.AgentBinary, "agent", "serve"), p)
-	if err != nil || !seen.Audit { // there is no phoenix in there, or an old one: this one goes in for as long as it takes
+	// there is no phoenix in there, or an old one: this one goes in for as long as it takes
+	if err != nil || !seen.Audit {
 		a.log.Debug("the container's own phoenix cannot audit", "container", p.ID, "error", err)
 		seen, err = a.ask(ctx, append(lent(), append(attach, lentBinary, "agent", "serve")...), p)
 	}
@@ -199,8 +205,9 @@ func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) a
 // lentBinary is where a process finds the program that it was lent.
 const lentBinary = "/proc/self/fd/9"
 
-// lent runs a command with this program open for it, so that a container can run it without a file of it being put in there. It
-// is a copy without a name, so that whoever is killed leaves none: what the container might do to it does nothing to the original.
+// lent runs a command with this program open for it, so that a container can run it without a file of it being put in
+// there. It is a copy without a name, so that whoever is killed leaves none: what the container might do to it does
+// nothing to the original.
 func lent() []string {
 	const script = `t=$(mktemp "${TMPDIR:-/var/tmp}/phoenix.XXXXXX") && exec 8>"$t" 9<"$t"; rm -f "$t"
 cat /proc/"$0"/exe >&8 && chmod 555 /proc/self/fd/9; exec 8>&-; exec "$@"`

@@ -51,7 +51,8 @@ func TestAuditHasALimitForAll(t *testing.T) {
 		t.Errorf("they took %s", took)
 	}
 	last := seen[len(seen)-1]
-	if !seen[0].Audit || int(begun.Load()) != len(seen)-1 || len(last.Unseen) != 1 || !strings.Contains(last.Unseen[0].Reason, "all containers together") {
+	if !seen[0].Audit || int(begun.Load()) != len(seen)-1 || len(last.Unseen) != 1 ||
+		!strings.Contains(last.Unseen[0].Reason, "all containers together") {
 		t.Errorf("the hypervisor %v, %d begun, the last %+v", seen[0].Audit, begun.Load(), last)
 	}
 }

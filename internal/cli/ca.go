@@ -23,13 +23,15 @@ import (
 func (a *app) caCommand() *cobra.Command {
 	cmd := group(&cobra.Command{Use: "ca", Short: "the certificate authority"})
 	cmd.AddCommand(&cobra.Command{
-		Use: "show", Short: "print the root certificate (PEM), asked of the CA and checked against the pinned fingerprint; two while one root takes another's place",
+		Use: "show", Short: "print the root certificate (PEM), asked of the CA and checked against the pinned " +
+			"fingerprint; two while one root takes another's place",
 		Example: `  phoenix ca show > root.pem
   curl --cacert <(phoenix ca show) https://…`,
 		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caShow(ctx) }),
 	})
 	cmd.AddCommand(&cobra.Command{
-		Use: "issued", Short: "every valid certificate that the CA issued, to whom, and whether it is in order; changes nothing",
+		Use: "issued", Short: "every valid certificate that the CA issued, to whom, and whether it is in order; " +
+			"changes nothing",
 		Example: `  phoenix ca issued
   phoenix ca issued -o json`,
 		Args: nothingMore, RunE: a.command(func(ctx context.Context, _ []string) error { return a.caIssued(ctx) }),
@@ -50,7 +52,8 @@ func (a *app) caShow(ctx context.Context) error {
 		}
 		fingerprint, ok := pinned(a, h.objects, o.Container)
 		if !ok {
-			return hint(a.again("create "+o.Container), "the CA of container %s is not made yet: no root is pinned", o.Container)
+			return hint(a.again("create "+o.Container), "the CA of container %s is not made yet: no root is pinned",
+				o.Container)
 		}
 		roots := h.machine.Pins.Both()
 		if len(roots) == 0 {
@@ -80,9 +83,10 @@ func pinned(a *app, objects []object.Object, id string) (string, bool) {
 	return fields["fingerprint"], fields["fingerprint"] != ""
 }
 
-// fetchRoot asks the CA for the certificate with this fingerprint (step-ca's API, GET /root/{sha}). TLS is not verified: the
-// fingerprint is, and it alone decides.
-func (a *app) fetchRoot(ctx context.Context, objects []object.Object, id string, ca spec.StepCA, fingerprint string) ([]byte, error) {
+// fetchRoot asks the CA for the certificate with this fingerprint (step-ca's API, GET /root/{sha}). TLS is not
+// verified: the fingerprint is, and it alone decides.
+func (a *app) fetchRoot(ctx context.Context, objects []object.Object, id string, ca spec.StepCA,
+	fingerprint string) ([]byte, error) {
 	ip, ok := addressOf(objects, id)
 	_, port, err := net.SplitHostPort(ca.Address)
 	if !ok || err != nil {
@@ -92,7 +96,8 @@ func (a *app) fetchRoot(ctx context.Context, objects []object.Object, id string,
 		DialContext: a.host.Dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // see above
 		MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true,
 	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+net.JoinHostPort(ip.String(), port)+"/root/"+fingerprint, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"https://"+net.JoinHostPort(ip.String(), port)+"/root/"+fingerprint, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +117,8 @@ func (a *app) fetchRoot(ctx context.Context, objects []object.Object, id string,
 		return nil, fmt.Errorf("it answers %s without a certificate", response.Status)
 	}
 	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != fingerprint {
-		return nil, fmt.Errorf("it answers with another root: sha256 %s, pinned is %s", hex.EncodeToString(sum[:]), fingerprint)
+		return nil, fmt.Errorf("it answers with another root: sha256 %s, pinned is %s", hex.EncodeToString(sum[:]),
+			fingerprint)
 	}
 	return block.Bytes, nil
 }

@@ -22,7 +22,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// backupQuestion asks the CA's own container for its secrets, sealed, or to take them back. They are in the clear in there only.
+// backupQuestion asks the CA's own container for its secrets, sealed, or to take them back. They are in the clear in
+// there only.
 type backupQuestion struct {
 	Dir     string     `json:"dir"` // the CA's volume
 	Key     backup.Key `json:"key"`
@@ -122,7 +123,8 @@ pinned, as on a new machine, the backup's is. Afterwards: phoenix up.`,
 
 func oneFile(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return &usageError{err: fmt.Errorf("%s needs one file", cmd.Name()), hint: "phoenix ca " + cmd.Name() + " ca.age --password-file FILE"}
+		return &usageError{err: fmt.Errorf("%s needs one file", cmd.Name()),
+			hint: "phoenix ca " + cmd.Name() + " ca.age --password-file FILE"}
 	}
 	return nil
 }
@@ -152,7 +154,8 @@ func (a *app) caBackup(ctx context.Context, path string, from keyFlags) error {
 	if err != nil {
 		return hint("nothing was written; "+s.again("health"), "%w", err)
 	}
-	if err := s.host.WriteFile(path, answer.Sealed, 0o600, host.Owner{UID: os.Geteuid(), GID: os.Getegid()}); err != nil {
+	if err := s.host.WriteFile(path, answer.Sealed, 0o600,
+		host.Owner{UID: os.Geteuid(), GID: os.Getegid()}); err != nil {
 		return err
 	}
 	a.view.Sealed(view.Sealed{File: path, Root: answer.Fingerprint})
@@ -227,7 +230,8 @@ func (a *app) caRestore(ctx context.Context, path string, from keyFlags) error {
 		a.view.Applied(done)
 		return failed
 	}
-	a.view.Sealed(view.Sealed{File: path, Root: answer.Fingerprint, Restored: true, Changes: answer.Changes, Next: s.again("up")})
+	a.view.Sealed(view.Sealed{File: path, Root: answer.Fingerprint, Restored: true, Changes: answer.Changes,
+		Next: s.again("up")})
 	return nil
 }
 

@@ -44,11 +44,13 @@ func (a *app) sealingKey(f keyFlags) (backup.Key, error) {
 		return backup.Key{Password: password}, err
 	}
 	if f.passwordFile != "" {
-		return backup.Key{}, &usageError{err: errors.New("a backup is for a password or for recipients, not for both"), hint: "leave one of them out"}
+		return backup.Key{}, &usageError{err: errors.New("a backup is for a password or for recipients, not for both"),
+			hint: "leave one of them out"}
 	}
 	list, err := backup.CheckRecipients(lines)
 	if err != nil {
-		return backup.Key{}, &usageError{err: err, hint: "age-keygen -y IDENTITY (package age) shows the recipient of an identity"}
+		return backup.Key{}, &usageError{err: err, hint: "age-keygen -y IDENTITY (package age) shows the recipient " +
+			"of an identity"}
 	}
 	return backup.Key{Recipients: list}, nil
 }
@@ -60,7 +62,8 @@ func (a *app) openingKey(f keyFlags) (backup.Key, error) {
 		return backup.Key{Password: password}, err
 	}
 	if f.passwordFile != "" {
-		return backup.Key{}, &usageError{err: errors.New("a backup is opened with a password or with an identity"), hint: "leave one of them out"}
+		return backup.Key{}, &usageError{err: errors.New("a backup is opened with a password or with an identity"),
+			hint: "leave one of them out"}
 	}
 	raw, err := a.readSecret(f.identity)
 	if err != nil {
@@ -83,7 +86,8 @@ func (a *app) readPassword(from string, isNew bool) ([]byte, error) {
 	case typed && isTerminal(f):
 		raw, err = a.typedPassword(f, isNew)
 	default:
-		return nil, &usageError{err: errors.New("--password-file is missing"), hint: "a file whose first line is the password, or - for standard input"}
+		return nil, &usageError{err: errors.New("--password-file is missing"),
+			hint: "a file whose first line is the password, or - for standard input"}
 	}
 	if err != nil {
 		return nil, err

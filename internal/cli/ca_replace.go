@@ -15,8 +15,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// putBack has the CA's container take a backup back. Another root that is pinned makes way only with --yes, and only where nobody can
-// have used it; otherwise the way is said and nothing is changed.
+// putBack has the CA's container take a backup back. Another root that is pinned makes way only with --yes, and only
+// where nobody can have used it; otherwise the way is said and nothing is changed.
 func (s *session) putBack(ctx context.Context, id, path string, key backup.Key, sealed []byte) (backupAnswer, error) {
 	q := backupQuestion{Key: key, Restore: true, Sealed: sealed, Pinned: s.machine.Pins.Root}
 	if q.Pinned == "" {
@@ -54,9 +54,11 @@ func (s *session) mayReplaceRoot(ctx context.Context, id, path, fingerprint stri
 	switch {
 	case len(users) > 0:
 		return hint(s.again("delete "+id+" --volumes="+id)+" && "+restore+" && "+s.again("up")+
-			": every container then trusts the backup's root and gets its certificates from it; clients outside that were given the other one have to be given "+
+			": every container then trusts the backup's root and gets its certificates from it; clients outside that "+
+			"were given the other one have to be given "+
 			"this one (phoenix ca show)",
-			"the backup holds the root sha256 %s; another one is pinned, %s, and in use by %s: nothing was changed", fingerprint, pinned, strings.Join(users, ", "))
+			"the backup holds the root sha256 %s; another one is pinned, %s, and in use by %s: nothing was changed",
+			fingerprint, pinned, strings.Join(users, ", "))
 	case !s.opts.yes:
 		return hint(restore+" --yes puts the backup's root in its place",
 			"the backup holds the root sha256 %s; another one is pinned, %s, which nobody uses yet: nothing was changed", fingerprint, pinned)
@@ -64,7 +66,8 @@ func (s *session) mayReplaceRoot(ctx context.Context, id, path, fingerprint stri
 	return nil
 }
 
-// rootUsers are who may have used a root already: the other containers that exist, and this machine where its own store trusts it.
+// rootUsers are who may have used a root already: the other containers that exist, and this machine where its own store
+// trusts it.
 func (s *session) rootUsers(ctx context.Context, id string) (users []string) {
 	for _, o := range s.objects {
 		switch o.Address.Kind() {

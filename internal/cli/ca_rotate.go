@@ -13,7 +13,8 @@ import (
 func (a *app) rotateCommand() *cobra.Command {
 	var r rotation
 	cmd := &cobra.Command{
-		Use: "rotate", Short: "new passwords, a new intermediate, new certificates with new keys; with --new-root a new root too",
+		Use: "rotate", Short: "new passwords, a new intermediate, new certificates with new keys; with --new-root a " +
+			"new root too",
 		Long: `rotate makes anew what others may know: the passwords of the CA's keys, the intermediate,
 and the certificates of every container, all with new keys made where they are used. Only
 ACME is left to get a certificate by. The root stays; with --new-root it is replaced as
@@ -30,10 +31,12 @@ Without --yes the plan is shown and nothing is changed.`,
 	f := cmd.Flags()
 	f.BoolVar(&a.opts.yes, "yes", false, "agree to it")
 	f.BoolVar(&r.newRoot, "new-root", false, "replace the root as well: needed where its key may be known to others")
-	f.BoolVar(&r.prepare, "prepare", false, "of a new root only what has everyone trust it: ca show then gives both, for clients outside")
+	f.BoolVar(&r.prepare, "prepare", false, "of a new root only what has everyone trust it: ca show then gives both, "+
+		"for clients outside")
 	cmd.RunE = a.command(func(ctx context.Context, _ []string) error {
 		if r.prepare && !r.newRoot {
-			return &usageError{err: errors.New("--prepare is for --new-root"), hint: "phoenix ca rotate --new-root --prepare --yes"}
+			return &usageError{err: errors.New("--prepare is for --new-root"),
+				hint: "phoenix ca rotate --new-root --prepare --yes"}
 		}
 		return a.caRotate(ctx, r)
 	})

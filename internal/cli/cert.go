@@ -40,7 +40,8 @@ Those that Traefik gets for itself are renewed all together.`,
 	renew.Flags().BoolVar(&all, "all", false, "every certificate in the containers that run")
 	renew.RunE = a.command(func(ctx context.Context, names []string) error {
 		if all != (len(names) == 0) {
-			return &usageError{err: fmt.Errorf("renew needs names, or --all"), hint: "phoenix cert list shows what there is"}
+			return &usageError{err: fmt.Errorf("renew needs names, or --all"),
+				hint: "phoenix cert list shows what there is"}
 		}
 		return a.certRenew(ctx, names)
 	})
@@ -89,9 +90,10 @@ func (a *app) certShow(ctx context.Context, names []string) error {
 	return s.notSeen(unseen)
 }
 
-// certificates are those in these containers, in all without ids, as far as they run and can be seen; unseen are containers that do not
-// answer.
-func (s *session) certificates(ctx context.Context, ids []string) (out []view.FullCertificate, unseen map[string]error, err error) {
+// certificates are those in these containers, in all without ids, as far as they run and can be seen; unseen are
+// containers that do not answer.
+func (s *session) certificates(ctx context.Context, ids []string) (out []view.FullCertificate, unseen map[string]error,
+	err error) {
 	if len(ids) == 0 {
 		ids = s.ids()
 	}
@@ -114,7 +116,8 @@ func (s *session) certificates(ctx context.Context, ids []string) (out []view.Fu
 }
 
 func isCertificate(o object.Object) bool {
-	return o.Address.Kind() == spec.KindCertificate || o.Address.Kind() == spec.KindTraefik && o.Address.Name() == spec.TraefikCertificates
+	return o.Address.Kind() == spec.KindCertificate || o.Address.Kind() == spec.KindTraefik &&
+		o.Address.Name() == spec.TraefikCertificates
 }
 
 // fullCertificates reads the certificates that a status speaks of. Traefik's stand in its storage.
@@ -124,7 +127,8 @@ func fullCertificates(o object.Object, status json.RawMessage) []view.FullCertif
 		Certificates []view.FullCertificate `json:"certificates"`
 	}
 	var t spec.Traefik
-	if json.Unmarshal(status, &own) != nil || json.Unmarshal(status, &list) != nil || json.Unmarshal(o.Spec, &t) != nil {
+	if json.Unmarshal(status, &own) != nil || json.Unmarshal(status, &list) != nil ||
+		json.Unmarshal(o.Spec, &t) != nil {
 		return nil
 	}
 	all := distinct(append(list.Certificates, own))
@@ -140,7 +144,8 @@ func fullCertificates(o object.Object, status json.RawMessage) []view.FullCertif
 	return all
 }
 
-// distinct has each certificate once: Traefik says for each name which one it serves for it, and one may be for several names.
+// distinct has each certificate once: Traefik says for each name which one it serves for it, and one may be for several
+// names.
 func distinct(list []view.FullCertificate) (out []view.FullCertificate) {
 	for _, c := range list {
 		i := slices.IndexFunc(out, func(x view.FullCertificate) bool { return x.Serial == c.Serial })
@@ -171,7 +176,8 @@ func (a *app) certRenew(ctx context.Context, names []string) error {
 	case err != nil:
 		return err
 	case len(missing) > 0:
-		return hint(s.again("cert list")+" shows what there is", "no container that runs has a certificate for %s", strings.Join(missing, ", "))
+		return hint(s.again("cert list")+" shows what there is", "no container that runs has a certificate for %s",
+			strings.Join(missing, ", "))
 	case len(ids) == 0:
 		return hint(s.again("cert list")+" shows what there is", "no container that runs has a certificate")
 	}
@@ -183,8 +189,8 @@ func (a *app) certRenew(ctx context.Context, names []string) error {
 	return outcome(done)
 }
 
-// wantRenewed has the certificates for these names, all without names, be issued anew. It gives the containers that have them, and the
-// names that nobody has.
+// wantRenewed has the certificates for these names, all without names, be issued anew. It gives the containers that
+// have them, and the names that nobody has.
 func (s *session) wantRenewed(names, running []string, since time.Time) (ids, missing []string, err error) {
 	missing = slices.Clone(names)
 	for i, o := range s.objects {

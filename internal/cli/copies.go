@@ -19,8 +19,8 @@ var (
 // copyWords end the warning.
 const copyWords = ": it is a copy, and would answer in its place"
 
-// copies tells of containers of this node that are copies of the configuration's: pct restore and pct clone take along the notes, the address
-// and, without --unique, the hardware address.
+// copies tells of containers of this node that are copies of the configuration's: pct restore and pct clone take along
+// the notes, the address and, without --unique, the hardware address.
 func (a *app) copies(h *house) (out diag.List) {
 	p := h.machine.Proxmox
 	if p == nil {
@@ -47,8 +47,10 @@ func (a *app) copies(h *house) (out diag.List) {
 			}
 			if what := shared(own, confs[id], c.ID); len(what) > 0 {
 				out = append(out, diag.Diagnostic{Severity: diag.Warning, File: c.Source.File, Line: c.Source.Line,
-					Summary: fmt.Sprintf("container %s has %s of container %s%s", id, strings.Join(what, ", "), c.ID, copyWords),
-					Hint:    fmt.Sprintf("stop %s; take the lines that begin with phoenix: out of its notes, and give it another address and hwaddr: pct set %[1]s --net0 …", id)})
+					Summary: fmt.Sprintf("container %s has %s of container %s%s", id, strings.Join(what, ", "), c.ID,
+						copyWords),
+					Hint: fmt.Sprintf("stop %s; take the lines that begin with phoenix: out of its notes, and "+
+						"give it another address and hwaddr: pct set %[1]s --net0 …", id)})
 			}
 		}
 	}
@@ -60,9 +62,11 @@ func shared(own, other, id string) (what []string) {
 	if m := markOfContainer.FindStringSubmatch(other); m != nil && m[1] == id {
 		what = append(what, "the marks")
 	}
-	for name, pattern := range map[string]*regexp.Regexp{"the hardware address": hardwareAddress, "the address": fixedAddress} {
+	for name, pattern := range map[string]*regexp.Regexp{"the hardware address": hardwareAddress,
+		"the address": fixedAddress} {
 		for _, m := range pattern.FindAllStringSubmatch(other, -1) {
-			if slices.ContainsFunc(pattern.FindAllStringSubmatch(own, -1), func(o []string) bool { return strings.EqualFold(o[1], m[1]) }) {
+			if slices.ContainsFunc(pattern.FindAllStringSubmatch(own, -1),
+				func(o []string) bool { return strings.EqualFold(o[1], m[1]) }) {
 				what = append(what, name)
 				break
 			}

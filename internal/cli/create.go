@@ -31,7 +31,8 @@ func (a *app) changingFlags(cmd *cobra.Command) {
 	f.BoolVar(&a.opts.prune, "prune", false, "remove rules that others wrote from the containers' firewalls on Proxmox")
 	f.BoolVar(&a.opts.trust, "trust-host", false, "put the CA's root into the hypervisor's own store too")
 	f.BoolVar(&a.opts.downgrade, "downgrade", false, "agree to this phoenix taking the place of a higher version")
-	f.BoolVar(&a.opts.newRoot, "new-root", false, "agree to a new CA where the pinned one is lost: every client must trust it anew")
+	f.BoolVar(&a.opts.newRoot, "new-root", false, "agree to a new CA where the pinned one is lost: every client must "+
+		"trust it anew")
 }
 
 // applyIDs makes the containers with these ids true, all without ids, and shows what was done.

@@ -59,7 +59,8 @@ migrate --live kept: its copy of the old directory is written over, that one sta
 		return s.remove(ctx, deletion{ids: ids, all: all, volumes: volumes, roots: roots})
 	})
 	f := cmd.Flags()
-	f.StringVar(&named, "volumes", "", "remove their volumes too: what is on them is lost; `ID` names the container of a CA whose root is to go")
+	f.StringVar(&named, "volumes", "", "remove their volumes too: what is on them is lost; `ID` names the container "+
+		"of a CA whose root is to go")
 	f.Lookup("volumes").NoOptDefVal = "true"
 	f.BoolVar(&all, "all", false, "everything that phoenix made for this configuration")
 	f.BoolVar(&a.opts.yes, "yes", false, "do not ask")
@@ -85,7 +86,8 @@ func volumesFlag(value string) (volumes bool, roots []string, err error) {
 	roots = strings.Split(value, ",")
 	for _, id := range roots {
 		if !plainNumber.MatchString(id) {
-			return false, nil, &usageError{err: fmt.Errorf("--volumes=%s names no container", value), hint: "--volumes, or with the id of the CA's container, such as --volumes=103"}
+			return false, nil, &usageError{err: fmt.Errorf("--volumes=%s names no container", value),
+				hint: "--volumes, or with the id of the CA's container, such as --volumes=103"}
 		}
 	}
 	return true, roots, nil
@@ -177,7 +179,8 @@ func (s *session) aside(gone []object.Object, there []object.Address) (out []vie
 			continue
 		}
 		if kept, ok := provider.KeptBy(d, o); ok {
-			out = append(out, view.Aside{Address: o.Address, Place: kept.Place, Restore: kept.Restore, Remove: kept.Remove})
+			out = append(out, view.Aside{Address: o.Address, Place: kept.Place, Restore: kept.Restore,
+				Remove: kept.Remove})
 		}
 	}
 	return out
@@ -192,7 +195,8 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 		switch o.Address.Kind() {
 		case spec.KindSubID, spec.KindSysctl: // the machine's: others may live in the range
 			continue
-		case spec.KindIDs: // as long as there are files of the range, and in directories of the users' there may always be some
+		// as long as there are files of the range, and in directories of the users' there may always be some
+		case spec.KindIDs:
 			var r spec.IDRange
 			if !volumes || decode(o.Spec, &r) != nil || len(r.Binds) > 0 {
 				continue
@@ -219,14 +223,16 @@ func usersOwn(o object.Object) bool {
 	return o.Address.Kind() == spec.KindVolume && decode(o.Spec, &v) == nil && v.HostDirectory != nil
 }
 
-// trusted tells whether the hypervisor's own store holds the root that is pinned here. Another one is another phoenix's.
+// trusted tells whether the hypervisor's own store holds the root that is pinned here. Another one is another
+// phoenix's.
 func (s *session) trusted(ctx context.Context, o object.Object) bool {
 	fingerprint, ok := pinned(s.app, s.objects, o.Container)
 	obs, err := s.target.Observe(ctx, o)
 	var seen struct {
 		Fingerprints []string `json:"fingerprints"`
 	}
-	return ok && err == nil && json.Unmarshal(obs.Status, &seen) == nil && slices.Contains(seen.Fingerprints, fingerprint)
+	return ok && err == nil && json.Unmarshal(obs.Status, &seen) == nil &&
+		slices.Contains(seen.Fingerprints, fingerprint)
 }
 
 // rootParts are the folders below the root that phoenix makes.
@@ -264,8 +270,8 @@ func (s *session) removeRest(ctx context.Context, volumes bool) (notes []string,
 	return notes, mutations + n, err
 }
 
-// removeRoot removes what is left of phoenix's own folder once its objects are gone: empty folders and the lock. Anything else
-// that lies in it is somebody's, and is named.
+// removeRoot removes what is left of phoenix's own folder once its objects are gone: empty folders and the lock.
+// Anything else that lies in it is somebody's, and is named.
 func (s *session) removeRoot(volumes bool) (mutations int, err error) {
 	root := s.machine.Root
 	if _, err := s.host.Lstat(root); errors.Is(err, fs.ErrNotExist) {
@@ -287,7 +293,8 @@ func (s *session) removeRoot(volumes bool) (mutations int, err error) {
 	if err := s.release(s.marks(s.host.ReadDir)); err != nil {
 		return mutations, err
 	}
-	for _, name := range []string{filepath.Base(s.eventsPath()), filepath.Base(s.eventsPath()) + ".1", "held", "lock", filepath.Base(s.watchPath()), filepath.Base(s.recordPath()), filepath.Base(s.roundsPath()),
+	for _, name := range []string{filepath.Base(s.eventsPath()), filepath.Base(s.eventsPath()) + ".1", "held", "lock",
+		filepath.Base(s.watchPath()), filepath.Base(s.recordPath()), filepath.Base(s.roundsPath()),
 		filepath.Base(s.accountsPath()), filepath.Base(s.accountsPath()) + lockSuffix} {
 		if err := s.host.Remove(filepath.Join(root, name)); err != nil {
 			return mutations, err

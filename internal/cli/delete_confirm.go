@@ -13,11 +13,13 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// confirm asks, unless --yes. Nobody there to answer is a no. The root of the site has to be named, in the answer or on the command line.
+// confirm asks, unless --yes. Nobody there to answer is a no. The root of the site has to be named, in the answer or on
+// the command line.
 func (s *session) confirm(ctx context.Context, want deletion, kept []object.Object) error {
 	for _, id := range want.roots {
 		if !slices.Contains(s.deletable(want.ids, want.all), id) {
-			return &usageError{err: fmt.Errorf("--volumes names container %s, which is not to be deleted", id), hint: "name it among the ids, or leave it out"}
+			return &usageError{err: fmt.Errorf("--volumes names container %s, which is not to be deleted", id),
+				hint: "name it among the ids, or leave it out"}
 		}
 	}
 	root := s.rootAt(ctx, want)
@@ -26,7 +28,8 @@ func (s *session) confirm(ctx context.Context, want deletion, kept []object.Obje
 	case s.opts.yes && named:
 		return nil
 	case s.opts.yes:
-		return hint(fmt.Sprintf("keep a copy first: %s; then say so: --yes --volumes=%s", s.again("ca backup FILE --password-file FILE"), root.container),
+		return hint(fmt.Sprintf("keep a copy first: %s; then say so: --yes --volumes=%s",
+			s.again("ca backup FILE --password-file FILE"), root.container),
 			"%s; --yes alone does not delete it: nothing was deleted", root)
 	}
 	answer := "yes"
@@ -35,7 +38,8 @@ func (s *session) confirm(ctx context.Context, want deletion, kept []object.Obje
 	}
 	if root != nil {
 		answer = root.name
-		fmt.Fprintf(s.stderr, "%s\nDeleted, it comes back from a backup only (%s).\n", root, s.again("ca backup FILE --password-file FILE"))
+		fmt.Fprintf(s.stderr, "%s\nDeleted, it comes back from a backup only (%s).\n", root,
+			s.again("ca backup FILE --password-file FILE"))
 	}
 	fmt.Fprintf(s.stderr, "delete %s? type %s: ", s.describe(want, kept), answer)
 	return s.await(answer, root)
@@ -86,7 +90,8 @@ func (r *siteRoot) String() string {
 	if r.fingerprint != "" {
 		fingerprint = ", sha256 " + r.fingerprint
 	}
-	return fmt.Sprintf("the volume of container %s (%s) holds the root CA of this site%s, which is trusted by %s, and by every client outside that was given it",
+	return fmt.Sprintf("the volume of container %s (%s) holds the root CA of this site%s, which is trusted by %s, "+
+		"and by every client outside that was given it",
 		r.container, r.name, fingerprint, strings.Join(r.trusted, ", "))
 }
 
@@ -123,7 +128,8 @@ func (s *session) rootOnDisk(id string) bool {
 		if o.Container != id || o.Address.Kind() != spec.KindVolume {
 			continue
 		}
-		if v, ok := specOf[spec.Volume](s.objects, o.Address); ok && s.app.there(filepath.Join(v.Path, "secrets", "root")) {
+		if v, ok := specOf[spec.Volume](s.objects, o.Address); ok &&
+			s.app.there(filepath.Join(v.Path, "secrets", "root")) {
 			return true
 		}
 	}

@@ -39,7 +39,8 @@ closes nothing and removes nothing. Secrets are neither kept nor shown.`,
 
 func (a *app) revertCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "revert", Short: "put the files back to the configuration that was last applied; the present ones are kept beside",
+		Use: "revert", Short: "put the files back to the configuration that was last applied; the present ones are " +
+			"kept beside",
 		Long: `revert writes the configuration that was last applied over the files, and keeps the present
 ones beside them. Values that are secrets stay as they are in the files. Without --yes the
 difference is shown and nothing is written. Scripts are not put back.`,
@@ -51,7 +52,8 @@ difference is shown and nothing is written. Scripts are not put back.`,
 	return cmd
 }
 
-// sinceApplied compares the files with what was last applied. The files need not be good: that may be why somebody asks.
+// sinceApplied compares the files with what was last applied. The files need not be good: that may be why somebody
+// asks.
 func (a *app) sinceApplied() (view.Difference, []config.MigratedFile, error) {
 	out := view.Difference{}
 	f, err := a.readFiles()
@@ -95,7 +97,8 @@ func (a *app) filesBack(f files, last applied, out *view.Difference) (back []con
 			return err == nil && path == was.Name
 		})
 		if i < 0 {
-			return nil, hint("name the same files with --config", "%s was applied, and is not among the files now", was.Name)
+			return nil, hint("name the same files with --config", "%s was applied, and is not among the files now",
+				was.Name)
 		}
 		now := f.list[i]
 		text, missing := config.WithSecretsOf([]byte(was.Text), now.Data)
@@ -109,7 +112,8 @@ func (a *app) filesBack(f files, last applied, out *view.Difference) (back []con
 		if bytes.Equal(shown, []byte(was.Text)) {
 			continue
 		}
-		out.Files = append(out.Files, view.MigratedFile{File: now.Name, Diff: string(diff.Diff(now.Name, []byte(was.Text), now.Name, shown))})
+		out.Files = append(out.Files,
+			view.MigratedFile{File: now.Name, Diff: string(diff.Diff(now.Name, []byte(was.Text), now.Name, shown))})
 		back = append(back, config.MigratedFile{Name: now.Name, Old: now.Data, New: text})
 	}
 	return back, nil
@@ -140,7 +144,8 @@ func (a *app) revert() error {
 	}
 	switch {
 	case len(d.Missing) > 0:
-		return hint("write them in by hand", "secrets that stood in the configuration when it was applied are not in the files any more: %s", strings.Join(d.Missing, "; "))
+		return hint("write them in by hand", "secrets that stood in the configuration when it was applied are not in "+
+			"the files any more: %s", strings.Join(d.Missing, "; "))
 	case a.opts.yes:
 		for i, f := range back {
 			if d.Files[i].Kept, err = a.replaceFile(f); err != nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// digests gives files' SHA-256 without reading 200 MB on every run: a digest is computed once and remembered with the file's
-// size, time, inode and device; a file that differs in any of them is read again. What is remembered is never what content is
-// trusted for: whoever receives it (host.Host.Fetch) computes its digest anew.
+// digests gives files' SHA-256 without reading 200 MB on every run: a digest is computed once and remembered with the
+// file's size, time, inode and device; a file that differs in any of them is read again. What is remembered is never
+// what content is trusted for: whoever receives it (host.Host.Fetch) computes its digest anew.
 type digests struct {
 	host  host.Host
 	path  string
@@ -26,7 +26,8 @@ type digest struct {
 	SHA256 string `json:"sha256"`
 }
 
-// racy is how old a file must be for its time to tell a later write from the one before: more than any file system's clock tick.
+// racy is how old a file must be for its time to tell a later write from the one before: more than any file system's
+// clock tick.
 const racy = 2 * time.Second
 
 func newDigests(h host.Host, cache string) *digests {

@@ -60,9 +60,10 @@ func (a *app) eventsCommand() *cobra.Command {
 	return cmd
 }
 
-// events are those of the hypervisor's watch and of the daemons in running containers, oldest first; unseen are containers that run and
-// do not tell theirs.
-func (s *session) events(ctx context.Context, ids []string, since time.Duration) (out []engine.Entry, unseen map[string]error, err error) {
+// events are those of the hypervisor's watch and of the daemons in running containers, oldest first; unseen are
+// containers that run and do not tell theirs.
+func (s *session) events(ctx context.Context, ids []string, since time.Duration) (out []engine.Entry,
+	unseen map[string]error, err error) {
 	if out, err = engine.ReadJournal(s.eventsPath()); err != nil {
 		return nil, nil, err
 	}
@@ -84,11 +85,13 @@ func (s *session) events(ctx context.Context, ids []string, since time.Duration)
 	return out, unseen, nil
 }
 
-// followEvery is how often somebody who follows the events is told of new ones; the containers' daemons are asked as often.
+// followEvery is how often somebody who follows the events is told of new ones; the containers' daemons are asked as
+// often.
 const followEvery = 2 * time.Second
 
 // follow shows the events, and those that come, until ctx ends.
-func (s *session) follow(ctx context.Context, ids []string, list []engine.Entry, unwanted func(engine.Entry) bool) error {
+func (s *session) follow(ctx context.Context, ids []string, list []engine.Entry,
+	unwanted func(engine.Entry) bool) error {
 	shown := map[string]bool{}
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -155,7 +158,8 @@ func eventsOf(id string, raw []byte) ([]engine.Entry, error) {
 		return nil, err
 	}
 	list = slices.DeleteFunc(list, func(e engine.Entry) bool {
-		known := slices.Contains([]plan.Action{plan.None, plan.Create, plan.Update, plan.Replace, plan.Delete}, e.Action)
+		known := slices.Contains([]plan.Action{plan.None, plan.Create, plan.Update, plan.Replace, plan.Delete},
+			e.Action)
 		return e.Object.Scope() != id || !known
 	})
 	list = list[max(0, len(list)-mostEvents):]

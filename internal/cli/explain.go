@@ -18,7 +18,8 @@ import (
 var topics = []struct{ name, page, section, short string }{
 	{"packages", "containers.md", "Packages", "when packages are installed in a container, and how"},
 	{"features", "containers.md", "Features", "the words of features, and scripts for words of your own"},
-	{"scripts", "containers.md", "Scripts", "when an application's script runs, how often, with what, and what is kept of it"},
+	{"scripts", "containers.md", "Scripts", "when an application's script runs, how often, with what, and what is " +
+		"kept of it"},
 	{"reload", "containers.md", "Reload", "when a certificate's reload runs, and what it may name"},
 }
 
@@ -35,7 +36,8 @@ func (a *app) explainCommand() *cobra.Command {
 		fmt.Fprintf(&list, "  %-24s %s\n", t.name, t.short)
 	}
 	return &cobra.Command{
-		Use: "explain WORD", Short: "the reference from the program: a topic, a check, a rule of the audit, or a key of the configuration",
+		Use: "explain WORD", Short: "the reference from the program: a topic, a check, a rule of the audit, or a key " +
+			"of the configuration",
 		Long: "explain prints what the documentation of this very phoenix says of one thing:\n\n" + list.String() +
 			"  PHX-CERT-005             a check of health\n  PHX-AUD-012              a rule of the audit\n" +
 			"  lxc_configs.*.firewall   a key of a file, with what is below it",
@@ -52,7 +54,8 @@ func oneThing(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	return &usageError{err: fmt.Errorf("%s takes one word, and got %d", cmd.CommandPath(), len(args)),
-		hint: strings.Join(topicNames(), ", ") + ", an id such as PHX-CERT-005, or a key such as lxc_configs.*.firewall"}
+		hint: strings.Join(topicNames(), ", ") +
+			", an id such as PHX-CERT-005, or a key such as lxc_configs.*.firewall"}
 }
 
 // explanation is one for programs.
@@ -98,7 +101,8 @@ func explain(word string) (string, error) {
 	if found := config.Nearest(word, slices.Concat(topicNames(), near)); found != "" {
 		return "", &usageError{err: fmt.Errorf("nothing is called %q", word), hint: "did you mean " + found + "?"}
 	}
-	return "", &usageError{err: fmt.Errorf("nothing is called %q", word), hint: "phoenix explain --help lists what there is"}
+	return "", &usageError{err: fmt.Errorf("nothing is called %q", word),
+		hint: "phoenix explain --help lists what there is"}
 }
 
 // explainID is the row of a check or of a rule.
@@ -115,5 +119,6 @@ func explainID(id string) (string, error) {
 		}
 		return strings.TrimRight(b.String(), "\n"), nil
 	}
-	return "", &usageError{err: fmt.Errorf("no check and no rule is called %s", id), hint: "the ids are those that phoenix health and phoenix audit print"}
+	return "", &usageError{err: fmt.Errorf("no check and no rule is called %s", id),
+		hint: "the ids are those that phoenix health and phoenix audit print"}
 }

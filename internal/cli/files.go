@@ -46,14 +46,15 @@ func (f files) pinScripts(found map[string]config.Artifact) {
 	}
 }
 
-// readFiles reads what --config names. Each value is a folder or a file; a file with one of the usual names brings the other
-// one that lies beside it.
+// readFiles reads what --config names. Each value is a folder or a file; a file with one of the usual names brings the
+// other one that lies beside it.
 func (a *app) readFiles() (files, error) {
 	places := a.opts.config
 	if len(places) == 0 {
 		i := slices.IndexFunc(defaultConfig, func(dir string) bool { return len(a.usual(dir)) > 0 })
 		if i < 0 {
-			return files{}, problem("no configuration was found in "+strings.Join(defaultConfig, " or "), "--config DIR says where it is")
+			return files{}, problem("no configuration was found in "+strings.Join(defaultConfig, " or "),
+				"--config DIR says where it is")
 		}
 		places = defaultConfig[i : i+1]
 	}
@@ -99,7 +100,8 @@ func (a *app) place(p string) (paths []string, folder string, err error) {
 	p = filepath.Clean(p)
 	if _, err := a.host.ReadDir(p); err == nil {
 		if paths = a.usual(p); len(paths) == 0 {
-			return nil, "", problem(fmt.Sprintf("%s has neither %s", p, strings.Join(fileNames, " nor ")), "name the two files, each with --config")
+			return nil, "", problem(fmt.Sprintf("%s has neither %s", p, strings.Join(fileNames, " nor ")),
+				"name the two files, each with --config")
 		}
 		return paths, p, nil
 	}

@@ -60,7 +60,8 @@ func (s *session) notMoving(ids []string) error {
 	}
 	for _, id := range ids {
 		if raw, err := s.host.ReadFile(s.heldPath(id)); err == nil && string(raw) == heldMoving+"\n" {
-			return hint(s.again("migrate --live --yes")+" goes on with it, with --rollback it goes back", "container %s is on its way to the new layout, and the migration is not at its end", id)
+			return hint(s.again("migrate --live --yes")+" goes on with it, with --rollback it goes back",
+				"container %s is on its way to the new layout, and the migration is not at its end", id)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"hash/fnv"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,8 +14,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// idClaims has a link for each range of ids that a container of this hypervisor has, whichever root it is of: NUMBER -> LXCPATH/ID. It
-// is no state: what a container has stands in its own configuration, and a link that was lost is made again.
+// idClaims has a link for each range of ids that a container of this hypervisor has, whichever root it is of: NUMBER ->
+// LXCPATH/ID. It is no state: what a container has stands in its own configuration, and a link that was lost is made
+// again.
 const idClaims = "/var/lib/phoenix-ids"
 
 // IDPlaces are where it stands on this machine who has which range of ids.
@@ -28,7 +30,8 @@ func (p IDPlaces) processes() string { return cmp.Or(p.Processes, "/proc") }
 
 type idPlacesKey struct{}
 
-// WithIDPlaces gives Main other places than the machine's: for tests on whose ranges nobody else on the machine may have a say.
+// WithIDPlaces gives Main other places than the machine's: for tests on whose ranges nobody else on the machine may
+// have a say.
 func WithIDPlaces(ctx context.Context, p IDPlaces) context.Context {
 	return context.WithValue(ctx, idPlacesKey{}, p)
 }
@@ -47,13 +50,16 @@ func (a *app) observeIDs(cfg *config.Config, m *config.Machine) {
 	}
 	ids := config.IDs{
 		Others: slices.DeleteFunc(files.Claims(), func(c idrange.Claim) bool { return c.Root }),
-		Have:   map[string]spec.IDMap{}, Kept: map[string]spec.IDMap{}, Claims: a.idPlaces.claims(), Move: a.moveIDs, Plan: a.planIDs,
+		Have:   map[string]spec.IDMap{}, Kept: map[string]spec.IDMap{}, Claims: a.idPlaces.claims(),
+		First: a.firstRange(m.Root), Move: a.moveIDs,
+		Plan: a.planIDs,
 	}
 	block, ok := files.Block()
 	ids.Block, ids.None = block, !ok
 	m.IDs = ids
 	if j := journalIn(a.host, m.Root); a.moving != nil || j.sharedPath() != "" && !j.there(j.shredded()) {
-		m.IDs.Held = "the way back of migrate --live needs the ids of before: end the migration with phoenix migrate --live --shred --yes, then phoenix apply --yes"
+		m.IDs.Held = "the way back of migrate --live needs the ids of before: end the migration with phoenix migrate " +
+			"--live --shred --yes, then phoenix apply --yes"
 	}
 	if m.Proxmox != nil {
 		a.observeGuests(cfg, m)
@@ -73,8 +79,20 @@ func (a *app) observeIDs(cfg *config.Config, m *config.Machine) {
 	a.observeForeign(m, own)
 }
 
-// ownHomes are the directories of this root's containers, by id: those of the file, whether they are there or not, and those that are
-// there. What is half made beside them (.ID.new) is none: its range is its container's, which must get it again.
+// firstRange is where a root begins to look for ranges. Each root but the usual one begins elsewhere, so that two that
+// make containers at once hardly ever want the same; where nobody else has a say there is nothing to keep apart.
+func (a *app) firstRange(root string) int {
+	if root == defaultRoot || a.idPlaces.Claims != "" {
+		return 0
+	}
+	h := fnv.New32a()
+	h.Write([]byte(root))
+	return int(h.Sum32() >> 8) // not negative, also where an int has 32 bits
+}
+
+// ownHomes are the directories of this root's containers, by id: those of the file, whether they are there or not, and
+// those that are there. What is half made beside them (.ID.new) is none: its range is its container's, which must get
+// it again.
 func (a *app) ownHomes(cfg *config.Config, m config.Machine) map[string]string {
 	out, folder := map[string]string{}, filepath.Join(m.Root, "lxc")
 	names, _ := a.host.ReadDir(folder) // it may not be there yet
@@ -91,7 +109,8 @@ func (a *app) ownHomes(cfg *config.Config, m config.Machine) map[string]string {
 	return out
 }
 
-// observeClaims reads which ranges were given to whom. Where a link was lost, the directory of a container's volumes tells.
+// observeClaims reads which ranges were given to whom. Where a link was lost, the directory of a container's volumes
+// tells.
 func (a *app) observeClaims(m *config.Machine, own map[string]string) {
 	names, _ := a.host.ReadDir(m.IDs.Claims) // nobody has a range yet
 	for _, name := range names {
@@ -122,8 +141,8 @@ func (a *app) observeClaims(m *config.Machine, own map[string]string) {
 	}
 }
 
-// observeForeign looks for containers that are not this root's: those of lxc's and Proxmox's own folders, and those that run, wherever
-// they are.
+// observeForeign looks for containers that are not this root's: those of lxc's and Proxmox's own folders, and those
+// that run, wherever they are.
 func (a *app) observeForeign(m *config.Machine, own map[string]string) {
 	mine := map[string]bool{}
 	for _, home := range own {
@@ -164,8 +183,8 @@ func (a *app) takenBy(m *config.Machine, file string) {
 	m.IDs.Taken = append(m.IDs.Taken, idrange.Maps(string(raw))...)
 }
 
-// running are the ranges that processes of this machine live in and that are not in those of this root's containers, which may give
-// parts of theirs on.
+// running are the ranges that processes of this machine live in and that are not in those of this root's containers,
+// which may give parts of theirs on.
 func (a *app) running(m config.Machine) (out []spec.IDMap) {
 	names, _ := a.host.ReadDir(a.idPlaces.processes()) // without it nobody is seen
 	seen := map[string]bool{}

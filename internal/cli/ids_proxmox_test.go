@@ -58,8 +58,9 @@ func TestObserveGuests(t *testing.T) {
 	claim(slot(3), "103")
 	conf("104", mark("104")+"#phoenix%3A ids/104 "+idrange.Text(slot(4))+" from 100000%3A65536\n") // on its way
 	conf("105", "#phoenix%3A container/105\n")                                                     // privileged
-	conf("106", mark("301")+lines(slot(6)))                                                        // restored from another, and in the file
-	conf("301", mark("301")+lines(slot(7)))                                                        // in no file
+	// restored from another, and in the file
+	conf("106", mark("301")+lines(slot(6)))
+	conf("301", mark("301")+lines(slot(7))) // in no file
 	conf("500", "unprivileged: 1\n")
 	conf("501", lines(slot(8))+"[s]\n"+lines(slot(9)))
 	put(lines(slot(10)), "pve/nodes/pve2/lxc/700.conf")
@@ -77,8 +78,11 @@ func TestObserveGuests(t *testing.T) {
 	put("phoenix: volume/108/ssl local-zfs:disk "+waits+"\n", "root/volumes/108/ssl")
 	put("0 "+fmt.Sprint(slot(16).Base)+" 65536\n", "ids/processes/77/uid_map")
 
-	a := &app{host: &host.Local{}, idPlaces: IDPlaces{Claims: filepath.Join(dir, "ids/claims"), Processes: filepath.Join(dir, "ids/processes")}}
-	m := config.Machine{Root: filepath.Join(dir, "root"), Proxmox: &spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"), Locks: filepath.Join(dir, "locks")}}
+	a := &app{host: &host.Local{},
+		idPlaces: IDPlaces{Claims: filepath.Join(dir, "ids/claims"), Processes: filepath.Join(dir, "ids/processes")}}
+	m := config.Machine{Root: filepath.Join(dir, "root"),
+		Proxmox: &spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"),
+			Locks: filepath.Join(dir, "locks")}}
 	cfg := &config.Config{}
 	for _, id := range []string{"101", "102", "103", "104", "105", "106", "107", "108"} {
 		cfg.Containers = append(cfg.Containers, &config.Container{ID: id, Unprivileged: true})

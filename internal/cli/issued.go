@@ -62,8 +62,8 @@ func (h *house) certificateAuthority() (object.Object, spec.StepCA, bool) {
 	return object.Object{}, spec.StepCA{}, false
 }
 
-// issuance is what the CA issued, judged by the configuration and by what the containers hold. The CA is asked first: what it issued
-// by then, its holder has by now.
+// issuance is what the CA issued, judged by the configuration and by what the containers hold. The CA is asked first:
+// what it issued by then, its holder has by now.
 func (s *session) issuance(ctx context.Context) (issued.Report, error) {
 	o, ca, ok := s.certificateAuthority()
 	if !ok {
@@ -75,7 +75,8 @@ func (s *session) issuance(ctx context.Context) (issued.Report, error) {
 		return issued.Report{}, fmt.Errorf("what the CA in container %s issued is not known: %w", o.Container, err)
 	}
 	if !list.Read {
-		return issued.Report{}, fmt.Errorf("what the CA in container %s issued is not known: %w", o.Container, errOldAgent)
+		return issued.Report{}, fmt.Errorf("what the CA in container %s issued is not known: %w", o.Container,
+			errOldAgent)
 	}
 	policy := s.issuedPolicy(ca, o)
 	s.askHeld(ctx, &policy, s.ids())
@@ -84,7 +85,8 @@ func (s *session) issuance(ctx context.Context) (issued.Report, error) {
 	return report, nil
 }
 
-// lookIssued is what the audit says about the certificates that the CA issued. A CA that was never made has issued none.
+// lookIssued is what the audit says about the certificates that the CA issued. A CA that was never made has issued
+// none.
 func (a *app) lookIssued(ctx context.Context, cfg *config.Config) audit.Seen {
 	i := slices.IndexFunc(cfg.Containers, func(c *config.Container) bool { return c.IsCA() })
 	if i < 0 || os.Geteuid() != 0 {
@@ -122,7 +124,8 @@ func (a *app) caIssued(ctx context.Context) error {
 	}
 	defer s.close()
 	if _, ca, ok := s.certificateAuthority(); !ok || ca.Pinned == "" {
-		return hint(`give one container the feature "step_ca", then: `+s.again("up"), "there is no CA that could have issued anything")
+		return hint(`give one container the feature "step_ca", then: `+s.again("up"),
+			"there is no CA that could have issued anything")
 	}
 	report, err := s.issuance(ctx)
 	if err != nil {
@@ -140,7 +143,8 @@ func (s *session) issuedPolicy(ca spec.StepCA, o object.Object) issued.Policy {
 	}
 	for _, o := range s.objects {
 		if isCertificate(o) {
-			p.Owners = append(p.Owners, issued.Owner{Object: string(o.Address), Container: o.Container, Names: namesIn(o)})
+			p.Owners = append(p.Owners,
+				issued.Owner{Object: string(o.Address), Container: o.Container, Names: namesIn(o)})
 		}
 	}
 	// step-ca makes its own certificate by itself: nobody orders one for its names.

@@ -27,8 +27,8 @@ func (a *app) observeKernel() map[string]config.KernelValue {
 	return out
 }
 
-// readOnly tells of a container, in which root cannot change what its machine has: the file is another's, or its file system cannot be
-// written to.
+// readOnly tells of a container, in which root cannot change what its machine has: the file is another's, or its file
+// system cannot be written to.
 func readOnly(path string) bool {
 	err := unix.Access(path, unix.W_OK)
 	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) && unix.Geteuid() == 0

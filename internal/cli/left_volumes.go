@@ -24,12 +24,14 @@ type leftVolume struct {
 	spec     spec.Volume
 }
 
-// leftVolumes tells of volumes that phoenix made and that the configuration does not name any more: those below the root directory, on
-// whatever they are, and on a Proxmox host those that the notes of containers speak of. They are kept, and nobody would hear of them.
+// leftVolumes tells of volumes that phoenix made and that the configuration does not name any more: those below the
+// root directory, on whatever they are, and on a Proxmox host those that the notes of containers speak of. They are
+// kept, and nobody would hear of them.
 func (a *app) leftVolumes(h *house, objects []object.Object) (out diag.List) {
 	for _, v := range a.left(h, objects) {
 		out = append(out, diag.Diagnostic{Severity: diag.Note, Summary: string(v.address) + keptWords, Detail: v.place,
-			Hint: "name it again, and it is mounted again; or look at what is on it, then: phoenix volumes remove " + volumeName(v.address)})
+			Hint: "name it again, and it is mounted again; or look at what is on it, then: phoenix volumes remove " +
+				volumeName(v.address)})
 	}
 	return out
 }
@@ -76,12 +78,14 @@ func (a *app) left(h *house, objects []object.Object) []leftVolume {
 	return out
 }
 
-// volumeFolders are the directories with a directory of volumes for each container: that of the root, and pools that are directories.
+// volumeFolders are the directories with a directory of volumes for each container: that of the root, and pools that
+// are directories.
 func volumeFolders(h *house, objects []object.Object) []string {
 	out := []string{filepath.Join(h.machine.Root, "volumes")}
 	for _, o := range objects {
 		var v spec.Volume
-		if o.Address.Kind() != spec.KindVolume || decode(o.Spec, &v) != nil || v.HostDirectory != nil || filepath.Base(filepath.Dir(v.Path)) != v.Container {
+		if o.Address.Kind() != spec.KindVolume || decode(o.Spec, &v) != nil || v.HostDirectory != nil ||
+			filepath.Base(filepath.Dir(v.Path)) != v.Container {
 			continue
 		}
 		if base := filepath.Dir(filepath.Dir(v.Path)); !slices.Contains(out, base) {
@@ -91,7 +95,8 @@ func volumeFolders(h *house, objects []object.Object) []string {
 	return out
 }
 
-// leftFolder is what stands in a directory of volumes: a volume, or on a Proxmox host the record of one that waits for its container.
+// leftFolder is what stands in a directory of volumes: a volume, or on a Proxmox host the record of one that waits for
+// its container.
 func (a *app) leftFolder(h *house, base, id, name string) (leftVolume, bool) {
 	path := filepath.Join(base, id, name)
 	m, err := a.host.Lstat(path)
@@ -107,10 +112,12 @@ func (a *app) leftFolder(h *house, base, id, name string) (leftVolume, bool) {
 		return a.leftOnProxmox(h, id, r[2], r[3]), true
 	}
 	address := object.NewAddress(spec.KindVolume, id, name)
-	if mark, err := a.host.Getxattr(path, provider.FolderMark); base != filepath.Join(h.machine.Root, "volumes") && (err != nil || !strings.HasSuffix(mark, string(address))) {
+	if mark, err := a.host.Getxattr(path, provider.FolderMark); base != filepath.Join(h.machine.Root, "volumes") &&
+		(err != nil || !strings.HasSuffix(mark, string(address))) {
 		return leftVolume{}, false // a pool's directory holds other things
 	}
-	v := leftVolume{address: address, provider: "dir", place: path, spec: spec.Volume{Container: id, Name: name, Path: path, MountPoint: "/" + name, Mode: 0o700}}
+	v := leftVolume{address: address, provider: "dir", place: path,
+		spec: spec.Volume{Container: id, Name: name, Path: path, MountPoint: "/" + name, Mode: 0o700}}
 	if m.Inode == subvolumeInode && h.machine.Backend == "btrfs" {
 		v.provider = "btrfs"
 	}
@@ -122,9 +129,11 @@ const subvolumeInode = 256 // of every subvolume's top (BTRFS_FIRST_FREE_OBJECTI
 // leftOnProxmox is a volume of one of Proxmox's storages.
 func (a *app) leftOnProxmox(h *house, id, name, volume string) leftVolume {
 	pool, _, _ := strings.Cut(volume, ":")
-	return leftVolume{address: object.NewAddress(spec.KindVolume, id, name), provider: "pve", place: volume, spec: spec.Volume{
-		Container: id, Name: name, Pool: pool, Path: filepath.Join(h.machine.Root, "volumes", id, name), MountPoint: "/phoenix/kept/" + name,
-		SizeBytes: 1 << 30, Mode: 0o700, Proxmox: h.machine.Proxmox}}
+	return leftVolume{address: object.NewAddress(spec.KindVolume, id, name), provider: "pve", place: volume,
+		spec: spec.Volume{
+			Container: id, Name: name, Pool: pool, Path: filepath.Join(h.machine.Root, "volumes", id, name),
+			MountPoint: "/phoenix/kept/" + name,
+			SizeBytes:  1 << 30, Mode: 0o700, Proxmox: h.machine.Proxmox}}
 }
 
 const keptWords = ": kept, not in the configuration any more"

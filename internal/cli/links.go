@@ -102,7 +102,8 @@ func (k *link) end() {
 	}
 }
 
-// rest ends all sessions, each once nothing is in flight in it, and waits for none. Agents that were given up may be called again.
+// rest ends all sessions, each once nothing is in flight in it, and waits for none. Agents that were given up may be
+// called again.
 func (l *links) rest() {
 	l.mu.Lock()
 	all := l.all
@@ -163,7 +164,8 @@ func (s *session) dial(ctx context.Context, id string) (*agent.Client, error) {
 	if s.changes {
 		argv = append(argv, "--"+changesFlag)
 	}
-	return agent.Dial(ctx, argv, agent.Session{Container: id, Blobs: s.blob, Changing: s.changing, Limits: s.limits.Agent})
+	return agent.Dial(ctx, argv, agent.Session{Container: id, Blobs: s.blob, Changing: s.changing,
+		Limits: s.limits.Agent})
 }
 
 func decode(raw json.RawMessage, into any) error { return json.Unmarshal(raw, into) }

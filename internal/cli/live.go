@@ -24,8 +24,8 @@ type liveOptions struct {
 	from                  string
 }
 
-// mover moves a running system from the shared directory to own volumes. Each step looks whether it is done; a run that is killed
-// anywhere is gone on with by the next.
+// mover moves a running system from the shared directory to own volumes. Each step looks whether it is done; a run that
+// is killed anywhere is gone on with by the next.
 type mover struct {
 	*session
 	old     *oldHouse
@@ -49,7 +49,8 @@ func (a *app) migrateLive(ctx context.Context, o liveOptions) error {
 	}
 	if o.from != "" {
 		if !filepath.IsAbs(o.from) {
-			return &usageError{err: fmt.Errorf("--from %s is not an absolute path", o.from), hint: "the lxcpath of the old containers, such as /var/lib/lxc"}
+			return &usageError{err: fmt.Errorf("--from %s is not an absolute path", o.from),
+				hint: "the lxcpath of the old containers, such as /var/lib/lxc"}
 		}
 		o.from = followed(filepath.Clean(o.from))
 	}
@@ -121,17 +122,20 @@ func (m *mover) reopen() error {
 func (m *mover) move(ctx context.Context) error {
 	switch {
 	case m.journal.there(m.journal.shredded()):
-		m.view.Moved(view.Moved{Done: true, Made: m.opts.yes, Notes: []string{"the old directory was emptied: the migration is over"}})
+		m.view.Moved(view.Moved{Done: true, Made: m.opts.yes,
+			Notes: []string{"the old directory was emptied: the migration is over"}})
 		return nil
 	case m.old.ca == "" || len(m.old.guests) == 0:
-		return hint("--from LXCPATH says where they are", "no old container of the CA was found: %s is not in %v", m.caID(), append(m.oldPlaces(), filepath.Join(m.machine.Root, "lxc")))
+		return hint("--from LXCPATH says where they are", "no old container of the CA was found: %s is not in %v",
+			m.caID(), append(m.oldPlaces(), filepath.Join(m.machine.Root, "lxc")))
 	}
 	if err := m.suitable(); err != nil {
 		return err
 	}
 	steps := append(m.closing(), m.moving()...)
 	if m.newRoot {
-		steps = append(steps, step{"new root", "another root takes the place of the one whose key leaked: everyone trusts both before the old one goes",
+		steps = append(steps, step{"new root", "another root takes the place of the one whose key leaked: everyone " +
+			"trusts both before the old one goes",
 			func(context.Context) (bool, error) { return m.rootReplaced() }, m.replaceOldRoot})
 	}
 	out := view.Moved{Made: m.opts.yes, Notes: m.notes}
@@ -183,7 +187,8 @@ func (m *mover) preview(ctx context.Context, steps []step, out view.Moved) error
 		return err
 	}
 	if !out.Done {
-		out.Next = []string{m.again("migrate --live --yes" + m.fromFlag() + map[bool]string{true: " --new-root"}[m.newRoot])}
+		out.Next = []string{m.again("migrate --live --yes" + m.fromFlag() +
+			map[bool]string{true: " --new-root"}[m.newRoot])}
 	}
 	m.view.Moved(out)
 	return nil
@@ -207,7 +212,8 @@ func (m *mover) run(ctx context.Context, steps []step) error {
 		}
 		m.view.Step(s.name + ": " + s.what)
 		if err := s.do(ctx); err != nil {
-			return hint(m.again("migrate --live --yes"+m.fromFlag())+" goes on from there; --rollback instead goes back", "%s: %w", s.name, err)
+			return hint(m.again("migrate --live --yes"+m.fromFlag())+
+				" goes on from there; --rollback instead goes back", "%s: %w", s.name, err)
 		}
 	}
 	return nil
@@ -226,7 +232,8 @@ func (m *mover) conclude(ctx context.Context, steps []step, out view.Moved) erro
 	}
 	out.Notes, out.Elapsed = m.notes, m.elapsed()
 	if report.Healthy {
-		out.Next = []string{m.again("migrate --live --shred --yes") + "    # empties " + m.old.shared + "; then there is no way back",
+		out.Next = []string{m.again("migrate --live --shred --yes") + "    # empties " + m.old.shared +
+			"; then there is no way back",
 			m.again("migrate --live --rollback --yes") + "    # the way back, while that directory exists"}
 	}
 	m.view.Moved(out)

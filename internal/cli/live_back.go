@@ -20,9 +20,12 @@ import (
 func (m *mover) rollback(ctx context.Context) error {
 	switch {
 	case m.journal.there(m.journal.shredded()):
-		return hint(m.again("health")+" and apply: what is there now is all there is", "there is no way back: the old directory was emptied (%s)", strings.TrimSpace(m.journal.read(m.journal.shredded())))
+		return hint(m.again("health")+" and apply: what is there now is all there is",
+			"there is no way back: the old directory was emptied (%s)",
+			strings.TrimSpace(m.journal.read(m.journal.shredded())))
 	case !m.journal.there(m.journal.shared()):
-		m.view.Moved(view.Moved{Made: m.opts.yes, Done: true, Notes: []string{"there is nothing to go back from: no migration was begun here, or it was taken back already"}})
+		m.view.Moved(view.Moved{Made: m.opts.yes, Done: true, Notes: []string{"there is nothing to go back from: no " +
+			"migration was begun here, or it was taken back already"}})
 		return nil
 	}
 	if err := errors.Join(m.oldIsThere(), m.allThere()); err != nil {
@@ -51,12 +54,14 @@ func (m *mover) rollback(ctx context.Context) error {
 		}
 		m.view.Step(s.name + ": " + s.what)
 		if err := s.do(ctx); err != nil {
-			return hint(m.again("migrate --live --rollback --yes"+m.fromFlag())+" goes on from there", "%s: %w", s.name, err)
+			return hint(m.again("migrate --live --rollback --yes"+m.fromFlag())+" goes on from there", "%s: %w", s.name,
+				err)
 		}
 		out.Steps = append(out.Steps, view.Step{Name: s.name, What: s.what, Done: true})
 	}
 	out.Done, out.Elapsed = true, m.elapsed()
-	out.Notes = []string{"the new volumes are kept below " + filepath.Join(m.machine.Root, "volumes") + "; what is in the shared directory is as exposed as it was"}
+	out.Notes = []string{"the new volumes are kept below " + filepath.Join(m.machine.Root, "volumes") +
+		"; what is in the shared directory is as exposed as it was"}
 	m.view.Moved(out)
 	return nil
 }
@@ -69,7 +74,8 @@ func (m *mover) oldIsThere() error {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return hint("its closed copy is "+m.journal.copy(), "the old containers cannot run without the old directory %s: %w", shared, err)
+		return hint("its closed copy is "+m.journal.copy(), "the old containers cannot run without the old "+
+			"directory %s: %w", shared, err)
 	}
 	return nil
 }
@@ -78,7 +84,8 @@ func (m *mover) oldIsThere() error {
 func (m *mover) allThere() error {
 	for _, g := range m.old.guests {
 		if m.journal.there(m.journal.config(g.id)) && !m.journal.there(g.file) {
-			return hint(m.again("create "+g.id)+" makes it anew there; its old /etc and /usr/local then go into that, what else it had is lost",
+			return hint(m.again("create "+g.id)+" makes it anew there; its old /etc and /usr/local then go into "+
+				"that, what else it had is lost",
 				"container %s was deleted: there is nothing to go back with in %s", g.id, g.file)
 		}
 	}
@@ -88,8 +95,11 @@ func (m *mover) allThere() error {
 func (m *mover) backwards() []step {
 	var steps []step
 	for _, g := range m.old.guests {
-		steps = append(steps, step{"container " + g.id, "its files and its definition are put back, and it is started as it was",
-			func(ctx context.Context) (bool, error) { return m.isBack(ctx, g) }, func(ctx context.Context) error { return m.bring(ctx, g) }})
+		steps = append(steps, step{"container " + g.id, "its files and its definition are put back, and it is " +
+			"started as it was",
+			func(ctx context.Context) (bool, error) {
+				return m.isBack(ctx, g)
+			}, func(ctx context.Context) error { return m.bring(ctx, g) }})
 	}
 	never := func(context.Context) (bool, error) { return false, nil }
 	return append(steps,
@@ -97,7 +107,8 @@ func (m *mover) backwards() []step {
 		step{"forget", "pin, names and journal of the migration are removed, and the closed copy", never, m.forget})
 }
 
-// isBack is whether a container runs with its old definition. Where its definition was never touched there is nothing to bring.
+// isBack is whether a container runs with its old definition. Where its definition was never touched there is nothing
+// to bring.
 func (m *mover) isBack(ctx context.Context, g guest) (bool, error) {
 	if !m.journal.there(m.journal.config(g.id)) {
 		return true, nil
@@ -166,7 +177,8 @@ func (m *mover) bringDefinition(ctx context.Context, g guest) error {
 	}
 	var mode uint32
 	var owner host.Owner
-	if _, err := fmt.Sscanf(m.journal.read(m.journal.home(g.id)), "%o %d:%d", &mode, &owner.UID, &owner.GID); err != nil {
+	if _, err := fmt.Sscanf(m.journal.read(m.journal.home(g.id)), "%o %d:%d", &mode, &owner.UID,
+		&owner.GID); err != nil {
 		return fmt.Errorf("%s: %w", m.journal.home(g.id), err)
 	}
 	if err := errors.Join(m.host.Chown(g.home, owner), m.host.Chmod(g.home, fs.FileMode(mode))); err != nil {
@@ -180,9 +192,9 @@ func (m *mover) bringDefinition(ctx context.Context, g guest) error {
 	return m.host.WriteFile(filepath.Join(g.home, "config"), []byte(g.config), 0o644, host.Root)
 }
 
-// putBack makes etc and usr/local in $1 what they were: what is not in the archive goes, and what is mounted there is left alone. It
-// stops first what would put things right again, and waits for one like it that goes on though phoenix was killed: two at once leave
-// tar's placeholders in the place of links.
+// putBack makes etc and usr/local in $1 what they were: what is not in the archive goes, and what is mounted there is
+// left alone. It stops first what would put things right again, and waits for one like it that goes on though phoenix
+// was killed: two at once leave tar's placeholders in the place of links.
 const putBack = `set -e
 cd "$1"
 exec 9<.
@@ -212,7 +224,8 @@ sync`
 func (m *mover) bringTree(ctx context.Context, g guest) error {
 	argv := m.at(g).Enter("sh", "-c", putBack, "sh", "/")
 	_, err := m.host.Run(ctx, host.Command{
-		Argv: append([]string{"sh", "-c", `f=$1; shift; exec "$@" <"$f"`, "sh", m.journal.tree(g.id)}, argv...), Mutates: true, Limit: copyLimit,
+		Argv:    append([]string{"sh", "-c", `f=$1; shift; exec "$@" <"$f"`, "sh", m.journal.tree(g.id)}, argv...),
+		Mutates: true, Limit: copyLimit,
 	})
 	return err
 }
@@ -271,7 +284,8 @@ func (m *mover) bringFiles(context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := m.host.WriteFile(r.File, raw, meta.Mode.Perm(), host.Owner{UID: meta.UID, GID: meta.GID}); err != nil {
+		if err := m.host.WriteFile(r.File, raw, meta.Mode.Perm(),
+			host.Owner{UID: meta.UID, GID: meta.GID}); err != nil {
 			return err
 		}
 		if err := m.host.Remove(r.Kept); err != nil {

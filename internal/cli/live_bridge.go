@@ -18,9 +18,10 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// The proxy is a restart and some orders of certificates away from its new self: seconds in which the gateway would have nobody to
-// ask. So a second proxy takes over for that time: in the same container, with the new routes, on a port of its own, in memory,
-// and with a certificate that lay in the shared directory and is still good. The gateway is led there and back with reloads.
+// The proxy is a restart and some orders of certificates away from its new self: seconds in which the gateway would
+// have nobody to ask. So a second proxy takes over for that time: in the same container, with the new routes, on a port
+// of its own, in memory, and with a certificate that lay in the shared directory and is still good. The gateway is led
+// there and back with reloads.
 const (
 	bridgeUnit   = "phoenix-bridge"
 	bridgeFolder = "/run/phoenix-bridge"
@@ -31,7 +32,8 @@ const (
 // standInPair is a certificate with what leads to its root, and its key, as PEM.
 type standInPair struct{ chain, key []byte }
 
-// bridgeUp starts the second proxy and sees that the gateway reaches it. Why it cannot be had is no error: then connections wait.
+// bridgeUp starts the second proxy and sees that the gateway reaches it. Why it cannot be had is no error: then
+// connections wait.
 func (m *mover) bridgeUp(ctx context.Context) (up bool, why error) {
 	t, ok := specOf[spec.Traefik](m.objects, object.NewAddress(spec.KindTraefik, m.old.proxy, spec.TraefikConfig))
 	address, okAddress := addressOf(m.objects, m.old.proxy)
@@ -61,12 +63,15 @@ func (m *mover) bridgeStart(ctx context.Context, t spec.Traefik, pairs []standIn
 	in := m.inside(m.old.proxy)
 	for name, data := range files {
 		const put = `umask 077; mkdir -p "$1" && cat >"$1/$2"`
-		if _, err := in.Attach(ctx, m.host, host.Command{Stdin: data, Mutates: true}, "sh", "-c", put, "sh", bridgeFolder, name); err != nil {
+		if _, err := in.Attach(ctx, m.host, host.Command{Stdin: data, Mutates: true}, "sh", "-c", put, "sh",
+			bridgeFolder, name); err != nil {
 			return err
 		}
 	}
-	_, err := in.Attach(ctx, m.host, host.Command{Mutates: true}, "systemd-run", "--quiet", "--collect", "--unit="+bridgeUnit,
-		"--property=Restart=always", "--property=RestartSec=300ms", bridgeProxy, "--configFile="+bridgeFolder+"/traefik.yml")
+	_, err := in.Attach(ctx, m.host, host.Command{Mutates: true}, "systemd-run", "--quiet", "--collect",
+		"--unit="+bridgeUnit,
+		"--property=Restart=always", "--property=RestartSec=300ms", bridgeProxy,
+		"--configFile="+bridgeFolder+"/traefik.yml")
 	return err
 }
 
@@ -116,8 +121,10 @@ func (m *mover) bridgeDown(ctx context.Context) error {
 	if !m.bridged(ctx) {
 		return nil
 	}
-	const end = `systemctl stop ` + bridgeUnit + ` 2>/dev/null; rm -rf "$1"; ! systemctl is-active --quiet ` + bridgeUnit
-	_, err := m.inside(m.old.proxy).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", end, "sh", bridgeFolder)
+	const end = `systemctl stop ` + bridgeUnit + ` 2>/dev/null; rm -rf "$1"; ! systemctl is-active --quiet ` +
+		bridgeUnit
+	_, err := m.inside(m.old.proxy).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", end, "sh",
+		bridgeFolder)
 	return err
 }
 
@@ -235,7 +242,8 @@ func bridgeStatic() []byte {
 func bridgeRoutes(t spec.Traefik, pairs int) []byte {
 	routers, services, transports := map[string]any{}, map[string]any{}, map[string]any{}
 	router := func(hosts []string, target string) any {
-		return map[string]any{"rule": "Host(`" + strings.Join(hosts, "`) || Host(`") + "`)", "service": target, "tls": map[string]any{}}
+		return map[string]any{"rule": "Host(`" + strings.Join(hosts, "`) || Host(`") + "`)", "service": target,
+			"tls": map[string]any{}}
 	}
 	for _, r := range t.Routes {
 		balancer := map[string]any{"servers": []any{map[string]any{"url": r.URL}}}
@@ -258,7 +266,8 @@ func bridgeRoutes(t spec.Traefik, pairs int) []byte {
 	}
 	var certificates []any
 	for i := range pairs {
-		certificates = append(certificates, map[string]any{"certFile": fmt.Sprintf("%s/%d.crt", bridgeFolder, i), "keyFile": fmt.Sprintf("%s/%d.key", bridgeFolder, i)})
+		certificates = append(certificates, map[string]any{"certFile": fmt.Sprintf("%s/%d.crt", bridgeFolder, i),
+			"keyFile": fmt.Sprintf("%s/%d.key", bridgeFolder, i)})
 	}
 	return marshal(map[string]any{"http": http, "tls": map[string]any{"certificates": certificates}})
 }

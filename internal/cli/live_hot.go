@@ -53,8 +53,10 @@ func (m *mover) current(g guest, pid int) bool {
 	if err != nil || digest == "" {
 		return false
 	}
-	environ, _ := m.host.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ")) // gone: it was started with nothing
-	return provider.TakenOver(m.host, g.home, pid) == digest || strings.Contains(string(environ), provider.DefinitionVar+"="+digest)
+	// gone: it was started with nothing
+	environ, _ := m.host.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	return provider.TakenOver(m.host, g.home, pid) == digest ||
+		strings.Contains(string(environ), provider.DefinitionVar+"="+digest)
 }
 
 // wants are the mounts of a container's new definition.
@@ -84,8 +86,8 @@ func (m *mover) shows(pid int, v spec.Mount) bool {
 	return err == nil && have.Inode == want.Inode && have.Device == want.Device
 }
 
-// join mounts the new volumes into running containers, names their interfaces as the definitions do, and says that they were
-// brought to them. What they had mounted stays for now.
+// join mounts the new volumes into running containers, names their interfaces as the definitions do, and says that they
+// were brought to them. What they had mounted stays for now.
 func (m *mover) join(ctx context.Context) error {
 	for _, g := range m.others() {
 		pid, err := m.inside(g.id).InitPID(ctx, m.host)
@@ -110,7 +112,8 @@ func (m *mover) join(ctx context.Context) error {
 		if err := provider.TakeOver(m.host, g.home, pid, provider.Definition(string(raw))); err != nil {
 			return err
 		}
-		m.notes = append(m.notes, fmt.Sprintf("container %s runs on with the limits and the isolation it was started with; %s gives it the new ones", g.id, m.again("restart "+g.id)))
+		m.notes = append(m.notes, fmt.Sprintf("container %s runs on with the limits and the isolation it was started "+
+			"with; %s gives it the new ones", g.id, m.again("restart "+g.id)))
 	}
 	return nil
 }
@@ -127,14 +130,15 @@ func (m *mover) mountInto(ctx context.Context, g guest, pid int, v spec.Mount) e
 	return err
 }
 
-// namePort gives a container's interface the MAC, and the hypervisor's end of it the name, that its definition has: from the name on
-// nothing else passes there.
+// namePort gives a container's interface the MAC, and the hypervisor's end of it the name, that its definition has:
+// from the name on nothing else passes there.
 func (m *mover) namePort(ctx context.Context, g guest, pid int) error {
 	want, ok := specOf[spec.Container](m.objects, object.NewAddress(spec.KindContainer, g.id))
 	if !ok || want.Interface.Port == "" {
 		return nil
 	}
-	argv := []string{"nsenter", "--net=" + filepath.Join("/proc", strconv.Itoa(pid), "ns", "net"), "ip", "-j", "link", "show", "dev", want.Interface.Name}
+	argv := []string{"nsenter", "--net=" + filepath.Join("/proc", strconv.Itoa(pid), "ns", "net"), "ip", "-j", "link",
+		"show", "dev", want.Interface.Name}
 	res, err := m.host.Run(ctx, host.Command{Argv: argv})
 	if err != nil {
 		return err
@@ -197,7 +201,8 @@ func (m *mover) rename(ctx context.Context, from, to string) error {
 func (m *mover) stale(g guest) []string {
 	var out []string
 	for _, o := range g.mounts {
-		if !slices.ContainsFunc(m.wants(g), func(v spec.Mount) bool { return v.Target == o.Target }) && !slices.Contains(out, o.Target) {
+		if !slices.ContainsFunc(m.wants(g), func(v spec.Mount) bool { return v.Target == o.Target }) &&
+			!slices.Contains(out, o.Target) {
 			out = append(out, o.Target)
 		}
 	}
@@ -256,8 +261,9 @@ func (m *mover) makeReady(ctx context.Context) error {
 	return m.applyAll(ctx, m.early(m.running()))
 }
 
-// meetAgain lets the hypervisor and the other containers forget the hardware address of a container that was restarted: lxc makes
-// another one at each start where the definition has none, and they would send to the old one for up to a minute.
+// meetAgain lets the hypervisor and the other containers forget the hardware address of a container that was restarted:
+// lxc makes another one at each start where the definition has none, and they would send to the old one for up to a
+// minute.
 func (m *mover) meetAgain(ctx context.Context, id string) error {
 	address, ok := addressOf(m.objects, id)
 	if !ok {
@@ -283,8 +289,8 @@ func (m *mover) meetAgain(ctx context.Context, id string) error {
 	return nil
 }
 
-// standIn puts the certificate that the gateway serves now where the new one will be, so that there is no moment without one.
-// Its key leaked, and is replaced at once.
+// standIn puts the certificate that the gateway serves now where the new one will be, so that there is no moment
+// without one. Its key leaked, and is replaced at once.
 func (m *mover) standIn(ctx context.Context) error {
 	n, ok := specOf[spec.Nginx](m.objects, object.NewAddress(spec.KindNginx, m.old.gateway, spec.NginxBase))
 	address, okAddress := addressOf(m.objects, m.old.gateway)
@@ -313,7 +319,8 @@ func (m *mover) standIn(ctx context.Context) error {
 		data []byte
 	}{{n.Key, key}, {n.Certificate, text.Bytes()}} {
 		const put = `umask 077; mkdir -p "${1%/*}"; cat >"$1.new" && mv "$1.new" "$1"`
-		if _, err := in.Attach(ctx, m.host, host.Command{Stdin: f.data, Mutates: true}, "sh", "-c", put, "sh", f.path); err != nil {
+		if _, err := in.Attach(ctx, m.host, host.Command{Stdin: f.data, Mutates: true}, "sh", "-c", put, "sh",
+			f.path); err != nil {
 			return err
 		}
 	}

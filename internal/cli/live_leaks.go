@@ -73,7 +73,8 @@ func (v *inventory) read() error {
 		return err
 	}
 	for i, s := range v.secrets {
-		v.secrets[i].root = s.root || slices.ContainsFunc(v.keys, func(k plainKey) bool { return k.path == s.path && v.ofRoot(k) })
+		v.secrets[i].root = s.root ||
+			slices.ContainsFunc(v.keys, func(k plainKey) bool { return k.path == s.path && v.ofRoot(k) })
 	}
 	slices.SortFunc(v.secrets, func(a, b secret) int { return cmp.Compare(a.path, b.path) })
 	return nil
@@ -102,7 +103,8 @@ func (v *inventory) file(path string, raw []byte) {
 		found = true
 		v.block(path, b)
 	}
-	if word := bytes.TrimSpace(raw); !found && len(word) > 0 && len(word) <= 1024 && !bytes.ContainsRune(word, '\n') && strings.Contains(name, "pass") {
+	if word := bytes.TrimSpace(raw); !found && len(word) > 0 && len(word) <= 1024 && !bytes.ContainsRune(word, '\n') &&
+		strings.Contains(name, "pass") {
 		v.secrets = append(v.secrets, secret{kind: kindPassword, path: path})
 	}
 }
@@ -113,8 +115,10 @@ func (v *inventory) block(path string, b *pem.Block) {
 		if c, err := x509.ParseCertificate(b.Bytes); err == nil && v.certs[path] == nil {
 			v.certs[path] = c
 		}
-	case strings.HasSuffix(b.Type, "PRIVATE KEY") && (strings.HasPrefix(b.Type, "ENCRYPTED") || b.Headers["DEK-Info"] != ""):
-		v.secrets = append(v.secrets, secret{kind: kindSealed, path: path, root: strings.Contains(strings.ToLower(filepath.Base(path)), "root")})
+	case strings.HasSuffix(b.Type, "PRIVATE KEY") &&
+		(strings.HasPrefix(b.Type, "ENCRYPTED") || b.Headers["DEK-Info"] != ""):
+		v.secrets = append(v.secrets,
+			secret{kind: kindSealed, path: path, root: strings.Contains(strings.ToLower(filepath.Base(path)), "root")})
 	case strings.HasSuffix(b.Type, "PRIVATE KEY"):
 		if public := publicOf(b.Bytes); public != nil {
 			v.keys = append(v.keys, plainKey{path, public, pem.EncodeToMemory(b)})
@@ -198,7 +202,8 @@ func (v *inventory) roots() []*x509.Certificate {
 }
 
 func (v *inventory) ofRoot(k plainKey) bool {
-	return slices.ContainsFunc(v.roots(), func(c *x509.Certificate) bool { return publicDigest(c.PublicKey) == publicDigest(k.public) })
+	return slices.ContainsFunc(v.roots(),
+		func(c *x509.Certificate) bool { return publicDigest(c.PublicKey) == publicDigest(k.public) })
 }
 
 // root is the fingerprint of the CA's root: the one that its configuration names, else the only one.
@@ -211,7 +216,8 @@ func (v *inventory) root() (string, error) {
 		}
 	}
 	if len(list) != 1 {
-		return "", hint("there must be one, or a ca.json that names it", "%s holds %d root certificates", v.folder, len(list))
+		return "", hint("there must be one, or a ca.json that names it", "%s holds %d root certificates", v.folder,
+			len(list))
 	}
 	sum := sha256.Sum256(list[0].Raw)
 	return hex.EncodeToString(sum[:]), nil
@@ -238,7 +244,8 @@ func (m *mover) leaks(done bool) ([]view.Leak, error) {
 			}
 		}
 		if s.root && l.Mended {
-			l.Remedy = "a new root: no container trusts the old one any more; remove it from phones, browsers and other machines, and destroy older backups of the CA"
+			l.Remedy = "a new root: no container trusts the old one any more; remove it from phones, browsers and " +
+				"other machines, and destroy older backups of the CA"
 		}
 		out = append(out, l)
 	}

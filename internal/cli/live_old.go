@@ -18,7 +18,8 @@ type moving struct {
 	from string // lxcpath that the old containers are in
 }
 
-// importFolder is where a CA that was there before is handed to the one that is made of it: in memory, inside of its container.
+// importFolder is where a CA that was there before is handed to the one that is made of it: in memory, inside of its
+// container.
 const importFolder = "/run/phoenix-import"
 
 // observeTakeover looks for what was taken over from an older layout, or is about to be.
@@ -45,7 +46,8 @@ func (a *app) observeTakeover(cfg *config.Config, m *config.Machine) {
 	}
 }
 
-// takenHomes are the lxcpaths of containers that were taken over where they were: a link in phoenix's own folder leads there.
+// takenHomes are the lxcpaths of containers that were taken over where they were: a link in phoenix's own folder leads
+// there.
 func (a *app) takenHomes(root string) map[string]string {
 	own, out := filepath.Join(root, "lxc"), map[string]string{}
 	names, err := a.host.ReadDir(own)
@@ -53,15 +55,16 @@ func (a *app) takenHomes(root string) map[string]string {
 		return out
 	}
 	for _, id := range names {
-		if target, err := a.host.Readlink(filepath.Join(own, id)); err == nil && filepath.IsAbs(target) && filepath.Base(target) == id {
+		if target, err := a.host.Readlink(filepath.Join(own, id)); err == nil && filepath.IsAbs(target) &&
+			filepath.Base(target) == id {
 			out[id] = filepath.Dir(target)
 		}
 	}
 	return out
 }
 
-// oldHome is the lxcpath of a container that stands elsewhere: one that carries phoenix's mark, whose link was lost, and while a
-// system is moved any.
+// oldHome is the lxcpath of a container that stands elsewhere: one that carries phoenix's mark, whose link was lost,
+// and while a system is moved any.
 func (a *app) oldHome(root, id string) string {
 	if a.exists(filepath.Join(root, "lxc", id)) {
 		return ""
@@ -164,7 +167,8 @@ func (a *app) findOld(cfg *config.Config, m config.Machine, j journal) (*oldHous
 func (a *app) readGuest(g *guest, j journal) error {
 	raw, err := a.host.ReadFile(j.config(g.id))
 	if errors.Is(err, fs.ErrNotExist) {
-		if raw, err = a.host.ReadFile(g.file); err == nil && (marked(g.id, string(raw)) || strings.Contains(string(raw), proxmoxWord)) {
+		if raw, err = a.host.ReadFile(g.file); err == nil &&
+			(marked(g.id, string(raw)) || strings.Contains(string(raw), proxmoxWord)) {
 			return nil
 		}
 	}
@@ -208,12 +212,14 @@ func mountsIn(config, home string) []spec.Mount {
 			key, value = "lxc.mount.entry", rest
 		}
 		f := strings.Fields(value)
-		if strings.TrimSpace(key) != "lxc.mount.entry" || len(f) < 4 || !strings.HasPrefix(f[0], "/") || !strings.Contains(f[3], "bind") {
+		if strings.TrimSpace(key) != "lxc.mount.entry" || len(f) < 4 || !strings.HasPrefix(f[0], "/") ||
+			!strings.Contains(f[3], "bind") {
 			continue
 		}
 		target := strings.TrimPrefix(host.Unescape(f[1]), filepath.Join(home, "rootfs"))
 		source := filepath.Clean(host.Unescape(f[0]))
-		if !slices.ContainsFunc([]string{"/dev/", "/proc/", "/sys/"}, func(dir string) bool { return strings.HasPrefix(source+"/", dir) }) {
+		if !slices.ContainsFunc([]string{"/dev/", "/proc/", "/sys/"},
+			func(dir string) bool { return strings.HasPrefix(source+"/", dir) }) {
 			out = append(out, spec.Mount{Source: source, Target: filepath.Join("/", target)})
 		}
 	}
@@ -233,7 +239,8 @@ func (o *oldHouse) find() error {
 		}
 	}
 	if o.shared == "" {
-		return hint("phoenix migrate tells what the configuration shares", "container %s shares no directory with another one: there is nothing to move", o.ca)
+		return hint("phoenix migrate tells what the configuration shares", "container %s shares no directory with "+
+			"another one: there is nothing to move", o.ca)
 	}
 	return nil
 }
@@ -257,7 +264,8 @@ func overlaps(a, b string) bool {
 func (g guest) suits(want spec.Container) error {
 	if want.Guest != nil {
 		if have := strings.Contains("\n"+g.config, "\nunprivileged: 1\n"); have != (want.IDMap != (spec.IDMap{})) {
-			return hint(`"unprivileged" in the configuration says which`, "container %s is not unprivileged as the configuration wants it, or is and should not be: that cannot be changed", g.id)
+			return hint(`"unprivileged" in the configuration says which`, "container %s is not unprivileged as the "+
+				"configuration wants it, or is and should not be: that cannot be changed", g.id)
 		}
 		return nil
 	}
@@ -273,10 +281,12 @@ func (g guest) suits(want spec.Container) error {
 		}
 	}
 	if root != filepath.Join(g.home, "rootfs") {
-		return hint("move it there while the container is stopped", "container %s has its root file system at %s; phoenix keeps it at %s", g.id, root, filepath.Join(g.home, "rootfs"))
+		return hint("move it there while the container is stopped", "container %s has its root file system at %s; "+
+			"phoenix keeps it at %s", g.id, root, filepath.Join(g.home, "rootfs"))
 	}
 	if base != want.IDMap.Base || count != want.IDMap.Count {
-		return hint(`"unprivileged" in the configuration says which`, "container %s maps its ids to %d and %d more, the configuration wants %d and %d more", g.id, base, count, want.IDMap.Base, want.IDMap.Count)
+		return hint(`"unprivileged" in the configuration says which`, "container %s maps its ids to %d and %d more, "+
+			"the configuration wants %d and %d more", g.id, base, count, want.IDMap.Base, want.IDMap.Count)
 	}
 	return nil
 }

@@ -10,15 +10,18 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// isOld is whether a container's configuration is the old one. Of Proxmox's what phoenix left waiting beside it does not count.
+// isOld is whether a container's configuration is the old one. Of Proxmox's what phoenix left waiting beside it does
+// not count.
 func (o *oldHouse) isOld(g guest, config string) bool {
-	return config == g.config || strings.HasSuffix(g.file, ".conf") && !strings.Contains(config, proxmoxWord) && old(config) == old(g.config)
+	return config == g.config || strings.HasSuffix(g.file, ".conf") && !strings.Contains(config, proxmoxWord) &&
+		old(config) == old(g.config)
 }
 
 // old is the present state in a container's file of Proxmox without volumes that wait unattached.
 func old(config string) string {
 	head, _ := parted(config)
-	lines := slices.DeleteFunc(strings.SplitAfter(head, "\n"), func(l string) bool { return strings.HasPrefix(l, "unused") || strings.TrimSpace(l) == "" })
+	lines := slices.DeleteFunc(strings.SplitAfter(head, "\n"),
+		func(l string) bool { return strings.HasPrefix(l, "unused") || strings.TrimSpace(l) == "" })
 	return strings.Join(lines, "")
 }
 
@@ -34,7 +37,8 @@ func parted(config string) (head, tail string) {
 }
 
 func (m *mover) editConf(ctx context.Context, g guest, was, now string) error {
-	_, err := provider.ReplaceProxmox(ctx, m.host, *m.machine.Proxmox, provider.ProxmoxLock(*m.machine.Proxmox, g.id), g.file, &was, now)
+	_, err := provider.ReplaceProxmox(ctx, m.host, *m.machine.Proxmox, provider.ProxmoxLock(*m.machine.Proxmox, g.id),
+		g.file, &was, now)
 	return err
 }
 

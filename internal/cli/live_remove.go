@@ -15,10 +15,11 @@ import (
 // What a migration left below the root goes with everything else: delete --all --volumes.
 
 // oldBlocks is what overwriting does not reach.
-const oldBlocks = "where the file system keeps old blocks (snapshots, copy on write, an SSD's reserve) they may still be there: destroy snapshots of "
+const oldBlocks = "where the file system keeps old blocks (snapshots, copy on write, an SSD's reserve) they may " +
+	"still be there: destroy snapshots of "
 
-// wipe writes over the files in a directory and removes what is in it; the directory stays. It follows no link and enters nothing
-// that is mounted there. The note names what was not written over.
+// wipe writes over the files in a directory and removes what is in it; the directory stays. It follows no link and
+// enters nothing that is mounted there. The note names what was not written over.
 func (s *session) wipe(ctx context.Context, h host.Host, dir string) (note string, err error) {
 	if _, err := h.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -44,7 +45,8 @@ func (s *session) alsoGone(ids []string, all, volumes bool) (lines []string) {
 	return lines
 }
 
-// forgetMigration removes what a migration kept for its way back, with the closed copy of the old directory. That one stays.
+// forgetMigration removes what a migration kept for its way back, with the closed copy of the old directory. That one
+// stays.
 func (s *session) forgetMigration(ctx context.Context) (notes []string, mutations int, err error) {
 	counted := host.NewCounted(s.host, nil)
 	j := journalIn(counted, s.machine.Root)
@@ -53,7 +55,8 @@ func (s *session) forgetMigration(ctx context.Context) (notes []string, mutation
 	}
 	notes = []string{"what migrate --live kept in " + j.dir + " was written over and removed; " + oldBlocks + "it too"}
 	if shared := j.sharedPath(); shared != "" && !j.there(j.shredded()) {
-		notes = append(notes, "the old directory "+shared+" is yours and was not touched: the keys in it count as leaked, remove it when nothing needs it any more")
+		notes = append(notes, "the old directory "+shared+" is yours and was not touched: the keys in it count as "+
+			"leaked, remove it when nothing needs it any more")
 	}
 	note, err := s.wipe(ctx, counted, j.dir)
 	if err != nil {
@@ -95,7 +98,8 @@ func (s *session) anew(ids []string) []string {
 		return nil
 	}
 	slices.Sort(ids)
-	note := fmt.Sprintf("%s stood where migrate --live had found it; create makes it there again", strings.Join(ids, ", "))
+	note := fmt.Sprintf("%s stood where migrate --live had found it; create makes it there again",
+		strings.Join(ids, ", "))
 	if j := journalIn(s.host, s.machine.Root); j.there(j.shared()) && !j.there(j.shredded()) {
 		note += ", but there is no way back to its old root file system"
 	}

@@ -7,7 +7,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// replaceOldRoot makes a new root, once the house is moved, unless that was done: everyone trusts both before the old one goes.
+// replaceOldRoot makes a new root, once the house is moved, unless that was done: everyone trusts both before the old
+// one goes.
 func (m *mover) replaceOldRoot(ctx context.Context) error {
 	replaced, err := m.rootReplaced()
 	if err != nil || replaced {

@@ -11,12 +11,15 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// shred empties the shared directory, once nobody sees it and all is well, and with it the copy and what was kept for the way back.
+// shred empties the shared directory, once nobody sees it and all is well, and with it the copy and what was kept for
+// the way back.
 func (m *mover) shred(ctx context.Context) error {
 	shared := m.journal.sharedPath()
 	switch {
 	case m.journal.there(m.journal.shredded()) && !m.journal.there(m.journal.copy()):
-		m.view.Moved(view.Moved{Made: m.opts.yes, Done: true, Notes: []string{"the old directory was emptied already: " + strings.TrimSpace(m.journal.read(m.journal.shredded()))}})
+		m.view.Moved(view.Moved{Made: m.opts.yes, Done: true,
+			Notes: []string{"the old directory was emptied already: " +
+				strings.TrimSpace(m.journal.read(m.journal.shredded()))}})
 		return nil
 	case shared == "":
 		return hint(m.again("migrate --live"), "no migration was made here: nothing is emptied")
@@ -27,8 +30,10 @@ func (m *mover) shred(ctx context.Context) error {
 		}
 	}
 	out := view.Moved{Made: m.opts.yes, Steps: []view.Step{
-		{Name: "no way back", What: "a note that the old directory is emptied: --rollback is refused from here on", Done: m.opts.yes},
-		{Name: "shred", What: "the files in " + shared + " are written over and removed; so is their copy and what was kept of the old containers", Done: m.opts.yes},
+		{Name: "no way back", What: "a note that the old directory is emptied: --rollback is refused from here on",
+			Done: m.opts.yes},
+		{Name: "shred", What: "the files in " + shared + " are written over and removed; so is their copy and what " +
+			"was kept of the old containers", Done: m.opts.yes},
 	}}
 	if !m.opts.yes {
 		out.Next = []string{m.again("migrate --live --shred --yes")}
@@ -48,7 +53,8 @@ func (m *mover) shred(ctx context.Context) error {
 func (m *mover) finished(ctx context.Context, shared string) error {
 	for _, s := range m.moving() {
 		if done, err := s.done(ctx); err != nil || !done {
-			return errors.Join(err, hint(m.again("migrate --live --yes"), "the migration is not finished (%s): nothing is emptied", s.name))
+			return errors.Join(err,
+				hint(m.again("migrate --live --yes"), "the migration is not finished (%s): nothing is emptied", s.name))
 		}
 	}
 	if report := m.healthy(ctx); !report.Healthy {
@@ -61,12 +67,14 @@ func (m *mover) finished(ctx context.Context, shared string) error {
 	return m.unheld(ctx, shared)
 }
 
-// unheld fails while any process can still reach what is in the directory: it would see the keys, or put back what goes.
+// unheld fails while any process can still reach what is in the directory: it would see the keys, or put back what
+// goes.
 func (m *mover) unheld(ctx context.Context, dir string) error {
 	if !m.journal.there(dir) {
 		return nil
 	}
-	res, err := m.host.Run(ctx, host.Command{Argv: []string{m.machine.Binary.Path, "agent", "unheld", dir}, Limit: copyLimit})
+	res, err := m.host.Run(ctx, host.Command{Argv: []string{m.machine.Binary.Path, "agent", "unheld", dir},
+		Limit: copyLimit})
 	if err == nil {
 		return nil
 	}

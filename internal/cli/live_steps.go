@@ -19,9 +19,13 @@ import (
 func (m *mover) closing() []step {
 	j := m.journal
 	return []step{
-		{"copy", fmt.Sprintf("a closed copy of %s, which %s see, in %s", m.old.shared, strings.Join(m.old.sharedWith, ", "), j.copy()),
-			func(context.Context) (bool, error) { return j.there(j.copy()) && j.there(j.leakedFile()), nil }, m.closedCopy},
-		{"keep", "definitions, /etc and /usr/local of " + strings.Join(m.old.ids(), ", ") + " are kept for the way back", m.kept, m.keep},
+		{"copy", fmt.Sprintf("a closed copy of %s, which %s see, in %s", m.old.shared,
+			strings.Join(m.old.sharedWith, ", "), j.copy()),
+			func(context.Context) (bool, error) {
+				return j.there(j.copy()) && j.there(j.leakedFile()), nil
+			}, m.closedCopy},
+		{"keep", "definitions, /etc and /usr/local of " + strings.Join(m.old.ids(), ", ") +
+			" are kept for the way back", m.kept, m.keep},
 		{"pin", "the old root is pinned: no other one is made", m.pinned, m.pin},
 	}
 }
@@ -29,7 +33,8 @@ func (m *mover) closing() []step {
 // closedCopy copies the shared directory to where only root gets, aside and renamed.
 func (m *mover) closedCopy(ctx context.Context) error {
 	j := m.journal
-	if err := errors.Join(j.write(filepath.Join(j.dir, "from"), m.app.moving.from+"\n"), j.write(j.shared(), m.old.shared+"\n")); err != nil {
+	if err := errors.Join(j.write(filepath.Join(j.dir, "from"), m.app.moving.from+"\n"),
+		j.write(j.shared(), m.old.shared+"\n")); err != nil {
 		return err
 	}
 	if !j.there(j.copy()) {
@@ -75,12 +80,15 @@ func (m *mover) keep(ctx context.Context) error {
 			return err
 		}
 		argv := m.inside(g.id).Enter("sh", "-c", pack, "sh", "/")
-		save := []string{"sh", "-c", `umask 077; ulimit -f 67108864; t=$1; shift; "$@" >"$t" && sync "$t"`, "sh", j.tree(g.id)}
-		if _, err := m.host.Run(ctx, host.Command{Argv: append(save, argv...), Mutates: true, Limit: copyLimit}); err != nil {
+		save := []string{"sh", "-c", `umask 077; ulimit -f 67108864; t=$1; shift; "$@" >"$t" && sync "$t"`, "sh",
+			j.tree(g.id)}
+		if _, err := m.host.Run(ctx,
+			host.Command{Argv: append(save, argv...), Mutates: true, Limit: copyLimit}); err != nil {
 			return err
 		}
 		if meta, err := m.host.Lstat(g.home); err == nil && m.machine.Proxmox == nil {
-			if err := j.write(j.home(g.id), fmt.Sprintf("%04o %d:%d\n", meta.Mode.Perm(), meta.UID, meta.GID)); err != nil {
+			if err := j.write(j.home(g.id),
+				fmt.Sprintf("%04o %d:%d\n", meta.Mode.Perm(), meta.UID, meta.GID)); err != nil {
 				return err
 			}
 		}
@@ -91,7 +99,8 @@ func (m *mover) keep(ctx context.Context) error {
 	return nil
 }
 
-// pack writes what $1 has in etc and usr/local, without what is mounted there, which may well be of the same file system.
+// pack writes what $1 has in etc and usr/local, without what is mounted there, which may well be of the same file
+// system.
 const pack = `cd "$1" || exit 1
 set --
 while read -r _ _ _ _ at _; do
@@ -113,7 +122,8 @@ func (m *mover) pinned(context.Context) (bool, error) {
 	return m.pinPath() != "" && isThere(m.host, m.pinPath()), nil
 }
 
-// pin writes the old root's fingerprint before anything else of the CA is touched: from here on no other root is made silently.
+// pin writes the old root's fingerprint before anything else of the CA is touched: from here on no other root is made
+// silently.
 func (m *mover) pin(context.Context) error {
 	found, err := m.inventory()
 	if err != nil {
@@ -166,17 +176,30 @@ func absolute(path string) string {
 func (m *mover) moving() []step {
 	others := slices.DeleteFunc(m.old.ids(), func(id string) bool { return id == m.old.ca })
 	steps := []step{
-		{"take over", strings.Join(m.old.ids(), ", ") + " are taken over where they are, with their root file systems", m.marked, m.takeOver},
+		{"take over", strings.Join(m.old.ids(), ", ") + " are taken over where they are, with their root file systems",
+			m.marked, m.takeOver},
 		{"configuration", "the configuration is written without the shared directory; the old files stay beside it",
 			func(context.Context) (bool, error) { return len(m.mig.Changes) == 0, nil }, m.writeConfiguration},
 		{"volumes", "each gets volumes of its own, and a definition without the shared directory for its next start",
-			func(ctx context.Context) (bool, error) { p, err := m.pending(ctx, m.definitions()); return !p, err }, m.makeVolumes},
-		{"ca", "container " + m.old.ca + " is restarted on its own volume: the same root, a new intermediate with a new key and password, ACME as the only provisioner",
-			func(ctx context.Context) (bool, error) { p, err := m.pending(ctx, m.of(m.old.ca)); return !p, err }, m.moveCA},
-		{"join", "the new volumes are mounted into " + strings.Join(others, ", ") + " while they run", m.joined, m.join},
+			func(ctx context.Context) (bool, error) {
+				p, err := m.pending(ctx, m.definitions())
+				return !p, err
+			}, m.makeVolumes},
+		{"ca", "container " + m.old.ca + " is restarted on its own volume: the same root, a new intermediate with a " +
+			"new key and password, ACME as the only provisioner",
+			func(ctx context.Context) (bool, error) {
+				p, err := m.pending(ctx, m.of(m.old.ca))
+				return !p, err
+			}, m.moveCA},
+		{"join", "the new volumes are mounted into " + strings.Join(others, ", ") + " while they run", m.joined,
+			m.join},
 		{"prepare", "users, programs and the root certificate go into " + strings.Join(others, ", "),
-			func(ctx context.Context) (bool, error) { p, err := m.pending(ctx, m.early(others)); return !p, err }, m.makeReady},
-		{"switch", "gateway and proxy change to certificates by ACME, with new keys; a second proxy answers while the first is made new",
+			func(ctx context.Context) (bool, error) {
+				p, err := m.pending(ctx, m.early(others))
+				return !p, err
+			}, m.makeReady},
+		{"switch", "gateway and proxy change to certificates by ACME, with new keys; a second proxy answers while " +
+			"the first is made new",
 			func(ctx context.Context) (bool, error) {
 				p, err := m.pending(ctx, m.insides(others))
 				return !p && !m.bridged(ctx), err
@@ -195,7 +218,8 @@ func (m *mover) moving() []step {
 	return steps
 }
 
-// unrestarted leaves out the running of containers that must not be restarted now, though something of theirs waits for it.
+// unrestarted leaves out the running of containers that must not be restarted now, though something of theirs waits for
+// it.
 func (m *mover) unrestarted(ctx context.Context, objects []object.Object) []object.Object {
 	return slices.DeleteFunc(slices.Clone(objects), func(o object.Object) bool {
 		if o.Address.Kind() != spec.KindRunning || m.machine.Proxmox == nil || o.Container == m.old.ca {
@@ -262,7 +286,8 @@ func (m *mover) takeOver(ctx context.Context) error {
 func (m *mover) definitions() []object.Object {
 	all, _ := m.selected(m.old.ids())
 	kinds := []string{spec.KindNetwork, spec.KindDNS, spec.KindTemplate, spec.KindVolume, spec.KindContainer}
-	return slices.DeleteFunc(slices.Clone(all), func(o object.Object) bool { return o.Host != "" || !slices.Contains(kinds, o.Address.Kind()) })
+	return slices.DeleteFunc(slices.Clone(all),
+		func(o object.Object) bool { return o.Host != "" || !slices.Contains(kinds, o.Address.Kind()) })
 }
 
 // makeVolumes makes the volumes, takes along what was in the containers' own ones, and then writes the definitions.
@@ -274,7 +299,8 @@ func (m *mover) makeVolumes(ctx context.Context) error {
 	if m.machine.Proxmox != nil {
 		return m.applyAll(ctx, all)
 	}
-	before := slices.DeleteFunc(slices.Clone(all), func(o object.Object) bool { return o.Address.Kind() == spec.KindContainer })
+	before := slices.DeleteFunc(slices.Clone(all),
+		func(o object.Object) bool { return o.Address.Kind() == spec.KindContainer })
 	if err := m.applyAll(ctx, before); err != nil {
 		return err
 	}
@@ -286,7 +312,8 @@ func (m *mover) makeVolumes(ctx context.Context) error {
 	return m.applyAll(ctx, all)
 }
 
-// takeAlong copies what a container kept on storage that it shared with nobody, where the new layout has a volume in its place.
+// takeAlong copies what a container kept on storage that it shared with nobody, where the new layout has a volume in
+// its place.
 func (m *mover) takeAlong(ctx context.Context, g guest) error {
 	want, ok := specOf[spec.Container](m.objects, object.NewAddress(spec.KindContainer, g.id))
 	raw, err := m.host.ReadFile(filepath.Join(g.home, "config"))
@@ -302,7 +329,8 @@ func (m *mover) takeAlong(ctx context.Context, g guest) error {
 		if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: copyLimit}); err != nil {
 			return err
 		}
-		m.notes = append(m.notes, fmt.Sprintf("container %s: what was in %s is now in its volume %s; the old folder is left as it is", g.id, g.mounts[i].Source, v.Source))
+		m.notes = append(m.notes, fmt.Sprintf("container %s: what was in %s is now in its volume %s; the old folder "+
+			"is left as it is", g.id, g.mounts[i].Source, v.Source))
 	}
 	return nil
 }
@@ -347,11 +375,13 @@ func (m *mover) moveCA(ctx context.Context) error {
 	if err := m.applyAll(ctx, m.of(id)); err != nil {
 		return err
 	}
-	_, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", `rm -rf "$1"`, "sh", importFolder)
+	_, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", `rm -rf "$1"`, "sh",
+		importFolder)
 	return err
 }
 
-// freshCA stops a CA that has the shared directory mounted below its own volume: Proxmox mounts that into the running container.
+// freshCA stops a CA that has the shared directory mounted below its own volume: Proxmox mounts that into the running
+// container.
 func (m *mover) freshCA(ctx context.Context, id string) error {
 	g, _ := m.old.guest(id)
 	pid, err := m.inside(id).InitPID(ctx, m.host)
@@ -384,7 +414,9 @@ func (m *mover) handOver(ctx context.Context, id string) error {
 	}
 	into := m.inside(id).Enter("sh", "-c", receive, "sh", importFolder)
 	pipe := `cd "$1" && shift && find . -xdev -type f -size -64k -not -path '*/db/*' -print0 | tar --create --null --files-from=- --file=- | "$@"`
-	_, err := m.host.Run(ctx, host.Command{Argv: append([]string{"bash", "-o", "pipefail", "-c", pipe, "bash", m.journal.copy()}, into...), Mutates: true})
+	_, err := m.host.Run(ctx,
+		host.Command{Argv: append([]string{"bash", "-o", "pipefail", "-c", pipe, "bash", m.journal.copy()}, into...),
+			Mutates: true})
 	return err
 }
 
@@ -402,7 +434,8 @@ func (m *mover) settle(ctx context.Context) error {
 	objects := m.unrestarted(ctx, all)
 	for _, o := range all {
 		if _, kept := object.Find(objects, o.Address); !kept {
-			m.notes = append(m.notes, fmt.Sprintf("something of container %s waits for its next start: %s, when it suits", o.Container, m.again("restart "+o.Container)))
+			m.notes = append(m.notes, fmt.Sprintf("something of container %s waits for its next start: %s, when "+
+				"it suits", o.Container, m.again("restart "+o.Container)))
 		}
 	}
 	if err := m.release(m.old.ids()); err != nil {

@@ -15,8 +15,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// While gateway and proxy change over, new connections to the gateway wait: what asks for one is dropped, and asked again a second
-// later, as with any packet that is lost. The kernel takes the rule out of effect by itself, whatever becomes of phoenix.
+// While gateway and proxy change over, new connections to the gateway wait: what asks for one is dropped, and asked
+// again a second later, as with any packet that is lost. The kernel takes the rule out of effect by itself, whatever
+// becomes of phoenix.
 const (
 	waiting      = "phoenix_waiting" // table
 	waitingLimit = 25 * time.Second
@@ -29,7 +30,8 @@ func (m *mover) pause(ctx context.Context) (resume func(), err error) {
 		return none, err
 	}
 	if !m.onPath("nft") {
-		m.notes = append(m.notes, "there is no nft on this machine: connections were refused while the proxy was restarted")
+		m.notes = append(m.notes, "there is no nft on this machine: connections were refused while the proxy was "+
+			"restarted")
 		return none, nil
 	}
 	nft := []string{"nsenter", "--net=" + filepath.Join("/proc", strconv.Itoa(pid), "ns", "net"), "nft", "-f", "-"}
@@ -76,7 +78,8 @@ func (m *mover) change(ctx context.Context) error {
 
 // changeBridged leads the gateway to the second proxy, makes the first one new, and leads the gateway back.
 func (m *mover) changeBridged(ctx context.Context) error {
-	gateway, rest := m.servers(m.old.gateway), m.servers(slices.DeleteFunc(m.running(), func(id string) bool { return id == m.old.gateway })...)
+	gateway, rest := m.servers(m.old.gateway),
+		m.servers(slices.DeleteFunc(m.running(), func(id string) bool { return id == m.old.gateway })...)
 	if err := m.applyAll(ctx, m.detour(gateway)); err != nil {
 		return err
 	}
@@ -122,7 +125,8 @@ func (m *mover) servers(ids ...string) []object.Object {
 	})
 }
 
-// clearProxy takes out of the proxy's folder what it would read besides phoenix's own files: they were kept for the way back.
+// clearProxy takes out of the proxy's folder what it would read besides phoenix's own files: they were kept for the way
+// back.
 func (m *mover) clearProxy(ctx context.Context) error {
 	t, ok := specOf[spec.Traefik](m.objects, object.NewAddress(spec.KindTraefik, m.old.proxy, spec.TraefikConfig))
 	if !ok {
@@ -137,7 +141,8 @@ func (m *mover) clearGateway(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	return errors.Join(m.clear(ctx, m.old.gateway, filepath.Join(n.Dir, "sites-enabled")), m.clear(ctx, m.old.gateway, filepath.Join(n.Dir, "conf.d")))
+	return errors.Join(m.clear(ctx, m.old.gateway, filepath.Join(n.Dir, "sites-enabled")),
+		m.clear(ctx, m.old.gateway, filepath.Join(n.Dir, "conf.d")))
 }
 
 // clear removes what is not phoenix's from a folder in a container, and tells what that was.
@@ -145,7 +150,8 @@ func (m *mover) clear(ctx context.Context, id, folder string) error {
 	const clear = `[ -d "$1" ] || exit 0; find "$1" -xdev -mindepth 1 ! -type d ! -name 'phoenix-*' -print -delete`
 	res, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", clear, "sh", folder)
 	if gone := strings.Fields(string(res.Stdout)); len(gone) > 0 {
-		m.notes = append(m.notes, fmt.Sprintf("container %s: %s is read no more: what the configuration does not have as a route is gone with it; %s has it", id, strings.Join(gone, ", "), m.journal.tree(id)))
+		m.notes = append(m.notes, fmt.Sprintf("container %s: %s is read no more: what the configuration does not "+
+			"have as a route is gone with it; %s has it", id, strings.Join(gone, ", "), m.journal.tree(id)))
 	}
 	return err
 }

@@ -34,11 +34,13 @@ lxc.mount.entry = proc proc proc nodev 0 0
 lxc.mount.entry = /dev/dri dev/dri none bind,optional 0 0
 lxc.mount.entry: /srv/logs logs none bind 0 0
 `
-	want := []spec.Mount{{Source: "/srv/103/ssl", Target: "/etc/step-ca/ssl"}, {Source: "/srv/a b", Target: "/data"}, {Source: "/srv/logs", Target: "/logs"}}
+	want := []spec.Mount{{Source: "/srv/103/ssl", Target: "/etc/step-ca/ssl"}, {Source: "/srv/a b", Target: "/data"},
+		{Source: "/srv/logs", Target: "/logs"}}
 	if got := mountsIn(lxc, "/var/lib/lxc/101"); !slices.Equal(got, want) {
 		t.Errorf("lxc: %+v", got)
 	}
-	const proxmox = "mp0: /srv/103/ssl/,mp=/etc/step-ca/ssl,backup=0\nmp1: local-zfs:subvol-101-disk-1,mp=/own\n\n[snap]\nmp2: /srv/old,mp=/old\n"
+	const proxmox = "mp0: /srv/103/ssl/,mp=/etc/step-ca/ssl,backup=0\nmp1: " +
+		"local-zfs:subvol-101-disk-1,mp=/own\n\n[snap]\nmp2: /srv/old,mp=/old\n"
 	want = []spec.Mount{{Source: "/srv/103/ssl", Target: "/etc/step-ca/ssl"}}
 	if got := mountPointsIn(proxmox); !slices.Equal(got, want) {
 		t.Errorf("proxmox: %+v", got)
@@ -47,11 +49,13 @@ lxc.mount.entry: /srv/logs logs none bind 0 0
 
 func TestOldContainersThatSuit(t *testing.T) {
 	want := spec.Container{IDMap: spec.IDMap{Base: 100000, Count: 65536}}
-	good := guest{id: "101", home: "/var/lib/lxc/101", config: "lxc.rootfs.path = dir:/var/lib/lxc/101/rootfs\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n"}
+	good := guest{id: "101", home: "/var/lib/lxc/101", config: "lxc.rootfs.path = " +
+		"dir:/var/lib/lxc/101/rootfs\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n"}
 	if err := good.suits(want); err != nil {
 		t.Error(err)
 	}
-	for _, change := range [][2]string{{"/lxc/101/rootfs", "/elsewhere"}, {"u 0 100000", "u 0 200000"}, {"lxc.idmap", "#"}} {
+	for _, change := range [][2]string{{"/lxc/101/rootfs", "/elsewhere"}, {"u 0 100000", "u 0 200000"},
+		{"lxc.idmap", "#"}} {
 		bad := good
 		bad.config = strings.ReplaceAll(good.config, change[0], change[1])
 		if err := bad.suits(want); err == nil {
@@ -81,19 +85,25 @@ func TestSharedIsWhatTheCASharesWithMost(t *testing.T) {
 		}
 		return out
 	}
-	o := &oldHouse{ca: "103", guests: []guest{{id: "101", mounts: mount("/srv/ssl/certs")}, {id: "102", mounts: mount("/srv/ssl")}, {id: "103", mounts: mount("/own", "/srv/ssl")}}}
-	if err := o.find(); err != nil || o.shared != "/srv/ssl" || !slices.Equal(o.sharedWith, []string{"101", "102", "103"}) {
+	o := &oldHouse{ca: "103", guests: []guest{{id: "101", mounts: mount("/srv/ssl/certs")},
+		{id: "102", mounts: mount("/srv/ssl")}, {id: "103", mounts: mount("/own", "/srv/ssl")}}}
+	if err := o.find(); err != nil || o.shared != "/srv/ssl" ||
+		!slices.Equal(o.sharedWith, []string{"101", "102", "103"}) {
 		t.Errorf("%q with %q: %v", o.shared, o.sharedWith, err)
 	}
-	for _, ca := range [][]string{{"/srv/ssl", "/srv/media"}, {"/srv/media", "/srv/ssl"}} { // two that it shares, in both orders
+	// two that it shares, in both orders
+	for _, ca := range [][]string{{"/srv/ssl", "/srv/media"}, {"/srv/media", "/srv/ssl"}} {
 		o = &oldHouse{ca: "103", guests: []guest{
-			{id: "101", mounts: mount("/srv/ssl")}, {id: "102", mounts: mount("/srv/media", "/srv/ssl")}, {id: "103", mounts: mount(ca...)},
+			{id: "101", mounts: mount("/srv/ssl")}, {id: "102", mounts: mount("/srv/media", "/srv/ssl")},
+			{id: "103", mounts: mount(ca...)},
 		}}
-		if err := o.find(); err != nil || o.shared != "/srv/ssl" || !slices.Equal(o.sharedWith, []string{"101", "102", "103"}) {
+		if err := o.find(); err != nil || o.shared != "/srv/ssl" ||
+			!slices.Equal(o.sharedWith, []string{"101", "102", "103"}) {
 			t.Errorf("mounts %q: %q with %q: %v", ca, o.shared, o.sharedWith, err)
 		}
 	}
-	o = &oldHouse{ca: "103", guests: []guest{{id: "101", mounts: mount("/srv/a")}, {id: "103", mounts: mount("/srv/b")}}}
+	o = &oldHouse{ca: "103",
+		guests: []guest{{id: "101", mounts: mount("/srv/a")}, {id: "103", mounts: mount("/srv/b")}}}
 	if err := o.find(); err == nil {
 		t.Error("nothing is shared, and it was found")
 	}
@@ -109,13 +119,16 @@ func oldDirectory(t *testing.T) (folder, root string) {
 			t.Fatal(err)
 		}
 	}
-	sign := func(cn string, ca bool, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	sign := func(cn string, ca bool, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate,
+		*ecdsa.PrivateKey) {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now().Add(-time.Hour),
-			NotAfter: time.Now().Add(time.Hour), IsCA: ca, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+		c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: cn},
+			NotBefore: time.Now().Add(-time.Hour),
+			NotAfter:  time.Now().Add(time.Hour), IsCA: ca, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign}
 		if !ca {
 			c.DNSNames = []string{cn}
 		}
@@ -148,7 +161,8 @@ func oldDirectory(t *testing.T) (folder, root string) {
 	write("certs/www.crt", block("CERTIFICATE", leaf.Raw))
 	write("password.txt", []byte("a password\n"))
 	write("notes.txt", []byte("two\nlines\n"))
-	write("config/ca.json", []byte(`{"root": "/etc/step-ca/ssl/certs/first.crt", "authority": {"provisioners": [{"type": "JWK", "name": "admin", "encryptedKey": "x"}, {"type": "ACME", "name": "acme"}]}}`))
+	write("config/ca.json",
+		[]byte(`{"root": "/etc/step-ca/ssl/certs/first.crt", "authority": {"provisioners": [{"type": "JWK", "name": "admin", "encryptedKey": "x"}, {"type": "ACME", "name": "acme"}]}}`))
 	write("db/data", []byte("x"))
 	sum := sha256.Sum256(first.Raw)
 	return folder, hex.EncodeToString(sum[:])
@@ -167,7 +181,8 @@ func TestInventory(t *testing.T) {
 	for _, s := range v.secrets {
 		have = append(have, s.path+" "+s.kind+map[bool]string{true: " of the root"}[s.root])
 	}
-	expected := []string{"certs/www.key " + kindKey, "config/ca.json " + kindProvisioner, "db " + kindDatabase, "password.txt " + kindPassword, "secrets/ca.key " + kindKey + " of the root"}
+	expected := []string{"certs/www.key " + kindKey, "config/ca.json " + kindProvisioner, "db " + kindDatabase,
+		"password.txt " + kindPassword, "secrets/ca.key " + kindKey + " of the root"}
 	if !slices.Equal(have, expected) {
 		t.Errorf("secrets: %q", have)
 	}

@@ -18,6 +18,7 @@ type loggedHost struct {
 func (h *loggedHost) Run(ctx context.Context, c host.Command) (host.Result, error) {
 	start := time.Now()
 	res, err := h.Host.Run(ctx, c)
-	h.log.DebugContext(ctx, "ran", "command", host.Quote(c.Argv), "changes", c.Mutates, "code", res.Code, "took", time.Since(start).Round(time.Microsecond))
+	h.log.DebugContext(ctx, "ran", "command", host.Quote(c.Argv), "changes", c.Mutates, "code", res.Code, "took",
+		time.Since(start).Round(time.Microsecond))
 	return res, err
 }

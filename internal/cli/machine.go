@@ -14,8 +14,8 @@ import (
 // oldScripts is where the users' own scripts were before phoenix.
 const oldScripts = "/usr/local/phoenix_hypervisor/bin"
 
-// observeMachine looks at everything that the configuration has to know of this machine. It changes nothing. Artifacts that
-// are not here are left out; one whose checksum does not match is an error.
+// observeMachine looks at everything that the configuration has to know of this machine. It changes nothing. Artifacts
+// that are not here are left out; one whose checksum does not match is an error.
 func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (config.Machine, error) {
 	root, err := a.rootFolder()
 	if err != nil {
@@ -78,10 +78,12 @@ func backendAt(mountinfo, path string) string {
 func (a *app) rootFolder() (string, error) {
 	root, err := filepath.Abs(followed(a.opts.root))
 	if err == nil && root == "/" {
-		err = &usageError{err: errors.New("--root / would make phoenix the owner of everything"), hint: "a folder of its own, such as /var/lib/phoenix"}
+		err = &usageError{err: errors.New("--root / would make phoenix the owner of everything"),
+			hint: "a folder of its own, such as /var/lib/phoenix"}
 	}
 	if m, look := a.host.Lstat(root); err == nil && look == nil && !m.Mode.IsDir() {
-		err = &usageError{err: fmt.Errorf("--root %s is a file", root), hint: "a folder of its own, such as /var/lib/phoenix; it need not be there yet"}
+		err = &usageError{err: fmt.Errorf("--root %s is a file", root), hint: "a folder of its own, such as " +
+			"/var/lib/phoenix; it need not be there yet"}
 	}
 	return root, err
 }

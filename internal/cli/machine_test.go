@@ -29,7 +29,8 @@ func TestFileSystem(t *testing.T) {
 a line that is none
 `
 	for path, want := range map[string]string{
-		"/root/x": "ext4", "/var/lib/phoenix": "btrfs", "/var/lib/phoenix/volumes": "btrfs", "/var/lib/phoenixes": "xfs", "/var/lib": "xfs",
+		"/root/x": "ext4", "/var/lib/phoenix": "btrfs", "/var/lib/phoenix/volumes": "btrfs",
+		"/var/lib/phoenixes": "xfs", "/var/lib": "xfs",
 		"/mnt/with space/x": "btrfs", "/twice/x": "btrfs", "/": "ext4",
 	} {
 		if got := fileSystem(mounts, path); got != want {

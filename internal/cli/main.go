@@ -1,5 +1,5 @@
-// Package cli is the command line: one file a command. It reads the files, observes the machine, and hands objects to the
-// engine and results to a view.
+// Package cli is the command line: one file a command. It reads the files, observes the machine, and hands objects to
+// the engine and results to a view.
 package cli
 
 import (
@@ -47,10 +47,12 @@ func versionOf(ctx context.Context) string {
 	return "dev"
 }
 
-// Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way come to their end,
-// and what was done so far stands: the next run goes on from there. At --timeout also those under way are ended.
+// Main runs one command and returns its exit code. When ctx ends, no further change is begun, those under way come to
+// their end, and what was done so far stands: the next run goes on from there. At --timeout also those under way are
+// ended.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx), proxmox: proxmoxOf(ctx),
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx),
+		proxmox:  proxmoxOf(ctx),
 		idPlaces: idPlacesOf(ctx), version: versionOf(ctx)}
 	root := a.root()
 	root.SetArgs(args)
@@ -82,10 +84,11 @@ type app struct {
 	wish           wish
 	migrating      bool // migrate itself is what was called
 	version        string
-	succeeds       string                      // SHA-256 of the program in whose place this one was begun, as it was replaced on disk
-	guard          func(context.Context) error // why nothing may be changed now; nil: it is not asked
-	moveIDs        bool                        // containers without a range of ids of their own get one
-	planIDs        bool                        // what that would do is shown
+	// SHA-256 of the program in whose place this one was begun, as it was replaced on disk
+	succeeds string
+	guard    func(context.Context) error // why nothing may be changed now; nil: it is not asked
+	moveIDs  bool                        // containers without a range of ids of their own get one
+	planIDs  bool                        // what that would do is shown
 }
 
 // options are the flags of every command.
@@ -191,7 +194,8 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	f := root.PersistentFlags()
-	f.StringSliceVar(&a.opts.config, "config", nil, "folder with phoenix_lxc_configs.json and phoenix_hypervisor_config.json, or the two files (default "+strings.Join(defaultConfig, ", then ")+")")
+	f.StringSliceVar(&a.opts.config, "config", nil, "folder with phoenix_lxc_configs.json and "+
+		"phoenix_hypervisor_config.json, or the two files (default "+strings.Join(defaultConfig, ", then ")+")")
 	f.StringVar(&a.opts.runtime, "runtime", "auto", "auto, pve or lxc")
 	f.StringVar(&a.opts.root, "root", defaultRoot, "where phoenix keeps what it owns")
 	f.StringVarP(&a.opts.output, "output", "o", "text", "text or json")
@@ -208,9 +212,11 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddCommand(
-		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(), a.diffCommand(), a.revertCommand(),
+		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(), a.diffCommand(),
+		a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
-		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(), a.watchCommand(), a.eventsCommand(),
+		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(),
+		a.watchCommand(), a.eventsCommand(),
 		a.certCommand(), a.caCommand(), a.accessCommand(), a.validateCommand(), a.schemaCommand(), a.explainCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
@@ -233,7 +239,8 @@ func group(cmd *cobra.Command) *cobra.Command {
 // someIDs is for commands that need at least one container.
 func someIDs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return &usageError{err: fmt.Errorf("%s needs the id of at least one container", cmd.Name()), hint: "phoenix " + cmd.Name() + " 101"}
+		return &usageError{err: fmt.Errorf("%s needs the id of at least one container", cmd.Name()),
+			hint: "phoenix " + cmd.Name() + " 101"}
 	}
 	return nil
 }
@@ -250,7 +257,8 @@ func (a *app) command(run func(ctx context.Context, args []string) error) func(*
 		lasting := context.WithoutCancel(cmd.Context())
 		if a.opts.timeout > 0 {
 			var cancel context.CancelFunc
-			lasting, cancel = context.WithTimeoutCause(lasting, a.opts.timeout, fmt.Errorf("--timeout %s is over", a.opts.timeout))
+			lasting, cancel = context.WithTimeoutCause(lasting, a.opts.timeout,
+				fmt.Errorf("--timeout %s is over", a.opts.timeout))
 			defer cancel()
 		}
 		ctx, stop := engine.Interruptible(lasting, cmd.Context())
@@ -264,7 +272,8 @@ func (a *app) begin() error {
 	a.start = time.Now()
 	if formats := append([]string{"text", "json"}, a.formats...); !slices.Contains(formats, a.opts.output) {
 		last := len(formats) - 1
-		return &usageError{err: fmt.Errorf("--output %s is not known", a.opts.output), hint: strings.Join(formats[:last], ", ") + " or " + formats[last]}
+		return &usageError{err: fmt.Errorf("--output %s is not known", a.opts.output),
+			hint: strings.Join(formats[:last], ", ") + " or " + formats[last]}
 	}
 	if !slices.Contains([]string{"auto", "pve", "lxc"}, a.opts.runtime) {
 		return &usageError{err: fmt.Errorf("--runtime %s is not known", a.opts.runtime), hint: "auto, pve or lxc"}
@@ -279,12 +288,14 @@ func (a *app) begin() error {
 	a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	width, terminal := terminal(a.stdout)
 	a.view = view.New(view.Options{
-		Out: a.stdout, Err: a.stderr, JSON: a.opts.output == "json", Format: a.opts.output, Quiet: a.opts.quiet, Width: width,
+		Out: a.stdout, Err: a.stderr, JSON: a.opts.output == "json", Format: a.opts.output, Quiet: a.opts.quiet,
+		Width:  width,
 		Advice: a.advice,
 		Live:   terminal && !a.opts.verbose, Color: terminal && !a.opts.noColor && os.Getenv("NO_COLOR") == "",
 	})
 	a.local = &host.Local{}
-	a.host = &host.Bounded{Host: a.local, Dir: a.proxmox.Dir, Tools: []string{"pct", "pvesm", "pvesh", "pve-firewall", "pvecm"}}
+	a.host = &host.Bounded{Host: a.local, Dir: a.proxmox.Dir,
+		Tools: []string{"pct", "pvesm", "pvesh", "pve-firewall", "pvecm"}}
 	if a.opts.verbose {
 		a.host = &loggedHost{Host: a.host, log: a.log}
 	}

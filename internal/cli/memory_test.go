@@ -43,7 +43,8 @@ func (m *memoryTarget) Observe(_ context.Context, o object.Object) (provider.Obs
 	want := digestOf(o)
 	var d plan.Delta
 	d.Compare("spec", string(have), string(want))
-	status, err := json.Marshal(map[string]string{"root_fingerprint": strings.Repeat("ab", 32), "inputs": string(want), "digest": string(want)})
+	status, err := json.Marshal(map[string]string{"root_fingerprint": strings.Repeat("ab", 32), "inputs": string(want),
+		"digest": string(want)})
 	return provider.Observation{Delta: d, Status: status}, err
 }
 
@@ -72,8 +73,8 @@ func digestOf(o object.Object) []byte {
 	return []byte(hex.EncodeToString(sum[:]))
 }
 
-// memoryHost is a hypervisor whose files, links and processes are maps. What is not there is read from this machine, so that a
-// test's own files are seen; nothing of this machine is changed.
+// memoryHost is a hypervisor whose files, links and processes are maps. What is not there is read from this machine, so
+// that a test's own files are seen; nothing of this machine is changed.
 type memoryHost struct {
 	host.Local
 	mu    sync.Mutex // guards what follows
@@ -96,7 +97,8 @@ type memoryLink struct {
 var _ host.Host = (*memoryHost)(nil)
 
 func newMemoryHost() *memoryHost {
-	m := &memoryHost{files: map[string]*memoryFile{}, marks: map[string]string{}, links: map[string]*memoryLink{}, pids: map[string]int{}, last: 1 << 22}
+	m := &memoryHost{files: map[string]*memoryFile{}, marks: map[string]string{}, links: map[string]*memoryLink{},
+		pids: map[string]int{}, last: 1 << 22}
 	for _, path := range []string{"/etc/subuid", "/etc/subgid"} { // not those of the machine that this runs on
 		m.put(path, nil, 0o644, host.Root)
 	}
@@ -141,7 +143,8 @@ func (m *memoryHost) ReadDir(path string) (out []string, err error) {
 func (m *memoryHost) put(path string, data []byte, mode fs.FileMode, owner host.Owner) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.files[path] = &memoryFile{data: data, Meta: host.Meta{Mode: mode, UID: owner.UID, GID: owner.GID, Size: int64(len(data)), ModTime: time.Unix(1, 0)}}
+	m.files[path] = &memoryFile{data: data,
+		Meta: host.Meta{Mode: mode, UID: owner.UID, GID: owner.GID, Size: int64(len(data)), ModTime: time.Unix(1, 0)}}
 }
 
 func (m *memoryHost) WriteFile(path string, data []byte, mode fs.FileMode, owner host.Owner) error {
@@ -253,7 +256,8 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 			return "", m.batch(string(c.Stdin))
 		}
 		if i := slices.Index(c.Argv, "group_fwd_mask"); i > 0 {
-			m.put(filepath.Join("/sys/class/net", c.Argv[4], "bridge/group_fwd_mask"), []byte(last+"\n"), 0o644, host.Root)
+			m.put(filepath.Join("/sys/class/net", c.Argv[4], "bridge/group_fwd_mask"), []byte(last+"\n"), 0o644,
+				host.Root)
 			return "", nil
 		}
 		return m.show(last)
@@ -349,7 +353,8 @@ func (m *memoryHost) show(name string) (string, error) {
 	if length == "" {
 		length = "0"
 	}
-	return fmt.Sprintf(`[{"flags":["UP"],"ifalias":%q,"address":%q,"master":%q,"linkinfo":{"info_kind":%q},"addr_info":[{"local":%q,"prefixlen":%s,"scope":"global"}]}]`,
+	return fmt.Sprintf(
+		`[{"flags":["UP"],"ifalias":%q,"address":%q,"master":%q,"linkinfo":{"info_kind":%q},"addr_info":[{"local":%q,"prefixlen":%s,"scope":"global"}]}]`,
 		l.alias, l.mac, l.master, l.kind, address, length), nil
 }
 

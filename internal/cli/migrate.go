@@ -43,22 +43,27 @@ what leaked; only --yes takes them. Stopped or killed anywhere, the next run goe
 			a.migrating = true
 			switch {
 			case !live.live && (live.rollback || live.shred || live.newRoot || live.from != "" || a.opts.yes):
-				return &usageError{err: errors.New("--rollback, --shred, --new-root, --from and --yes are for --live"), hint: "phoenix migrate --live"}
+				return &usageError{err: errors.New("--rollback, --shred, --new-root, --from and --yes are for --live"),
+					hint: "phoenix migrate --live"}
 			case live.live && write, live.rollback && live.shred:
-				return &usageError{err: errors.New("--live, --rollback and --shred write what they must: give one of --write, --rollback and --shred")}
+				return &usageError{err: errors.New("--live, --rollback and --shred write what they must: give one of " +
+					"--write, --rollback and --shred")}
 			case live.live:
 				return a.migrateLive(ctx, live)
 			}
 			return a.migrate(write)
 		}),
 	}
-	cmd.Flags().BoolVar(&write, "write", false, "write the files; each old one is kept beside as .orig, or with the time in its name")
+	cmd.Flags().BoolVar(&write, "write", false, "write the files; each old one is kept beside as .orig, or with the "+
+		"time in its name")
 	f := cmd.Flags()
 	f.BoolVar(&live.live, "live", false, "move the running system, too")
 	f.StringVar(&live.from, "from", "", "with --live: lxcpath of the old containers (default "+otherContainers+")")
-	f.BoolVar(&live.newRoot, "new-root", false, "with --live: a new root as well, once all else is done; needed where the old one's key leaked")
+	f.BoolVar(&live.newRoot, "new-root", false, "with --live: a new root as well, once all else is done; needed "+
+		"where the old one's key leaked")
 	f.BoolVar(&live.rollback, "rollback", false, "with --live: back to the old layout")
-	f.BoolVar(&live.shred, "shred", false, "with --live: empty the old directory, once all is healthy; then there is no way back")
+	f.BoolVar(&live.shred, "shred", false, "with --live: empty the old directory, once all is healthy; then there is "+
+		"no way back")
 	f.BoolVar(&a.opts.yes, "yes", false, "with --live: do it")
 	return cmd
 }
@@ -69,13 +74,16 @@ func (a *app) migrate(write bool) error {
 		return err
 	}
 	m := config.Migrate(files.list)
-	if len(m.Changes) == 0 && slices.ContainsFunc(mistakes(m.Before), func(d diag.Diagnostic) bool { return d.File != "" }) {
+	if len(m.Changes) == 0 &&
+		slices.ContainsFunc(mistakes(m.Before), func(d diag.Diagnostic) bool { return d.File != "" }) {
 		return m.Before.Err()
 	}
 	out := view.Migration{Diagnostics: mistakes(m.After)}
-	out.Valid = !slices.ContainsFunc(out.Diagnostics, func(d diag.Diagnostic) bool { return d.File != "" }) // the other file may be elsewhere
+	// the other file may be elsewhere
+	out.Valid = !slices.ContainsFunc(out.Diagnostics, func(d diag.Diagnostic) bool { return d.File != "" })
 	for _, c := range m.Changes {
-		out.Changes = append(out.Changes, view.Change{File: c.Source.File, Line: c.Source.Line, Object: c.Object, What: c.What})
+		out.Changes = append(out.Changes,
+			view.Change{File: c.Source.File, Line: c.Source.Line, Object: c.Object, What: c.What})
 	}
 	for _, f := range m.Files {
 		if bytes.Equal(f.Old, f.New) {
@@ -108,8 +116,8 @@ func mistakes(list diag.List) diag.List {
 	return out
 }
 
-// replaceFile writes a migrated file in the place of the old one, which it keeps beside, and returns where. A file that changed
-// since it was read is left alone.
+// replaceFile writes a migrated file in the place of the old one, which it keeps beside, and returns where. A file that
+// changed since it was read is left alone.
 func (a *app) replaceFile(f config.MigratedFile) (string, error) {
 	path := followed(f.Name)
 	meta, err := a.host.Lstat(path)
@@ -148,5 +156,6 @@ func (a *app) unused(path string) (string, error) {
 			return "", err
 		}
 	}
-	return "", errors.New("there is no free name for the old file beside " + path + "; time is " + a.start.Format(time.DateTime))
+	return "", errors.New("there is no free name for the old file beside " + path + "; time is " +
+		a.start.Format(time.DateTime))
 }

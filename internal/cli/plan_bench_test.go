@@ -26,8 +26,9 @@ const (
 	planMemory = 200.0 // MiB resident, at most, that of the fake machine included
 )
 
-// BenchmarkPlan is all that `phoenix plan` does, from reading the files on, where everything is as it should be: with the real
-// drivers on a hypervisor that is a map in memory, and with containers whose insides only remember their specs.
+// BenchmarkPlan is all that `phoenix plan` does, from reading the files on, where everything is as it should be: with
+// the real drivers on a hypervisor that is a map in memory, and with containers whose insides only remember their
+// specs.
 func BenchmarkPlan(b *testing.B) {
 	took := map[int]time.Duration{}
 	for _, n := range []int{100, 300, 1000} {
@@ -49,7 +50,8 @@ func BenchmarkPlan(b *testing.B) {
 				b.ReportMetric(took[n].Seconds()/first.Seconds()/(float64(n)/100), "of-linear")
 			}
 			if took[n] > planTime || peak > planMemory {
-				b.Errorf("%d containers: %s and %.0f MiB; at most %s and %.0f MiB", n, took[n], peak, planTime, planMemory)
+				b.Errorf("%d containers: %s and %.0f MiB; at most %s and %.0f MiB", n, took[n], peak, planTime,
+					planMemory)
 			}
 		})
 	}
@@ -100,7 +102,8 @@ func newBenchHouse(t testing.TB, n int) *benchHouse {
 	}
 	write(t, filepath.Join(dir, "cache", "artifacts", "index.json"), string(raw))
 	a := &app{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, drivers: all.Drivers()}
-	a.opts = options{config: []string{filepath.Join(dir, "config")}, runtime: "lxc", root: filepath.Join(dir, "root"), output: "json"}
+	a.opts = options{config: []string{filepath.Join(dir, "config")}, runtime: "lxc", root: filepath.Join(dir, "root"),
+		output: "json"}
 	if err := a.begin(); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +170,8 @@ func TestPlanOfManyContainers(t *testing.T) {
 	h := newBenchHouse(t, 5)
 	first, err := h.engine.Plan(t.Context(), h.objects(t))
 	if err != nil || len(first.Plan.Changes) != len(h.objects(t)) {
-		t.Errorf("a plan from nothing has %d changes for %d objects: %v", len(first.Plan.Changes), len(h.objects(t)), err)
+		t.Errorf("a plan from nothing has %d changes for %d objects: %v", len(first.Plan.Changes),
+			len(h.objects(t)), err)
 	}
 	h.apply(t)
 	h.plan(t)
@@ -177,7 +181,8 @@ func TestPlanOfManyContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	result, err := h.engine.Plan(t.Context(), h.objects(t))
-	want := []plan.Change{{Address: "volume/1001/data", Delta: plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: "mode", Have: "0777", Want: "0700"}}}}}
+	want := []plan.Change{{Address: "volume/1001/data",
+		Delta: plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: "mode", Have: "0777", Want: "0700"}}}}}
 	if err != nil || fmt.Sprint(result.Plan.Changes) != fmt.Sprint(want) {
 		t.Errorf("got %v (%v), want %v", result.Plan.Changes, err, want)
 	}
@@ -186,24 +191,28 @@ func TestPlanOfManyContainers(t *testing.T) {
 // manyContainers is the homelab example with n backends instead of one.
 func manyContainers(n int) string {
 	containers := map[string]any{"900": benchContainer("base", 0, 200, map[string]any{
-		"template_snapshot_name": "ready", "template": "/none.tar.zst", "features": []string{"base_setup"}, "clone_from_ctid": nil,
+		"template_snapshot_name": "ready", "template": "/none.tar.zst", "features": []string{"base_setup"},
+		"clone_from_ctid": nil,
 	})}
 	for id, role := range map[int]string{103: "step_ca", 101: "nginx_gateway", 102: "traefik"} {
 		features := []string{"base_setup", "trusted_ca", role}
 		if id == 103 {
 			features = []string{"base_setup", role}
 		}
-		containers[fmt.Sprint(id)] = benchContainer(strings.ReplaceAll(role, "_", "-"), 0, id, map[string]any{"features": features})
+		containers[fmt.Sprint(id)] = benchContainer(strings.ReplaceAll(role, "_", "-"), 0, id,
+			map[string]any{"features": features})
 	}
 	for i := range n {
 		name := fmt.Sprintf("app%d", i)
 		containers[fmt.Sprint(1000+i)] = benchContainer(name, 1+i/250, i%250, map[string]any{
 			"features": []string{"base_setup", "trusted_ca"}, "dependencies": []string{"103"},
 			"traefik_service": map[string]any{"name": name, "port": 8443, "scheme": "https"},
-			"zfs_volumes":     []any{map[string]any{"name": "data", "pool": "p", "size_gb": 1, "mount_point": "/srv/data"}},
+			"zfs_volumes": []any{map[string]any{"name": "data", "pool": "p", "size_gb": 1,
+				"mount_point": "/srv/data"}},
 			"certificates": []any{map[string]any{
-				"common_name": name + "-backend.bench.internal", "dns_names": []string{name + "-backend.bench.internal"},
-				"cert_path": "/srv/data/x.crt", "key_path": "/srv/data/x.key",
+				"common_name": name + "-backend.bench.internal",
+				"dns_names":   []string{name + "-backend.bench.internal"},
+				"cert_path":   "/srv/data/x.crt", "key_path": "/srv/data/x.key",
 			}},
 		})
 	}
@@ -216,9 +225,11 @@ func manyContainers(n int) string {
 
 func benchContainer(name string, high, low int, more map[string]any) map[string]any {
 	c := map[string]any{
-		"name": name, "start_at_boot": true, "memory_mb": 256, "cores": 1, "unprivileged": true, "clone_from_ctid": "900",
-		"mac_address":    fmt.Sprintf("52:54:00:86:%02x:%02x", high, low),
-		"network_config": map[string]any{"name": "eth0", "bridge": "benchbr0", "ip": fmt.Sprintf("10.86.%d.%d/16", high, low), "gw": "10.86.255.254"},
+		"name": name, "start_at_boot": true, "memory_mb": 256, "cores": 1, "unprivileged": true,
+		"clone_from_ctid": "900",
+		"mac_address":     fmt.Sprintf("52:54:00:86:%02x:%02x", high, low),
+		"network_config": map[string]any{"name": "eth0", "bridge": "benchbr0",
+			"ip": fmt.Sprintf("10.86.%d.%d/16", high, low), "gw": "10.86.255.254"},
 	}
 	for key, value := range more {
 		c[key] = value
@@ -230,13 +241,16 @@ func benchContainer(name string, high, low int, more map[string]any) map[string]
 }
 
 func manyHypervisor(n int) string {
-	records := []any{map[string]any{"hostname": "ca", "ip_internal": "10.86.0.103"}, map[string]any{"hostname": "www", "ip_internal": "10.86.0.101"}}
+	records := []any{map[string]any{"hostname": "ca", "ip_internal": "10.86.0.103"},
+		map[string]any{"hostname": "www", "ip_internal": "10.86.0.101"}}
 	for i := range n {
-		records = append(records, map[string]any{"hostname": fmt.Sprintf("app%d-backend", i), "ip_internal": fmt.Sprintf("10.86.%d.%d", 1+i/250, i%250)})
+		records = append(records, map[string]any{"hostname": fmt.Sprintf("app%d-backend", i),
+			"ip_internal": fmt.Sprintf("10.86.%d.%d", 1+i/250, i%250)})
 	}
 	raw, err := json.MarshalIndent(map[string]any{
 		"domain_name": "bench.internal",
-		"network":     map[string]any{"interfaces": map[string]any{"name": "benchbr0", "address": "10.86.255.254/16"}, "default_subnet": "10.86.0.0/16"},
+		"network": map[string]any{"interfaces": map[string]any{"name": "benchbr0", "address": "10.86.255.254/16"},
+			"default_subnet": "10.86.0.0/16"},
 		"dns_server": map[string]any{"enabled": true, "upstream_servers": []string{"9.9.9.9"},
 			"authoritative_zones": []any{map[string]any{"zone_name": "bench.internal", "records": records}}},
 		"step_ca": map[string]any{"dns_name": "ca.bench.internal"},

@@ -14,7 +14,8 @@ import (
 // zfsDevice is there where the kernel has ZFS; without it no pool is here and zfs need not be asked.
 const zfsDevice = "/dev/zfs"
 
-// observePools finds out which of the pools that the file names are here: paths, and ZFS datasets, with one call for all of them.
+// observePools finds out which of the pools that the file names are here: paths, and ZFS datasets, with one call for
+// all of them.
 func (a *app) observePools(names map[string][]string, mountinfo string, m *config.Machine) error {
 	var all []string
 	for _, pool := range slices.Sorted(maps.Keys(names)) {
@@ -50,7 +51,8 @@ func (a *app) observePools(names map[string][]string, mountinfo string, m *confi
 // onlyAbsent tells whether all that zfs complains of is that a dataset is not there, or cannot be one.
 func onlyAbsent(said string) bool {
 	for line := range strings.Lines(said) {
-		if !strings.Contains(line, "does not exist") && !strings.Contains(line, "invalid") && !strings.Contains(line, "not applicable") {
+		if !strings.Contains(line, "does not exist") && !strings.Contains(line, "invalid") &&
+			!strings.Contains(line, "not applicable") {
 			return false
 		}
 	}

@@ -37,7 +37,8 @@ func (z *zfsHost) Run(_ context.Context, c host.Command) (host.Result, error) {
 }
 
 func TestPoolsThatAreZFS(t *testing.T) {
-	names := map[string][]string{"tank": {"tank"}, "quickOS-certs": {"quickOS-certs", "quickOS/certs"}, "a:b": {"a:b"}, "/mnt/fast": {}, "/gone": {}}
+	names := map[string][]string{"tank": {"tank"}, "quickOS-certs": {"quickOS-certs", "quickOS/certs"}, "a:b": {"a:b"},
+		"/mnt/fast": {}, "/gone": {}}
 	const mounts = "22 1 254:0 / / rw - ext4 /dev/a rw\n23 22 254:1 / /mnt rw - btrfs /dev/b rw\n"
 	for what, c := range map[string]struct {
 		host zfsHost
@@ -48,8 +49,10 @@ func TestPoolsThatAreZFS(t *testing.T) {
 		"some": {host: zfsHost{device: true, out: "tank\nquickOS/certs\n",
 			said: "cannot open 'a:b': dataset does not exist\ncannot open 'quickOS-certs': dataset does not exist\n"},
 			want: map[string]string{"tank": "tank", "quickOS-certs": "quickOS/certs"}},
-		"a volume":   {host: zfsHost{device: true, said: "cannot open 'tank': operation not applicable to datasets of this type\n"}, want: map[string]string{}},
-		"no modules": {host: zfsHost{device: true, said: "The ZFS modules cannot be auto-loaded.\n"}, err: "cannot be auto-loaded"},
+		"a volume": {host: zfsHost{device: true, said: "cannot open 'tank': operation not applicable to datasets " +
+			"of this type\n"}, want: map[string]string{}},
+		"no modules": {host: zfsHost{device: true, said: "The ZFS modules cannot be auto-loaded.\n"},
+			err: "cannot be auto-loaded"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			a := &app{host: &c.host}

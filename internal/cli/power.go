@@ -50,7 +50,8 @@ func (s *session) made(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		o, ok := object.Find(s.objects, object.NewAddress(spec.KindContainer, id))
 		if !ok {
-			return hint("clone a container from it: \"clone_from_ctid\": \""+id+"\"", "%s is a template, which does not run", id)
+			return hint("clone a container from it: \"clone_from_ctid\": \""+id+"\"",
+				"%s is a template, which does not run", id)
 		}
 		obs, err := s.target.Observe(ctx, o)
 		if err != nil {
@@ -81,7 +82,8 @@ func (s *session) own(ids []string) []object.Object {
 	return engine.Among(out)
 }
 
-// runs makes containers that exist run, with the network and volumes that they need, and waits until their inside is true.
+// runs makes containers that exist run, with the network and volumes that they need, and waits until their inside is
+// true.
 func (s *session) runs(ctx context.Context, ids []string) (view.Applied, error) {
 	s.cutElsewhere()
 	if err := s.made(ctx, ids); err != nil {

@@ -70,7 +70,8 @@ func (a *app) observeProxmox(m *config.Machine) error {
 	}
 	if err != nil && !a.there(filepath.Join(p.Dir, "local")) {
 		// Every storage and every container would seem to be gone.
-		return hint("systemctl status pve-cluster; systemctl start pve-cluster", "%s is empty: Proxmox's cluster file system (pmxcfs) does not run", p.Dir)
+		return hint("systemctl status pve-cluster; systemctl start pve-cluster",
+			"%s is empty: Proxmox's cluster file system (pmxcfs) does not run", p.Dir)
 	}
 	filters, err := a.host.ReadFile(filepath.Join(p.Dir, "firewall", "cluster.fw"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -134,13 +135,15 @@ func (s *session) markFirstRoot(ctx context.Context, objects []object.Object) er
 const unknownRootWords = "nobody on this node of the cluster knows its root: none is made, and none is pinned"
 
 func unknownRootWarning(h *house, id string) diag.Diagnostic {
-	return diag.Diagnostic{Severity: diag.Warning, Summary: "container " + id + " is phoenix's, and " + unknownRootWords,
+	return diag.Diagnostic{Severity: diag.Warning,
+		Summary: "container " + id + " is phoenix's, and " + unknownRootWords,
 		Hint: fmt.Sprintf("bring the file %s from the node that the container was on; where it never had a root, "+
 			"that one is given up, or the one that it has is yours: phoenix create %s --new-root",
 			filepath.Join(h.machine.Root, "pins", id), id)}
 }
 
-// tellFilter says, whatever else a command shows, that the containers' firewalls wait for a switch, and that no root is made.
+// tellFilter says, whatever else a command shows, that the containers' firewalls wait for a switch, and that no root is
+// made.
 func (s *session) tellFilter() {
 	for _, d := range s.diags {
 		if d.Summary == config.FilterOff || strings.HasSuffix(d.Summary, unknownRootWords) {
@@ -149,7 +152,8 @@ func (s *session) tellFilter() {
 	}
 }
 
-// proxmoxReady fails, before anything is touched, where Proxmox cannot be changed or one of the containers is not on this node.
+// proxmoxReady fails, before anything is touched, where Proxmox cannot be changed or one of the containers is not on
+// this node.
 func (s *session) proxmoxReady(containers []string) error {
 	if s.machine.Proxmox == nil {
 		return nil
@@ -192,8 +196,8 @@ func hinting(err error) error {
 	return err
 }
 
-// enterArgv is the command line that runs argv inside a running container: by lxc's own tool, which is there on a Proxmox host
-// too and costs a hundredth of Proxmox's.
+// enterArgv is the command line that runs argv inside a running container: by lxc's own tool, which is there on a
+// Proxmox host too and costs a hundredth of Proxmox's.
 func (a *app) enterArgv(r spec.Running, argv ...string) []string {
 	if r.Proxmox != nil && !a.onPath("lxc-attach") {
 		return append([]string{"pct", "exec", r.ID, "--keep-env", "0", "--"}, argv...)

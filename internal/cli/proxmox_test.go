@@ -10,8 +10,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// A container is entered with lxc's own tool. Where that is missing, pct exec gets -- before the command, and nothing of the
-// caller's environment goes in.
+// A container is entered with lxc's own tool. Where that is missing, pct exec gets -- before the command, and nothing
+// of the caller's environment goes in.
 func TestEnterArgv(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir)
@@ -41,7 +41,8 @@ func TestEnterArgv(t *testing.T) {
 func TestRuntimeAuto(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", filepath.Join(dir, "bin"))
-	a := &app{host: &host.Local{}, proxmox: spec.Proxmox{Dir: filepath.Join(dir, "pve")}, opts: options{runtime: "auto"}}
+	a := &app{host: &host.Local{}, proxmox: spec.Proxmox{Dir: filepath.Join(dir, "pve")},
+		opts: options{runtime: "auto"}}
 	check := func(want string) {
 		t.Helper()
 		if got, err := a.runtime(); err != nil || got != want {

@@ -19,7 +19,8 @@ func TestReadmeCounts(t *testing.T) {
 	s := &session{app: &app{}, house: h}
 	objects, _ := s.selected(s.atBoot())
 	n := len(health.Derive(objects))
-	if line := fmt.Sprintf("healthy: %d checks, %d passed, 0 failed, 0 skipped", n, n); strings.Count(string(readme), line) != 2 {
+	if line := fmt.Sprintf("healthy: %d checks, %d passed, 0 failed, 0 skipped", n, n); strings.Count(string(readme),
+		line) != 2 {
 		t.Errorf("README does not say twice %q", line)
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"testing"
 )
 
-// remedies finds every text in the code that says what to do, fix: and hint: of checks, findings and errors, by the places where such texts
-// are written: arguments of functions that have a parameter of that name, and fields and variables of that name. What is put together at
-// run time has an X in it.
+// remedies finds every text in the code that says what to do, fix: and hint: of checks, findings and errors, by the
+// places where such texts are written: arguments of functions that have a parameter of that name, and fields and
+// variables of that name. What is put together at run time has an X in it.
 type remedies struct {
 	files  []*ast.File
 	pkgs   []string // of each file, its folder below internal
@@ -31,10 +31,12 @@ var remedyNames = []string{"hint", "fix", "Hint", "Fix", "Remedy", "todo"}
 
 func findRemedies(t *testing.T) map[string][]string {
 	t.Helper()
-	r := &remedies{fset: token.NewFileSet(), funcs: map[string][]*ast.FuncDecl{}, values: map[string]ast.Expr{}, sinks: map[string]int{"cli.hint": 0, "config.element": -1},
+	r := &remedies{fset: token.NewFileSet(), funcs: map[string][]*ast.FuncDecl{}, values: map[string]ast.Expr{},
+		sinks: map[string]int{"cli.hint": 0, "config.element": -1},
 		texts: map[string][]string{}}
 	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") || strings.Contains(file, "conformance/") || strings.Contains(file, "sandbox/") {
+		if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") ||
+			strings.Contains(file, "conformance/") || strings.Contains(file, "sandbox/") {
 			return err
 		}
 		parsed, err := parser.ParseFile(r.fset, file, nil, 0)
@@ -64,7 +66,8 @@ func (r *remedies) declarations(i int) {
 			at := 0
 			for _, p := range d.Type.Params.List {
 				for _, name := range p.Names {
-					if kind, _ := p.Type.(*ast.Ident); kind != nil && kind.Name == "string" && slices.Contains(remedyNames, name.Name) {
+					if kind, _ := p.Type.(*ast.Ident); kind != nil && kind.Name == "string" &&
+						slices.Contains(remedyNames, name.Name) {
 						r.sinks[pkg+d.Name.Name] = at
 					}
 					at++
@@ -98,12 +101,14 @@ func (r *remedies) walk(i int) {
 				}
 			case *ast.AssignStmt:
 				for k, left := range n.Lhs {
-					if field, ok := left.(*ast.SelectorExpr); ok && slices.Contains(remedyNames, field.Sel.Name) && len(n.Rhs) == len(n.Lhs) {
+					if field, ok := left.(*ast.SelectorExpr); ok && slices.Contains(remedyNames, field.Sel.Name) &&
+						len(n.Rhs) == len(n.Lhs) {
 						s.take(n.Rhs[k])
 					}
 				}
 			case *ast.CompositeLit:
-				if s.pkg == "agent" && typeName(n.Type) == "hint" || s.pkg == "agent" && n.Type == nil && len(n.Elts) == 3 {
+				if s.pkg == "agent" && typeName(n.Type) == "hint" || s.pkg == "agent" && n.Type == nil &&
+					len(n.Elts) == 3 {
 					for _, e := range n.Elts[1:] {
 						s.take(e)
 					}
@@ -266,7 +271,8 @@ func (s scope) call(c *ast.CallExpr) []string {
 	return out
 }
 
-// decisions are the texts that name no command: a person has to decide, to write into a file, or to look at something. One a line.
+// decisions are the texts that name no command: a person has to decide, to write into a file, or to look at something.
+// One a line.
 func decisions(t *testing.T) []string {
 	t.Helper()
 	raw, err := os.ReadFile("remedies.txt")

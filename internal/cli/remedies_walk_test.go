@@ -18,21 +18,27 @@ import (
 
 var updateRemedies = flag.Bool("remedies", false, "write remedies.txt; read the difference before you commit it")
 
-// programs are those that a text may tell people to use, and whose package they are in. Those of pve are a part of Proxmox, and offered there only.
+// programs are those that a text may tell people to use, and whose package they are in. Those of pve are a part of
+// Proxmox, and offered there only.
 var programs = map[string]string{
-	"chmod": "coreutils", "chown": "coreutils", "mv": "coreutils", "rmdir": "coreutils", "ls": "coreutils", "df": "coreutils", "tail": "coreutils", "date": "coreutils",
-	"shred": "coreutils", "dmesg": "util-linux", "findmnt": "mount", "umount": "mount", "systemctl": "systemd", "journalctl": "systemd", "systemd-analyze": "systemd",
-	"timedatectl": "systemd", "apt-get": "apt", "usermod": "passwd", "modprobe": "kmod", "ip": "iproute2", "zfs": "zfsutils-linux", "zpool": "zfsutils-linux",
-	"pct": "pve", "pvesm": "pve", "pvecm": "pve", "pveam": "pve", "pve-firewall": "pve", "fuser": "psmisc", "age-keygen": "age", "openssl": "openssl", "make": "make",
+	"chmod": "coreutils", "chown": "coreutils", "mv": "coreutils", "rmdir": "coreutils", "ls": "coreutils",
+	"df": "coreutils", "tail": "coreutils", "date": "coreutils",
+	"shred": "coreutils", "dmesg": "util-linux", "findmnt": "mount", "umount": "mount", "systemctl": "systemd",
+	"journalctl": "systemd", "systemd-analyze": "systemd",
+	"timedatectl": "systemd", "apt-get": "apt", "usermod": "passwd", "modprobe": "kmod", "ip": "iproute2",
+	"zfs": "zfsutils-linux", "zpool": "zfsutils-linux",
+	"pct": "pve", "pvesm": "pve", "pvecm": "pve", "pveam": "pve", "pve-firewall": "pve", "fuser": "psmisc",
+	"age-keygen": "age", "openssl": "openssl", "make": "make",
 }
 
-// present are packages that a Debian has which boots with systemd, that others of setup depend on (ca-certificates: openssl), or that phoenix
-// is built with.
+// present are packages that a Debian has which boots with systemd, that others of setup depend on (ca-certificates:
+// openssl), or that phoenix is built with.
 var present = []string{"coreutils", "util-linux", "mount", "systemd", "apt", "passwd", "kmod", "openssl", "make", "pve"}
 
 var (
-	callOf   = regexp.MustCompile(`(?:^|[\s(:;])phoenix ([a-z][a-z-]*)((?: [^\s;,:()]+)*)`)
-	progOf   = regexp.MustCompile(`(?:^|[:;(,] |: |\(|then |or |and |with |&& |one, |see what )([a-z][a-z-]+)(?: |$|\))`)
+	callOf = regexp.MustCompile(`(?:^|[\s(:;])phoenix ([a-z][a-z-]*)((?: [^\s;,:()]+)*)`)
+	progOf = regexp.MustCompile(
+		`(?:^|[:;(,] |: |\(|then |or |and |with |&& |one, |see what )([a-z][a-z-]+)(?: |$|\))`)
 	identity = regexp.MustCompile(`^[a-z_0-9]*(\[X\]|\.\.\.|…|X…)?$`)
 	filler   = regexp.MustCompile(`^(X+|[A-Z][A-Z0-9]*|\$id|[0-9]+|ca\.age)$`)
 )
@@ -40,8 +46,9 @@ var (
 // shown are commands that change nothing without --yes: to name them without it leads nowhere.
 var shown = []string{"phoenix ca rotate", "phoenix setup", "phoenix revert"}
 
-// TestRemediesLeadSomewhere walks over every text that says what to do. Each names a command of phoenix that exists with the flags it is given,
-// or a program that is there or that setup installs, or it stands in remedies.txt: a person has to decide, to write or to look at something.
+// TestRemediesLeadSomewhere walks over every text that says what to do. Each names a command of phoenix that exists
+// with the flags it is given, or a program that is there or that setup installs, or it stands in remedies.txt: a person
+// has to decide, to write or to look at something.
 func TestRemediesLeadSomewhere(t *testing.T) {
 	texts, setUp := findRemedies(t), installed(t)
 	if len(texts) < 300 {
@@ -77,7 +84,8 @@ func TestRemediesLeadSomewhere(t *testing.T) {
 	known := decisions(t)
 	for _, text := range others {
 		if !slices.Contains(known, text) {
-			t.Errorf("%q names no command. If it says that a person has to decide, and what, put it into remedies.txt (go test -run %s -remedies)", text, t.Name())
+			t.Errorf("%q names no command. If it says that a person has to decide, and what, put it into "+
+				"remedies.txt (go test -run %s -remedies)", text, t.Name())
 		}
 	}
 	for _, text := range known {
@@ -99,7 +107,8 @@ func phoenixCalls(text string) (n int, problem string) {
 	}
 	for _, at := range callOf.FindAllStringSubmatchIndex(text, -1) {
 		m := []string{text[at[0]:at[1]], text[at[2]:at[3]], text[at[4]:at[5]]}
-		cut := strings.HasPrefix(text[at[1]:], ",") || strings.HasPrefix(text[at[1]:], " ") // a list of commands, or put together elsewhere
+		// a list of commands, or put together elsewhere
+		cut := strings.HasPrefix(text[at[1]:], ",") || strings.HasPrefix(text[at[1]:], " ")
 		root := (&app{}).root()
 		names := func(c *cobra.Command) (out []string) {
 			for _, sub := range c.Commands() {
@@ -174,7 +183,8 @@ func hostPrograms(text string, setUp []string) (n int, missing string) {
 			continue
 		}
 		n++
-		if !slices.Contains(present, name) && !slices.Contains(setUp, name) && !strings.Contains(text, "package "+name) && !strings.Contains(text, "apt-get install "+name) {
+		if !slices.Contains(present, name) && !slices.Contains(setUp, name) &&
+			!strings.Contains(text, "package "+name) && !strings.Contains(text, "apt-get install "+name) {
 			missing = m[1] + " (" + name + ")"
 		}
 	}
@@ -203,10 +213,11 @@ func installed(t *testing.T) (out []string) {
 }
 
 // insideDrivers are the packages of drivers that work inside of containers, and speak through an agent.
-var insideDrivers = []string{"agent", "certificate", "file", "nginx", "pkg", "script", "stepca", "traefik", "trust", "unit", "user"}
+var insideDrivers = []string{"agent", "certificate", "file", "nginx", "pkg", "script", "stepca", "traefik", "trust",
+	"unit", "user"}
 
-// TestAgentsPassOnWhatDriversAdvise: of what a container says only advice that phoenix knows is shown. What a driver in there advises and the
-// agent's table does not have would be lost, and people be sent to look for themselves.
+// TestAgentsPassOnWhatDriversAdvise: of what a container says only advice that phoenix knows is shown. What a driver in
+// there advises and the agent's table does not have would be lost, and people be sent to look for themselves.
 func TestAgentsPassOnWhatDriversAdvise(t *testing.T) {
 	var known, advised []string
 	for text, places := range findRemedies(t) {
@@ -215,7 +226,8 @@ func TestAgentsPassOnWhatDriversAdvise(t *testing.T) {
 				known = append(known, text)
 			}
 			for _, driver := range insideDrivers {
-				if strings.HasPrefix(place, "../provider/"+driver+"/") && !strings.HasPrefix(place, "../provider/trust/pin.go") && strings.Trim(text, "X") != "" {
+				if strings.HasPrefix(place, "../provider/"+driver+"/") &&
+					!strings.HasPrefix(place, "../provider/trust/pin.go") && strings.Trim(text, "X") != "" {
 					advised = append(advised, text)
 				}
 			}
@@ -225,7 +237,8 @@ func TestAgentsPassOnWhatDriversAdvise(t *testing.T) {
 		t.Fatalf("%d are known, %d are given", len(known), len(advised))
 	}
 	for _, text := range advised {
-		if !slices.ContainsFunc(known, func(k string) bool { return text == k || strings.HasSuffix(k, " ") && strings.HasPrefix(text, k) }) {
+		if !slices.ContainsFunc(known,
+			func(k string) bool { return text == k || strings.HasSuffix(k, " ") && strings.HasPrefix(text, k) }) {
 			t.Errorf("%q is not in internal/agent/hints.go", text)
 		}
 	}
@@ -234,10 +247,14 @@ func TestAgentsPassOnWhatDriversAdvise(t *testing.T) {
 // The walk itself: what leads nowhere is found.
 func TestTheWalkBites(t *testing.T) {
 	for text, wrong := range map[string]bool{
-		"phoenix apply 101": false, "phoenix aply 101": true, "phoenix apply --yse": true, "phoenix ca restor FILE": true, "phoenix ca restore FILE --password-file FILE": false,
-		"phoenix ca restore FILE --password-file": true, "phoenix knows the features X": false, "phoenix ca rotate": true, "phoenix ca rotate --yes": false,
-		"phoenix create": true, "phoenix up 101": true, "do it; phoenix start X && phoenix stopp X": true, "phoenix create X --new-root makes another": false,
-		"look (phoenix ca show)": false, "phoenix delete X --volumes=X": false, "phoenix delete X --volume=X": true,
+		"phoenix apply 101": false, "phoenix aply 101": true, "phoenix apply --yse": true,
+		"phoenix ca restor FILE": true, "phoenix ca restore FILE --password-file FILE": false,
+		"phoenix ca restore FILE --password-file": true, "phoenix knows the features X": false,
+		"phoenix ca rotate": true, "phoenix ca rotate --yes": false,
+		"phoenix create": true, "phoenix up 101": true, "do it; phoenix start X && phoenix stopp X": true,
+		"phoenix create X --new-root makes another": false,
+		"look (phoenix ca show)":                    false, "phoenix delete X --volumes=X": false,
+		"phoenix delete X --volume=X": true,
 	} {
 		if _, problem := phoenixCalls(text); (problem != "") != wrong {
 			t.Errorf("%q: %q", text, problem)

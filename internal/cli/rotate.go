@@ -21,10 +21,10 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// A rotation is no procedure of its own. It changes what should be, and the engine makes it so: a time before which keys count
-// as known to others (root/exposed/ID), and a pin that names two roots (spec.Pins). Both are wishes, as the configuration is, and
-// no memory of what was done: whoever looks, plan, watch or a container's own daemon, wants the same. A rotation that is
-// killed goes on where the system stands.
+// A rotation is no procedure of its own. It changes what should be, and the engine makes it so: a time before which
+// keys count as known to others (root/exposed/ID), and a pin that names two roots (spec.Pins). Both are wishes, as the
+// configuration is, and no memory of what was done: whoever looks, plan, watch or a container's own daemon, wants the
+// same. A rotation that is killed goes on where the system stands.
 
 // wish is what this one command wants besides.
 type wish struct {
@@ -34,8 +34,8 @@ type wish struct {
 
 // rotation is what is to be made anew.
 type rotation struct {
-	// exposed: everything that was made before counts as known to others; zero: all there is now. One that is under way is gone
-	// on with.
+	// exposed: everything that was made before counts as known to others; zero: all there is now. One that is under way
+	// is gone on with.
 	exposed time.Time
 	// newRoot: the root too.
 	newRoot bool
@@ -54,11 +54,13 @@ func (a *app) exposed(h *house, id string) (time.Time, error) {
 		return since, err
 	default:
 		if since, err = time.Parse(time.RFC3339, strings.TrimSpace(string(raw))); err != nil {
-			return since, hint("write a time such as 2026-01-31T12:00:00Z into it, or remove it", "%s holds no time: %w", path, err)
+			return since, hint("write a time such as 2026-01-31T12:00:00Z into it, or remove it",
+				"%s holds no time: %w", path, err)
 		}
 	}
 	if since.After(a.host.Now().Add(time.Minute)) {
-		return since, hint("correct the time in it, or the clock", "%s names a time to come, %s: nothing could be new enough", path,
+		return since, hint("correct the time in it, or the clock",
+			"%s names a time to come, %s: nothing could be new enough", path,
 			since.Format(time.RFC3339))
 	}
 	if a.wish.exposed.After(since) {
@@ -69,8 +71,9 @@ func (a *app) exposed(h *house, id string) (time.Time, error) {
 
 func (h *house) exposedPath(id string) string { return filepath.Join(h.machine.Root, "exposed", id) }
 
-// rotate makes keys anew, with a new root too where that is asked for, and gives what was done. It takes the consent for granted.
-// Killed anywhere and called again it comes to the same end. In the end everything that was looked at is true.
+// rotate makes keys anew, with a new root too where that is asked for, and gives what was done. It takes the consent
+// for granted. Killed anywhere and called again it comes to the same end. In the end everything that was looked at is
+// true.
 func (a *app) rotate(ctx context.Context, r rotation) (view.Rotated, error) {
 	if r.newRoot {
 		return a.replaceRoot(ctx, r.prepare)
@@ -78,7 +81,8 @@ func (a *app) rotate(ctx context.Context, r rotation) (view.Rotated, error) {
 	return a.replaceKeys(ctx, r.exposed)
 }
 
-// replaceKeys makes the passwords, the intermediate and everybody's certificates anew, all with new keys, under the same root.
+// replaceKeys makes the passwords, the intermediate and everybody's certificates anew, all with new keys, under the
+// same root.
 func (a *app) replaceKeys(ctx context.Context, exposed time.Time) (view.Rotated, error) {
 	var done view.Rotated
 	s, err := a.openCA(ctx)
@@ -100,7 +104,8 @@ func (a *app) replaceKeys(ctx context.Context, exposed time.Time) (view.Rotated,
 		}
 	}
 	s.close()
-	a.view.Step("new passwords, intermediate and certificates, all with new keys, for what was made before " + exposed.UTC().Format(time.RFC3339))
+	a.view.Step("new passwords, intermediate and certificates, all with new keys, for what was made before " +
+		exposed.UTC().Format(time.RFC3339))
 	if s, err = a.openCA(ctx); err != nil {
 		return done, err
 	}
@@ -134,7 +139,8 @@ func (s *session) sinceWhen(ctx context.Context) (time.Time, error) {
 // blames is whether a change is because of that time.
 func blames(c plan.Change, since time.Time) bool {
 	why := since.UTC().Format(time.RFC3339)
-	return strings.Contains(c.Reason, why) || slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return strings.Contains(f.Have, why) })
+	return strings.Contains(c.Reason, why) ||
+		slices.ContainsFunc(c.Fields, func(f plan.Field) bool { return strings.Contains(f.Have, why) })
 }
 
 // now is a second ago: file systems and certificates tell time in coarser steps than the clock.
@@ -152,7 +158,8 @@ func (s *session) expose(since time.Time) error {
 // noSuccession fails while one root takes another's place.
 func (s *session) noSuccession() error {
 	if p := s.machine.Pins; p.Next+p.Old+p.Gone != "" {
-		return hint(s.again("ca rotate --new-root --yes"), "a new root is on its way: that has to come to its end first")
+		return hint(s.again("ca rotate --new-root --yes"),
+			"a new root is on its way: that has to come to its end first")
 	}
 	return nil
 }
@@ -228,8 +235,8 @@ func (s *session) sees(ctx context.Context, kind, id string) (provider.Observati
 // tries is how often what others undid meanwhile is done again.
 const tries = 3
 
-// everyone makes true what runs, looks at it once more, and fails unless all of it is as it should be. Containers that exist and
-// do not run are in the way, but where they may come later.
+// everyone makes true what runs, looks at it once more, and fails unless all of it is as it should be. Containers that
+// exist and do not run are in the way, but where they may come later.
 func (s *session) everyone(ctx context.Context, done *view.Rotated, later bool) error {
 	running, down, err := s.alive(ctx)
 	if err != nil {
@@ -247,7 +254,8 @@ func (s *session) everyone(ctx context.Context, done *view.Rotated, later bool) 
 		return err
 	}
 	if len(down) > 0 && !later {
-		return hint(s.again("start "+strings.Join(down, " "))+", or delete what is not needed any more; then run it again: it goes on from here",
+		return hint(s.again("start "+strings.Join(down, " "))+", or delete what is not needed any more; then run it "+
+			"again: it goes on from here",
 			"in the way: %s, and cannot be brought along; nothing is taken away before everyone is", asleep(down))
 	}
 	done.Down = down
@@ -272,13 +280,14 @@ func (s *session) converge(ctx context.Context, done *view.Rotated, ids []string
 	case applied.Stopped != nil:
 		return applied.Stopped
 	case len(applied.Result.Failures) > 0:
-		return hint("when it is mended, run it again: it goes on from here", "not everything could be made so; this comes first: %w", applied.Result.Err())
+		return hint("when it is mended, run it again: it goes on from here",
+			"not everything could be made so; this comes first: %w", applied.Result.Err())
 	}
 	return nil
 }
 
-// verified looks at everything once more: the objects, by the drivers that keep them, and the checks of health that are about
-// certificates and who trusts what.
+// verified looks at everything once more: the objects, by the drivers that keep them, and the checks of health that are
+// about certificates and who trusts what.
 func (s *session) verified(ctx context.Context, ids []string) error {
 	s.cutTemplates(ctx)
 	objects, _ := s.selected(ids)
@@ -291,10 +300,12 @@ func (s *session) verified(ctx context.Context, ids []string) error {
 	case len(result.Failures) > 0:
 		return fmt.Errorf("what was done cannot be looked at: %w", result.Err())
 	case len(result.Plan.Changes) > 0:
-		return fmt.Errorf("%s is not as it should be, though it was made so: %s", result.Plan.Changes[0].Address, result.Plan.Changes[0].Reason)
+		return fmt.Errorf("%s is not as it should be, though it was made so: %s", result.Plan.Changes[0].Address,
+			result.Plan.Changes[0].Reason)
 	}
 	for _, c := range s.check(ctx, objects).Checks {
-		pki := slices.ContainsFunc([]string{"PHX-CA-", "PHX-CERT-", "PHX-TRUST-", "PHX-PIN-"}, func(p string) bool { return strings.HasPrefix(c.ID, p) })
+		pki := slices.ContainsFunc([]string{"PHX-CA-", "PHX-CERT-", "PHX-TRUST-", "PHX-PIN-"},
+			func(p string) bool { return strings.HasPrefix(c.ID, p) })
 		if c.ID == health.IssuedUnwanted || c.ID == health.IssuedForeign {
 			continue // certificates of before, which a rotation is the remedy for
 		}

@@ -40,8 +40,8 @@ func stepOf(p spec.Pins) int {
 	return 0
 }
 
-// replaceRoot goes from step to step: what the pin wishes for is made so, everyone is looked at, then the pin wishes for the next.
-// With prepare it ends where everyone trusts both.
+// replaceRoot goes from step to step: what the pin wishes for is made so, everyone is looked at, then the pin wishes
+// for the next. With prepare it ends where everyone trusts both.
 func (a *app) replaceRoot(ctx context.Context, prepare bool) (view.Rotated, error) {
 	var done view.Rotated
 	for {
@@ -112,7 +112,8 @@ func (s *session) rootStep(ctx context.Context, done *view.Rotated, pins spec.Pi
 	return spec.Pins{Root: pins.Root}, s.everyone(ctx, done, false)
 }
 
-// nameRoots notes what the roots are called, while the CA still hands out both. Without an answer they go by their fingerprints.
+// nameRoots notes what the roots are called, while the CA still hands out both. Without an answer they go by their
+// fingerprints.
 func (s *session) nameRoots(ctx context.Context, done *view.Rotated, pins spec.Pins) {
 	id := s.authority()
 	ca, _ := specOf[spec.StepCA](s.objects, object.NewAddress(spec.KindStepCA, id))
@@ -171,9 +172,10 @@ func (s *session) repin(ctx context.Context, p spec.Pins) error {
 	if !ok {
 		return fmt.Errorf("no object keeps the pin of container %s", s.authority())
 	}
-	unlock, err := engine.FileLock{Path: s.roundsPath(), After: s.limits.silence(), Waiting: func(e *engine.LockedError) {
-		s.view.Event(engine.Event{Stage: engine.Waiting, Err: e})
-	}}.Lock(ctx)
+	unlock, err := engine.FileLock{Path: s.roundsPath(), After: s.limits.silence(),
+		Waiting: func(e *engine.LockedError) {
+			s.view.Event(engine.Event{Stage: engine.Waiting, Err: e})
+		}}.Lock(ctx)
 	if err != nil {
 		return err
 	}

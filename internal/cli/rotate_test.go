@@ -37,7 +37,8 @@ func TestExposedSince(t *testing.T) {
 		}
 		a := &app{host: m, wish: wish{exposed: c.wish}}
 		got, err := a.exposed(&house{machine: config.Machine{Root: "/phx-test"}}, "103")
-		if c.err == "" && (err != nil || !got.Equal(c.want)) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+		if c.err == "" && (err != nil || !got.Equal(c.want)) || c.err != "" &&
+			(err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%s: %s, %v; want %s %q", name, got, err, c.want, c.err)
 		}
 	}
@@ -47,7 +48,8 @@ func TestExposedSince(t *testing.T) {
 func TestBlames(t *testing.T) {
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for want, c := range map[bool]plan.Change{
-		true:  {Delta: plan.Delta{Reason: "traefik does not serve all it should", Fields: []plan.Field{{Have: "to be replaced: issued before 2026-01-02T03:04:05Z"}}}},
+		true: {Delta: plan.Delta{Reason: "traefik does not serve all it should",
+			Fields: []plan.Field{{Have: "to be replaced: issued before 2026-01-02T03:04:05Z"}}}},
 		false: {Delta: plan.Delta{Reason: "renewal is due since 2026-03-02T03:04:05Z"}},
 	} {
 		if got := blames(c, since); got != want {
@@ -58,7 +60,8 @@ func TestBlames(t *testing.T) {
 
 // Each pin wishes for one step, and the last one for none.
 func TestStepOf(t *testing.T) {
-	for want, p := range []spec.Pins{{Root: "a"}, {Root: "a", Next: "b"}, {Root: "b", Old: "a"}, {Root: "b", Gone: "a"}} {
+	for want, p := range []spec.Pins{{Root: "a"}, {Root: "a", Next: "b"}, {Root: "b", Old: "a"},
+		{Root: "b", Gone: "a"}} {
 		if got := stepOf(p); got != want {
 			t.Errorf("%+v: step %d, want %d", p, got, want)
 		}
@@ -74,8 +77,10 @@ func TestHostTrusts(t *testing.T) {
 	own := hex.EncodeToString(sum[:])
 	m := newMemoryHost()
 	a := &app{host: m}
-	m.put(config.RootFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("a root")}), fs.FileMode(0o644), host.Root)
-	if !a.hostTrusts(spec.Pins{Root: strings.Repeat("ab", 32), Gone: own}) || a.hostTrusts(spec.Pins{Root: strings.Repeat("ab", 32)}) {
+	m.put(config.RootFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("a root")}),
+		fs.FileMode(0o644), host.Root)
+	if !a.hostTrusts(spec.Pins{Root: strings.Repeat("ab", 32), Gone: own}) ||
+		a.hostTrusts(spec.Pins{Root: strings.Repeat("ab", 32)}) {
 		t.Error("a root of ours is not told from another")
 	}
 }

@@ -86,7 +86,8 @@ func swap(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(path, bytes.ReplaceAll(b, []byte(args[1]), []byte(args[2])), 0o644))
 }
 
-// hostpath DIR PATH [POOL] makes DIR a configuration like good whose container 101 has the directory PATH, and a volume in POOL.
+// hostpath DIR PATH [POOL] makes DIR a configuration like good whose container 101 has the directory PATH, and a volume
+// in POOL.
 func hostPath(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: hostpath DIR PATH [POOL]")

@@ -129,8 +129,8 @@ func (a *app) wire(h *house) (*session, error) {
 	return s, nil
 }
 
-// guarded is a lock that is not given where the guard has a reason against it. The reason is asked for before, as a lock makes its
-// folder, and again once the lock is held: then nobody else changes what it rests on.
+// guarded is a lock that is not given where the guard has a reason against it. The reason is asked for before, as a
+// lock makes its folder, and again once the lock is held: then nobody else changes what it rests on.
 func (a *app) guarded(lock func(context.Context) (func(), error)) func(context.Context) (func(), error) {
 	return func(ctx context.Context) (func(), error) {
 		if a.guard == nil {
@@ -182,8 +182,9 @@ func (s *session) blob(sum string) (io.ReadCloser, error) {
 
 func (s *session) engine() *engine.Engine {
 	return &engine.Engine{
-		Local: s.target, Notify: s.view.Event, Consent: engine.Consent{Destroy: s.opts.yes}, Patience: s.limits.Patience,
-		Connect: func(ctx context.Context, id string) (engine.Target, error) { return s.links.fresh(ctx, id) },
+		Local: s.target, Notify: s.view.Event, Consent: engine.Consent{Destroy: s.opts.yes},
+		Patience: s.limits.Patience,
+		Connect:  func(ctx context.Context, id string) (engine.Target, error) { return s.links.fresh(ctx, id) },
 	}
 }
 
@@ -296,7 +297,8 @@ func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, err
 func (s *session) apply(ctx context.Context, objects []object.Object, containers []string) (view.Applied, error) {
 	err := s.remember(ctx, containers)
 	var locked *engine.LockedError
-	given := ctx.Err() != nil && errors.As(err, &locked) // another is at work, and is not waited for any longer: all is left
+	// another is at work, and is not waited for any longer: all is left
+	given := ctx.Err() != nil && errors.As(err, &locked)
 	if err != nil && !given {
 		return view.Applied{}, err
 	}
@@ -317,7 +319,8 @@ func (s *session) apply(ctx context.Context, objects []object.Object, containers
 	return done, err
 }
 
-// tellStop says that it was understood when ctx is stopped while changes under way are waited for; what it returns ends that.
+// tellStop says that it was understood when ctx is stopped while changes under way are waited for; what it returns ends
+// that.
 func (s *session) tellStop(ctx context.Context) func() bool {
 	return context.AfterFunc(ctx, func() {
 		if engine.Lasting(ctx).Err() == nil {
@@ -371,7 +374,8 @@ func (s *session) passable() error {
 	for dir := filepath.Dir(s.machine.Root); ; dir = filepath.Dir(dir) {
 		if m, err := s.host.Lstat(dir); err == nil && m.Mode.IsDir() && m.Mode&0o001 == 0 {
 			return hint("choose another --root, or: chmod o+x "+host.Quote([]string{dir}),
-				"the users of containers cannot pass %s (mode %04o), which --root %s is in", dir, m.Mode.Perm(), s.machine.Root)
+				"the users of containers cannot pass %s (mode %04o), which --root %s is in", dir, m.Mode.Perm(),
+				s.machine.Root)
 		}
 		if dir == "/" {
 			return nil

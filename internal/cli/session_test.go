@@ -110,7 +110,8 @@ func TestOutside(t *testing.T) {
 }
 
 func TestState(t *testing.T) {
-	for status, want := range map[string]string{`{"state":"running"}`: "running", `{"state":"stopped"}`: "stopped", `null`: "", ``: ""} {
+	for status, want := range map[string]string{`{"state":"running"}`: "running", `{"state":"stopped"}`: "stopped",
+		`null`: "", ``: ""} {
 		if got := stateOf([]byte(status)); got != want {
 			t.Errorf("%s: %q, want %q", status, got, want)
 		}

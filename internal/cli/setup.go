@@ -38,7 +38,8 @@ configuration stay, and it is refused while containers of the configuration exis
 	}
 	cmd.Flags().BoolVar(&remove, "remove", false, "undo what setup did; with --yes, else it is only said")
 	cmd.Flags().BoolVar(&a.opts.yes, "yes", false, "do it; without, it is only said")
-	cmd.Flags().BoolVar(&a.opts.downgrade, "downgrade", false, "agree to this phoenix taking the place of a higher version")
+	cmd.Flags().BoolVar(&a.opts.downgrade, "downgrade", false,
+		"agree to this phoenix taking the place of a higher version")
 	return cmd
 }
 
@@ -142,7 +143,8 @@ var programPlaces = []string{"/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/
 
 // installation keeps phoenix where it is, if that is a place for programs.
 func (a *app) installation(binary string, folders []string) (config.Installation, error) {
-	i := config.Installation{Program: binary, Debian: a.there("/var/lib/dpkg/status"), Systemd: a.there("/run/systemd/system")}
+	i := config.Installation{Program: binary, Debian: a.there("/var/lib/dpkg/status"),
+		Systemd: a.there("/run/systemd/system")}
 	if !slices.Contains(programPlaces, filepath.Dir(binary)) {
 		i.Program = filepath.Join(programPlaces[0], "phoenix")
 	}

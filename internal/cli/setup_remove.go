@@ -259,8 +259,8 @@ func (u *unsetting) ranges(context.Context) error {
 	return nil
 }
 
-// others is whether containers that are not this site's have ids of the lines' ranges. The user namespace that this machine itself may be in
-// is none of those.
+// others is whether containers that are not this site's have ids of the lines' ranges. The user namespace that this
+// machine itself may be in is none of those.
 func (u *unsetting) others(lines []string) bool {
 	raw, _ := u.host.ReadFile("/proc/self/uid_map") // without one there are no namespaces of users
 	own := idrange.Kernel(string(raw))

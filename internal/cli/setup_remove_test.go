@@ -16,7 +16,8 @@ import (
 func TestSetupRecord(t *testing.T) {
 	dir := t.TempDir()
 	h := &host.Local{}
-	subuid, program, file := filepath.Join(dir, "subuid"), filepath.Join(dir, "phoenix"), filepath.Join(dir, "state", "record.json")
+	subuid, program, file := filepath.Join(dir, "subuid"), filepath.Join(dir, "phoenix"),
+		filepath.Join(dir, "state", "record.json")
 	put := func(path, text string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {

@@ -77,14 +77,15 @@ func (s *session) notSeen(why map[string]error) error {
 	return nil
 }
 
-// seeCertificates looks at the certificates that a plan could not: while the CA is away, what depends on it is not known to be
-// right, but it can be seen.
+// seeCertificates looks at the certificates that a plan could not: while the CA is away, what depends on it is not
+// known to be right, but it can be seen.
 func (s *session) seeCertificates(ctx context.Context, ids []string, r *engine.Result) {
 	pins := health.ReadPins(s.host, s.objects)
 	var unseen []object.Object
 	for _, o := range s.objects {
 		has := o.Address.Kind() == spec.KindCertificate || o.Address.Kind() == spec.KindTraefik
-		if has && slices.Contains(ids, o.Container) && len(r.Statuses[o.Address].Status) == 0 && state(o.Container, *r) == stateRunning {
+		if has && slices.Contains(ids, o.Container) && len(r.Statuses[o.Address].Status) == 0 &&
+			state(o.Container, *r) == stateRunning {
 			unseen = append(unseen, withPins(o, pins))
 		}
 	}
@@ -212,7 +213,8 @@ func certificates(status json.RawMessage) []view.Certificate {
 			if c.CommonName == "" && len(c.DNSNames) > 0 {
 				c.CommonName = c.DNSNames[0] // Traefik's have names only
 			}
-			same := func(x view.Certificate) bool { return x.Serial == c.Serial } // one for several names is said for each of them
+			// one for several names is said for each of them
+			same := func(x view.Certificate) bool { return x.Serial == c.Serial }
 			if c.Serial != "" && !slices.ContainsFunc(out, same) {
 				out = append(out, c)
 			}

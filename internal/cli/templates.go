@@ -10,9 +10,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// cutTemplates takes the dependency on a template from each container that exists: it is needed for cloning, and by nothing else. So a
-// template that cannot be built, as its mirror is away, is in nobody's way who is made already. One that a killed clone left locked
-// stays in the selection: to unlock it needs no mirror.
+// cutTemplates takes the dependency on a template from each container that exists: it is needed for cloning, and by
+// nothing else. So a template that cannot be built, as its mirror is away, is in nobody's way who is made already. One
+// that a killed clone left locked stays in the selection: to unlock it needs no mirror.
 func (s *session) cutTemplates(ctx context.Context) {
 	locked := s.lockedTemplates(ctx)
 	needless := func(a object.Address) bool { return isTemplate(a) && !slices.Contains(locked, a) }
@@ -23,7 +23,8 @@ func (s *session) cutTemplates(ctx context.Context) {
 			return
 		}
 		obs, err := s.target.Observe(ctx, o)
-		cut[i] = err == nil && len(obs.Status) > 0 && obs.Delta.Action != plan.Create && obs.Delta.Action != plan.Replace
+		cut[i] = err == nil && len(obs.Status) > 0 && obs.Delta.Action != plan.Create &&
+			obs.Delta.Action != plan.Replace
 	})
 	s.objects = slices.Clone(s.objects)
 	for i := range s.objects {
@@ -39,7 +40,8 @@ func (s *session) lockedTemplates(ctx context.Context) (out []object.Address) {
 		if !isTemplate(o.Address) || s.machine.Proxmox == nil {
 			continue
 		}
-		if obs, err := s.target.Observe(ctx, o); err == nil && obs.Delta.Action == plan.Update && obs.Delta.Has("lock") {
+		if obs, err := s.target.Observe(ctx, o); err == nil && obs.Delta.Action == plan.Update &&
+			obs.Delta.Has("lock") {
 			out = append(out, o.Address)
 		}
 	}

@@ -20,8 +20,10 @@ func nothingMore(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := cmd.CommandPath() + " --help says what it takes"
-	if plainNumber.MatchString(args[0]) && slices.Contains([]string{"up", "setup", "validate", "watch", "audit"}, cmd.Name()) {
-		hint = "it is about all containers; about some: phoenix create, plan, apply, status or health " + strings.Join(args, " ")
+	if plainNumber.MatchString(args[0]) &&
+		slices.Contains([]string{"up", "setup", "validate", "watch", "audit"}, cmd.Name()) {
+		hint = "it is about all containers; about some: phoenix create, plan, apply, status or health " +
+			strings.Join(args, " ")
 	}
 	return &usageError{err: fmt.Errorf("%s takes flags only, and got %q", cmd.CommandPath(), args[0]), hint: hint}
 }
@@ -34,7 +36,8 @@ func oneOf(optional bool, words ...string) cobra.PositionalArgs {
 		list := strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 		switch {
 		case len(args) == 0 && !optional, len(args) > 1:
-			return &usageError{err: fmt.Errorf("%s takes one word, and got %d", cmd.CommandPath(), len(args)), hint: list}
+			return &usageError{err: fmt.Errorf("%s takes one word, and got %d", cmd.CommandPath(), len(args)),
+				hint: list}
 		case len(args) == 1 && !slices.Contains(words, args[0]):
 			return &usageError{err: fmt.Errorf("%s does not know %q", cmd.CommandPath(), args[0]), hint: list}
 		}
@@ -63,13 +66,15 @@ var flagName = regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--([a-z-]+)`)
 
 // flagNames are those that the help shows.
 func flagNames(cmd *cobra.Command) (names []string) {
-	for _, m := range flagName.FindAllStringSubmatch(cmd.LocalFlags().FlagUsages()+cmd.InheritedFlags().FlagUsages(), -1) {
+	for _, m := range flagName.FindAllStringSubmatch(cmd.LocalFlags().FlagUsages()+cmd.InheritedFlags().FlagUsages(),
+		-1) {
 		names = append(names, m[1])
 	}
 	return names
 }
 
-// notEmpty refuses an empty path: it stands for a variable of a shell that is not set, and something else would be worked on than was meant.
+// notEmpty refuses an empty path: it stands for a variable of a shell that is not set, and something else would be
+// worked on than was meant.
 func notEmpty(cmd *cobra.Command) error {
 	for _, name := range []string{"config", "root"} {
 		f := cmd.Flags().Lookup(name)
@@ -89,15 +94,20 @@ func unknownCommand(cmd *cobra.Command, typed string) error {
 	if names := meant(cmd, typed); len(names) > 0 {
 		return &usageError{err: err, hint: "did you mean " + strings.Join(names, " or ") + "?"}
 	}
-	return &usageError{err: err, hint: cmd.CommandPath() + " --help lists the commands, " + cmd.CommandPath() + " COMMAND --help their flags"}
+	return &usageError{err: err, hint: cmd.CommandPath() + " --help lists the commands, " + cmd.CommandPath() +
+		" COMMAND --help their flags"}
 }
 
 // otherWords are what the commands are called elsewhere.
 var otherWords = map[string]string{
-	"list": "status", "ls": "status", "ps": "status", "show": "status", "info": "status", "rm": "delete", "remove": "delete", "destroy": "delete",
-	"init": "setup", "install": "setup", "check": "health", "doctor": "health", "log": "events", "logs": "events", "journal": "events",
-	"preview": "plan", "reboot": "restart", "shutdown": "stop", "halt": "stop", "boot": "up", "lint": "validate", "scan": "audit",
-	"daemon": "watch", "describe": "explain", "man": "explain", "docs": "explain", "down": "stop", "rollback": "migrate --live --rollback",
+	"list": "status", "ls": "status", "ps": "status", "show": "status", "info": "status", "rm": "delete",
+	"remove": "delete", "destroy": "delete",
+	"init": "setup", "install": "setup", "check": "health", "doctor": "health", "log": "events", "logs": "events",
+	"journal": "events",
+	"preview": "plan", "reboot": "restart", "shutdown": "stop", "halt": "stop", "boot": "up", "lint": "validate",
+	"scan":   "audit",
+	"daemon": "watch", "describe": "explain", "man": "explain", "docs": "explain", "down": "stop",
+	"rollback": "migrate --live --rollback",
 }
 
 func meant(cmd *cobra.Command, typed string) (names []string) {
@@ -105,7 +115,8 @@ func meant(cmd *cobra.Command, typed string) (names []string) {
 		return []string{word}
 	}
 	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() && (len(typed) > 1 && strings.HasPrefix(c.Name(), typed) || config.Nearest(typed, []string{c.Name()}) != "") {
+		if c.IsAvailableCommand() &&
+			(len(typed) > 1 && strings.HasPrefix(c.Name(), typed) || config.Nearest(typed, []string{c.Name()}) != "") {
 			names = append(names, c.Name())
 		}
 	}

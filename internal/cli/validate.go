@@ -19,7 +19,8 @@ func (a *app) validateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.view.Validation(view.Validation{Valid: true, Containers: len(h.cfg.Containers), Objects: len(h.objects), Diagnostics: h.diags})
+			a.view.Validation(view.Validation{Valid: true, Containers: len(h.cfg.Containers), Objects: len(h.objects),
+				Diagnostics: h.diags})
 			return nil
 		}),
 	}

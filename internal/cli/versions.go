@@ -30,8 +30,8 @@ func (p program) name() string { return p.Version + " (" + p.SHA256[:min(12, len
 // described is what git describe gives of a release, or of a commit after it.
 var described = regexp.MustCompile(`^v?([0-9]+)\.([0-9]+)(?:\.([0-9]+))?(?:-([0-9]+)-g[0-9a-f]+)?(-dirty)?$`)
 
-// before tells whether one version is lower than another, as far as that is known: of a release and the commits after it, in their order;
-// of a tree that was changed only what its release says. Any other name has no order.
+// before tells whether one version is lower than another, as far as that is known: of a release and the commits after
+// it, in their order; of a tree that was changed only what its release says. Any other name has no order.
 func before(a, b string) bool {
 	x, y := described.FindStringSubmatch(a), described.FindStringSubmatch(b)
 	if x == nil || y == nil {
@@ -57,8 +57,8 @@ func (s *session) program() program {
 
 func (w *watcher) programName() string { return w.session.program().name() }
 
-// mayOverwrite is why this phoenix may not change a site: a higher version brought it to where it is. A person may say otherwise. What
-// runs unattended needs more: to be the same program, or to be known to be higher.
+// mayOverwrite is why this phoenix may not change a site: a higher version brought it to where it is. A person may say
+// otherwise. What runs unattended needs more: to be the same program, or to be known to be higher.
 func (s *session) mayOverwrite(r *record, unattended bool) error {
 	if r == nil || r.Program.SHA256 == "" || r.Program.SHA256 == s.machine.Binary.SHA256 {
 		return nil
@@ -69,11 +69,13 @@ func (s *session) mayOverwrite(r *record, unattended bool) error {
 	case higher:
 		return nil
 	case lower && !s.opts.downgrade:
-		return hint("use that one, or say --downgrade where you call up, create or apply", "this is phoenix %s, and %s, which is higher, brought the site to where it is: nothing was changed",
+		return hint("use that one, or say --downgrade where you call up, create or apply",
+			"this is phoenix %s, and %s, which is higher, brought the site to where it is: nothing was changed",
 			own.name(), r.Program.name())
 	case unattended && s.succeeds != r.Program.SHA256: // a person put this one in its place
-		return hint("the phoenix that is meant, installed and watching: "+s.again("setup")+" --yes", "this is phoenix %s; another one, %s, brought the site to where it is, and which is newer is not known: "+
-			"nothing is changed unattended", own.name(), r.Program.name())
+		return hint("the phoenix that is meant, installed and watching: "+s.again("setup")+" --yes",
+			"this is phoenix %s; another one, %s, brought the site to where it is, and which is newer is not known: "+
+				"nothing is changed unattended", own.name(), r.Program.name())
 	}
 	return nil
 }
@@ -98,8 +100,8 @@ func (a *app) ownProgram(s *session) (self, error) {
 	return self{path: s.machine.Binary.Path, meta: m, sum: s.machine.Binary.SHA256, environ: os.Environ()}, err
 }
 
-// replaced is errReplaced where another program that runs stands in the place of this one. stay: there is another one that does not run,
-// and nothing may be taken from it.
+// replaced is errReplaced where another program that runs stands in the place of this one. stay: there is another one
+// that does not run, and nothing may be taken from it.
 func (w *watcher) replaced(ctx context.Context) (stay bool, err error) {
 	m, err := w.host.Lstat(w.self.path)
 	if err != nil {
@@ -116,7 +118,8 @@ func (w *watcher) replaced(ctx context.Context) (stay bool, err error) {
 		w.self.meta = m
 		return false, nil
 	}
-	res, err := w.host.Run(ctx, host.Command{Argv: []string{w.self.path, "version", "-o", "json"}, Limit: 10 * time.Second})
+	res, err := w.host.Run(ctx, host.Command{Argv: []string{w.self.path, "version", "-o", "json"},
+		Limit: 10 * time.Second})
 	var v program
 	if err == nil {
 		err = json.Unmarshal(res.Stdout, &v)
@@ -124,7 +127,8 @@ func (w *watcher) replaced(ctx context.Context) (stay bool, err error) {
 	if err != nil || v.Version == "" {
 		if w.self.told != sum {
 			w.self.told = sum
-			w.view.Error(fmt.Errorf("%s was replaced by what does not run: this phoenix, %s, goes on", w.self.path, w.version), "put the program there again")
+			w.view.Error(fmt.Errorf("%s was replaced by what does not run: this phoenix, %s, goes on", w.self.path,
+				w.version), "put the program there again")
 		}
 		return true, nil
 	}
@@ -133,7 +137,8 @@ func (w *watcher) replaced(ctx context.Context) (stay bool, err error) {
 
 // execute begins the program on disk in this process's place.
 func (w *watcher) execute() error {
-	return fmt.Errorf("%s cannot be begun: %w", w.self.path, syscall.Exec(w.self.path, os.Args, append(w.self.environ, succeedsVariable+"="+w.self.sum)))
+	return fmt.Errorf("%s cannot be begun: %w", w.self.path,
+		syscall.Exec(w.self.path, os.Args, append(w.self.environ, succeedsVariable+"="+w.self.sum)))
 }
 
 // watchPath is the lock that the watch of a site holds: there is one, and others see which.
@@ -163,7 +168,8 @@ func (s *session) watchNote() string {
 	case !runs:
 		return ""
 	case holder.Program != s.program().name():
-		return fmt.Sprintf("phoenix watch is another one, %s (pid %d), than this, %s: it keeps nothing until it is this one (%s, or end it and begin this one)",
+		return fmt.Sprintf("phoenix watch is another one, %s (pid %d), than this, %s: it keeps nothing until it is "+
+			"this one (%s, or end it and begin this one)",
 			holder.Program, holder.PID, s.program().name(), s.again("setup")+" --yes")
 	}
 	return fmt.Sprintf("phoenix watch, the same version, keeps it so (pid %d)", holder.PID)

@@ -39,7 +39,8 @@ func (a *app) volumesCommand() *cobra.Command {
 		}),
 	}
 	remove := &cobra.Command{
-		Use: "remove ID/NAME...", Short: "remove volumes that are not in the configuration any more: what is on them is lost",
+		Use: "remove ID/NAME...", Short: "remove volumes that are not in the configuration any more: what is on them " +
+			"is lost",
 		Long: `remove removes volumes by their names, as phoenix volumes lists them. One that the
 configuration names is refused: phoenix delete ID --volumes. A volume on ZFS or Btrfs
 is put aside; how to get it back is said.`,
@@ -81,11 +82,13 @@ func (s *session) volumes(ctx context.Context) (out []view.KnownVolume, err erro
 		if slices.Contains(there, o.Address) {
 			state = view.VolumeInUse
 		}
-		out = append(out, view.KnownVolume{Name: volumeName(o.Address), State: state, Backend: o.Provider, Pool: v.Pool, Place: v.Path, MountPoint: v.MountPoint})
+		out = append(out, view.KnownVolume{Name: volumeName(o.Address), State: state, Backend: o.Provider, Pool: v.Pool,
+			Place: v.Path, MountPoint: v.MountPoint})
 	}
 	left, err := s.allLeft(ctx)
 	for _, v := range left {
-		out = append(out, view.KnownVolume{Name: volumeName(v.address), State: view.VolumeKept, Backend: v.provider, Pool: v.spec.Pool, Place: v.place})
+		out = append(out, view.KnownVolume{Name: volumeName(v.address), State: view.VolumeKept, Backend: v.provider,
+			Pool: v.spec.Pool, Place: v.place})
 	}
 	return out, err
 }
@@ -96,7 +99,9 @@ func (s *session) allLeft(ctx context.Context) ([]leftVolume, error) {
 	if s.machine.Proxmox != nil || !s.app.there("/dev/zfs") || !s.onPath("zfs") {
 		return left, nil
 	}
-	res, err := s.host.Run(ctx, host.Command{Argv: []string{"zfs", "list", "-Hp", "-t", "filesystem", "-o", "name,phoenix:volume,phoenix:path"}})
+	res, err := s.host.Run(ctx,
+		host.Command{Argv: []string{"zfs", "list", "-Hp", "-t", "filesystem", "-o",
+			"name,phoenix:volume,phoenix:path"}})
 	if err != nil {
 		return left, err
 	}
@@ -105,13 +110,15 @@ func (s *session) allLeft(ctx context.Context) ([]leftVolume, error) {
 		if _, named := object.Find(s.objects, v.address); !ok || named {
 			continue
 		}
-		left = append(slices.DeleteFunc(left, func(x leftVolume) bool { return x.address == v.address }), v) // that is where it is mounted
+		// that is where it is mounted
+		left = append(slices.DeleteFunc(left, func(x leftVolume) bool { return x.address == v.address }), v)
 	}
 	slices.SortFunc(left, func(a, b leftVolume) int { return strings.Compare(string(a.address), string(b.address)) })
 	return left, nil
 }
 
-// leftDataset is a dataset that carries the mark of a volume below this root; those that were put aside are no volumes any more.
+// leftDataset is a dataset that carries the mark of a volume below this root; those that were put aside are no volumes
+// any more.
 func (s *session) leftDataset(f []string) (leftVolume, bool) {
 	if len(f) != 3 || !strings.HasPrefix(f[2], s.machine.Root+"/") {
 		return leftVolume{}, false
@@ -121,7 +128,8 @@ func (s *session) leftDataset(f []string) (leftVolume, bool) {
 		return leftVolume{}, false
 	}
 	return leftVolume{address: object.NewAddress(spec.KindVolume, id, name), provider: "zfs", place: "dataset " + f[0],
-		spec: spec.Volume{Container: id, Name: name, Pool: filepath.Dir(f[0]), Path: f[2], MountPoint: "/" + name, Mode: 0o700}}, true
+		spec: spec.Volume{Container: id, Name: name, Pool: filepath.Dir(f[0]), Path: f[2], MountPoint: "/" + name,
+			Mode: 0o700}}, true
 }
 
 // removeVolumes removes what is named, and nothing else.
@@ -136,10 +144,12 @@ func (s *session) removeVolumes(ctx context.Context, names []string) error {
 		address := object.Address(spec.KindVolume + "/" + strings.TrimPrefix(name, spec.KindVolume+"/"))
 		i := slices.IndexFunc(left, func(v leftVolume) bool { return v.address == address })
 		if _, named := object.Find(s.objects, address); named {
-			return hint("take it out of the file first, or: phoenix delete "+address.Scope()+" --volumes", "%s is in the configuration: nothing was removed", address)
+			return hint("take it out of the file first, or: phoenix delete "+address.Scope()+" --volumes",
+				"%s is in the configuration: nothing was removed", address)
 		}
 		if i < 0 {
-			return hint("see what there is: phoenix volumes", "there is no volume %s of phoenix's: nothing was removed", name)
+			return hint("see what there is: phoenix volumes", "there is no volume %s of phoenix's: nothing was removed",
+				name)
 		}
 		v := left[i]
 		if v.provider == "pve" {
@@ -174,8 +184,8 @@ func (s *session) removeVolumes(ctx context.Context, names []string) error {
 	return nil
 }
 
-// detachable fails where a volume of Proxmox's cannot be removed without anything else: a container that runs has it mounted, or snapshots hold
-// it, which nobody named.
+// detachable fails where a volume of Proxmox's cannot be removed without anything else: a container that runs has it
+// mounted, or snapshots hold it, which nobody named.
 func (s *session) detachable(ctx context.Context, v *leftVolume) error {
 	id := v.spec.Container
 	raw, err := s.host.ReadFile(filepath.Join(s.machine.Proxmox.Dir, "lxc", id+".conf"))
@@ -185,7 +195,8 @@ func (s *session) detachable(ctx context.Context, v *leftVolume) error {
 	head, tail := parted(string(raw))
 	for line := range strings.Lines(tail) {
 		if strings.Contains(line, ": "+v.place+",") {
-			return hint("pct listsnapshot "+id+" names them, pct delsnapshot removes one", "snapshots of container %s hold %s: nothing was removed", id, v.place)
+			return hint("pct listsnapshot "+id+" names them, pct delsnapshot removes one",
+				"snapshots of container %s hold %s: nothing was removed", id, v.place)
 		}
 	}
 	for line := range strings.Lines(head) {
@@ -199,7 +210,8 @@ func (s *session) detachable(ctx context.Context, v *leftVolume) error {
 			}
 		}
 		if pid, err := (provider.Inside{ID: id}).InitPID(ctx, s.host); err != nil || pid != 0 {
-			return hint("phoenix stop "+id+", then again", "container %s runs and has %s mounted at %s: nothing was removed", id, v.place, v.spec.MountPoint)
+			return hint("phoenix stop "+id+", then again", "container %s runs and has %s mounted at %s: nothing was "+
+				"removed", id, v.place, v.spec.MountPoint)
 		}
 	}
 	return nil

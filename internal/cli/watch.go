@@ -19,8 +19,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// fullRound is how often the containers are entered though nothing on the hypervisor has changed: their own daemons keep
-// what is inside, and this looks after the daemons and what only the hypervisor can give.
+// fullRound is how often the containers are entered though nothing on the hypervisor has changed: their own daemons
+// keep what is inside, and this looks after the daemons and what only the hypervisor can give.
 const fullRound = 15 * time.Second
 
 func (a *app) watchCommand() *cobra.Command {
@@ -37,8 +37,8 @@ something is never done, and said. phoenix events tells what was done.`,
 	}
 }
 
-// watcher keeps a house true; its configuration is read anew before each full round. For one goroutine, but for its methods
-// of a Target.
+// watcher keeps a house true; its configuration is read anew before each full round. For one goroutine, but for its
+// methods of a Target.
 type watcher struct {
 	*app
 	ctx     context.Context
@@ -70,7 +70,8 @@ type site struct {
 // siteKey is for the site as it was when a round began, in the context of what is done in it.
 type siteKey struct{}
 
-// supersededError is a round that was overtaken by a person's stop or delete: what it was about to do is not wanted any more.
+// supersededError is a round that was overtaken by a person's stop or delete: what it was about to do is not wanted any
+// more.
 type supersededError struct{ what string }
 
 func (e *supersededError) Error() string { return "not done: " + e.what + " meanwhile" }
@@ -102,9 +103,10 @@ func (a *app) watch(ctx context.Context) error {
 	w.begins()
 	a.guard = w.superseded
 	k := &engine.Keeper{
-		Engine: &engine.Engine{Local: w, Notify: w.event, Connect: func(ctx context.Context, id string) (engine.Target, error) {
-			return w.now().links.fresh(ctx, id)
-		}},
+		Engine: &engine.Engine{Local: w, Notify: w.event,
+			Connect: func(ctx context.Context, id string) (engine.Target, error) {
+				return w.now().links.fresh(ctx, id)
+			}},
 		Objects: w.objects, Full: fullRound, Report: w.report, Apart: true,
 		Under: func(ctx context.Context) context.Context { return context.WithValue(ctx, siteKey{}, w.site) },
 	}
@@ -113,7 +115,8 @@ func (a *app) watch(ctx context.Context) error {
 			k.Also.Paths = append(k.Also.Paths, path)
 		}
 	}
-	k.Also.Paths = append(k.Also.Paths, w.self.path, w.session.recordPath(), filepath.Join(w.session.machine.Root, "held"), w.session.exposedPath(w.session.authority()))
+	k.Also.Paths = append(k.Also.Paths, w.self.path, w.session.recordPath(),
+		filepath.Join(w.session.machine.Root, "held"), w.session.exposedPath(w.session.authority()))
 	k.Also.Polls = w.clusterPolls()
 	err = k.Run(ctx)
 	w.ends(err)
@@ -143,9 +146,11 @@ func (w *watcher) now() *session {
 	return w.session
 }
 
-// enter keeps the pin as it is while a round that has read it is under way. Who cannot be asked to wait is not waited for.
+// enter keeps the pin as it is while a round that has read it is under way. Who cannot be asked to wait is not waited
+// for.
 func (w *watcher) enter() {
-	if _, err := w.host.Lstat(w.session.recordPath()); w.leaving != nil || err != nil { // a lock makes its folder: not where nothing is
+	// a lock makes its folder: not where nothing is
+	if _, err := w.host.Lstat(w.session.recordPath()); w.leaving != nil || err != nil {
 		return
 	}
 	unlock, err := engine.FileLock{Path: w.session.roundsPath(), Shared: true}.Lock(w.ctx)
@@ -178,8 +183,9 @@ func (w *watcher) reopen() error {
 	return nil
 }
 
-// objects are those to keep: all of them in a full round, else those that can be looked at without entering a container.
-// With a configuration that cannot be read the last good one stays. Where there is no site there is nothing to keep.
+// objects are those to keep: all of them in a full round, else those that can be looked at without entering a
+// container. With a configuration that cannot be read the last good one stays. Where there is no site there is nothing
+// to keep.
 func (w *watcher) objects(full bool) ([]object.Object, error) {
 	if full {
 		if err := w.begin(); err != nil {
@@ -217,7 +223,8 @@ func (w *watcher) begin() error {
 	return nil
 }
 
-// mine tells whether this is the one watch of the site, and the phoenix that may keep it. Where it is not nothing is kept.
+// mine tells whether this is the one watch of the site, and the phoenix that may keep it. Where it is not nothing is
+// kept.
 func (w *watcher) mine() bool {
 	err := w.alone()
 	if err == nil {
@@ -248,13 +255,14 @@ func (w *watcher) look() bool {
 	}
 	if w.site.told = w.site.told && !w.site.made; !w.site.made && !w.site.told {
 		w.site.told = true
-		w.view.Step(fmt.Sprintf("nothing to keep: no site was made under %s, or it was deleted; %s makes it", w.session.machine.Root, w.again("up")))
+		w.view.Step(fmt.Sprintf("nothing to keep: no site was made under %s, or it was deleted; %s makes it",
+			w.session.machine.Root, w.again("up")))
 	}
 	return w.site.made
 }
 
-// superseded is why this round may change nothing more: a person has stopped or deleted something since it began. It is asked while
-// the lock is held under which things are deleted.
+// superseded is why this round may change nothing more: a person has stopped or deleted something since it began. It is
+// asked while the lock is held under which things are deleted.
 func (w *watcher) superseded(ctx context.Context) error {
 	began, ok := ctx.Value(siteKey{}).(site)
 	if !ok { // it belongs to no round
@@ -323,7 +331,8 @@ func (w *watcher) event(ev engine.Event) {
 	}
 	var held *engine.HeldError
 	var superseded *supersededError
-	if ev.Stage == engine.Failed && (errors.As(ev.Err, &held) || errors.As(ev.Err, &superseded) || errors.Is(ev.Err, engine.ErrLeft)) {
+	if ev.Stage == engine.Failed &&
+		(errors.As(ev.Err, &held) || errors.As(ev.Err, &superseded) || errors.Is(ev.Err, engine.ErrLeft)) {
 		return // said when it failed, or nothing to say
 	}
 	w.notify.progress()

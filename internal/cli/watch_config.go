@@ -46,7 +46,8 @@ func (s *session) compare(r *record, mode string) (difference, error) {
 		}
 		h, err := s.loadRevision(r.Revisions[k])
 		if err != nil {
-			return d, hint("correct the files and apply them: "+s.again("apply"), "the configuration that was applied at %s cannot be used any more: %w", r.Revisions[k].Time, err)
+			return d, hint("correct the files and apply them: "+s.again("apply"),
+				"the configuration that was applied at %s cannot be used any more: %w", r.Revisions[k].Time, err)
 		}
 		d.houses[k] = h
 	}
@@ -67,8 +68,8 @@ func (s *session) compare(r *record, mode string) (difference, error) {
 	return d, nil
 }
 
-// asked are the containers that a person had applied, and those that were added to the files since. One that stood in the file when
-// another was applied, and was not asked for, is not made by itself.
+// asked are the containers that a person had applied, and those that were added to the files since. One that stood in
+// the file when another was applied, and was not asked for, is not made by itself.
 func (s *session) asked(r *record, site *house) (ids []string) {
 	for _, id := range s.ids() {
 		_, applied := r.Containers[id]
@@ -89,7 +90,8 @@ func (s *session) asked(r *record, site *house) (ids []string) {
 	return ids
 }
 
-// applied are the objects as they were applied: each container's by its own revision, what belongs to none by the site's.
+// applied are the objects as they were applied: each container's by its own revision, what belongs to none by the
+// site's.
 func (r *record) applied(houses map[string]*house) (out []object.Object) {
 	for _, key := range slices.Sorted(maps.Keys(houses)) {
 		for _, o := range houses[key].objects {
@@ -152,7 +154,8 @@ func (w *watcher) settle(s *session) error {
 	w.ids = d.ids
 	w.tellWaiting(s, d.waiting)
 	if d.pending && len(d.waiting) == 0 {
-		return s.remember(w.ctx, slices.DeleteFunc(slices.Clone(d.ids), func(id string) bool { return s.known([]string{id}) != nil }))
+		return s.remember(w.ctx,
+			slices.DeleteFunc(slices.Clone(d.ids), func(id string) bool { return s.known([]string{id}) != nil }))
 	}
 	return nil
 }
@@ -179,8 +182,10 @@ func (w *watcher) tellWaiting(s *session, list []config.Waiting) {
 			w.log.Warn("the event was not written down", "error", err)
 		}
 	}
-	w.view.Step(fmt.Sprintf("the configuration was changed; %d of the changes wait for a person, as they might interrupt, close or remove something: %s\n"+
-		"  look: %s    go back: %s    have it: %s", len(list), short(lines), w.again("plan"), w.again("revert"), w.again("apply")))
+	w.view.Step(fmt.Sprintf("the configuration was changed; %d of the changes wait for a person, as they might "+
+		"interrupt, close or remove something: %s\n"+
+		"  look: %s    go back: %s    have it: %s", len(list), short(lines), w.again("plan"), w.again("revert"),
+		w.again("apply")))
 }
 
 // short is the first of many.
@@ -225,8 +230,8 @@ func (w *watcher) lastGood(cause error) error {
 	return err
 }
 
-// keptIDs are the containers to keep: of those that a person had applied, or that were added since, those that are started at boot and
-// any other that exists.
+// keptIDs are the containers to keep: of those that a person had applied, or that were added since, those that are
+// started at boot and any other that exists.
 func (w *watcher) keptIDs() (ids []string) {
 	for _, id := range w.ids {
 		a := object.NewAddress(spec.KindContainer, id)

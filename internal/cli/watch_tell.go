@@ -46,7 +46,8 @@ func (s *stamped) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// journalled is whether what is written there goes to systemd's journal, which adds the times (systemd.exec(5), $JOURNAL_STREAM).
+// journalled is whether what is written there goes to systemd's journal, which adds the times (systemd.exec(5),
+// $JOURNAL_STREAM).
 func journalled(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	var st syscall.Stat_t
@@ -64,7 +65,8 @@ func (a *app) tellLines() {
 		}
 		return &stamped{out: w, now: time.Now}
 	}
-	a.view = view.New(view.Options{Out: stamp(a.stdout), Err: stamp(a.stderr), JSON: a.opts.output == "json", Quiet: a.opts.quiet,
+	a.view = view.New(view.Options{Out: stamp(a.stdout), Err: stamp(a.stderr), JSON: a.opts.output == "json",
+		Quiet:  a.opts.quiet,
 		Advice: a.advice})
 }
 
@@ -217,7 +219,8 @@ func (w *watcher) begins() {
 	for _, f := range w.session.files.list {
 		files = append(files, f.Name)
 	}
-	w.view.Step(fmt.Sprintf("phoenix %s watches containers %s as %s say, below %s (pid %d)", w.programName(), strings.Join(w.session.ids(), ", "),
+	w.view.Step(fmt.Sprintf("phoenix %s watches containers %s as %s say, below %s (pid %d)", w.programName(),
+		strings.Join(w.session.ids(), ", "),
 		strings.Join(files, " and "), w.session.machine.Root, os.Getpid()))
 	w.notify.send("READY=1", "STATUS=begins")
 }

@@ -23,9 +23,12 @@ func TestBefore(t *testing.T) {
 		want bool
 	}{
 		{"v1.2.3", "v1.2.4", true}, {"v1.2.4", "v1.2.3", false}, {"v1.9", "v1.10", true}, {"v1.2.3", "v1.2.3", false},
-		{"v1.2.3", "v1.2.3-4-gabcdef0", true}, {"v1.2.3-4-gabcdef0", "v1.2.3-12-gabcdef0", true}, {"v1.2.3-4-gabcdef0", "v1.2.4", true},
-		{"v1.2.3-dirty", "v1.2.3-4-gabcdef0", false}, {"v1.2.3-4-gabcdef0-dirty", "v1.2.3-5-gabcdef0", false}, {"v1.2.3-dirty", "v1.3.0", true},
-		{"dev", "v1.0.0", false}, {"v1.0.0", "dev", false}, {"339c953", "7e9390e", false}, {"v1.0.0-rc1", "v1.0.0", false},
+		{"v1.2.3", "v1.2.3-4-gabcdef0", true}, {"v1.2.3-4-gabcdef0", "v1.2.3-12-gabcdef0", true},
+		{"v1.2.3-4-gabcdef0", "v1.2.4", true},
+		{"v1.2.3-dirty", "v1.2.3-4-gabcdef0", false}, {"v1.2.3-4-gabcdef0-dirty", "v1.2.3-5-gabcdef0", false},
+		{"v1.2.3-dirty", "v1.3.0", true},
+		{"dev", "v1.0.0", false}, {"v1.0.0", "dev", false}, {"339c953", "7e9390e", false},
+		{"v1.0.0-rc1", "v1.0.0", false},
 	} {
 		if got := before(c.a, c.b); got != c.want {
 			t.Errorf("%s before %s: %t", c.a, c.b, got)
@@ -68,8 +71,9 @@ func TestMayOverwrite(t *testing.T) {
 func TestFailuresAreTold(t *testing.T) {
 	var out, log bytes.Buffer
 	path := filepath.Join(t.TempDir(), "events.jsonl")
-	w := &watcher{app: &app{view: view.New(view.Options{Out: &out, Err: &log})}, ctx: context.Background(), failures: map[object.Address]failing{},
-		notify: &notifier{}, journal: &engine.Journal{Path: path, By: "watch"}}
+	w := &watcher{app: &app{view: view.New(view.Options{Out: &out, Err: &log})}, ctx: context.Background(),
+		failures: map[object.Address]failing{},
+		notify:   &notifier{}, journal: &engine.Journal{Path: path, By: "watch"}}
 	o := object.Object{Address: "unit/101/nginx.service"}
 	for _, text := range []string{"port 80 is taken by pid 17", "port 80 is taken by pid 18"} {
 		w.event(engine.Event{Stage: engine.Failed, Object: o, Err: errors.New(text)})

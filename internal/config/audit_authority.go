@@ -13,11 +13,14 @@ func (a *auditor) auditAuthority() {
 	s := &a.cfg.Hypervisor.StepCA
 	for i, n := range s.AllowedNames {
 		if strings.Contains(n, "*") {
-			a.finding(ruleAnyName, s.At, element("allowed_names", i), "list each name by itself", "the CA may sign every name that %s stands for", printable(n))
+			a.finding(ruleAnyName, s.At, element("allowed_names", i), "list each name by itself",
+				"the CA may sign every name that %s stands for", printable(n))
 		}
 	}
-	if p := a.hypervisorFile.get("step_ca", "provisioner_name"); p.text() != "" && !strings.HasPrefix(strings.ToLower(p.text()), "acme") {
-		a.report(ruleJWK, p, "remove the key: ACME is the only provisioner; on a system that is running already, phoenix apply removes the others",
+	if p := a.hypervisorFile.get("step_ca", "provisioner_name"); p.text() != "" &&
+		!strings.HasPrefix(strings.ToLower(p.text()), "acme") {
+		a.report(ruleJWK, p, "remove the key: ACME is the only provisioner; on a system that is running already, "+
+			"phoenix apply removes the others",
 			"a provisioner other than ACME is named")
 	}
 	if a.ca == nil {
@@ -26,7 +29,8 @@ func (a *auditor) auditAuthority() {
 	for _, v := range a.ca.Volumes {
 		if cleanPath(v.MountPoint) == caDir {
 			if !v.Backup {
-				a.finding(ruleNoBackup, v.At, "", `"backup": true`, "the volume with the CA's keys is not marked for backup")
+				a.finding(ruleNoBackup, v.At, "", `"backup": true`,
+					"the volume with the CA's keys is not marked for backup")
 			}
 			return
 		}
@@ -34,16 +38,18 @@ func (a *auditor) auditAuthority() {
 	for _, m := range a.ca.MountPoints {
 		if cleanPath(m.ContainerPath) == caDir {
 			if !m.Backup {
-				a.finding(ruleNoBackup, m.At, "", `"backup": true`, "the directory with the CA's keys is not marked for backup")
+				a.finding(ruleNoBackup, m.At, "", `"backup": true`,
+					"the directory with the CA's keys is not marked for backup")
 			}
 			return
 		}
 	}
-	a.finding(ruleNoBackup, a.ca.At, "", `zfs_volumes with "mount_point": "`+caDir+`" and "backup": true`, "container %s has no volume for the CA's keys that is marked for backup", a.ca.ID)
+	a.finding(ruleNoBackup, a.ca.At, "", `zfs_volumes with "mount_point": "`+caDir+`" and "backup": true`,
+		"container %s has no volume for the CA's keys that is marked for backup", a.ca.ID)
 }
 
-// RenewsBefore is how long before the end of its certificates Traefik renews them, by what it was told of their lifetime in whole
-// hours (pkg/provider/acme/provider.go, getCertificateRenewDurations, Traefik 3.x).
+// RenewsBefore is how long before the end of its certificates Traefik renews them, by what it was told of their
+// lifetime in whole hours (pkg/provider/acme/provider.go, getCertificateRenewDurations, Traefik 3.x).
 func RenewsBefore(lifetime time.Duration) time.Duration {
 	const day = 24 * time.Hour
 	for _, step := range []struct{ from, before time.Duration }{
@@ -89,7 +95,8 @@ func (a *auditor) auditNames() {
 	for _, r := range h.routes {
 		for _, host := range r.hosts {
 			if at, known := h.names[host]; known && len(entries) > 0 && !slices.Contains(entries, at) {
-				a.finding(ruleTwoSources, r.container.TraefikService.At, "name", "remove traefik_service, or let the record of "+host+" lead to "+entries[0].String(),
+				a.finding(ruleTwoSources, r.container.TraefikService.At, "name",
+					"remove traefik_service, or let the record of "+host+" lead to "+entries[0].String(),
 					"%s is routed by Traefik to container %s, but its record leads to %s", host, r.container.ID, at)
 			}
 		}
@@ -119,7 +126,8 @@ func (a *auditor) caNames() {
 		for _, r := range z.Records {
 			for _, to := range r.Addresses() {
 				if slices.Contains(names, r.FullName(z)) && to != own {
-					a.finding(ruleCAName, r.At, "", "give it the address "+own.String(), "%s is a name of the CA, but the record leads to %s", r.FullName(z), to)
+					a.finding(ruleCAName, r.At, "", "give it the address "+own.String(),
+						"%s is a name of the CA, but the record leads to %s", r.FullName(z), to)
 				}
 			}
 		}
@@ -139,7 +147,8 @@ func (a *auditor) twoAddresses() {
 			}
 			one, two := before.Addresses(), r.Addresses()
 			if len(one) > 0 && len(two) > 0 && one[0] != two[0] {
-				a.finding(ruleTwoSources, r.At, "", "keep one of the records", "%s leads to %s here and to %s at %s", name, two[0], one[0], before.Source)
+				a.finding(ruleTwoSources, r.At, "", "keep one of the records", "%s leads to %s here and to %s at %s",
+					name, two[0], one[0], before.Source)
 			}
 		}
 	}
@@ -149,7 +158,8 @@ func (a *auditor) twoAddresses() {
 func (c *Config) Authority() (address string, names []string) {
 	for _, x := range c.Containers {
 		if x.IsCA() && !x.IsGateway() && !x.IsProxy() && x.Network.Address.IsValid() {
-			return hostPort(x.Network.Address.Addr(), caPort), withFirst(c.Hypervisor.StepCA.DNSName, c.Hypervisor.StepCA.DNSNames)
+			return hostPort(x.Network.Address.Addr(), caPort),
+				withFirst(c.Hypervisor.StepCA.DNSName, c.Hypervisor.StepCA.DNSNames)
 		}
 	}
 	return "", nil

@@ -28,8 +28,8 @@ type Audited struct {
 	Unreadable  diag.List // not empty: a file is no JSON, and nobody knows what is in it
 }
 
-// Audit looks at the users' files, also at those that Load refuses. It is as pure as Load: what has expired by now is told by
-// Settle.
+// Audit looks at the users' files, also at those that Load refuses. It is as pure as Load: what has expired by now is
+// told by Settle.
 func Audit(files []File) Audited {
 	l, c := load(files)
 	out := Audited{Config: l.cfg, Acceptances: l.cfg.Hypervisor.AuditAccept}
@@ -50,8 +50,9 @@ func Audit(files []File) Audited {
 	l.diags.Sort()
 	for _, d := range l.diags {
 		if r, ok := ruleOf(d.Rule); ok {
-			out.Findings = append(out.Findings, Finding{Rule: r, Source: object.Source{File: d.File, Line: d.Line}, Path: d.Path,
-				Object: objectOf(d.Path), Summary: shown(d.Summary), Fix: shown(d.Hint)})
+			out.Findings = append(out.Findings,
+				Finding{Rule: r, Source: object.Source{File: d.File, Line: d.Line}, Path: d.Path,
+					Object: objectOf(d.Path), Summary: shown(d.Summary), Fix: shown(d.Hint)})
 		}
 	}
 	return out
@@ -89,8 +90,8 @@ func objectOf(path string) string {
 	return cmp.Or(first, "hypervisor")
 }
 
-// auditor has the rules that refuse nothing and that only the audit tells about. Values that Load keeps without reading them
-// it reads from the files' trees.
+// auditor has the rules that refuse nothing and that only the audit tells about. Values that Load keeps without reading
+// them it reads from the files' trees.
 type auditor struct {
 	*checker
 	containerFile, hypervisorFile spot
@@ -196,7 +197,8 @@ func (a *auditor) auditOwners() {
 			}
 		}
 		if len(others) > 0 {
-			a.finding(ruleSamePath, m.at, m.key, "phoenix migrate gives container "+m.container+" a volume of its own; what was in "+m.path+" counts as leaked",
+			a.finding(ruleSamePath, m.at, m.key, "phoenix migrate gives container "+m.container+
+				" a volume of its own; what was in "+m.path+" counts as leaked",
 				"%s of container %s is seen by %s too", m.path, m.container, strings.Join(others, " and "))
 		}
 	}
@@ -208,7 +210,8 @@ func (a *auditor) auditTwice() {
 		for i, m := range x.MountPoints {
 			for _, first := range x.MountPoints[:i] {
 				if one := cleanPath(m.HostPath); strings.HasPrefix(one, "/") && one == cleanPath(first.HostPath) {
-					a.finding(ruleTwiceInside, m.At, "host_path", "remove one of the two mounts", "%s is mounted in container %s already, see %s",
+					a.finding(ruleTwiceInside, m.At, "host_path", "remove one of the two mounts",
+						"%s is mounted in container %s already, see %s",
 						one, x.ID, first.source("host_path"))
 					break
 				}
@@ -234,8 +237,10 @@ func (a *auditor) auditNobody() {
 		}
 		for _, c := range x.Certificates {
 			user, group, _ := strings.Cut(c.Owner, ":")
-			if slices.Contains([]string{"nobody", "65534"}, user) || slices.Contains([]string{"nogroup", "nobody", "65534"}, group) {
-				a.finding(ruleNobodys, c.At, "owner", "root:root, or the user that serves it", "the key would belong to %s", c.Owner)
+			if slices.Contains([]string{"nobody", "65534"}, user) ||
+				slices.Contains([]string{"nogroup", "nobody", "65534"}, group) {
+				a.finding(ruleNobodys, c.At, "owner", "root:root, or the user that serves it",
+					"the key would belong to %s", c.Owner)
 			}
 		}
 	}

@@ -23,7 +23,8 @@ func fireRules(list spot) []fireRule {
 			continue
 		}
 		low := func(key string) string { return strings.ToLower(strings.ReplaceAll(s.get(key).text(), " ", "")) }
-		r := fireRule{spot: s, direction: low("type"), action: low("action"), proto: low("proto"), source: anywhere(low("source")), dest: anywhere(low("dest")),
+		r := fireRule{spot: s, direction: low("type"), action: low("action"), proto: low("proto"),
+			source: anywhere(low("source")), dest: anywhere(low("dest")),
 			iface: low("iface"), ports: low("port")}
 		if r.ports == "" {
 			r.ports = low("dport")
@@ -93,7 +94,8 @@ func (r fireRule) hits(port int) bool {
 	})
 }
 
-// auditFirewall looks at the rules of each container and at the hypervisor's, which some files have among the shared volumes.
+// auditFirewall looks at the rules of each container and at the hypervisor's, which some files have among the shared
+// volumes.
 func (a *auditor) auditFirewall() {
 	for _, x := range a.cfg.Containers {
 		fire := a.containerFile.get("lxc_configs", x.ID, "firewall")
@@ -137,7 +139,9 @@ func (a *auditor) auditAccess() {
 		templates := survey(a.cfg).templates
 		for _, x := range a.cfg.Containers {
 			if !x.Firewall.Enabled && !templates[x.ID] && x.Network.Bridge == h.Network.Interface.Name {
-				a.finding(ruleRouted, x.At, "firewall", `"firewall": {"enabled": true}, with rules for what the LAN needs`, "with access route the LAN reaches every port of container %s", x.ID)
+				a.finding(ruleRouted, x.At, "firewall",
+					`"firewall": {"enabled": true}, with rules for what the LAN needs`,
+					"with access route the LAN reaches every port of container %s", x.ID)
 			}
 		}
 	}
@@ -149,10 +153,12 @@ func (a *auditor) contradictions(rules []fireRule) {
 		for _, before := range rules[:i] {
 			switch {
 			case r.what() == before.what() && r.action == before.action:
-				a.report(ruleTwiceAllowed, r.spot, "remove one of the two", "the rule stands in line "+strconv.Itoa(before.at.line)+" already")
+				a.report(ruleTwiceAllowed, r.spot, "remove one of the two",
+					"the rule stands in line "+strconv.Itoa(before.at.line)+" already")
 			case before.covers(r) && r.action != before.action:
-				a.report(ruleContradiction, r.spot, "remove the one that is not meant", "the rule has no effect: the one in line "+strconv.Itoa(before.at.line)+" says "+
-					strings.ToUpper(before.action)+" before it")
+				a.report(ruleContradiction, r.spot, "remove the one that is not meant",
+					"the rule has no effect: the one in line "+strconv.Itoa(before.at.line)+" says "+
+						strings.ToUpper(before.action)+" before it")
 			default:
 				continue
 			}
@@ -164,9 +170,11 @@ func (a *auditor) contradictions(rules []fireRule) {
 // anySource: the gateway's own two ports are for everybody.
 func (a *auditor) anySource(rules []fireRule, x *Container) {
 	for _, r := range rules {
-		public := x != nil && x.IsGateway() && !slices.ContainsFunc(strings.Split(r.ports, ","), func(p string) bool { return p != "80" && p != "443" })
+		public := x != nil && x.IsGateway() &&
+			!slices.ContainsFunc(strings.Split(r.ports, ","), func(p string) bool { return p != "80" && p != "443" })
 		if r.accepts() && r.source == "" && r.iface == "" && !public {
-			a.report(ruleAnySource, r.spot, `name who needs it, such as "source": "10.0.0.12"`, "any source may connect to "+r.target())
+			a.report(ruleAnySource, r.spot, `name who needs it, such as "source": "10.0.0.12"`,
+				"any source may connect to "+r.target())
 		}
 	}
 }
@@ -181,7 +189,8 @@ func (a *auditor) reachesCA(rules []fireRule, about func(fireRule) bool) {
 		if who == "" {
 			who = "any source"
 		}
-		a.report(ruleCAOpen, r.spot, "name the clients of the CA one by one, with port "+strconv.Itoa(caPort), who+" may connect to the CA's port "+strconv.Itoa(caPort))
+		a.report(ruleCAOpen, r.spot, "name the clients of the CA one by one, with port "+strconv.Itoa(caPort),
+			who+" may connect to the CA's port "+strconv.Itoa(caPort))
 	}
 }
 
@@ -217,5 +226,6 @@ func (a *auditor) isClient(source string) bool {
 
 // UsesCA reports whether the container needs to reach the CA.
 func (c *Container) UsesCA() bool {
-	return c.IsCA() || c.IsGateway() || c.IsProxy() || len(c.Certificates) > 0 || c.Has(FeatureTrustedCA) || c.Has(FeatureStepCLI)
+	return c.IsCA() || c.IsGateway() || c.IsProxy() || len(c.Certificates) > 0 || c.Has(FeatureTrustedCA) ||
+		c.Has(FeatureStepCLI)
 }

@@ -18,7 +18,8 @@ type verdict struct {
 	bad bool   // refused
 }
 
-// options are the keys of lxc.container.conf(5) of lxc 5; the first that fits counts. A key that is not here is refused.
+// options are the keys of lxc.container.conf(5) of lxc 5; the first that fits counts. A key that is not here is
+// refused.
 var options = []verdict{
 	{"lxc.idmap", "it changes which ids of the hypervisor the container has", true},
 	{"lxc.id_map", "it changes which ids of the hypervisor the container has", true},
@@ -72,7 +73,8 @@ var options = []verdict{
 // auditIsolation looks at all that a container asks to have weakened, and fills Options with what is allowed.
 func (c *checker) auditIsolation(x *Container) {
 	if !x.Unprivileged {
-		c.finding(rulePrivileged, x.At, "unprivileged", "remove the key: unprivileged is the default", "root in the container is root on the hypervisor")
+		c.finding(rulePrivileged, x.At, "unprivileged", "remove the key: unprivileged is the default",
+			"root in the container is root on the hypervisor")
 	}
 	for i, raw := range x.LXCOptions {
 		if c.toldAt(x.At, element("lxc_options", i)) {
@@ -100,7 +102,8 @@ func (c *checker) appArmor(x *Container) {
 }
 
 func (c *checker) unconfined(x *Container, key string) {
-	c.finding(ruleUnconfined, x.At, key, "remove it, and see whether the container needs it", "the container runs without AppArmor's protection")
+	c.finding(ruleUnconfined, x.At, key, "remove it, and see whether the container needs it",
+		"the container runs without AppArmor's protection")
 }
 
 // option splits a raw option; both key=value and key:value are written by users.
@@ -119,7 +122,8 @@ func (c *checker) option(x *Container, i int, raw string) (spec.Option, bool) {
 	case o.Key == "lxc.apparmor.profile" && o.Value == "unconfined":
 		c.unconfined(x, key)
 	case v.why != "":
-		c.finding(ruleWeakOption, x.At, key, "remove it, and see whether the container needs it", "%s: %s", o.Key, v.why)
+		c.finding(ruleWeakOption, x.At, key, "remove it, and see whether the container needs it", "%s: %s",
+			o.Key, v.why)
 	}
 	return o, !v.bad
 }
@@ -146,13 +150,15 @@ func judgeMountAuto(value string) verdict {
 	var v verdict
 	for _, word := range strings.Fields(value) {
 		switch {
-		case slices.Contains([]string{"proc", "proc:mixed", "sys", "sys:mixed", "sys:ro", "cgroup", "cgroup:mixed", "cgroup:ro"}, word):
+		case slices.Contains([]string{"proc", "proc:mixed", "sys", "sys:mixed", "sys:ro", "cgroup", "cgroup:mixed",
+			"cgroup:ro"}, word):
 		case slices.Contains([]string{"proc:rw", "sys:rw"}, word):
 			v.why = word + " lets root of the container write to settings of the kernel"
 		case strings.HasPrefix(word, "cgroup"):
 			v.why = word + " lets root of the container write to its cgroups"
 		default:
-			return verdict{why: "the word " + printable(word) + " mounts something of the hypervisor, or is not known", bad: true}
+			return verdict{why: "the word " + printable(word) + " mounts something of the hypervisor, or is not known",
+				bad: true}
 		}
 	}
 	return v

@@ -82,7 +82,8 @@ var (
 	ruleRepeated = Rule{"PHX-AUD-023", Medium, "one secret is used in two places",
 		"who learns it in one place has the other one too", false}
 	ruleJWK = Rule{"PHX-AUD-024", Low, "the configuration names a JWK provisioner",
-		"whoever has such a provisioner's password gets certificates for any name, without proving that the name is theirs", false}
+		"whoever has such a provisioner's password gets certificates for any name, without proving that the name " +
+			"is theirs", false}
 	ruleAnyName = Rule{"PHX-AUD-025", High, "the CA may sign names that nobody has listed",
 		"a client that is broken into can get a certificate for any other name", false}
 	ruleNoBackup = Rule{"PHX-AUD-026", Medium, "the CA's volume is in no backup",
@@ -117,14 +118,17 @@ var (
 
 // loadRules are those that Load tells about too.
 func loadRules() []Rule {
-	return []Rule{ruleSamePath, ruleNestedPath, ruleSharedMany, ruleSharedOne, ruleForeignPath, ruleSystemPath, ruleExported, ruleOption,
+	return []Rule{ruleSamePath, ruleNestedPath, ruleSharedMany, ruleSharedOne, ruleForeignPath, ruleSystemPath,
+		ruleExported, ruleOption,
 		ruleWeakOption, ruleUnconfined, rulePrivileged, ruleWritable, ruleReadable, ruleSecret, ruleCARole, ruleOpen}
 }
 
 // Rules are all rules of the audit that look at files only.
 func Rules() []Rule {
-	return append(loadRules(), ruleTwiceInside, ruleNesting, ruleNobodys, ruleKnownPassword, ruleRepeated, ruleJWK, ruleAnyName, ruleNoBackup, ruleLifetime,
-		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleForwarded, ruleRouted, ruleCAName, ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
+	return append(loadRules(), ruleTwiceInside, ruleNesting, ruleNobodys, ruleKnownPassword, ruleRepeated, ruleJWK,
+		ruleAnyName, ruleNoBackup, ruleLifetime,
+		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleForwarded, ruleRouted, ruleCAName,
+		ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
 }
 
 // severity is that of a finding of the rule.

@@ -12,9 +12,9 @@ type Settled struct {
 	Accepted *Acceptance // nil: it is open
 }
 
-// Settle marks what is accepted today (as 2006-01-02), and adds a finding for each acceptance that has expired, has no reason
-// or is about nothing. partial: not everything was looked at, so that one about nothing may be about the rest. Files come first
-// and in their order; the same input gives the same output.
+// Settle marks what is accepted today (as 2006-01-02), and adds a finding for each acceptance that has expired, has no
+// reason or is about nothing. partial: not everything was looked at, so that one about nothing may be about the rest.
+// Files come first and in their order; the same input gives the same output.
 func Settle(findings []Finding, accepted []*Acceptance, today string, partial bool) []Settled {
 	var out []Settled
 	used := map[*Acceptance]bool{}
@@ -37,11 +37,14 @@ func Settle(findings []Finding, accepted []*Acceptance, today string, partial bo
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Settled) int {
-		return cmp.Or(cmp.Compare(onSystem(a), onSystem(b)), cmp.Compare(a.Source.File, b.Source.File), cmp.Compare(a.Source.Line, b.Source.Line),
-			cmp.Compare(a.Path, b.Path), cmp.Compare(a.Rule.ID, b.Rule.ID), cmp.Compare(a.Object, b.Object), cmp.Compare(a.Summary, b.Summary))
+		return cmp.Or(cmp.Compare(onSystem(a), onSystem(b)), cmp.Compare(a.Source.File, b.Source.File),
+			cmp.Compare(a.Source.Line, b.Source.Line),
+			cmp.Compare(a.Path, b.Path), cmp.Compare(a.Rule.ID, b.Rule.ID), cmp.Compare(a.Object, b.Object),
+			cmp.Compare(a.Summary, b.Summary))
 	})
 	return slices.CompactFunc(out, func(a, b Settled) bool {
-		return a.Rule.ID == b.Rule.ID && a.Source == b.Source && a.Path == b.Path && a.Object == b.Object && a.Summary == b.Summary
+		return a.Rule.ID == b.Rule.ID && a.Source == b.Source && a.Path == b.Path && a.Object == b.Object &&
+			a.Summary == b.Summary
 	})
 }
 
@@ -64,7 +67,8 @@ func (a *Acceptance) problem(today string, used bool) (Finding, bool) {
 	f := Finding{Rule: ruleVoid, Source: a.Source, Path: a.path, Object: "audit_accept", Fix: "remove the acceptance"}
 	switch {
 	case a.Until == "" || a.Reason == "" || a.Rule == "" || a.Object == "":
-		f.Summary, f.Fix = "the acceptance is not whole", "give it rule, object, reason and until, a day such as 2027-01-31"
+		f.Summary, f.Fix = "the acceptance is not whole",
+			"give it rule, object, reason and until, a day such as 2027-01-31"
 	case string(a.Until) < today:
 		f.Rule = ruleExpired
 		f.Summary = fmt.Sprintf("%s of %s was accepted until %s", a.Rule, a.Object, a.Until)

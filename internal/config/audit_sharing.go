@@ -14,8 +14,10 @@ type mounted struct {
 	container string
 }
 
-// system are directories of the hypervisor that belong to no container; what is below those with a / behind them neither.
-var system = []string{"/", "/bin/", "/boot/", "/dev/", "/etc/", "/home", "/lib/", "/lib32/", "/lib64/", "/libx32/", "/lost+found/", "/media",
+// system are directories of the hypervisor that belong to no container; what is below those with a / behind them
+// neither.
+var system = []string{"/", "/bin/", "/boot/", "/dev/", "/etc/", "/home", "/lib/", "/lib32/", "/lib64/", "/libx32/",
+	"/lost+found/", "/media",
 	"/mnt", "/mnt/pve", "/opt", "/proc/", "/root/", "/run/", "/sbin/", "/srv", "/sys/", "/tmp", "/usr", "/usr/bin/",
 	"/usr/include/", "/usr/lib/", "/usr/lib32/", "/usr/lib64/", "/usr/libexec/", "/usr/local", "/usr/local/bin/",
 	"/usr/local/lib/", "/usr/local/sbin/", "/usr/sbin/", "/usr/share/", "/usr/src/", "/var", "/var/cache",
@@ -23,8 +25,9 @@ var system = []string{"/", "/bin/", "/boot/", "/dev/", "/etc/", "/home", "/lib/"
 	"/var/lib/pve-cluster/", "/var/lib/systemd/", "/var/log", "/var/run/", "/var/spool",
 	"/var/spool/cron/", "/var/tmp"}
 
-// auditSharing refuses every directory that two containers would see: the same one, and one inside the other. Paths are compared as
-// they are written, . and .. and doubled slashes taken out; links on the hypervisor are looked at when it is applied.
+// auditSharing refuses every directory that two containers would see: the same one, and one inside the other. Paths are
+// compared as they are written, . and .. and doubled slashes taken out; links on the hypervisor are looked at when it
+// is applied.
 func (c *checker) auditSharing() {
 	all := c.mounts()
 	byPath := map[string][]mounted{}
@@ -46,7 +49,8 @@ func (c *checker) auditSharing() {
 	}
 }
 
-// mounts are the directories that containers ask for by their path on the hypervisor; shared volumes count where the container exists.
+// mounts are the directories that containers ask for by their path on the hypervisor; shared volumes count where the
+// container exists.
 func (c *checker) mounts() []mounted {
 	var all []mounted
 	for _, x := range c.cfg.Containers {
@@ -73,9 +77,11 @@ func (c *checker) shared(s *SharedVolume) []mounted {
 	for i, m := range users {
 		hint := "give container " + m.container + " a volume of its own in zfs_volumes, and remove this line"
 		if i > 0 {
-			c.finding(ruleSharedMany, m.at, "", hint, "container %s would share %s with container %s, see %s", m.container, m.path, users[0].container, users[0].at.Source)
+			c.finding(ruleSharedMany, m.at, "", hint, "container %s would share %s with container %s, see %s",
+				m.container, m.path, users[0].container, users[0].at.Source)
 		} else if len(users) == 1 {
-			c.finding(ruleSharedOne, m.at, "", hint, "phoenix mounts no shared volumes: container %s will not see %s", m.container, m.path)
+			c.finding(ruleSharedOne, m.at, "", hint, "phoenix mounts no shared volumes: container %s will not see %s",
+				m.container, m.path)
 		}
 	}
 	if len(users) > 1 {
@@ -116,14 +122,16 @@ func (c *checker) auditNested(m mounted, byPath map[string][]mounted) bool {
 			continue
 		}
 		outer := byPath[p][i]
-		c.finding(ruleNestedPath, m.at, m.key, remedy(m, outer), "%s of container %s lies inside %s, which container %s sees, see %s",
+		c.finding(ruleNestedPath, m.at, m.key, remedy(m, outer), "%s of container %s lies inside %s, which container "+
+			"%s sees, see %s",
 			m.path, m.container, p, outer.container, outer.at.source(outer.key))
 		return true
 	}
 	return false
 }
 
-// auditForeign looks for a directory named for another container, which may be used by something that is not in the file.
+// auditForeign looks for a directory named for another container, which may be used by something that is not in the
+// file.
 func (c *checker) auditForeign(m mounted) {
 	parts := strings.Split(m.path, "/")
 	if slices.Contains(parts, m.container) {
@@ -142,7 +150,8 @@ func (c *checker) auditSystem(m mounted) {
 	for _, s := range system {
 		dir := strings.TrimSuffix(s, "/")
 		if m.path == s || m.path == dir || strings.HasSuffix(s, "/") && s != "/" && within(m.path, dir) {
-			c.finding(ruleSystemPath, m.at, m.key, "make a volume for it in zfs_volumes", "%s is the hypervisor's own", m.path)
+			c.finding(ruleSystemPath, m.at, m.key, "make a volume for it in zfs_volumes", "%s is the hypervisor's own",
+				m.path)
 			return
 		}
 	}
@@ -167,7 +176,8 @@ func (c *checker) auditExport(m mounted, exported string, a At) {
 		exported = c.cfg.Hypervisor.MountBase + "/" + exported
 	}
 	if exported = cleanPath(exported); within(m.path, exported) || within(exported, m.path) {
-		c.finding(ruleExported, m.at, m.key, "export another directory", "%s of container %s is given to the network as %s, see %s",
+		c.finding(ruleExported, m.at, m.key, "export another directory",
+			"%s of container %s is given to the network as %s, see %s",
 			m.path, m.container, exported, a.source("path"))
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
-// checker tells what is wrong with a decoded configuration. Values that did not decode are zero and were told already, so that
-// checks pass over zero values.
+// checker tells what is wrong with a decoded configuration. Values that did not decode are zero and were told already,
+// so that checks pass over zero values.
 type checker struct {
 	cfg  *Config
 	list *diag.List
@@ -79,7 +79,8 @@ func (c *checker) warnf(a At, key, hint, format string, args ...any) {
 }
 
 func (c *checker) tell(s diag.Severity, a At, key, hint, format string, args ...any) {
-	*c.list = append(*c.list, at(a, key, diag.Diagnostic{Severity: s, Summary: fmt.Sprintf(format, args...), Hint: hint}))
+	*c.list = append(*c.list,
+		at(a, key, diag.Diagnostic{Severity: s, Summary: fmt.Sprintf(format, args...), Hint: hint}))
 }
 
 // unique remembers where a value was seen first.

@@ -15,29 +15,35 @@ func (c *checker) certificates() {
 		commonNames, files := unique{}, unique{}
 		for _, cert := range x.Certificates {
 			c.certificate(x, cert)
-			c.once(commonNames, cert.CommonName, cert.At, "common_name", "the certificate", "put all names in dns_names of one certificate")
-			c.once(files, cert.CertPath, cert.At, "cert_path", "the file", "each certificate and each key has a file of its own")
-			c.once(files, cert.KeyPath, cert.At, "key_path", "the file", "each certificate and each key has a file of its own")
+			c.once(commonNames, cert.CommonName, cert.At, "common_name", "the certificate",
+				"put all names in dns_names of one certificate")
+			c.once(files, cert.CertPath, cert.At, "cert_path", "the file",
+				"each certificate and each key has a file of its own")
+			c.once(files, cert.KeyPath, cert.At, "key_path", "the file",
+				"each certificate and each key has a file of its own")
 		}
 	}
 }
 
 func (c *checker) certificate(x *Container, cert *Certificate) {
-	if cert.has("common_name") && !c.toldAt(cert.At, "common_name") && c.certificateName(cert.At, "common_name", cert.CommonName) {
+	if cert.has("common_name") && !c.toldAt(cert.At, "common_name") &&
+		c.certificateName(cert.At, "common_name", cert.CommonName) {
 		c.commonName(cert.At, "common_name", cert.CommonName)
 	}
 	cert.CommonName = strings.ToLower(cert.CommonName)
 	c.certificateNames(cert.At, "dns_names", cert.DNSNames)
 	c.absolute(cert.At, "cert_path", cert.CertPath)
 	if c.absolute(cert.At, "key_path", cert.KeyPath) && !x.ownsVolumeFor(cert.KeyPath) {
-		c.warnf(cert.At, "key_path", "put it below a mount point of zfs_volumes", "the key is in none of the container's volumes: it is lost when the container is made again")
+		c.warnf(cert.At, "key_path", "put it below a mount point of zfs_volumes",
+			"the key is in none of the container's volumes: it is lost when the container is made again")
 	}
 	if cert.Owner != "" && !ownerName.MatchString(cert.Owner) {
 		c.errorf(cert.At, "owner", "user or user:group, such as root:www-data", "%q is not an owner", cert.Owner)
 	}
 	life := c.cfg.Hypervisor.StepCA.LeafLifetime
 	if life != 0 && cert.RenewBefore >= life {
-		c.errorf(cert.At, "renew_before", "leave it out: a third of the real lifetime", "%s is not shorter than leaf_lifetime (%s): it would be renewed without end",
+		c.errorf(cert.At, "renew_before", "leave it out: a third of the real lifetime",
+			"%s is not shorter than leaf_lifetime (%s): it would be renewed without end",
 			time.Duration(cert.RenewBefore), time.Duration(life))
 	}
 }
@@ -70,7 +76,8 @@ func (c *checker) traefikServices() {
 			continue
 		}
 		if problem := labelProblem(t.Name, false); problem != "" && t.has("name") && !c.toldAt(t.At, "name") {
-			c.errorf(t.At, "name", "one label of a DNS name, such as web; full names go into hosts", "%q cannot be a name: %s", t.Name, problem)
+			c.errorf(t.At, "name", "one label of a DNS name, such as web; full names go into hosts",
+				"%q cannot be a name: %s", t.Name, problem)
 		}
 		t.Name = strings.ToLower(t.Name)
 		c.once(names, t.Name, t.At, "name", "the route", "give each container a name of its own")
@@ -83,7 +90,8 @@ func (c *checker) traefikServices() {
 			c.errorf(t.At, "server_name", `add "scheme": "https", or remove it`, "nothing is verified over plain http")
 		}
 		if !proxy {
-			c.warnf(x.At, "traefik_service", "give one container the feature traefik", "no container runs Traefik: nothing leads to this one")
+			c.warnf(x.At, "traefik_service", "give one container the feature traefik",
+				"no container runs Traefik: nothing leads to this one")
 		}
 	}
 }
@@ -93,7 +101,8 @@ func (c *checker) otherRoute(x *Container, i int, host string) {
 	for _, z := range c.cfg.Hypervisor.DNS.Zones {
 		for _, other := range c.cfg.Containers {
 			if o := other.TraefikService; o != nil && other != x && o.Name != "" && fullName(o.Name, z.Name) == host {
-				c.errorf(x.TraefikService.At, element("hosts", i), "a name leads to one container", "the host %s is that of container %s, at %s", host, other.ID, o.Source)
+				c.errorf(x.TraefikService.At, element("hosts", i), "a name leads to one container",
+					"the host %s is that of container %s, at %s", host, other.ID, o.Source)
 				return
 			}
 		}

@@ -24,7 +24,8 @@ func (c *checker) containers() {
 	for _, x := range c.cfg.Containers {
 		if x.Name != "" || x.has("name") && !c.toldAt(x.At, "name") {
 			if problem := hostNameProblem(x.Name); problem != "" {
-				c.errorf(x.At, "name", "letters, digits and -; it becomes the container's host name", "%q cannot be a host name: %s", x.Name, problem)
+				c.errorf(x.At, "name", "letters, digits and -; it becomes the container's host name",
+					"%q cannot be a host name: %s", x.Name, problem)
 			}
 			c.once(seen, x.Name, x.At, "name", "the name", "give each container a name of its own")
 		}
@@ -52,7 +53,8 @@ func (c *checker) origin(x *Container) {
 	case x.Template != "" && x.CloneFrom != "":
 		c.errorf(x.At, "clone_from_ctid", "keep one of them", "the container has a template and is a clone too")
 	case x.Template == "" && x.CloneFrom == "" && !x.has("template") && !x.has("clone_from_ctid"):
-		c.errorf(x.At, "", "add clone_from_ctid, or template for one that others are cloned from", "nothing says what the container is made from")
+		c.errorf(x.At, "", "add clone_from_ctid, or template for one that others are cloned from",
+			"nothing says what the container is made from")
 	case x.Template != "" && !storedArchive.MatchString(x.Template):
 		c.absolute(x.At, "template", x.Template)
 	case x.Template != "":
@@ -88,7 +90,8 @@ func (c *checker) lists(x *Container) {
 	}
 	for i, p := range x.Packages {
 		if !packageName.MatchString(p) {
-			c.errorf(x.At, element("packages", i), "the name of a Debian package, without a version", "%q is not the name of a package", p)
+			c.errorf(x.At, element("packages", i), "the name of a Debian package, without a version",
+				"%q is not the name of a package", p)
 		}
 	}
 }
@@ -97,7 +100,8 @@ func (c *checker) lists(x *Container) {
 func (c *checker) script(x *Container) {
 	s := x.ApplicationScript
 	if s != "" && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "-") || cleanPath("/"+s) != "/"+s) {
-		c.errorf(x.At, "application_script", "name a file in the folder of the scripts", "%q is not a path inside the folder of the scripts", s)
+		c.errorf(x.At, "application_script", "name a file in the folder of the scripts",
+			"%q is not a path inside the folder of the scripts", s)
 	}
 }
 
@@ -107,7 +111,8 @@ const longestProbe = time.Hour
 // probe refuses a check that a run would wait for until somebody loses patience.
 func (c *checker) probe(p Probe) {
 	if all := time.Duration(p.Retries) * p.pause(); all > longestProbe {
-		c.errorf(p.At, "retries", fmt.Sprintf("up to %s in all", longestProbe), "%d retries, %s apart, would take %s", p.Retries, p.pause(), all)
+		c.errorf(p.At, "retries", fmt.Sprintf("up to %s in all", longestProbe), "%d retries, %s apart, would take %s",
+			p.Retries, p.pause(), all)
 	}
 	if p.Retries > 0 && p.Command == "" {
 		c.warnf(p.At, "retries", "add a command", "there is no command to try again")
@@ -132,7 +137,8 @@ func (p Probe) check() (command string, again *spec.Again) {
 
 // roles checks that there is one container for each of the three roles.
 func (c *checker) roles() {
-	c.ca = c.role("certificate authority", "a client of the CA needs trusted_ca or step_cli, not step_ca", (*Container).IsCA)
+	c.ca = c.role("certificate authority", "a client of the CA needs trusted_ca or step_cli, not step_ca",
+		(*Container).IsCA)
 	gateway := c.role("gateway", "keep nginx_gateway in one container", (*Container).IsGateway)
 	proxy := c.role("internal proxy", "keep traefik in one container", (*Container).IsProxy)
 	if c.ca != nil {
@@ -140,17 +146,20 @@ func (c *checker) roles() {
 	}
 	for _, x := range []*Container{gateway, proxy} {
 		if x != nil {
-			c.errorf(x.At, "", "give one container the feature step_ca", "the container needs certificates, but no container is the certificate authority")
+			c.errorf(x.At, "", "give one container the feature step_ca", "the container needs certificates, but no "+
+				"container is the certificate authority")
 		}
 	}
 	for _, x := range c.cfg.Containers {
 		if len(x.Certificates) > 0 && x != gateway && x != proxy {
-			c.errorf(x.At, "certificates", "give one container the feature step_ca", "no container is the certificate authority")
+			c.errorf(x.At, "certificates", "give one container the feature step_ca",
+				"no container is the certificate authority")
 		}
 	}
 }
 
-// role finds the container of a role. Of several it is the one that has no other role: who asks for two was probably mistyped.
+// role finds the container of a role. Of several it is the one that has no other role: who asks for two was probably
+// mistyped.
 func (c *checker) role(what, hint string, is func(*Container) bool) *Container {
 	var all []*Container
 	for _, x := range c.cfg.Containers {
@@ -167,7 +176,8 @@ func (c *checker) role(what, hint string, is func(*Container) bool) *Container {
 	}
 	for _, x := range all {
 		if x != first {
-			c.errorf(x.At, "features", hint, "container %s is the %s too, besides %s at %s", x.ID, what, first.ID, first.Source)
+			c.errorf(x.At, "features", hint, "container %s is the %s too, besides %s at %s", x.ID, what, first.ID,
+				first.Source)
 		}
 	}
 	return first

@@ -14,7 +14,8 @@ const firstVM = 1000
 func (c *checker) dependencies() {
 	for _, x := range c.cfg.Containers {
 		if x.CloneFrom != "" && c.byID[x.CloneFrom] == nil {
-			c.errorf(x.At, "clone_from_ctid", "name a container of lxc_configs", "there is no container %q to clone", x.CloneFrom)
+			c.errorf(x.At, "clone_from_ctid", "name a container of lxc_configs", "there is no container %q to clone",
+				x.CloneFrom)
 		}
 		for i, id := range x.Dependencies {
 			c.dependency(x, i, id)
@@ -46,7 +47,8 @@ func (c *checker) dependency(x *Container, i int, id string) {
 	}
 }
 
-// cycles tells each cycle of dependencies and clones once, at the key that closes it. The time is linear in containers and edges.
+// cycles tells each cycle of dependencies and clones once, at the key that closes it. The time is linear in containers
+// and edges.
 func (c *checker) cycles() {
 	w := &walk{checker: c, state: map[*Container]byte{}}
 	for _, x := range c.cfg.Containers {

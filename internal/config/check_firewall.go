@@ -118,7 +118,8 @@ func (r *FirewallRule) rule() (spec.Rule, error) {
 		return spec.Rule{}, errNoRule
 	}
 	out := spec.Rule{
-		Direction: r.Type, Action: r.Action, Macro: r.Macro, Proto: r.proto(), ICMPType: r.icmp(), Interface: r.Iface, Log: r.Log, Comment: r.Comment,
+		Direction: r.Type, Action: r.Action, Macro: r.Macro, Proto: r.proto(), ICMPType: r.icmp(), Interface: r.Iface,
+		Log: r.Log, Comment: r.Comment,
 	}
 	if r.Type != spec.Group {
 		out.Action = strings.ToUpper(r.Action)

@@ -26,12 +26,14 @@ func (c *checker) networks() {
 		c.matches(n.At, "name", n.Name, linkName, "the name of an interface (at most 15 characters)")
 		c.matches(n.At, "bridge", n.Bridge, linkName, "the name of a bridge (at most 15 characters)")
 		if n.Address.IsValid() && c.hostAddress(n.At, "ip", n.Address) {
-			c.once(addresses, n.Address.Addr().String(), n.At, "ip", "the address", "give each container an address of its own")
+			c.once(addresses, n.Address.Addr().String(), n.At, "ip", "the address",
+				"give each container an address of its own")
 			c.gateway(n)
 			c.onBridge(n)
 		}
 		c.nameservers(n.At, "nameservers", n.Nameservers)
-		c.once(macs, string(x.MAC), x.At, "mac_address", "the MAC", "give each container a MAC of its own, or none: then one is made up")
+		c.once(macs, string(x.MAC), x.At, "mac_address", "the MAC", "give each container a MAC of its own, or none: "+
+			"then one is made up")
 	}
 }
 
@@ -42,7 +44,8 @@ func (c *checker) hostAddress(a At, key string, p netip.Prefix) bool {
 	switch {
 	case !ip.Is4():
 		problem = "only IPv4 is done here"
-	case ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() ||
+		ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		problem = "no host can have it"
 	case p.Bits() < 8 || p.Bits() > 30:
 		problem = "the prefix length is not from 8 to 30"
@@ -72,21 +75,24 @@ func (c *checker) gateway(n Network) {
 	case n.Gateway == n.Address.Addr():
 		c.errorf(n.At, "gw", "name the router of the subnet", "the container is its own gateway")
 	case !n.Address.Contains(n.Gateway):
-		c.errorf(n.At, "gw", "name the router of the subnet", "the gateway %s is outside of the container's subnet %s", n.Gateway, n.Address.Masked())
+		c.errorf(n.At, "gw", "name the router of the subnet", "the gateway %s is outside of the container's subnet %s",
+			n.Gateway, n.Address.Masked())
 	}
 }
 
-// onBridge checks that the container is on the bridge that the hypervisor's file describes: phoenix makes no other one, and the
-// containers could not reach the CA.
+// onBridge checks that the container is on the bridge that the hypervisor's file describes: phoenix makes no other one,
+// and the containers could not reach the CA.
 func (c *checker) onBridge(n Network) {
 	bridge := c.cfg.Hypervisor.Network.Interface
 	if bridge.Name == "" || n.Bridge == "" {
 		return
 	}
 	if n.Bridge != bridge.Name {
-		c.errorf(n.At, "bridge", "write "+bridge.Name, "no bridge %s is known; network.interfaces at %s has %s", n.Bridge, bridge.Source, bridge.Name)
+		c.errorf(n.At, "bridge", "write "+bridge.Name, "no bridge %s is known; network.interfaces at %s has %s",
+			n.Bridge, bridge.Source, bridge.Name)
 	} else if bridge.Address.IsValid() && !bridge.Address.Contains(n.Address.Addr()) {
-		c.errorf(n.At, "ip", "", "%s is outside of the subnet %s of the bridge %s at %s", n.Address, bridge.Address.Masked(), bridge.Name, bridge.source("address"))
+		c.errorf(n.At, "ip", "", "%s is outside of the subnet %s of the bridge %s at %s", n.Address,
+			bridge.Address.Masked(), bridge.Name, bridge.source("address"))
 	}
 }
 
@@ -112,10 +118,12 @@ func (c *checker) bridge() {
 		return
 	}
 	if b.Gateway.IsValid() && (!b.Address.Contains(b.Gateway) || b.Gateway == b.Address.Addr()) {
-		c.errorf(b.At, "gateway", "name the router of the subnet", "the gateway %s is not another host of the subnet %s", b.Gateway, b.Address.Masked())
+		c.errorf(b.At, "gateway", "name the router of the subnet",
+			"the gateway %s is not another host of the subnet %s", b.Gateway, b.Address.Masked())
 	}
 	if n.DefaultSubnet.IsValid() && n.DefaultSubnet.Masked() != b.Address.Masked() {
-		c.warnf(n.At, "default_subnet", "", "%s is not the subnet %s of the bridge %s, which counts", n.DefaultSubnet, b.Address.Masked(), b.Name)
+		c.warnf(n.At, "default_subnet", "", "%s is not the subnet %s of the bridge %s, which counts", n.DefaultSubnet,
+			b.Address.Masked(), b.Name)
 	}
 }
 
@@ -124,7 +132,8 @@ var portOfHost = regexp.MustCompile(`^(tcp|udp)/([0-9]{1,5})(?:-([0-9]{1,5}))?$`
 
 // allowed checks what containers are to reach of the hypervisor.
 func (c *checker) allowed(bridge HostInterface) {
-	c.portList(bridge.At, "allow_from_containers", bridge.Allow, `such as "tcp/3128" or "udp/8000-8010"; "all" restricts nothing`, allowAll)
+	c.portList(bridge.At, "allow_from_containers", bridge.Allow,
+		`such as "tcp/3128" or "udp/8000-8010"; "all" restricts nothing`, allowAll)
 }
 
 // portList checks a list of protocols with ports; other words are permitted.

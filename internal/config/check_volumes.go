@@ -61,7 +61,8 @@ func (c *checker) target(a At, key, target string, seen unique) {
 	}
 	clean := cleanPath(target)
 	if first, twice := seen[clean]; twice {
-		c.errorf(a, key, "mount each volume at a path of its own", "something is mounted at %s already, at %s", clean, first)
+		c.errorf(a, key, "mount each volume at a path of its own", "something is mounted at %s already, at %s",
+			clean, first)
 	} else {
 		seen[clean] = a.source(key)
 	}

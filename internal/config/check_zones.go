@@ -80,7 +80,8 @@ func (c *checker) recordName(z *Zone, r *Record, full string) bool {
 		problem = "it is not in the zone " + z.Name
 	}
 	if problem != "" {
-		c.errorf(r.At, "hostname", "the name without the zone's, such as www", "%q is not the name of a record: %s", r.Hostname, problem)
+		c.errorf(r.At, "hostname", "the name without the zone's, such as www", "%q is not the name of a record: %s",
+			r.Hostname, problem)
 		return false
 	}
 	if within := strings.TrimSuffix(strings.ToLower(r.Hostname), "."+z.Name); within != strings.ToLower(r.Hostname) {
@@ -102,6 +103,7 @@ func (c *checker) gatewayAt(ip netip.Addr) *Container {
 // served checks a name that points at the gateway: the gateway's certificate has it.
 func (c *checker) served(r *Record, full string, gateway *Container) {
 	if problem, hint := certificateNameProblem(full); problem != "" {
-		c.errorf(r.At, "hostname", hint, "%s points at the gateway %s, but cannot be in its certificate: %s", full, gateway.ID, problem)
+		c.errorf(r.At, "hostname", hint, "%s points at the gateway %s, but cannot be in its certificate: %s", full,
+			gateway.ID, problem)
 	}
 }

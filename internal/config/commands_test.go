@@ -21,35 +21,50 @@ const (
 	ofProxmox = "proxmox"   // of Proxmox itself
 )
 
-// programs are all that phoenix may call, with what brings each on a plain LXC host and on a Proxmox host. A missing place means that
-// it is not called there.
+// programs are all that phoenix may call, with what brings each on a plain LXC host and on a Proxmox host. A missing
+// place means that it is not called there.
 var programs = map[string]struct{ lxc, pve string }{
-	"btrfs": {lxc: "btrfs-progs"}, "cp": {basic, basic}, "cat": {basic, basic}, "chroot": {basic, basic}, "dnsmasq": {"dnsmasq-base", "dnsmasq-base"},
-	"dpkg-query": {basic, basic}, "apt-get": {basic, basic}, "env": {basic, basic}, "find": {basic, basic}, "flock": {basic, basic}, "getent": {basic, basic},
-	"head": {basic, basic}, "install": {basic, basic}, "ip": {"iproute2", ofProxmox}, "journalctl": {basic, basic}, "kill": {basic, basic},
-	"lxc-attach": {"lxc", ofProxmox}, "lxc-info": {"lxc", ofProxmox}, "lxc-start": {lxc: "lxc"}, "lxc-stop": {lxc: "lxc"}, "lxc-freeze": {lxc: "lxc"},
-	"lxc-unfreeze": {lxc: "lxc"}, "lxc-usernsexec": {lxc: "lxc"}, "mmdebstrap": {"mmdebstrap", "mmdebstrap"}, "modprobe": {basic, basic},
-	"mount": {basic, basic}, "nft": {lxc: "nftables"}, "nginx": {container, container}, "nsenter": {basic, basic}, "openssl": {"ca-certificates", ofProxmox},
-	"pct": {pve: ofProxmox}, "pve-firewall": {pve: ofProxmox}, "pvesm": {pve: ofProxmox}, "rm": {basic, basic}, "rmdir": {basic, basic}, "sh": {basic, basic},
-	"stat": {basic, basic}, "sync": {basic, basic}, "sysctl": {basic, basic}, "systemctl": {basic, basic}, "systemd-analyze": {basic, basic},
-	"tar": {basic, basic}, "test": {basic, basic}, "touch": {basic, basic}, "true": {basic, basic}, "umount": {basic, basic}, "unshare": {basic, basic},
-	"update-ca-certificates": {"ca-certificates", ofProxmox}, "useradd": {container, container}, "groupadd": {container, container},
-	"usermod": {container, container}, "zfs": {"zfsutils-linux", ofProxmox}, "zpool": {"zfsutils-linux", ofProxmox}, "newuidmap": {lxc: "uidmap"},
-	"bash": {basic, basic}, "realpath": {basic, basic}, "create": {pve: ofProxmox}, "snapshot": {pve: ofProxmox}, // the last two of pct
-	"lxc-autostart": {lxc: "lxc"}, "runuser": {basic, basic}, "mv": {basic, basic}, "ln": {basic, basic}, "chmod": {basic, basic},
-	"chown": {basic, basic}, "shred": {basic, basic}, "mkdir": {basic, basic}, "swapoff": {basic, basic}, "setpriv": {basic, basic}, "timedatectl": {basic, basic},
+	"btrfs": {lxc: "btrfs-progs"}, "cp": {basic, basic}, "cat": {basic, basic}, "chroot": {basic, basic},
+	"dnsmasq":    {"dnsmasq-base", "dnsmasq-base"},
+	"dpkg-query": {basic, basic}, "apt-get": {basic, basic}, "env": {basic, basic}, "find": {basic, basic},
+	"flock": {basic, basic}, "getent": {basic, basic},
+	"head": {basic, basic}, "install": {basic, basic}, "ip": {"iproute2", ofProxmox}, "journalctl": {basic, basic},
+	"kill":       {basic, basic},
+	"lxc-attach": {"lxc", ofProxmox}, "lxc-info": {"lxc", ofProxmox}, "lxc-start": {lxc: "lxc"},
+	"lxc-stop": {lxc: "lxc"}, "lxc-freeze": {lxc: "lxc"},
+	"lxc-unfreeze": {lxc: "lxc"}, "lxc-usernsexec": {lxc: "lxc"}, "mmdebstrap": {"mmdebstrap", "mmdebstrap"},
+	"modprobe": {basic, basic},
+	"mount":    {basic, basic}, "nft": {lxc: "nftables"}, "nginx": {container, container}, "nsenter": {basic, basic},
+	"openssl": {"ca-certificates", ofProxmox},
+	"pct":     {pve: ofProxmox}, "pve-firewall": {pve: ofProxmox}, "pvesm": {pve: ofProxmox}, "rm": {basic, basic},
+	"rmdir": {basic, basic}, "sh": {basic, basic},
+	"stat": {basic, basic}, "sync": {basic, basic}, "sysctl": {basic, basic}, "systemctl": {basic, basic},
+	"systemd-analyze": {basic, basic},
+	"tar":             {basic, basic}, "test": {basic, basic}, "touch": {basic, basic}, "true": {basic, basic},
+	"umount": {basic, basic}, "unshare": {basic, basic},
+	"update-ca-certificates": {"ca-certificates", ofProxmox}, "useradd": {container, container},
+	"groupadd": {container, container},
+	"usermod":  {container, container}, "zfs": {"zfsutils-linux", ofProxmox}, "zpool": {"zfsutils-linux", ofProxmox},
+	"newuidmap": {lxc: "uidmap"},
+	// the last two of pct
+	"bash": {basic, basic}, "realpath": {basic, basic}, "create": {pve: ofProxmox}, "snapshot": {pve: ofProxmox},
+	"lxc-autostart": {lxc: "lxc"}, "runuser": {basic, basic}, "mv": {basic, basic}, "ln": {basic, basic},
+	"chmod": {basic, basic},
+	"chown": {basic, basic}, "shred": {basic, basic}, "mkdir": {basic, basic}, "swapoff": {basic, basic},
+	"setpriv": {basic, basic}, "timedatectl": {basic, basic},
 }
 
 // command is what the name of a program looks like.
 var command = regexp.MustCompile(`^[a-z][a-z0-9-]+$`)
 
-// commands are the programs that the code of the module calls: the first words of what is given to a host.Command as its Argv, of slices
-// that are called argv, and of those that functions called …Argv return.
+// commands are the programs that the code of the module calls: the first words of what is given to a host.Command as
+// its Argv, of slices that are called argv, and of those that functions called …Argv return.
 func commands(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") || strings.Contains(file, "/conformance/") ||
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") ||
+			strings.Contains(file, "/conformance/") ||
 			strings.Contains(file, "/sandbox/") {
 			return err
 		}
@@ -106,8 +121,8 @@ func firstWords(e ast.Node, found func(string, token.Pos)) {
 	})
 }
 
-// Every program that phoenix calls is basic, Proxmox's own, or in a package that setup asks for: else it is missing on some machine, as
-// getfattr was on every Proxmox host.
+// Every program that phoenix calls is basic, Proxmox's own, or in a package that setup asks for: else it is missing on
+// some machine, as getfattr was on every Proxmox host.
 func TestEveryCommandIsInstalled(t *testing.T) {
 	called := commands(t)
 	if len(called) < 20 {
@@ -129,10 +144,12 @@ func TestEveryCommandIsInstalled(t *testing.T) {
 			from := map[string]string{"lxc": p.lxc, "pve": p.pve}[runtime]
 			switch {
 			case !known:
-				t.Errorf("%s: nobody says where %s comes from (programs, and the packages of setup)", called[name], name)
+				t.Errorf("%s: nobody says where %s comes from (programs, and the packages of setup)", called[name],
+					name)
 			case slices.Contains([]string{"", basic, container, ofProxmox}, from), slices.Contains(packages, from):
 			default:
-				t.Errorf("%s: %s is of the package %s, which setup does not ask for with %s: %q", called[name], name, from, runtime, packages)
+				t.Errorf("%s: %s is of the package %s, which setup does not ask for with %s: %q", called[name], name,
+					from, runtime, packages)
 			}
 		}
 	}

@@ -174,8 +174,8 @@ func (d *decoder) decodeText(n *node, u encoding.TextUnmarshaler, v reflect.Valu
 	}
 }
 
-// decodeString refuses control characters everywhere: a line break in a value would become a line of its own in some file that
-// phoenix writes.
+// decodeString refuses control characters everywhere: a line break in a value would become a line of its own in some
+// file that phoenix writes.
 func (d *decoder) decodeString(n *node, v reflect.Value, p place, tag reflect.StructTag) {
 	if strings.ContainsFunc(n.text, unicode.IsControl) {
 		d.errorf(p, "remove it", "has a control character in it")
@@ -231,5 +231,6 @@ func (d *decoder) decodeKeyed(n *node, v reflect.Value, p place, field string) {
 }
 
 func (d *decoder) setAt(v reflect.Value, p place, lines map[string]int) {
-	v.FieldByName("At").Set(reflect.ValueOf(At{Source: object.Source{File: d.file, Line: p.line}, path: p.path, lines: lines}))
+	v.FieldByName("At").Set(reflect.ValueOf(At{Source: object.Source{File: d.file, Line: p.line}, path: p.path,
+		lines: lines}))
 }

@@ -88,7 +88,8 @@ func names(t reflect.Type) []string {
 	return out
 }
 
-// aComment is why a key is kept that begins as no key of ours does, and so is no mistyped one. JSON has no other comments.
+// aComment is why a key is kept that begins as no key of ours does, and so is no mistyped one. JSON has no other
+// comments.
 const aComment = "a comment"
 
 // commentKey is how such keys begin, for the schema too.

@@ -40,8 +40,8 @@ func Wanted(cfg *Config) []string {
 	return slices.Compact(out)
 }
 
-// Datasets are the pools that volumes are to be on, each with the names that it may have as a ZFS dataset: its own, and the
-// one that the hypervisor's file has for a storage of that name. A pool that is a path has none.
+// Datasets are the pools that volumes are to be on, each with the names that it may have as a ZFS dataset: its own, and
+// the one that the hypervisor's file has for a storage of that name. A pool that is a path has none.
 func Datasets(cfg *Config) map[string][]string {
 	out := map[string][]string{}
 	for _, c := range cfg.Containers {
@@ -64,8 +64,8 @@ func Datasets(cfg *Config) map[string][]string {
 	return out
 }
 
-// Derive turns a checked configuration into the objects that it asks for, in an order that reads well. The diagnostics tell
-// what stands in for what is not on this machine, and what cannot work. The same input gives the same output.
+// Derive turns a checked configuration into the objects that it asks for, in an order that reads well. The diagnostics
+// tell what stands in for what is not on this machine, and what cannot work. The same input gives the same output.
 func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 	d := &derivation{cfg: cfg, machine: m, house: survey(cfg)}
 	d.hostPaths()
@@ -90,7 +90,8 @@ func Derive(cfg *Config, m Machine) ([]object.Object, diag.List) {
 		switch {
 		case d.house.templates[c.ID]:
 			if c.has("firewall") {
-				d.note(diag.Note, c.source("firewall"), "container "+c.ID+" is a template, which never runs: its firewall is not acted on", "")
+				d.note(diag.Note, c.source("firewall"), "container "+c.ID+" is a template, which never runs: its "+
+					"firewall is not acted on", "")
 			}
 		case d.proxmox():
 			d.guest(c)
@@ -137,7 +138,8 @@ func (d *derivation) add(o object.Object, s any, after ...object.Address) object
 // on is an object of a container that lives on the hypervisor.
 func on(c *Container, kind, provider string, name ...string) object.Object {
 	return object.Object{
-		Address: object.NewAddress(kind, append([]string{c.ID}, name...)...), Provider: provider, Container: c.ID, Source: c.Source,
+		Address: object.NewAddress(kind, append([]string{c.ID}, name...)...), Provider: provider, Container: c.ID,
+		Source: c.Source,
 	}
 }
 
@@ -149,7 +151,8 @@ func in(c *Container, kind, provider string, name ...string) object.Object {
 }
 
 func (d *derivation) note(severity diag.Severity, src object.Source, summary, hint string) {
-	d.diags = append(d.diags, diag.Diagnostic{Severity: severity, File: src.File, Line: src.Line, Summary: summary, Hint: hint})
+	d.diags = append(d.diags, diag.Diagnostic{Severity: severity, File: src.File, Line: src.Line, Summary: summary,
+		Hint: hint})
 }
 
 // pools tells once of each pool for root file systems that is not here.
@@ -164,7 +167,8 @@ func (d *derivation) pools() {
 			continue
 		}
 		where[c.StoragePool] = len(d.diags)
-		d.note(diag.Note, c.Source, fmt.Sprintf("pool %s is not on this machine; root file systems are local folders below %s", c.StoragePool, d.machine.Root), "")
+		d.note(diag.Note, c.Source, fmt.Sprintf("pool %s is not on this machine; root file systems are local folders "+
+			"below %s", c.StoragePool, d.machine.Root), "")
 		d.diags[len(d.diags)-1].Detail = "in " + c.ID
 	}
 }
@@ -174,18 +178,21 @@ func (d *derivation) networks() {
 	if iface.Name == "" {
 		return
 	}
-	network := d.add(object.Object{Address: object.NewAddress(spec.KindNetwork, iface.Name), Provider: "network", Source: iface.Source},
+	network := d.add(object.Object{Address: object.NewAddress(spec.KindNetwork, iface.Name), Provider: "network",
+		Source: iface.Source},
 		spec.Network{Bridge: iface.Name, Address: iface.Address.String()})
 	d.hostSide(network)
 	d.access()
 	if !d.cfg.Hypervisor.DNS.Enabled {
 		return
 	}
-	s := spec.DNS{Name: iface.Name, Dir: path.Join(d.machine.Root, "dns"), Listen: []string{iface.Address.Addr().String()}, Zones: d.house.zones}
+	s := spec.DNS{Name: iface.Name, Dir: path.Join(d.machine.Root, "dns"),
+		Listen: []string{iface.Address.Addr().String()}, Zones: d.house.zones}
 	for _, u := range d.cfg.Hypervisor.DNS.Upstreams {
 		s.Upstreams = append(s.Upstreams, u.String())
 	}
-	d.add(object.Object{Address: object.NewAddress(spec.KindDNS, iface.Name), Provider: "dns", Source: d.cfg.Hypervisor.DNS.Source}, s, network)
+	d.add(object.Object{Address: object.NewAddress(spec.KindDNS, iface.Name), Provider: "dns",
+		Source: d.cfg.Hypervisor.DNS.Source}, s, network)
 }
 
 // suite is the Debian that templates are built from.
@@ -201,7 +208,8 @@ func (d *derivation) template(c *Container) {
 	case d.machine.Present[c.Template]:
 		s.Archive = c.Template
 	default:
-		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is built in its place", c.Template, s.Suite), "")
+		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is "+
+			"built in its place", c.Template, s.Suite), "")
 	}
 	d.add(on(c, spec.KindTemplate, "template"), s, d.subID(d.block(s.IDMap)))
 }
@@ -222,7 +230,8 @@ func (d *derivation) subID(m spec.IDMap) object.Address {
 func (d *derivation) container(c *Container) {
 	template := d.house.origin[c.ID]
 	if template != c.CloneFrom && c.CloneFrom != "" {
-		d.note(diag.Note, c.Source, fmt.Sprintf("container %s is cloned from template %s, where %s comes from", c.ID, template, c.CloneFrom), "")
+		d.note(diag.Note, c.Source, fmt.Sprintf("container %s is cloned from template %s, where %s comes from", c.ID,
+			template, c.CloneFrom), "")
 	}
 	s := d.definition(c)
 	s.Path, s.Template = d.lxcPath(c), path.Join(d.machine.Root, "templates", template, "rootfs")
@@ -241,8 +250,10 @@ func (d *derivation) container(c *Container) {
 	need := append([]object.Address{definition}, d.network(c)...)
 	need = append(need, d.firewall(c, d.network(c)...))
 	check, again := c.HealthCheck.check()
-	running := d.add(on(c, spec.KindRunning, d.machine.Runtime), d.listens(spec.Running{ID: c.ID, Path: s.Path, Check: check, Again: again}, c), need...)
-	port := d.add(on(c, spec.KindPort, "network", c.Network.Name), spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
+	running := d.add(on(c, spec.KindRunning, d.machine.Runtime),
+		d.listens(spec.Running{ID: c.ID, Path: s.Path, Check: check, Again: again}, c), need...)
+	port := d.add(on(c, spec.KindPort, "network", c.Network.Name),
+		spec.Port{Name: s.Interface.Port, Bridge: c.Network.Bridge}, append(d.network(c), running)...)
 	d.add(on(c, spec.KindBinary, d.machine.Runtime), spec.Binary{
 		ID: c.ID, Path: s.Path, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary,
 	}, running, port)
@@ -256,7 +267,8 @@ func (d *derivation) lxcPath(c *Container) string {
 	return path.Join(d.machine.Root, "lxc")
 }
 
-// mac is a container's own on the lxc runtime: the file's, else one made of its id. An adopted container gets it while it runs.
+// mac is a container's own on the lxc runtime: the file's, else one made of its id. An adopted container gets it while
+// it runs.
 func (d *derivation) mac(c *Container) string {
 	return cmp.Or(string(c.MAC), spec.StableMAC(d.lxcPath(c), c.ID))
 }
@@ -264,9 +276,12 @@ func (d *derivation) mac(c *Container) string {
 // definition is what a container is with every runtime.
 func (d *derivation) definition(c *Container) spec.Container {
 	s := spec.Container{
-		ID: c.ID, Name: c.Name, MemoryBytes: int64(c.MemoryMB) << 20, SwapBytes: int64(c.SwapMB) << 20, Cores: c.Cores, IDMap: d.idMap(c),
-		Options: c.Options, StartAtBoot: c.StartAtBoot, BootOrder: c.BootOrder, Nameservers: d.nameservers(c), SearchDomains: d.searchDomains(),
-		Interface: spec.NIC{Name: c.Network.Name, Bridge: c.Network.Bridge, Address: c.Network.Address.String(), MAC: string(c.MAC)},
+		ID: c.ID, Name: c.Name, MemoryBytes: int64(c.MemoryMB) << 20, SwapBytes: int64(c.SwapMB) << 20, Cores: c.Cores,
+		IDMap:   d.idMap(c),
+		Options: c.Options, StartAtBoot: c.StartAtBoot, BootOrder: c.BootOrder, Nameservers: d.nameservers(c),
+		SearchDomains: d.searchDomains(),
+		Interface: spec.NIC{Name: c.Network.Name, Bridge: c.Network.Bridge, Address: c.Network.Address.String(),
+			MAC: string(c.MAC)},
 	}
 	if c.Network.Gateway.IsValid() {
 		s.Interface.Gateway = c.Network.Gateway.String()
@@ -279,8 +294,10 @@ func (d *derivation) definition(c *Container) spec.Container {
 	}
 	d.memory(c, &s)
 	s.PidsMax = d.processes(c, s.MemoryBytes)
-	if own := d.cfg.Hypervisor.Network.Interface.Address.Addr().String(); d.cfg.Hypervisor.DNS.Enabled && !d.house.templates[c.ID] && !slices.Contains(s.Nameservers, own) {
-		d.note(diag.Warning, c.Network.Source, fmt.Sprintf("container %s asks %s for names, which does not know the zones of this house", c.ID, strings.Join(s.Nameservers, ", ")),
+	if own := d.cfg.Hypervisor.Network.Interface.Address.Addr().String(); d.cfg.Hypervisor.DNS.Enabled &&
+		!d.house.templates[c.ID] && !slices.Contains(s.Nameservers, own) {
+		d.note(diag.Warning, c.Network.Source, fmt.Sprintf("container %s asks %s for names, which does not know the "+
+			"zones of this house", c.ID, strings.Join(s.Nameservers, ", ")),
 			"leave nameservers out, or name "+own)
 	}
 	return s
@@ -303,8 +320,8 @@ func (d *derivation) programs(c *Container) []spec.Program {
 	return out
 }
 
-// PortName is the hypervisor's end of a container's interface: the same at each start, and another one for another root's
-// container of the same id. It fits IFNAMSIZ for ids of up to nine digits, Proxmox's longest.
+// PortName is the hypervisor's end of a container's interface: the same at each start, and another one for another
+// root's container of the same id. It fits IFNAMSIZ for ids of up to nine digits, Proxmox's longest.
 func PortName(root, id string) string { return "v" + id + "p" + digest(root)[:4] }
 
 // network is what must be there before a container starts.
@@ -343,8 +360,9 @@ func (d *derivation) searchDomains() []string {
 // volume adds one of a container's volumes.
 func (d *derivation) volume(c *Container, v volume, after object.Address) (object.Address, spec.Volume) {
 	s := spec.Volume{
-		Container: c.ID, Name: v.name, Pool: v.pool, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name), MountPoint: v.target,
-		SizeBytes: int64(v.sizeGB) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: d.idMap(c),
+		Container: c.ID, Name: v.name, Pool: v.pool, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name),
+		MountPoint: v.target,
+		SizeBytes:  int64(v.sizeGB) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: d.idMap(c),
 	}
 	o := on(c, spec.KindVolume, d.machine.Backend, v.name)
 	o.Source = v.source
@@ -352,7 +370,8 @@ func (d *derivation) volume(c *Container, v volume, after object.Address) (objec
 	case v.hostPath != "" && d.machine.Present[v.hostPath]:
 		o.Provider, s.Path, s.HostDirectory, s.Keys = "dir", cleanPath(v.hostPath), &v.said, v.keys
 	case v.hostPath != "":
-		d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s of container %s is a local volume, %s", v.hostPath, v.target, c.ID, s.Path), "")
+		d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s of container %s is a local volume, %s",
+			v.hostPath, v.target, c.ID, s.Path), "")
 	case here:
 		o.Provider = provider
 		if name, zfs := d.machine.Datasets[v.pool]; zfs {
@@ -362,7 +381,8 @@ func (d *derivation) volume(c *Container, v volume, after object.Address) (objec
 			s.Path = path.Join(v.pool, c.ID, v.name)
 		}
 	case v.pool != "":
-		d.note(diag.Note, v.source, fmt.Sprintf("pool %s is not on this machine; %s of container %s is a local volume, %s", v.pool, v.target, c.ID, s.Path), "")
+		d.note(diag.Note, v.source, fmt.Sprintf("pool %s is not on this machine; %s of container %s is a local "+
+			"volume, %s", v.pool, v.target, c.ID, s.Path), "")
 	}
 	return d.add(o, s, after), s
 }

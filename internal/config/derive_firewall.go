@@ -47,7 +47,8 @@ func (d *derivation) flows() []flow {
 		}
 		for _, n := range d.nameservers(c) {
 			if at, err := netip.ParseAddr(n); err == nil {
-				out = append(out, flow{c.Network.Address.Addr(), at, "udp", 53, "names"}, flow{c.Network.Address.Addr(), at, "tcp", 53, "names"})
+				out = append(out, flow{c.Network.Address.Addr(), at, "udp", 53, "names"},
+					flow{c.Network.Address.Addr(), at, "tcp", 53, "names"})
 			}
 		}
 	}
@@ -73,13 +74,16 @@ func (d *derivation) public() (out []flow) {
 	if d.house.gateway != nil {
 		open(d.house.gateway)
 	}
-	if p := d.house.proxy; p != nil && slices.ContainsFunc(d.house.routed(), func(n string) bool { return d.house.names[n] == p.Network.Address.Addr() }) {
+	if p := d.house.proxy; p != nil &&
+		slices.ContainsFunc(d.house.routed(),
+			func(n string) bool { return d.house.names[n] == p.Network.Address.Addr() }) {
 		open(p)
 	}
 	return out
 }
 
-// challenger is who asks at a container's port 80 when the CA checks one of its names: the CA where the name leads there, else the gateway.
+// challenger is who asks at a container's port 80 when the CA checks one of its names: the CA where the name leads
+// there, else the gateway.
 func (d *derivation) challenger(c *Container, name string) *Container {
 	switch at := d.house.names[name]; {
 	case at == c.Network.Address.Addr():
@@ -90,10 +94,11 @@ func (d *derivation) challenger(c *Container, name string) *Container {
 	return nil
 }
 
-// firewall adds who a container is on the network, and what may reach it. It stands before the container runs. Where the file says
-// nothing about it, or that there is to be none, its identity is left.
+// firewall adds who a container is on the network, and what may reach it. It stands before the container runs. Where
+// the file says nothing about it, or that there is to be none, its identity is left.
 func (d *derivation) firewall(c *Container, after ...object.Address) object.Address {
-	s := spec.Firewall{ID: c.ID, Open: !c.Firewall.Enabled, Address: c.Network.Address.Addr().String(), Prune: d.machine.Prune, Proxmox: d.machine.Proxmox}
+	s := spec.Firewall{ID: c.ID, Open: !c.Firewall.Enabled, Address: c.Network.Address.Addr().String(),
+		Prune: d.machine.Prune, Proxmox: d.machine.Proxmox}
 	provider := "pve"
 	if !d.proxmox() {
 		provider = "firewall"
@@ -110,8 +115,8 @@ func (d *derivation) firewall(c *Container, after ...object.Address) object.Addr
 	return d.add(o, s, after...)
 }
 
-// rules are those of a container, first to last: what phoenix needs of certain hosts, so that nobody is locked out by mistake; what
-// the users say; what is open to anybody, so that the users can shut somebody out.
+// rules are those of a container, first to last: what phoenix needs of certain hosts, so that nobody is locked out by
+// mistake; what the users say; what is open to anybody, so that the users can shut somebody out.
 func (d *derivation) rules(c *Container) []spec.Rule {
 	own := c.Network.Address.Addr()
 	d.allFlows()
@@ -125,17 +130,21 @@ func (d *derivation) rules(c *Container) []spec.Rule {
 	}
 	out, last := toward(own, allow(spec.In, named)), toward(own, allow(spec.In, public))
 	users := d.usersRules(c)
-	if slices.ContainsFunc(users, func(r usersRule) bool { return r.Direction == spec.Out && r.Action != spec.Accept }) {
+	if slices.ContainsFunc(users,
+		func(r usersRule) bool { return r.Direction == spec.Out && r.Action != spec.Accept }) {
 		out = append(out, allow(spec.Out, d.from[own])...)
 	}
 	for i, r := range users {
 		same := toward(own, []spec.Rule{r.Rule})[0]
 		if first, repeated := repeats(same, out, users[i+1:], last); repeated {
-			d.noteRule(diag.Note, r, "the rule repeats another: it is left out", "the other one: "+first.Meaning()+" ("+first.Comment+")")
+			d.noteRule(diag.Note, r, "the rule repeats another: it is left out",
+				"the other one: "+first.Meaning()+" ("+first.Comment+")")
 			continue
 		}
-		if dead := slices.IndexFunc(out, func(b spec.Rule) bool { return b.Action != r.Action && b.Covers(same) }); dead >= 0 {
-			d.noteRule(diag.Warning, r, "the rule has no effect", "before it comes: "+out[dead].Meaning()+" ("+out[dead].Comment+")")
+		if dead := slices.IndexFunc(out,
+			func(b spec.Rule) bool { return b.Action != r.Action && b.Covers(same) }); dead >= 0 {
+			d.noteRule(diag.Warning, r, "the rule has no effect",
+				"before it comes: "+out[dead].Meaning()+" ("+out[dead].Comment+")")
 		}
 		out = append(out, r.Rule)
 	}
@@ -147,8 +156,8 @@ func (d *derivation) rules(c *Container) []spec.Rule {
 	return out
 }
 
-// toward gives rules about what comes in the container's own address as destination, where they name none: what reaches its port by
-// another's address, stolen on the bridge, is not meant.
+// toward gives rules about what comes in the container's own address as destination, where they name none: what reaches
+// its port by another's address, stolen on the bridge, is not meant.
 func toward(own netip.Addr, rules []spec.Rule) (out []spec.Rule) {
 	for _, r := range rules {
 		if r.Direction == spec.In && r.Dest == "" && own.Is4() && r.Proto != "icmpv6" && r.Proto != "ipv6-icmp" {
@@ -159,7 +168,8 @@ func toward(own netip.Addr, rules []spec.Rule) (out []spec.Rule) {
 	return out
 }
 
-// repeats finds a rule that makes another one needless: one before it, or the last ones where no other word comes between.
+// repeats finds a rule that makes another one needless: one before it, or the last ones where no other word comes
+// between.
 func repeats(r spec.Rule, before []spec.Rule, between []usersRule, last []spec.Rule) (spec.Rule, bool) {
 	needless := func(b spec.Rule) bool {
 		return b.Action == r.Action && (b.Covers(r) || b.Direction == spec.Group && b.Meaning() == r.Meaning())
@@ -181,7 +191,8 @@ func allow(direction string, flows []flow) []spec.Rule {
 	var out []spec.Rule
 	ends := map[int][]string{}
 	for _, f := range flows {
-		r := spec.Rule{Direction: direction, Action: spec.Accept, Proto: f.proto, Ports: strconv.Itoa(f.port), Comment: f.why}
+		r := spec.Rule{Direction: direction, Action: spec.Accept, Proto: f.proto, Ports: strconv.Itoa(f.port),
+			Comment: f.why}
 		i := slices.Index(out, r)
 		if i < 0 {
 			i = len(out)
@@ -231,7 +242,9 @@ type usersRule struct {
 }
 
 func (d *derivation) noteRule(severity diag.Severity, r usersRule, summary, hint string) {
-	d.diags = append(d.diags, at(r.at, "", diag.Diagnostic{Severity: severity, Summary: "firewall: " + summary, Detail: r.Meaning(), Hint: hint}))
+	d.diags = append(d.diags,
+		at(r.at, "", diag.Diagnostic{Severity: severity, Summary: "firewall: " + summary, Detail: r.Meaning(),
+			Hint: hint}))
 }
 
 // usersRules are the users' rules that are switched on and that can be kept here.
@@ -258,10 +271,12 @@ func (d *derivation) plainRule(r *usersRule) bool {
 	names := func(text string) bool { _, err := spec.Addresses(text); return err != nil }
 	switch {
 	case r.Direction == spec.Group || r.Macro != "" || names(r.Source) || names(r.Dest):
-		d.noteRule(diag.Warning, *r, "the rule is not acted on: groups, macros, IP sets and aliases are Proxmox's", `say it with "proto", "port" and "source"`)
+		d.noteRule(diag.Warning, *r, "the rule is not acted on: groups, macros, IP sets and aliases are Proxmox's",
+			`say it with "proto", "port" and "source"`)
 		return false
 	case r.Interface != "" && r.Interface != "net0":
-		d.noteRule(diag.Warning, *r, "the rule is not acted on: the container has no interface "+r.Interface, `leave "iface" out`)
+		d.noteRule(diag.Warning, *r, "the rule is not acted on: the container has no interface "+r.Interface,
+			`leave "iface" out`)
 		return false
 	case r.Action == spec.Reject:
 		d.noteRule(diag.Note, *r, "REJECT is DROP here: a bridge does not answer", "")
@@ -272,29 +287,34 @@ func (d *derivation) plainRule(r *usersRule) bool {
 }
 
 // FilterOff is told where a switch that phoenix does not put on without consent keeps the rules from having any effect.
-const FilterOff = "Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect, and they can use each other's addresses"
+const FilterOff = "Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect, and " +
+	"they can use each other's addresses"
 
-// nodeFirewall adds what the Proxmox host itself must let in once its firewall is on, and tells where that is off. Containers that ask
-// for no firewall need it too: it keeps each to its own addresses.
+// nodeFirewall adds what the Proxmox host itself must let in once its firewall is on, and tells where that is off.
+// Containers that ask for no firewall need it too: it keeps each to its own addresses.
 func (d *derivation) nodeFirewall() object.Address {
 	i := slices.IndexFunc(d.cfg.Containers, func(c *Container) bool { return !d.house.templates[c.ID] })
 	if i < 0 || !d.proxmox() {
 		return ""
 	}
-	if j := slices.IndexFunc(d.cfg.Containers, func(c *Container) bool { return c.Firewall.Enabled && !d.house.templates[c.ID] }); j >= 0 {
+	if j := slices.IndexFunc(d.cfg.Containers,
+		func(c *Container) bool { return c.Firewall.Enabled && !d.house.templates[c.ID] }); j >= 0 {
 		i = j
 	}
 	source := d.cfg.Containers[i].source("firewall")
 	s := spec.NodeFirewall{On: d.machine.FilterOn, Proxmox: *d.machine.Proxmox}
 	if iface := d.cfg.Hypervisor.Network.Interface; d.cfg.Hypervisor.DNS.Enabled && iface.Address.IsValid() {
 		for _, proto := range []string{"udp", "tcp"} {
-			s.Rules = append(s.Rules, spec.Rule{Direction: spec.In, Action: spec.Accept, Proto: proto, Ports: "53", Source: iface.Address.Masked().String(),
+			s.Rules = append(s.Rules, spec.Rule{Direction: spec.In, Action: spec.Accept, Proto: proto, Ports: "53",
+				Source:  iface.Address.Masked().String(),
 				Comment: "names for the containers"})
 		}
 	}
 	if !d.machine.Filters && !d.machine.FilterOn {
 		d.note(diag.Warning, source, FilterOff,
-			"phoenix apply --yes puts it on, for the nodes themselves too: from then on they take from outside of their own network what their rules let in")
+			"phoenix apply --yes puts it on, for the nodes themselves too: from then on they take from outside of "+
+				"their own network what their rules let in")
 	}
-	return d.add(object.Object{Address: object.NewAddress(spec.KindNode, "firewall"), Provider: "pve", Source: source}, s)
+	return d.add(object.Object{Address: object.NewAddress(spec.KindNode, "firewall"), Provider: "pve", Source: source},
+		s)
 }

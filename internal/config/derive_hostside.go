@@ -17,7 +17,8 @@ func (d *derivation) hostSide(network object.Address) {
 		return
 	}
 	s := spec.HostFirewall{
-		Name: iface.Name + "_" + digest(d.machine.Root)[:4], Bridge: iface.Name, Address: iface.Address.Addr().String(), DNS: d.cfg.Hypervisor.DNS.Enabled,
+		Name: iface.Name + "_" + digest(d.machine.Root)[:4], Bridge: iface.Name, Address: iface.Address.Addr().String(),
+		DNS: d.cfg.Hypervisor.DNS.Enabled,
 		Off: slices.Contains(iface.Allow, allowAll), Allow: iface.Allow, MACs: []string{},
 	}
 	if s.Off {
@@ -30,5 +31,6 @@ func (d *derivation) hostSide(network object.Address) {
 	}
 	slices.Sort(s.MACs)
 	s.MACs = slices.Compact(s.MACs)
-	d.add(object.Object{Address: object.NewAddress(spec.KindHostFirewall, iface.Name), Provider: "firewall", Source: iface.Source}, s, network)
+	d.add(object.Object{Address: object.NewAddress(spec.KindHostFirewall, iface.Name), Provider: "firewall",
+		Source: iface.Source}, s, network)
 }

@@ -33,9 +33,10 @@ func (m Machine) blockOf() spec.IDMap {
 	return cmp.Or(m.IDs.Block, idrange.Usual)
 }
 
-// assign gives each unprivileged container a range: the one that it has where that is its own, else one that was given to it before,
-// else the lowest that nobody has. The order is that of the file, so that two who ask at once are told the same. Templates have a range in
-// which nothing runs; on a Proxmox host it is the one that Proxmox makes containers in.
+// assign gives each unprivileged container a range: the one that it has where that is its own, else one that was given
+// to it before, else the first one that nobody has. The order is that of the file, so that two who ask at once are told
+// the same. Templates have a range in which nothing runs; on a Proxmox host it is the one that Proxmox makes containers
+// in.
 func (d *derivation) assign() map[string]idRange {
 	out, m := map[string]idRange{}, d.machine
 	block := m.blockOf()
@@ -61,7 +62,8 @@ func (d *derivation) assign() map[string]idRange {
 	for _, c := range all {
 		give(c, m.IDs.Have[c.ID])
 	}
-	for _, have := range m.IDs.Have { // what runs in a range has its files there, whether it is to stay, or stands in the file, or not
+	// what runs in a range has its files there, whether it is to stay, or stands in the file, or not
+	for _, have := range m.IDs.Have {
 		taken = append(taken, have)
 	}
 	for _, c := range all {
@@ -76,7 +78,7 @@ func (d *derivation) assign() map[string]idRange {
 		if _, has := out[c.ID]; has {
 			continue
 		}
-		if free, ok := idrange.Lowest(block, taken); ok {
+		if free, ok := idrange.Free(block, taken, m.IDs.First); ok {
 			give(c, free)
 			continue
 		}
@@ -98,8 +100,8 @@ func (d *derivation) idMap(c *Container) spec.IDMap {
 	return idrange.Shared // of a template, or where there is no other
 }
 
-// templateIDs is the range that a template's tree has: on a Proxmox host the one that Proxmox makes it in, else one that no container
-// runs in.
+// templateIDs is the range that a template's tree has: on a Proxmox host the one that Proxmox makes it in, else one
+// that no container runs in.
 func (d *derivation) templateIDs(c *Container) spec.IDMap {
 	if !c.Unprivileged || d.proxmox() || d.machine.IDs.None {
 		return d.idMap(c)
@@ -115,8 +117,8 @@ func (d *derivation) block(m spec.IDMap) spec.IDMap {
 	return m
 }
 
-// ownIDs begins the object of a container's own range. The address is that on which all waits that has the range's ids; empty: nothing
-// does, as the container has another one still.
+// ownIDs begins the object of a container's own range. The address is that on which all waits that has the range's ids;
+// empty: nothing does, as the container has another one still.
 func (d *derivation) ownIDs(c *Container) (*spec.IDRange, object.Address) {
 	r := d.ranges[c.ID]
 	if !c.Unprivileged || r.own == (spec.IDMap{}) {
@@ -137,8 +139,8 @@ func (d *derivation) ownIDs(c *Container) (*spec.IDRange, object.Address) {
 	return s, object.NewAddress(spec.KindIDs, c.ID)
 }
 
-// alongWith adds a volume to what goes along with the container: one that was made for it as a whole, of a directory that was there
-// before what belongs to the container.
+// alongWith adds a volume to what goes along with the container: one that was made for it as a whole, of a directory
+// that was there before what belongs to the container.
 func alongWith(s *spec.IDRange, v volume, made spec.Volume) {
 	switch {
 	case s == nil:
@@ -177,8 +179,10 @@ func (d *derivation) tellIDs() {
 		}
 	}
 	if len(none) > 0 {
-		d.note(diag.Error, object.Source{}, fmt.Sprintf("there are no ids for containers %s: others have all of what is fit for them", strings.Join(none, ", ")),
-			"give root a line root:START:COUNT in /etc/subuid and /etc/subgid, both numbers multiples of 65536, that overlaps with nobody's")
+		d.note(diag.Error, object.Source{}, fmt.Sprintf("there are no ids for containers %s: others have all of what "+
+			"is fit for them", strings.Join(none, ", ")),
+			"give root a line root:START:COUNT in /etc/subuid and /etc/subgid, both numbers multiples of 65536, that "+
+				"overlaps with nobody's")
 	}
 	for _, m := range sortedRanges(shared) {
 		d.tellShared(m, shared[m])
@@ -186,7 +190,8 @@ func (d *derivation) tellIDs() {
 	d.tellTemplates()
 }
 
-// tellTemplates says who else has the ids that Proxmox makes templates in: what is changed in one is in all that are cloned from it.
+// tellTemplates says who else has the ids that Proxmox makes templates in: what is changed in one is in all that are
+// cloned from it.
 func (d *derivation) tellTemplates() {
 	var ids []string
 	for _, c := range d.cfg.Containers {
@@ -199,7 +204,8 @@ func (d *derivation) tellTemplates() {
 	}
 	for _, o := range idrange.Others(d.machine.IDs.Others, idrange.Shared) {
 		d.note(diag.Warning, object.Source{File: o.File, Line: o.Line},
-			fmt.Sprintf("the ids %s, which Proxmox makes template %s in, are %s's too, who can change what is cloned from it", idrange.Text(idrange.Shared), strings.Join(ids, ", "), o.Who),
+			fmt.Sprintf("the ids %s, which Proxmox makes template %s in, are %s's too, who can change what is cloned "+
+				"from it", idrange.Text(idrange.Shared), strings.Join(ids, ", "), o.Who),
 			"give "+o.Who+" another range: usermod --del-subuids and --add-subuids, --del-subgids and --add-subgids")
 	}
 }
@@ -209,7 +215,9 @@ func sortedRanges(m map[spec.IDMap][]string) []spec.IDMap {
 	for r := range m {
 		out = append(out, r)
 	}
-	slices.SortFunc(out, func(a, b spec.IDMap) int { return cmp.Or(cmp.Compare(a.Base, b.Base), cmp.Compare(a.Count, b.Count)) })
+	slices.SortFunc(out, func(a, b spec.IDMap) int {
+		return cmp.Or(cmp.Compare(a.Base, b.Base), cmp.Compare(a.Count, b.Count))
+	})
 	return out
 }
 
@@ -226,13 +234,15 @@ func (d *derivation) tellShared(m spec.IDMap, ids []string) {
 	}
 	for _, o := range idrange.Others(d.machine.IDs.Others, m) {
 		d.note(diag.Warning, object.Source{File: o.File, Line: o.Line},
-			fmt.Sprintf("the ids %s of %s are %s's too, who can read and change every file of theirs", idrange.Text(m), who, o.Who), fix)
+			fmt.Sprintf("the ids %s of %s are %s's too, who can read and change every file of theirs", idrange.Text(m),
+				who, o.Who), fix)
 	}
 	switch {
 	case d.machine.IDs.moves():
 	case m == (spec.IDMap{}):
 		d.note(diag.Warning, object.Source{}, who+" runs privileged: root in it is root on the hypervisor", fix)
 	default:
-		d.note(diag.Warning, object.Source{}, fmt.Sprintf("%s: the ids %s are no range of its own: root in one container owns the files of all that have them", who, idrange.Text(m)), fix)
+		d.note(diag.Warning, object.Source{}, fmt.Sprintf("%s: the ids %s are no range of its own: root in one "+
+			"container owns the files of all that have them", who, idrange.Text(m)), fix)
 	}
 }

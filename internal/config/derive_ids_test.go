@@ -40,35 +40,50 @@ func TestAssign(t *testing.T) {
 		own, now ranges // of 101, 102 and so on; a range that is not named is none
 	}{
 		"the lowest, in the order of the file": {IDs{}, ranges{"101": slot(1), "102": slot(2)}, nil},
-		"one that is there keeps its range":    {IDs{Have: ranges{"102": slot(1)}}, ranges{"101": slot(2), "102": slot(1)}, nil},
-		"a gap is filled":                      {IDs{Have: ranges{"102": slot(3)}}, ranges{"101": slot(1), "102": slot(3)}, nil},
-		"what was deleted gets its range back": {IDs{Kept: ranges{"102": slot(1)}}, ranges{"101": slot(2), "102": slot(1)}, nil},
-		"a claim of one that is in no file":    {IDs{Kept: ranges{"999": slot(1)}}, ranges{"101": slot(2), "102": slot(3)}, nil},
-		"a container that is in no file":       {IDs{Have: ranges{"999": slot(1)}}, ranges{"101": slot(2), "102": slot(3)}, nil},
-		"the claim of another's present range": {IDs{Have: ranges{"999": slot(1)}, Kept: ranges{"101": slot(1)}}, ranges{"101": slot(2), "102": slot(3)}, nil},
-		"its own range before its claim":       {IDs{Have: ranges{"101": slot(3)}, Kept: ranges{"101": slot(2)}}, ranges{"101": slot(3), "102": slot(1)}, nil},
-		"containers of others":                 {IDs{Taken: []spec.IDMap{slot(1), {Base: slot(2).Base + 7, Count: 1}}}, ranges{"101": slot(3), "102": slot(4)}, nil},
-		"a user's line":                        {IDs{Others: ann(spec.IDMap{Base: slot(1).Base + 100, Count: 3})}, ranges{"101": slot(2), "102": slot(3)}, nil},
+		"one that is there keeps its range": {IDs{Have: ranges{"102": slot(1)}},
+			ranges{"101": slot(2), "102": slot(1)}, nil},
+		"a gap is filled": {IDs{Have: ranges{"102": slot(3)}},
+			ranges{"101": slot(1), "102": slot(3)}, nil},
+		"what was deleted gets its range back": {IDs{Kept: ranges{"102": slot(1)}},
+			ranges{"101": slot(2), "102": slot(1)}, nil},
+		"a claim of one that is in no file": {IDs{Kept: ranges{"999": slot(1)}},
+			ranges{"101": slot(2), "102": slot(3)}, nil},
+		"a container that is in no file": {IDs{Have: ranges{"999": slot(1)}},
+			ranges{"101": slot(2), "102": slot(3)}, nil},
+		"the claim of another's present range": {IDs{Have: ranges{"999": slot(1)}, Kept: ranges{"101": slot(1)}},
+			ranges{"101": slot(2), "102": slot(3)}, nil},
+		"its own range before its claim": {IDs{Have: ranges{"101": slot(3)}, Kept: ranges{"101": slot(2)}},
+			ranges{"101": slot(3), "102": slot(1)}, nil},
+		"containers of others": {IDs{Taken: []spec.IDMap{slot(1), {Base: slot(2).Base + 7, Count: 1}}},
+			ranges{"101": slot(3), "102": slot(4)}, nil},
+		"a user's line": {IDs{Others: ann(spec.IDMap{Base: slot(1).Base + 100, Count: 3})},
+			ranges{"101": slot(2), "102": slot(3)}, nil},
 		"a user who came to have a container's": {IDs{Have: ranges{"101": slot(1)}, Others: ann(slot(1))},
 			ranges{"101": slot(2), "102": slot(3)}, ranges{"101": slot(1), "102": slot(3)}},
-		"a claim that a user came to have": {IDs{Kept: ranges{"101": slot(1)}, Others: ann(slot(1))}, ranges{"101": slot(2), "102": slot(3)}, nil},
+		"a claim that a user came to have": {IDs{Kept: ranges{"101": slot(1)}, Others: ann(slot(1))},
+			ranges{"101": slot(2), "102": slot(3)}, nil},
 		"the templates' range": {IDs{Have: ranges{"101": slot(0)}}, ranges{"101": slot(1), "102": slot(2)},
 			ranges{"101": slot(0), "102": slot(2)}},
-		"one that begins askew": {IDs{Have: ranges{"101": odd}}, ranges{"101": slot(3), "102": slot(4)}, ranges{"101": odd, "102": slot(4)}},
-		"two with the same: one keeps it": {IDs{Have: ranges{"101": slot(2), "102": slot(2)}}, ranges{"101": slot(2), "102": slot(1)},
+		"one that begins askew": {IDs{Have: ranges{"101": odd}}, ranges{"101": slot(3), "102": slot(4)},
+			ranges{"101": odd, "102": slot(4)}},
+		"two with the same: one keeps it": {IDs{Have: ranges{"101": slot(2), "102": slot(2)}},
+			ranges{"101": slot(2), "102": slot(1)},
 			ranges{"101": slot(2), "102": slot(2)}},
 		"the block is full": {IDs{Taken: []spec.IDMap{slot(1), slot(2), slot(3)}}, ranges{"101": slot(4)}, nil},
-		"full, and one is there": {IDs{Taken: []spec.IDMap{slot(1), slot(2), slot(3), slot(4)}, Have: ranges{"102": shared}}, ranges{},
+		"full, and one is there": {IDs{Taken: []spec.IDMap{slot(1), slot(2), slot(3), slot(4)},
+			Have: ranges{"102": shared}}, ranges{},
 			ranges{"102": shared}},
 		"no block": {IDs{None: true, Have: ranges{"101": slot(1)}}, ranges{}, ranges{"101": slot(1)}},
 		"of before, as it is": {IDs{Have: ranges{"101": shared, "102": shared}}, ranges{"101": slot(1), "102": slot(2)},
 			ranges{"101": shared, "102": shared}},
 		"of before, planned": {IDs{Plan: true, Have: ranges{"101": shared}}, ranges{"101": slot(1), "102": slot(2)},
 			ranges{"101": shared, "102": slot(2)}},
-		"of before, moved": {IDs{Move: true, Have: ranges{"101": shared, "102": shared}}, ranges{"101": slot(1), "102": slot(2)}, nil},
+		"of before, moved": {IDs{Move: true, Have: ranges{"101": shared, "102": shared}},
+			ranges{"101": slot(1), "102": slot(2)}, nil},
 		"of before, held although it is asked for": {IDs{Move: true, Held: "later", Have: ranges{"101": shared}},
 			ranges{"101": slot(1), "102": slot(2)}, ranges{"101": shared, "102": slot(2)}},
-		"privileged, as it is": {IDs{Have: ranges{"101": {}}}, ranges{"101": slot(1), "102": slot(2)}, ranges{"102": slot(2)}},
+		"privileged, as it is": {IDs{Have: ranges{"101": {}}}, ranges{"101": slot(1), "102": slot(2)},
+			ranges{"102": slot(2)}},
 	} {
 		if tc.now == nil {
 			tc.now = tc.own
@@ -85,9 +100,11 @@ func TestAssign(t *testing.T) {
 	}
 }
 
-// Whatever is seen of a machine, no two containers are given an id in common, nor one that others have; and what was given stays.
+// Whatever is seen of a machine, no two containers are given an id in common, nor one that others have; and what was
+// given stays.
 func TestAssignIsStable(t *testing.T) {
-	for _, have := range []ranges{nil, {"103": slot(2)}, {"101": slot(3), "102": slot(3)}, {"101": idrange.Shared, "104": slot(1)}} {
+	for _, have := range []ranges{nil, {"103": slot(2)}, {"101": slot(3), "102": slot(3)},
+		{"101": idrange.Shared, "104": slot(1)}} {
 		ids := IDs{Move: true, Have: have}
 		d := housed(ids, "101", "102", "103", "104")
 		got := d.assign()
@@ -128,7 +145,8 @@ func TestAssignOthers(t *testing.T) {
 	}
 	d.machine.Proxmox = &spec.Proxmox{}
 	d.ranges = d.assign()
-	if got := slices.Sorted(maps.Keys(d.ranges)); !reflect.DeepEqual(got, []string{"101"}) || d.ranges["101"].own != slot(1) {
+	if got := slices.Sorted(maps.Keys(d.ranges)); !reflect.DeepEqual(got, []string{"101"}) ||
+		d.ranges["101"].own != slot(1) {
 		t.Errorf("on Proxmox: %+v", d.ranges)
 	}
 	for i, want := range []spec.IDMap{slot(1), {}, idrange.Shared} {
@@ -148,7 +166,8 @@ func TestOwnIDsObject(t *testing.T) {
 		"as it is": {IDs{Have: ranges{"101": idrange.Shared}}, true, true, false},
 		"planned":  {IDs{Plan: true, Have: ranges{"101": idrange.Shared}}, true, false, false},
 		"moved":    {IDs{Move: true, Have: ranges{"101": idrange.Shared}}, true, false, true},
-		"held":     {IDs{Move: true, Plan: true, Held: "later", Have: ranges{"101": idrange.Shared}}, true, true, false},
+		"held": {IDs{Move: true, Plan: true, Held: "later", Have: ranges{"101": idrange.Shared}}, true, true,
+			false},
 	} {
 		tc.ids.Claims = "/claims"
 		d := housed(tc.ids, "101")
@@ -176,17 +195,22 @@ func TestTellIDs(t *testing.T) {
 		proxmox bool
 		want    []string // one for each diagnostic, in order
 	}{
-		"nothing":    {IDs{Have: ranges{"101": slot(1)}}, false, nil},
-		"a block":    {IDs{None: true}, false, []string{"error: there are no ids for containers 101, 102"}},
-		"shared":     {IDs{Have: both}, false, []string{"warning: containers 101, 102: the ids 100000:65536 are no range of its own"}},
-		"a user":     {IDs{Have: both, Others: ann}, false, []string{"warning: the ids 100000:65536 of containers 101, 102 are ann's too", "warning: containers 101, 102"}},
-		"moved":      {IDs{Move: true, Have: both}, false, nil},
-		"moved, ann": {IDs{Move: true, Have: both, Others: ann}, false, []string{"warning: the ids 100000:65536 of containers 101, 102 are ann's too"}},
+		"nothing": {IDs{Have: ranges{"101": slot(1)}}, false, nil},
+		"a block": {IDs{None: true}, false, []string{"error: there are no ids for containers 101, 102"}},
+		"shared": {IDs{Have: both}, false, []string{"warning: containers 101, 102: the ids 100000:65536 are no " +
+			"range of its own"}},
+		"a user": {IDs{Have: both, Others: ann}, false, []string{"warning: the ids 100000:65536 of containers " +
+			"101, 102 are ann's too", "warning: containers 101, 102"}},
+		"moved": {IDs{Move: true, Have: both}, false, nil},
+		"moved, ann": {IDs{Move: true, Have: both, Others: ann}, false, []string{"warning: the ids 100000:65536 of " +
+			"containers 101, 102 are ann's too"}},
 		"held":       {IDs{Move: true, Held: "end it first", Have: both}, false, []string{"end it first"}},
 		"privileged": {IDs{Have: ranges{"101": {}}}, false, []string{"warning: container 101 runs privileged"}},
-		"Proxmox":    {IDs{Have: both}, true, []string{"warning: containers 101, 102: the ids 100000:65536 are no range of its own"}},
+		"Proxmox": {IDs{Have: both}, true, []string{"warning: containers 101, 102: the ids 100000:65536 are no " +
+			"range of its own"}},
 		"Proxmox, ann": {IDs{Have: ranges{"101": slot(1), "102": slot(2)}, Others: ann}, true,
-			[]string{"warning: the ids 100000:65536, which Proxmox makes template 900 in, are ann's too, who can change what is cloned from it give ann another range: usermod"}},
+			[]string{"warning: the ids 100000:65536, which Proxmox makes template 900 in, are ann's too, who can " +
+				"change what is cloned from it give ann another range: usermod"}},
 		"Proxmox, no user": {IDs{}, true, nil},
 	} {
 		d := housed(tc.ids, "101", "102")

@@ -15,7 +15,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// inside adds what lives in a container: names, trust, its role, its certificates and scripts, and the agent that keeps them.
+// inside adds what lives in a container: names, trust, its role, its certificates and scripts, and the agent that keeps
+// them.
 func (d *derivation) inside(c *Container) {
 	first := len(d.objects)
 	base := []object.Address{object.NewAddress(spec.KindBinary, c.ID)}
@@ -57,7 +58,8 @@ func (d *derivation) needsCA(c *Container) bool {
 // names are the container's hosts file and resolver.
 func (d *derivation) names(c *Container, after []object.Address) []object.Address {
 	var hosts, resolv strings.Builder
-	fmt.Fprintf(&hosts, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n%s %s\n", c.Network.Address.Addr(), c.Name)
+	fmt.Fprintf(&hosts, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n%s %s\n",
+		c.Network.Address.Addr(), c.Name)
 	if s := d.searchDomains(); len(s) > 0 {
 		fmt.Fprintf(&resolv, "search %s\n", strings.Join(s, " "))
 	}
@@ -76,7 +78,8 @@ func (d *derivation) names(c *Container, after []object.Address) []object.Addres
 }
 
 func (d *derivation) file(c *Container, name, content string, mode spec.Mode, after []object.Address) object.Address {
-	return d.add(in(c, spec.KindFile, "file", strings.TrimPrefix(name, "/")), spec.File{Path: name, Content: content, Mode: mode}, after...)
+	return d.add(in(c, spec.KindFile, "file", strings.TrimPrefix(name, "/")),
+		spec.File{Path: name, Content: content, Mode: mode}, after...)
 }
 
 // blob is a program that comes from the hypervisor.
@@ -84,9 +87,11 @@ func (d *derivation) blob(c *Container, name, target string, after []object.Addr
 	a, ok := d.machine.Artifacts[name]
 	if !ok {
 		d.note(diag.Warning, c.Source, fmt.Sprintf("container %s needs %s, which is not on this machine", c.ID, name),
-			fmt.Sprintf("build it with make artifacts, or name it in the hypervisor file: \"artifacts\": {%q: {\"path\": …, \"sha256\": …}}", name))
+			fmt.Sprintf("build it with make artifacts, or name it in the hypervisor file: \"artifacts\": {%q: "+
+				"{\"path\": …, \"sha256\": …}}", name))
 	}
-	return d.add(in(c, spec.KindFile, "file", strings.TrimPrefix(target, "/")), spec.File{Path: target, SHA256: a.SHA256, Mode: 0o755}, after...)
+	return d.add(in(c, spec.KindFile, "file", strings.TrimPrefix(target, "/")),
+		spec.File{Path: target, SHA256: a.SHA256, Mode: 0o755}, after...)
 }
 
 func (d *derivation) trust(c *Container, after []object.Address) object.Address {
@@ -133,15 +138,17 @@ func (d *derivation) lifetime() spec.Duration {
 	return defaultLeaf
 }
 
-// certificate adds a certificate that the container keeps for itself. Its challenges reach the container directly or by way
-// of the gateway; without a web server that knows of them the agent answers itself.
+// certificate adds a certificate that the container keeps for itself. Its challenges reach the container directly or by
+// way of the gateway; without a web server that knows of them the agent answers itself.
 func (d *derivation) certificate(c *Container, x *Certificate, after []object.Address) object.Address {
 	owner, group, _ := strings.Cut(x.Owner, ":")
 	s := spec.Certificate{
 		CommonName: x.CommonName, DNSNames: withFirst(x.CommonName, x.DNSNames), KeyType: x.KeyType, ACME: d.acme(),
-		AccountDir: path.Join(stateDir, "acme"), CertPath: x.CertPath, KeyPath: x.KeyPath, Owner: owner, Group: group, Mode: 0o600,
+		AccountDir: path.Join(stateDir, "acme"), CertPath: x.CertPath, KeyPath: x.KeyPath, Owner: owner, Group: group,
+		Mode:        0o600,
 		RenewBefore: x.RenewBefore, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Reload: x.Reload,
-		Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked, OrderTimeout: d.cfg.Hypervisor.StepCA.OrderTimeout,
+		Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked,
+		OrderTimeout: d.cfg.Hypervisor.StepCA.OrderTimeout,
 	}
 	if x.Mode != nil {
 		s.Mode = *x.Mode
@@ -156,8 +163,8 @@ func (d *derivation) certificate(c *Container, x *Certificate, after []object.Ad
 	return d.add(o, s, after...)
 }
 
-// reach is the object that must be true for a challenge for name to reach the container: the gateway's where the name leads
-// there, none where it leads to the container itself.
+// reach is the object that must be true for a challenge for name to reach the container: the gateway's where the name
+// leads there, none where it leads to the container itself.
 func (d *derivation) reach(c *Container, name string, src object.Source) object.Address {
 	at, known := d.house.names[strings.ToLower(name)]
 	switch {
@@ -168,7 +175,8 @@ func (d *derivation) reach(c *Container, name string, src object.Source) object.
 	case d.house.gateway != nil && at == d.house.gateway.Network.Address.Addr():
 		return object.NewAddress(spec.KindUnit, d.house.gateway.ID, nginxUnit)
 	default:
-		d.note(diag.Warning, src, fmt.Sprintf("%s leads to %s: challenges for it reach neither container %s nor a gateway", name, at, c.ID),
+		d.note(diag.Warning, src, fmt.Sprintf("%s leads to %s: challenges for it reach neither container %s nor a "+
+			"gateway", name, at, c.ID),
 			"let the record lead to the container or to the gateway")
 	}
 	return ""
@@ -195,12 +203,14 @@ func (d *derivation) script(c *Container, after []object.Address) {
 			if Nearest(feature, Features) != "" {
 				severity = diag.Error // a role would silently be gone
 			}
-			d.note(severity, c.source("features"), fmt.Sprintf("container %s has the feature %q, which phoenix does not know, and its script %s was not found", c.ID, feature, name),
+			d.note(severity, c.source("features"), fmt.Sprintf("container %s has the feature %q, which phoenix does "+
+				"not know, and its script %s was not found", c.ID, feature, name),
 				unknownFeature(feature))
 			continue
 		}
 		d.tellFlaw(a, c.source("features"))
-		after = append(after, d.add(in(c, spec.KindScript, "script", name), spec.Script{Name: name, SHA256: a.SHA256}, after...))
+		after = append(after, d.add(in(c, spec.KindScript, "script", name), spec.Script{Name: name, SHA256: a.SHA256},
+			after...))
 	}
 	name := c.OwnScript()
 	if name == "" {
@@ -212,7 +222,8 @@ func (d *derivation) script(c *Container, after []object.Address) {
 			"put it beside the configuration")
 	}
 	d.tellFlaw(a, c.source("application_script"))
-	d.add(in(c, spec.KindScript, "script", path.Base(name)), spec.Script{Name: path.Base(name), SHA256: a.SHA256}, after...)
+	d.add(in(c, spec.KindScript, "script", path.Base(name)), spec.Script{Name: path.Base(name), SHA256: a.SHA256},
+		after...)
 }
 
 // tellFlaw refuses a script that can never run before anything is stopped for it.
@@ -242,7 +253,9 @@ func (d *derivation) agent(c *Container, objects []object.Object, binary object.
 		x.Source = object.Source{} // lines move when others are edited, and mean nothing in here
 		for _, n := range x.Needs {
 			if d.hostOf(n.From) != c.ID {
-				o.Needs = append(o.Needs, object.Need{From: n.From, Field: n.Field, Into: fmt.Sprintf("/objects/%d/spec%s", len(s.Objects), n.Into)})
+				o.Needs = append(o.Needs,
+					object.Need{From: n.From, Field: n.Field,
+						Into: fmt.Sprintf("/objects/%d/spec%s", len(s.Objects), n.Into)})
 			}
 		}
 		x.Needs = slices.DeleteFunc(slices.Clone(x.Needs), func(n object.Need) bool { return d.hostOf(n.From) != c.ID })
@@ -252,13 +265,15 @@ func (d *derivation) agent(c *Container, objects []object.Object, binary object.
 	address := d.add(o, s, binary)
 	unit := in(c, spec.KindUnit, "unit", agentUnit)
 	unit.Needs = []object.Need{{From: address, Field: "digest", Into: "/also"}}
-	d.add(unit, spec.Unit{Name: agentUnit, Content: agentUnitText, Inputs: digest(agentUnitText, d.machine.Binary.SHA256)}, address)
+	d.add(unit, spec.Unit{Name: agentUnit, Content: agentUnitText,
+		Inputs: digest(agentUnitText, d.machine.Binary.SHA256)}, address)
 }
 
 // hostOf is where an object lives; only pins and the like live on the hypervisor and are looked for here.
 func (d *derivation) hostOf(a object.Address) string {
 	switch a.Kind() {
-	case spec.KindPin, spec.KindPort, spec.KindBinary, spec.KindRunning, spec.KindContainer, spec.KindVolume, spec.KindTemplate, spec.KindNetwork, spec.KindDNS,
+	case spec.KindPin, spec.KindPort, spec.KindBinary, spec.KindRunning, spec.KindContainer, spec.KindVolume,
+		spec.KindTemplate, spec.KindNetwork, spec.KindDNS,
 		spec.KindFirewall, spec.KindNode, spec.KindHostFirewall, spec.KindAccess:
 		return ""
 	}

@@ -28,7 +28,8 @@ type reserved struct{ path, what string }
 // systemPlaces are those of every hypervisor. What only may not be given as a whole is in system.
 var systemPlaces = []reserved{
 	{"/proc", "the kernel's"}, {"/sys", "the kernel's"}, {"/dev", "the kernel's"}, {"/run", "the running system's"},
-	{"/boot", "the boot loader's"}, {"/etc/pve", "Proxmox's own configuration"}, {"/etc/phoenix", "phoenix's configuration"},
+	{"/boot", "the boot loader's"}, {"/etc/pve", "Proxmox's own configuration"},
+	{"/etc/phoenix", "phoenix's configuration"},
 	{"/etc/passwd", "the system's list of users"}, {"/root", "root's own"}, {"/usr/bin", "the system's programs"},
 	{"/usr/lib", "the system's libraries"}, {"/var/lib/dpkg", "the package system's"},
 }
@@ -85,8 +86,9 @@ func reservedPlaces(cfg *Config, m Machine) []reserved {
 	return out
 }
 
-// hostPaths refuses directories that would put the hypervisor, phoenix or another container's volume into a container's hands.
-// Links and mounts on this machine are looked through; what stands in the file alone was looked at by auditSharing.
+// hostPaths refuses directories that would put the hypervisor, phoenix or another container's volume into a container's
+// hands. Links and mounts on this machine are looked through; what stands in the file alone was looked at by
+// auditSharing.
 func (d *derivation) hostPaths() {
 	places := reservedPlaces(d.cfg, d.machine)
 	var before []mounted
@@ -95,7 +97,8 @@ func (d *derivation) hostPaths() {
 			p := cleanPath(m.HostPath)
 			same := func(other string) bool { return d.machine.Locations.overlap(p, other) }
 			if i := slices.IndexFunc(places, func(r reserved) bool { return same(r.path) }); i >= 0 {
-				d.refuse(m.At, "host_path", "choose a directory that is for this container alone, or make a volume for it in zfs_volumes",
+				d.refuse(m.At, "host_path", "choose a directory that is for this container alone, or make a volume "+
+					"for it in zfs_volumes",
 					"host_path %s of container %s is, contains or is inside of %s, which is %s",
 					d.shown(p), c.ID, places[i].path, places[i].what)
 				continue
@@ -128,7 +131,8 @@ func (d *derivation) shown(p string) string {
 func (d *derivation) kinds() {
 	for _, c := range d.cfg.Containers {
 		if kind := d.machine.Kinds[c.Template]; kind != "" && kind != aFile {
-			d.refuse(c.At, "template", "name an archive, or leave it out", "template %s is a %s, not a regular file", c.Template, kind)
+			d.refuse(c.At, "template", "name an archive, or leave it out", "template %s is a %s, not a regular file",
+				c.Template, kind)
 		}
 		for _, m := range c.MountPoints {
 			switch kind := d.machine.Kinds[m.HostPath]; kind {
@@ -140,7 +144,8 @@ func (d *derivation) kinds() {
 				}
 				d.refuse(m.At, "host_path", hint, "host_path %s is a symbolic link", m.HostPath)
 			default:
-				d.refuse(m.At, "host_path", "name a directory", "host_path %s is a %s, not a directory", m.HostPath, kind)
+				d.refuse(m.At, "host_path", "name a directory", "host_path %s is a %s, not a directory", m.HostPath,
+					kind)
 			}
 		}
 	}

@@ -36,7 +36,8 @@ func (d *derivation) storage(src object.Source, pool, what string) Storage {
 		}
 	}
 	if first == nil {
-		d.once(diag.Error, src, "no storage of this Proxmox host takes containers", "pvesm set STORAGE --content rootdir")
+		d.once(diag.Error, src, "no storage of this Proxmox host takes containers",
+			"pvesm set STORAGE --content rootdir")
 		return Storage{}
 	}
 	if pool != "" {
@@ -57,7 +58,8 @@ func (d *derivation) guestDefinition(c *Container) (spec.Container, Storage) {
 	s := d.definition(c)
 	storage := d.storage(c.Source, c.StoragePool, "the root file system of "+c.ID)
 	s.Guest = &spec.Guest{
-		Proxmox: *d.machine.Proxmox, Storage: storage.ID, SizeGB: c.StorageSizeGB, BootDelay: c.BootDelay, Features: d.features(c), Devices: d.devices(c),
+		Proxmox: *d.machine.Proxmox, Storage: storage.ID, SizeGB: c.StorageSizeGB, BootDelay: c.BootDelay,
+		Features: d.features(c), Devices: d.devices(c),
 		Firewall: !d.house.templates[c.ID], Gone: d.machine.Gone,
 		Records: d.records(c),
 	}
@@ -82,7 +84,8 @@ func (d *derivation) archive(c *Container) string {
 	}
 	for _, s := range d.machine.Storages {
 		cache := path.Join(s.Path, "template", "cache")
-		if s.Path != "" && d.machine.Present[c.Template] && path.Dir(c.Template) == cache && slices.Contains(s.Content, "vztmpl") {
+		if s.Path != "" && d.machine.Present[c.Template] && path.Dir(c.Template) == cache &&
+			slices.Contains(s.Content, "vztmpl") {
 			return s.ID + ":vztmpl/" + path.Base(c.Template)
 		}
 	}
@@ -98,10 +101,13 @@ func (d *derivation) guestTemplate(c *Container) {
 	s, storage := d.guestDefinition(c)
 	s.StartAtBoot = false
 	t := spec.Template{ID: c.ID, Snapshot: d.snapshotOf(c, storage), Definition: &s}
-	if s.Guest.CloneFrom == "" && s.Guest.Archive == c.Template && !d.machine.Present[c.Template] && !storedArchive.MatchString(c.Template) {
-		t.Suite, t.Dir, t.Cache, t.Packages = suite, path.Join(d.machine.Root, "templates"), d.machine.Cache, d.house.packages[c.ID]
+	if s.Guest.CloneFrom == "" && s.Guest.Archive == c.Template && !d.machine.Present[c.Template] &&
+		!storedArchive.MatchString(c.Template) {
+		t.Suite, t.Dir, t.Cache, t.Packages = suite, path.Join(d.machine.Root, "templates"), d.machine.Cache,
+			d.house.packages[c.ID]
 		s.Guest.Archive = ""
-		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is built in its place", c.Template, t.Suite), "")
+		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is "+
+			"built in its place", c.Template, t.Suite), "")
 	}
 	d.add(on(c, spec.KindTemplate, "pve"), t)
 }
@@ -109,7 +115,8 @@ func (d *derivation) guestTemplate(c *Container) {
 // snapshotOf is the snapshot that containers are cloned from; empty: from the container as it is.
 func (d *derivation) snapshotOf(c *Container, storage Storage) string {
 	if c.SnapshotName != "" && !storage.snapshots() {
-		d.note(diag.Note, c.Source, fmt.Sprintf("storage %s takes no snapshots; clones of container %s are made from it as it is", storage.ID, c.ID), "")
+		d.note(diag.Note, c.Source, fmt.Sprintf("storage %s takes no snapshots; clones of container %s are made from "+
+			"it as it is", storage.ID, c.ID), "")
 		return ""
 	}
 	return c.SnapshotName
@@ -134,15 +141,19 @@ func (d *derivation) guest(c *Container) {
 	}
 	lifecycle := c.Snapshots && storage.snapshots()
 	if c.Snapshots && !lifecycle {
-		d.note(diag.Note, c.Source, fmt.Sprintf("storage %s takes no snapshots: container %s gets none", storage.ID, c.ID), "")
+		d.note(diag.Note, c.Source, fmt.Sprintf("storage %s takes no snapshots: container %s gets none", storage.ID,
+			c.ID), "")
 	}
 	if lifecycle {
 		need = append(need, d.snapshot(c, preConfigured, "before its first start", need))
 	}
 	need = append(need, d.firewall(c, definition, d.node))
 	check, again := c.HealthCheck.check()
-	running := d.add(on(c, spec.KindRunning, "pve"), d.listens(spec.Running{ID: c.ID, Proxmox: &p, Check: check, Again: again}, c), append(need, d.network(c)...)...)
-	d.add(on(c, spec.KindBinary, "pve"), spec.Binary{ID: c.ID, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary}, running)
+	running := d.add(on(c, spec.KindRunning, "pve"),
+		d.listens(spec.Running{ID: c.ID, Proxmox: &p, Check: check, Again: again}, c), append(need, d.network(c)...)...)
+	d.add(on(c, spec.KindBinary, "pve"),
+		spec.Binary{ID: c.ID, Source: d.machine.Binary.Path, SHA256: d.machine.Binary.SHA256, Target: AgentBinary},
+		running)
 	d.inside(c)
 	var names []string
 	if lifecycle {
@@ -159,7 +170,8 @@ func (d *derivation) guest(c *Container) {
 // source is what must be true before a container is cloned: the template, or the other container's snapshot.
 func (d *derivation) source(c, from *Container, s *spec.Container) object.Address {
 	if c.Unprivileged != from.Unprivileged {
-		d.note(diag.Error, c.Source, fmt.Sprintf("container %s and %s, which it is cloned from, are not both unprivileged", c.ID, from.ID),
+		d.note(diag.Error, c.Source, fmt.Sprintf("container %s and %s, which it is cloned from, are not both "+
+			"unprivileged", c.ID, from.ID),
 			"a clone is what its source is: give both the same value of unprivileged")
 	}
 	storage := d.quietStorage(from.StoragePool)
@@ -172,7 +184,8 @@ func (d *derivation) source(c, from *Container, s *spec.Container) object.Addres
 	case s.Guest.Snapshot != "":
 		return object.NewAddress(spec.KindSnapshot, from.ID, s.Guest.Snapshot)
 	}
-	d.note(diag.Warning, c.Source, fmt.Sprintf("container %s cannot be cloned from %s while that runs", c.ID, from.ID), "give "+from.ID+" a template_snapshot_name, on a storage that takes snapshots")
+	d.note(diag.Warning, c.Source, fmt.Sprintf("container %s cannot be cloned from %s while that runs", c.ID, from.ID),
+		"give "+from.ID+" a template_snapshot_name, on a storage that takes snapshots")
 	return object.NewAddress(spec.KindContainer, from.ID)
 }
 
@@ -185,7 +198,8 @@ func (d *derivation) quietStorage(pool string) Storage {
 }
 
 func (d *derivation) snapshot(c *Container, name, about string, after []object.Address) object.Address {
-	return d.add(on(c, spec.KindSnapshot, "pve", name), spec.Snapshot{ID: c.ID, Name: name, About: about, Proxmox: *d.machine.Proxmox}, after...)
+	return d.add(on(c, spec.KindSnapshot, "pve", name),
+		spec.Snapshot{ID: c.ID, Name: name, About: about, Proxmox: *d.machine.Proxmox}, after...)
 }
 
 // allOf are the addresses of all objects of a container but its snapshots at the end.
@@ -199,9 +213,10 @@ func (d *derivation) allOf(c *Container) []object.Address {
 	return out
 }
 
-// guestVolumes fills in what is mounted in a container. Volumes of a storage are made with the container; folders of the
-// hypervisor are objects that must be there before, and go along where the container's ids are moved.
-func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDRange, first object.Address) (volumes []spec.Volume, folders []object.Address) {
+// guestVolumes fills in what is mounted in a container. Volumes of a storage are made with the container; folders of
+// the hypervisor are objects that must be there before, and go along where the container's ids are moved.
+func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDRange,
+	first object.Address) (volumes []spec.Volume, folders []object.Address) {
 	for _, v := range d.house.volumes[c.ID] {
 		if d.refuseBlanks(v) {
 			continue
@@ -220,15 +235,19 @@ func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDR
 		what := fmt.Sprintf("%s of container %s", v.target, c.ID)
 		storage := d.storage(v.source, pool, what)
 		if v.hostPath != "" {
-			d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s is a volume on %s", v.hostPath, what, storage.ID), "")
+			d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s is a volume on %s", v.hostPath, what,
+				storage.ID), "")
 		}
 		if v.noBackup && !v.keys {
-			d.note(diag.Warning, v.source, fmt.Sprintf("%s is in no backup: a restore over the container destroys it", what),
+			d.note(diag.Warning, v.source,
+				fmt.Sprintf("%s is in no backup: a restore over the container destroys it", what),
 				`take "backup": false out; phoenix has Proxmox back up every volume unless that is said`)
 		}
 		volumes = append(volumes, spec.Volume{
-			Container: c.ID, Name: v.name, Pool: storage.ID, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name), MountPoint: path.Clean(v.target),
-			SizeBytes: int64(max(v.sizeGB, 1)) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: d.idMap(c), Backup: v.keys || !v.noBackup,
+			Container: c.ID, Name: v.name, Pool: storage.ID, Path: path.Join(d.machine.Root, "volumes", c.ID, v.name),
+			MountPoint: path.Clean(v.target),
+			SizeBytes:  int64(max(v.sizeGB, 1)) << 30, UID: v.uid, GID: v.gid, Mode: v.mode, IDMap: d.idMap(c),
+			Backup:  v.keys || !v.noBackup,
 			Proxmox: d.machine.Proxmox,
 		})
 	}
@@ -240,7 +259,8 @@ func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDR
 func (d *derivation) refuseBlanks(v volume) (refused bool) {
 	for _, p := range []string{v.hostPath, v.target} {
 		if strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' }) {
-			d.note(diag.Error, v.source, fmt.Sprintf("%q cannot be mounted by Proxmox: it has a blank in it", p), "give the directory a name without blanks, or a path without")
+			d.note(diag.Error, v.source, fmt.Sprintf("%q cannot be mounted by Proxmox: it has a blank in it", p),
+				"give the directory a name without blanks, or a path without")
 			refused = true
 		}
 	}
@@ -258,7 +278,9 @@ func (d *derivation) features(c *Container) []string {
 		for _, part := range strings.FieldsFunc(option, func(r rune) bool { return r == ',' || r == ' ' }) {
 			key, value, ok := strings.Cut(part, "=")
 			if !ok || !slices.Contains(known, key) {
-				d.note(diag.Warning, c.Source, fmt.Sprintf("pct_options of container %s: %s is not acted on", c.ID, part), "phoenix knows the features "+strings.Join(known, ", "))
+				d.note(diag.Warning, c.Source,
+					fmt.Sprintf("pct_options of container %s: %s is not acted on", c.ID, part),
+					"phoenix knows the features "+strings.Join(known, ", "))
 				continue
 			}
 			values[key] = value
@@ -301,11 +323,13 @@ func (d *derivation) devices(c *Container) []string {
 	}
 	for _, n := range c.GPU {
 		if n != "none" && !gpuNumber.MatchString(n) {
-			d.note(diag.Warning, c.Source, fmt.Sprintf("gpu_assignment of container %s: %q is no number of a GPU", c.ID, n), `numbers such as "0,1", or "none"`)
+			d.note(diag.Warning, c.Source, fmt.Sprintf("gpu_assignment of container %s: %q is no number of a GPU", c.ID,
+				n), `numbers such as "0,1", or "none"`)
 		}
 	}
 	if len(missing) > 0 {
-		d.note(diag.Warning, c.Source, fmt.Sprintf("container %s is given a GPU, and %s is not on this machine", c.ID, strings.Join(missing, ", ")), "install the driver on the hypervisor first")
+		d.note(diag.Warning, c.Source, fmt.Sprintf("container %s is given a GPU, and %s is not on this machine", c.ID,
+			strings.Join(missing, ", ")), "install the driver on the hypervisor first")
 	}
 	return out
 }

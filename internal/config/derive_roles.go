@@ -60,11 +60,13 @@ func (d *derivation) authority(c *Container, base []object.Address) {
 	unit := in(c, spec.KindUnit, "unit", stepUnit)
 	unit.Needs = []object.Need{{From: ca.Address, Field: "inputs", Into: "/also"}}
 	d.add(unit, spec.Unit{
-		Name: stepUnit, Content: stepUnitText, Inputs: digest(stepUnitText, d.machine.Artifacts["step-ca"].SHA256), Ready: fmt.Sprintf("127.0.0.1:%d", caPort),
+		Name: stepUnit, Content: stepUnitText, Inputs: digest(stepUnitText, d.machine.Artifacts["step-ca"].SHA256),
+		Ready: fmt.Sprintf("127.0.0.1:%d", caPort),
 	}, user, program)
 	pin := on(c, spec.KindPin, "trust")
 	pin.Needs = []object.Need{{From: ca.Address, Field: "root_fingerprint", Into: "/fingerprint"}}
-	s := spec.Pin{Path: d.pinPath(c), NewRoot: d.machine.NewRoot, Unknown: d.machine.UnknownRoot, Proxmox: d.machine.Proxmox}
+	s := spec.Pin{Path: d.pinPath(c), NewRoot: d.machine.NewRoot, Unknown: d.machine.UnknownRoot,
+		Proxmox: d.machine.Proxmox}
 	if d.proxmox() {
 		s.Copy = path.Join(d.machine.Proxmox.Dir, "phoenix", "pins", c.ID)
 	}
@@ -78,15 +80,21 @@ func (d *derivation) pinPath(c *Container) string {
 func (d *derivation) stepCA(c *Container) spec.StepCA {
 	s := d.cfg.Hypervisor.StepCA
 	out := spec.StepCA{
-		Dir: caDir, User: stepUser, RootName: cmp.Or(s.RootName, "phoenix Root CA"), IntermediateName: cmp.Or(s.IntermediateName, "phoenix Intermediate CA"),
-		Address: fmt.Sprintf(":%d", caPort), Provisioner: acmeName, LeafLifetime: d.lifetime(), MaxLeafLifetime: max(d.lifetime(), defaultLeaf),
-		RootLifetime: cmp.Or(s.RootLifetime, defaultRoot), IntermediateLife: cmp.Or(s.IntermediateLifetime, defaultIntermediate),
-		Database: cmp.Or(s.Database, database), Credentials: "/run/credentials/" + stepUnit, Data: "/var/lib/step-ca",
-		Pinned: d.machine.Pins.Root, FirstRoot: d.machine.FirstRoot, NewRoot: d.machine.NewRoot, Next: d.machine.Pins.Next, Old: d.machine.Pins.Old, Gone: d.machine.Pins.Gone,
+		Dir: caDir, User: stepUser, RootName: cmp.Or(s.RootName, "phoenix Root CA"),
+		IntermediateName: cmp.Or(s.IntermediateName, "phoenix Intermediate CA"),
+		Address:          fmt.Sprintf(":%d", caPort), Provisioner: acmeName, LeafLifetime: d.lifetime(),
+		MaxLeafLifetime:  max(d.lifetime(), defaultLeaf),
+		RootLifetime:     cmp.Or(s.RootLifetime, defaultRoot),
+		IntermediateLife: cmp.Or(s.IntermediateLifetime, defaultIntermediate),
+		Database:         cmp.Or(s.Database, database), Credentials: "/run/credentials/" + stepUnit,
+		Data:   "/var/lib/step-ca",
+		Pinned: d.machine.Pins.Root, FirstRoot: d.machine.FirstRoot, NewRoot: d.machine.NewRoot,
+		Next: d.machine.Pins.Next, Old: d.machine.Pins.Old, Gone: d.machine.Pins.Gone,
 		MakeNext: d.machine.MakeNext, Exposed: d.machine.Exposed, Import: d.machine.Import,
 	}
 	address := c.Network.Address.Addr().String()
-	out.DNSNames = withFirst(s.DNSName, append(append(slices.Clone(s.DNSNames), d.house.namesAt(c)...), address, "127.0.0.1"))
+	out.DNSNames = withFirst(s.DNSName,
+		append(append(slices.Clone(s.DNSNames), d.house.namesAt(c)...), address, "127.0.0.1"))
 	out.AllowedNames = d.allowed()
 	for _, n := range out.DNSNames {
 		if isAddress(n) {
@@ -106,7 +114,8 @@ func (d *derivation) stepCA(c *Container) spec.StepCA {
 
 // allowed are exactly the names that something in the configuration gets a certificate for, sorted.
 func (d *derivation) allowed() []string {
-	out := slices.Concat(d.house.namesAt(d.house.gateway), d.house.routed(), withFirst("", d.cfg.Hypervisor.StepCA.AllowedNames),
+	out := slices.Concat(d.house.namesAt(d.house.gateway), d.house.routed(),
+		withFirst("", d.cfg.Hypervisor.StepCA.AllowedNames),
 		withFirst(d.cfg.Hypervisor.StepCA.DNSName, nil))
 	for _, c := range d.cfg.Containers {
 		for _, x := range c.Certificates {
@@ -137,22 +146,27 @@ func (d *derivation) domains(names []string) []string {
 func (d *derivation) gateway(c *Container, early, base []object.Address) {
 	installed := d.add(in(c, spec.KindPackage, "pkg", "nginx"), spec.Package{Names: []string{"nginx-light"}}, early...)
 	cert, key := gatewayDir+"/gateway.crt", gatewayDir+"/gateway.key"
-	s := spec.Nginx{Part: spec.NginxBase, Dir: "/etc/nginx", Webroot: webroot, Certificate: cert, Key: key, RootFile: RootFile, Sites: d.sites(c)}
+	s := spec.Nginx{Part: spec.NginxBase, Dir: "/etc/nginx", Webroot: webroot, Certificate: cert, Key: key,
+		RootFile: RootFile, Sites: d.sites(c)}
 	plain := d.add(in(c, spec.KindNginx, "nginx", s.Part), s, installed)
-	unit := d.add(in(c, spec.KindUnit, "unit", nginxUnit), spec.Unit{Name: nginxUnit, DropIn: nginxDropIn, Lasting: true, Ready: "127.0.0.1:80"}, plain)
+	unit := d.add(in(c, spec.KindUnit, "unit", nginxUnit),
+		spec.Unit{Name: nginxUnit, DropIn: nginxDropIn, Lasting: true, Ready: "127.0.0.1:80"}, plain)
 	names := d.house.namesAt(c)
 	if len(names) == 0 {
-		d.note(diag.Warning, c.Source, "no name of the zones leads to the gateway: it has nothing to serve", "add records with its address to dns_server.authoritative_zones")
+		d.note(diag.Warning, c.Source, "no name of the zones leads to the gateway: it has nothing to serve",
+			"add records with its address to dns_server.authoritative_zones")
 		return
 	}
 	if len(c.Certificates) == 0 {
 		o := in(c, spec.KindCertificate, "certificate", commonName(names))
 		o.Needs = []object.Need{d.fingerprint("/fingerprint")}
 		unit = d.add(o, spec.Certificate{
-			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType, ACME: d.acme(), AccountDir: path.Join(stateDir, "acme"),
+			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType,
+			ACME: d.acme(), AccountDir: path.Join(stateDir, "acme"),
 			CertPath: cert, KeyPath: key, Mode: 0o600, Lifetime: d.lifetime(), Challenge: spec.HTTP01, Webroot: webroot,
-			Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked, OrderTimeout: d.cfg.Hypervisor.StepCA.OrderTimeout,
-			Reload: []string{"systemctl", "try-reload-or-restart", nginxUnit}, Served: "127.0.0.1:443",
+			Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed, Leaked: d.machine.Leaked,
+			OrderTimeout: d.cfg.Hypervisor.StepCA.OrderTimeout,
+			Reload:       []string{"systemctl", "try-reload-or-restart", nginxUnit}, Served: "127.0.0.1:443",
 		}, append(base, unit, d.caReady())...)
 	}
 	s.Part = spec.NginxTLS
@@ -164,8 +178,8 @@ func commonName(names []string) string {
 	return slices.MinFunc(names, func(a, b string) int { return len(a) - len(b) })
 }
 
-// sites are the names that lead to the gateway: where their requests go, and where challenges go that the gateway itself
-// has no answer to, since Traefik or a container asked for a certificate with that name.
+// sites are the names that lead to the gateway: where their requests go, and where challenges go that the gateway
+// itself has no answer to, since Traefik or a container asked for a certificate with that name.
 func (d *derivation) sites(c *Container) []spec.NginxSite {
 	routed, wanted := d.house.routed(), d.wanted(c)
 	var out []spec.NginxSite
@@ -173,11 +187,13 @@ func (d *derivation) sites(c *Container) []spec.NginxSite {
 		site := spec.NginxSite{Name: name}
 		if _, ok := slices.BinarySearch(routed, name); ok {
 			at := d.house.proxy.Network.Address.Addr()
-			site.Upstream, site.Challenge, site.Cover = hostPort(at, 443), hostPort(at, 80), hostPort(at, spec.CoverPort)
+			site.Upstream, site.Challenge, site.Cover = hostPort(at, 443), hostPort(at, 80),
+				hostPort(at, spec.CoverPort)
 		}
 		for _, x := range wanted[name] {
 			if site.Challenge != "" {
-				d.note(diag.Error, x.source, name+" leads to the gateway, and two containers behind it want certificates for it: challenges can go to one only",
+				d.note(diag.Error, x.source, name+" leads to the gateway, and two containers behind it want "+
+					"certificates for it: challenges can go to one only",
 					"give the container's own certificate a name of its own, with a record that leads to the container")
 				continue
 			}
@@ -211,11 +227,13 @@ func (d *derivation) wanted(but *Container) map[string][]asking {
 
 // proxy adds Traefik.
 func (d *derivation) proxy(c *Container, early, base []object.Address) {
-	user := d.add(in(c, spec.KindUser, "user", traefikUser), spec.User{Name: traefikUser, UID: traefikUID, Home: proxyDir}, early...)
+	user := d.add(in(c, spec.KindUser, "user", traefikUser),
+		spec.User{Name: traefikUser, UID: traefikUID, Home: proxyDir}, early...)
 	cover := d.file(c, "/etc/systemd/system/"+coverUnit, coverUnitText, 0o644, early)
 	program := d.blob(c, "traefik", traefikProgram, early)
 	s := spec.Traefik{
-		Part: spec.TraefikConfig, Dir: "/etc/traefik", Storage: proxyDir + "/acme.json", User: traefikUser, ACME: d.acme(), Lifetime: d.lifetime(), Challenge: spec.HTTP01,
+		Part: spec.TraefikConfig, Dir: "/etc/traefik", Storage: proxyDir + "/acme.json", User: traefikUser,
+		ACME: d.acme(), Lifetime: d.lifetime(), Challenge: spec.HTTP01,
 		Routes: d.traefikRoutes(), OwnName: d.house.ownName(), Good: d.machine.Pins.Good(), Exposed: d.machine.Exposed,
 		Cover: coverUnit, Gateways: d.gateways(),
 	}
@@ -225,8 +243,10 @@ func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	unit := in(c, spec.KindUnit, "unit", traefikUnit)
 	unit.Needs = []object.Need{{From: files.Address, Field: "inputs", Into: "/also"}}
 	d.add(unit, spec.Unit{
-		Name: traefikUnit, Content: traefikUnitText, Inputs: digest(traefikUnitText, d.machine.Artifacts["traefik"].SHA256), Ready: "127.0.0.1:443",
-	}, append(d.reaches(c), files.Address, program, d.caReady())...) // Traefik does not soon try again what failed at its start
+		Name: traefikUnit, Content: traefikUnitText,
+		Inputs: digest(traefikUnitText, d.machine.Artifacts["traefik"].SHA256), Ready: "127.0.0.1:443",
+		// Traefik does not soon try again what failed at its start
+	}, append(d.reaches(c), files.Address, program, d.caReady())...)
 	if len(d.house.routed()) == 0 {
 		return
 	}
@@ -288,7 +308,8 @@ func (d *derivation) rootTrust(server string) spec.Trust {
 	return spec.Trust{Name: trustName, Server: server, Both: d.machine.Pins.Both(), Gone: d.machine.Pins.Gone}
 }
 
-// kept is an object as the daemon keeps it: what was consented to once, and what the hypervisor alone sees to, is not in it.
+// kept is an object as the daemon keeps it: what was consented to once, and what the hypervisor alone sees to, is not
+// in it.
 func (d *derivation) kept(o object.Object) object.Object {
 	switch o.Address.Kind() {
 	case spec.KindTrust:

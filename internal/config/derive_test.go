@@ -17,7 +17,8 @@ import (
 
 func homelab(t *testing.T) *Config {
 	t.Helper()
-	return loadFolder(t, "../../examples/homelab/phoenix_lxc_configs.json", "../../examples/homelab/phoenix_hypervisor_config.json")
+	return loadFolder(t, "../../examples/homelab/phoenix_lxc_configs.json",
+		"../../examples/homelab/phoenix_hypervisor_config.json")
 }
 
 func loadFolder(t *testing.T, names ...string) *Config {
@@ -39,8 +40,9 @@ func loadFolder(t *testing.T, names ...string) *Config {
 
 var machine = Machine{
 	Runtime: "lxc", Root: "/r", Backend: "dir", Binary: Artifact{Path: "/b", SHA256: strings.Repeat("a", 64)},
-	Artifacts: map[string]Artifact{"step-ca": {SHA256: strings.Repeat("b", 64)}, "traefik": {SHA256: strings.Repeat("c", 64)}},
-	Scripts:   map[string]Artifact{"hello.sh": {SHA256: strings.Repeat("d", 64)}},
+	Artifacts: map[string]Artifact{"step-ca": {SHA256: strings.Repeat("b", 64)},
+		"traefik": {SHA256: strings.Repeat("c", 64)}},
+	Scripts: map[string]Artifact{"hello.sh": {SHA256: strings.Repeat("d", 64)}},
 }
 
 func derive(t *testing.T, cfg *Config) []object.Object {
@@ -74,7 +76,8 @@ func get[Spec any](t *testing.T, objects []object.Object, a object.Address) Spec
 func TestDeriveHomelab(t *testing.T) {
 	objects := derive(t, homelab(t))
 	ca := get[spec.StepCA](t, objects, "stepca/103")
-	for _, n := range []string{"hello.homelab.internal", "hello-backend.homelab.internal", "traefik.homelab.internal", "nginx.homelab.internal"} {
+	for _, n := range []string{"hello.homelab.internal", "hello-backend.homelab.internal", "traefik.homelab.internal",
+		"nginx.homelab.internal"} {
 		if !slices.Contains(ca.AllowedNames, n) {
 			t.Errorf("the CA does not sign %s: %v", n, ca.AllowedNames)
 		}
@@ -95,7 +98,8 @@ func TestDeriveHomelab(t *testing.T) {
 	if o, _ := object.Find(objects, "unit/102/traefik.service"); !slices.Contains(o.After, "unit/101/nginx.service") {
 		t.Errorf("Traefik's challenges come by way of the gateway, which it does not wait for: %v", o.After)
 	}
-	if v := get[spec.Volume](t, objects, "volume/103/ssl"); v.Mode != 0o700 || v.Path != "/r/volumes/103/ssl" || v.IDMap.Base != 0x70030000 {
+	if v := get[spec.Volume](t, objects, "volume/103/ssl"); v.Mode != 0o700 || v.Path != "/r/volumes/103/ssl" ||
+		v.IDMap.Base != 0x70030000 {
 		t.Errorf("volume %+v", v)
 	}
 }
@@ -103,7 +107,8 @@ func TestDeriveHomelab(t *testing.T) {
 // Each container alone brings its own prerequisites, and no more.
 func TestDeriveClosures(t *testing.T) {
 	objects := derive(t, homelab(t))
-	for id, want := range map[string]string{"103": "103 900", "101": "101 103 900", "102": "101 102 103 900", "201": "103 201 900"} {
+	for id, want := range map[string]string{"103": "103 900", "101": "101 103 900", "102": "101 102 103 900",
+		"201": "103 201 900"} {
 		var got []string
 		for _, o := range plan.Select(objects, []string{id}) {
 			if o.Container != "" && !slices.Contains(got, o.Container) {
@@ -140,8 +145,8 @@ func TestDeriveAgentIsStable(t *testing.T) {
 	}
 }
 
-// Along the way of a new root everyone's wishes are one: who is trusted, what certificates may lead to. At its end the daemons' lists do
-// not change any more: whatever they keep was looked at before.
+// Along the way of a new root everyone's wishes are one: who is trusted, what certificates may lead to. At its end the
+// daemons' lists do not change any more: whatever they keep was looked at before.
 func TestDeriveSuccession(t *testing.T) {
 	cfg, old, next := homelab(t), strings.Repeat("e", 64), strings.Repeat("f", 64)
 	lists := map[string]string{}
@@ -149,7 +154,8 @@ func TestDeriveSuccession(t *testing.T) {
 		pins       spec.Pins
 		both, good int
 	}{
-		"before": {spec.Pins{Root: old}, 0, 0}, "next": {spec.Pins{Root: old, Next: next}, 2, 2}, "old": {spec.Pins{Root: next, Old: old}, 2, 0},
+		"before": {spec.Pins{Root: old}, 0, 0}, "next": {spec.Pins{Root: old, Next: next}, 2, 2},
+		"old":  {spec.Pins{Root: next, Old: old}, 2, 0},
 		"gone": {spec.Pins{Root: next, Gone: old}, 0, 0}, "after": {spec.Pins{Root: next}, 0, 0},
 	} {
 		m := machine
@@ -244,24 +250,28 @@ func TestMissingPoolIsTold(t *testing.T) {
 func TestVolumesOnDatasets(t *testing.T) {
 	cfg := homelab(t)
 	c := cfg.Containers[0]
-	c.Volumes = []*Volume{{Name: "a", Pool: "tank", SizeGB: 1, MountPoint: "/a"}, {Name: "b", Pool: "quickOS-certs", MountPoint: "/b"},
+	c.Volumes = []*Volume{{Name: "a", Pool: "tank", SizeGB: 1, MountPoint: "/a"},
+		{Name: "b", Pool: "quickOS-certs", MountPoint: "/b"},
 		{Name: "c", Pool: "nowhere", MountPoint: "/c"}, {Name: "d", Pool: "/mnt/fast", MountPoint: "/d"}}
 	cfg.Hypervisor.ZFS.Datasets = []*Dataset{{Pool: "quickOS", Name: "certs"}}
-	if got := Datasets(cfg); !slices.Equal(got["quickOS-certs"], []string{"quickOS-certs", "quickOS/certs"}) || !slices.Equal(got["tank"], []string{"tank"}) {
+	if got := Datasets(cfg); !slices.Equal(got["quickOS-certs"], []string{"quickOS-certs", "quickOS/certs"}) ||
+		!slices.Equal(got["tank"], []string{"tank"}) {
 		t.Errorf("datasets to look for: %v", got)
 	}
 	m := machine
 	m.Pools = map[string]string{"tank": "zfs", "quickOS-certs": "zfs", "/mnt/fast": "btrfs"}
 	m.Datasets = map[string]string{"tank": "tank", "quickOS-certs": "quickOS/certs"}
 	objects, diags := Derive(cfg, m)
-	for name, want := range map[string][2]string{"a": {"zfs", "tank"}, "b": {"zfs", "quickOS/certs"}, "c": {"dir", "nowhere"}, "d": {"btrfs", "/mnt/fast"}} {
+	for name, want := range map[string][2]string{"a": {"zfs", "tank"}, "b": {"zfs", "quickOS/certs"},
+		"c": {"dir", "nowhere"}, "d": {"btrfs", "/mnt/fast"}} {
 		address := object.NewAddress(spec.KindVolume, c.ID, name)
 		o, _ := object.Find(objects, address)
 		if v := get[spec.Volume](t, objects, address); o.Provider != want[0] || v.Pool != want[1] {
 			t.Errorf("volume %s: %s on %s", name, o.Provider, v.Pool)
 		}
 	}
-	if v := get[spec.Volume](t, objects, object.NewAddress(spec.KindVolume, c.ID, "d")); v.Path != "/mnt/fast/"+c.ID+"/d" {
+	if v := get[spec.Volume](t, objects, object.NewAddress(spec.KindVolume, c.ID, "d")); v.Path != "/mnt/fast/"+c.ID+
+		"/d" {
 		t.Errorf("a volume in a path: %s", v.Path)
 	}
 	told := 0
@@ -277,7 +287,8 @@ func TestVolumesOnDatasets(t *testing.T) {
 	}
 }
 
-// What a run waits for an application is on both runtimes part of the container's running, which does not change for it.
+// What a run waits for an application is on both runtimes part of the container's running, which does not change for
+// it.
 func TestDeriveProbe(t *testing.T) {
 	cfg := homelab(t)
 	c, _ := cfg.Container("201")
@@ -285,8 +296,10 @@ func TestDeriveProbe(t *testing.T) {
 		probe Probe
 		want  spec.Running
 	}{
-		{Probe{Command: " true ", Retries: 30, Interval: 20}, spec.Running{Check: "true", Again: &spec.Again{Times: 30, Every: spec.Duration(20 * time.Second)}}},
-		{Probe{Command: "true", Retries: 3}, spec.Running{Check: "true", Again: &spec.Again{Times: 3, Every: spec.Duration(10 * time.Second)}}},
+		{Probe{Command: " true ", Retries: 30, Interval: 20},
+			spec.Running{Check: "true", Again: &spec.Again{Times: 30, Every: spec.Duration(20 * time.Second)}}},
+		{Probe{Command: "true", Retries: 3},
+			spec.Running{Check: "true", Again: &spec.Again{Times: 3, Every: spec.Duration(10 * time.Second)}}},
 		{Probe{Command: "true"}, spec.Running{Check: "true"}},
 		{Probe{Retries: 3}, spec.Running{}},
 	} {
@@ -308,7 +321,8 @@ func TestFlawedScriptIsRefused(t *testing.T) {
 	}
 	m.Scripts["mine.sh"] = Artifact{Path: "/x/mine.sh", SHA256: strings.Repeat("d", 64), Flaw: "it is upside down"}
 	_, diags := Derive(cfg, m)
-	if err := diags.Err(); err == nil || !strings.Contains(err.Error(), "script /x/mine.sh cannot run: it is upside down") {
+	if err := diags.Err(); err == nil ||
+		!strings.Contains(err.Error(), "script /x/mine.sh cannot run: it is upside down") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// ExplainKey is what there is to know of a key of the users' files, such as lxc_configs.*.firewall; * stands for any key or place in a list,
-// which may be written as well. Empty: there is no such key; near are those that it may be meant for.
+// ExplainKey is what there is to know of a key of the users' files, such as lxc_configs.*.firewall; * stands for any
+// key or place in a list, which may be written as well. Empty: there is no such key; near are those that it may be
+// meant for.
 func ExplainKey(path string) (text string, near []string, err error) {
 	words := strings.Split(strings.NewReplacer("[", ".", "]", "").Replace(path), ".")
 	for _, hypervisor := range []bool{false, true} {

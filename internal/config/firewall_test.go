@@ -56,9 +56,15 @@ func TestFlowsOfTheHomelab(t *testing.T) {
 	objects := derive(t, homelab(t))
 	for id, want := range map[string][]string{
 		"101": {"in ACCEPT tcp 80,443 to 10.86.17.101"},
-		"102": {"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 443 from 10.86.17.1"}, // the last is its own
-		"103": {"in ACCEPT tcp 9000 from 10.86.17.1 to 10.86.17.103", "in ACCEPT tcp 9000 from 10.86.17.101,10.86.17.102,10.86.17.201 to 10.86.17.103"},
-		"201": {"in ACCEPT tcp 80 from 10.86.17.103 to 10.86.17.201", "in ACCEPT tcp 8443 from 10.86.17.102 to 10.86.17.201", "in ACCEPT tcp 8443 from 10.86.17.1 to 10.86.17.201"},
+		// the last is its own
+		"102": {"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102",
+			"in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102",
+			"in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 443 from 10.86.17.1"},
+		"103": {"in ACCEPT tcp 9000 from 10.86.17.1 to 10.86.17.103", "in ACCEPT tcp 9000 from " +
+			"10.86.17.101,10.86.17.102,10.86.17.201 to 10.86.17.103"},
+		"201": {"in ACCEPT tcp 80 from 10.86.17.103 to 10.86.17.201",
+			"in ACCEPT tcp 8443 from 10.86.17.102 to 10.86.17.201",
+			"in ACCEPT tcp 8443 from 10.86.17.1 to 10.86.17.201"},
 	} {
 		if got := meaningsOf(objects, t, id); !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", id, got, want)
@@ -70,31 +76,49 @@ func TestFlowsOfTheHomelab(t *testing.T) {
 	}
 }
 
-// The users' rules come between what phoenix needs of certain hosts and what is open to anybody; what repeats another is left out and
-// told, what has no effect is told.
+// The users' rules come between what phoenix needs of certain hosts and what is open to anybody; what repeats another
+// is left out and told, what has no effect is told.
 func TestRulesOfTheUsers(t *testing.T) {
 	for name, c := range map[string]struct {
 		id, rules string
 		want      []string
 		told      []string // in the order of the file
 	}{
-		"order": {"101", `{"type": "in", "action": "DROP", "source": "10.86.17.66"}, {"type": "in", "action": "accept", "proto": "TCP", "port": 22, "source": "10.86.17.0/24", "log": "info"}`,
-			[]string{"in DROP from 10.86.17.66", "in ACCEPT tcp 22 from 10.86.17.0/24 log info", "in ACCEPT tcp 80,443 to 10.86.17.101"}, nil},
-		"repeated": {"101", `{"type": "in", "action": "ACCEPT", "proto": "tcp", "dport": "https"}, {"type": "in", "action": "ACCEPT", "proto": "icmp"}, {"type": "in", "action": "ACCEPT", "proto": "1"},
+		"order": {"101",
+			`{"type": "in", "action": "DROP", "source": "10.86.17.66"}, {"type": "in", "action": "accept", "proto": "TCP", "port": 22, "source": "10.86.17.0/24", "log": "info"}`,
+			[]string{"in DROP from 10.86.17.66", "in ACCEPT tcp 22 from 10.86.17.0/24 log info",
+				"in ACCEPT tcp 80,443 to 10.86.17.101"}, nil},
+		"repeated": {"101",
+			`{"type": "in", "action": "ACCEPT", "proto": "tcp", "dport": "https"}, {"type": "in", "action": "ACCEPT", "proto": "icmp"}, {"type": "in", "action": "ACCEPT", "proto": "1"},
 			{"type": "in", "action": "ACCEPT", "proto": "icmp", "icmp-type": "echo-request"}`,
-			[]string{"in ACCEPT icmp", "in ACCEPT tcp 80,443 to 10.86.17.101"}, []string{"repeats another", "repeats another", "repeats another"}},
-		"not repeated: another word comes between": {"101", `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.5"}, {"type": "in", "action": "DROP", "source": "10.86.17.0/24"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.5", "in DROP from 10.86.17.0/24", "in ACCEPT tcp 80,443 to 10.86.17.101"}, nil},
-		"no effect": {"103", `{"type": "in", "action": "DROP", "proto": "tcp", "port": "9000", "source": "10.86.17.101"}`,
-			[]string{"in ACCEPT tcp 9000 from 10.86.17.1 to 10.86.17.103", "in ACCEPT tcp 9000 from 10.86.17.101,10.86.17.102,10.86.17.201 to 10.86.17.103", "in DROP tcp 9000 from 10.86.17.101"}, []string{"has no effect"}},
-		"off": {"102", `{"type": "in", "action": "ACCEPT", "enable": 0}, {"type": "in", "action": "ACCEPT", "enable": false}, {"type": "in", "action": "ACCEPT", "proto": "udp", "enable": "1"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in ACCEPT udp"}, nil},
+			[]string{"in ACCEPT icmp", "in ACCEPT tcp 80,443 to 10.86.17.101"},
+			[]string{"repeats another", "repeats another", "repeats another"}},
+		"not repeated: another word comes between": {"101",
+			`{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.5"}, {"type": "in", "action": "DROP", "source": "10.86.17.0/24"}`,
+			[]string{"in ACCEPT tcp 443 from 10.86.17.5", "in DROP from 10.86.17.0/24",
+				"in ACCEPT tcp 80,443 to 10.86.17.101"}, nil},
+		"no effect": {"103",
+			`{"type": "in", "action": "DROP", "proto": "tcp", "port": "9000", "source": "10.86.17.101"}`,
+			[]string{"in ACCEPT tcp 9000 from 10.86.17.1 to 10.86.17.103", "in ACCEPT tcp 9000 from " +
+				"10.86.17.101,10.86.17.102,10.86.17.201 to 10.86.17.103", "in DROP tcp 9000 from 10.86.17.101"},
+			[]string{"has no effect"}},
+		"off": {"102",
+			`{"type": "in", "action": "ACCEPT", "enable": 0}, {"type": "in", "action": "ACCEPT", "enable": false}, {"type": "in", "action": "ACCEPT", "proto": "udp", "enable": "1"}`,
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102",
+				"in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102",
+				"in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in ACCEPT udp"}, nil},
 		"out": {"102", `{"type": "out", "action": "DROP"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "out ACCEPT tcp 9000 to 10.86.17.103", "out ACCEPT udp 53 to 10.86.17.1",
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102",
+				"in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102",
+				"in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "out ACCEPT tcp 9000 to 10.86.17.103",
+				"out ACCEPT udp 53 to 10.86.17.1",
 				"out ACCEPT tcp 53 to 10.86.17.1", "out ACCEPT tcp 8443 to 10.86.17.201", "out DROP"}, nil},
-		"Proxmox's own words": {"102", `{"type": "group", "action": "ours"}, {"type": "in", "action": "ACCEPT", "macro": "SSH"}, {"type": "in", "action": "ACCEPT", "source": "+set"},
+		"Proxmox's own words": {"102",
+			`{"type": "group", "action": "ours"}, {"type": "in", "action": "ACCEPT", "macro": "SSH"}, {"type": "in", "action": "ACCEPT", "source": "+set"},
 			{"type": "in", "action": "ACCEPT", "iface": "net1"}, {"type": "in", "action": "REJECT", "iface": "eth0", "proto": "udp"}`,
-			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in DROP udp"},
+			[]string{"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102",
+				"in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102",
+				"in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "in DROP udp"},
 			[]string{"not acted on", "not acted on", "not acted on", "not acted on", "REJECT is DROP here"}},
 	} {
 		_, cfg, diags := walled(t, c.id, `{"enabled": true, "rules": [`+c.rules+`]}`)
@@ -108,7 +132,8 @@ func TestRulesOfTheUsers(t *testing.T) {
 		}
 		var told []string
 		for _, d := range more {
-			if strings.HasPrefix(d.Summary, "firewall: ") && d.Line > 0 && strings.Contains(d.Path, ".firewall.rules[") {
+			if strings.HasPrefix(d.Summary, "firewall: ") && d.Line > 0 &&
+				strings.Contains(d.Path, ".firewall.rules[") {
 				told = append(told, d.Summary)
 			}
 		}
@@ -125,10 +150,13 @@ func TestRulesOfTheUsers(t *testing.T) {
 
 // On Proxmox its own words are kept; without the switch of the cluster that is told, and the host answers for names.
 func TestFirewallOnProxmox(t *testing.T) {
-	_, cfg, _ := walled(t, "102", `{"enabled": true, "rules": [{"type": "group", "action": "ours", "iface": "eth0"}, {"type": "in", "action": "REJECT", "macro": "SSH", "source": "dc/us"}]}`)
+	_, cfg, _ := walled(t, "102",
+		`{"enabled": true, "rules": [{"type": "group", "action": "ours", "iface": "eth0"}, {"type": "in", "action": "REJECT", "macro": "SSH", "source": "dc/us"}]}`)
 	m := machine
-	m.Runtime, m.Proxmox, m.Storages = "pve", &spec.Proxmox{Dir: "/etc/pve", State: "/s", Locks: "/l"}, []Storage{{ID: "x", Content: []string{"rootdir"}}}
-	for _, state := range []struct{ on, consent, told bool }{{false, false, true}, {true, false, false}, {false, true, false}} {
+	m.Runtime, m.Proxmox, m.Storages = "pve", &spec.Proxmox{Dir: "/etc/pve", State: "/s", Locks: "/l"},
+		[]Storage{{ID: "x", Content: []string{"rootdir"}}}
+	for _, state := range []struct{ on, consent, told bool }{{false, false, true}, {true, false, false},
+		{false, true, false}} {
 		m.Filters, m.FilterOn = state.on, state.consent
 		objects, diags := Derive(cfg, m)
 		if got := slices.ContainsFunc(diags, func(d diag.Diagnostic) bool {
@@ -136,12 +164,17 @@ func TestFirewallOnProxmox(t *testing.T) {
 		}); got != state.told {
 			t.Errorf("%+v: %v", state, diags)
 		}
-		want := []string{"out DROP icmpv6 type neighbor-advertisement", "in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102", "in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "group ours on net0", "in REJECT macro SSH from dc/us"}
+		want := []string{"out DROP icmpv6 type neighbor-advertisement",
+			"in ACCEPT tcp 443 from 10.86.17.101 to 10.86.17.102",
+			"in ACCEPT tcp 8443 from 10.86.17.101 to 10.86.17.102",
+			"in ACCEPT tcp 80 from 10.86.17.101 to 10.86.17.102", "group ours on net0",
+			"in REJECT macro SSH from dc/us"}
 		if got := meaningsOf(objects, t, "102"); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 		node := get[spec.NodeFirewall](t, objects, "node/firewall")
-		if len(node.Rules) != 2 || node.Rules[0].Meaning() != "in ACCEPT udp 53 from 10.86.17.0/24" || node.On != state.consent {
+		if len(node.Rules) != 2 || node.Rules[0].Meaning() != "in ACCEPT udp 53 from 10.86.17.0/24" ||
+			node.On != state.consent {
 			t.Errorf("%+v", node)
 		}
 		if c := get[spec.Container](t, objects, "container/102"); !c.Guest.Firewall {
@@ -154,17 +187,19 @@ func TestFirewallOnProxmox(t *testing.T) {
 	}
 }
 
-// Where nothing is said there are no rules, and where it is said that there are to be none; who the container is, is enforced all the
-// same: with the MAC of the file, else with that of its definition.
+// Where nothing is said there are no rules, and where it is said that there are to be none; who the container is, is
+// enforced all the same: with the MAC of the file, else with that of its definition.
 func TestNoFirewall(t *testing.T) {
-	for text, mac := range map[string]string{"": "52:54:00:86:17:c9", `{"enabled": false, "rules": [{"type": "in", "action": "DROP"}]}`: ""} {
+	for text, mac := range map[string]string{"": "52:54:00:86:17:c9",
+		`{"enabled": false, "rules": [{"type": "in", "action": "DROP"}]}`: ""} {
 		_, cfg, _ := walled(t, "201", text)
 		if mac == "" {
 			cfg.Containers[slices.IndexFunc(cfg.Containers, func(c *Container) bool { return c.ID == "201" })].MAC = ""
 			mac = spec.StableMAC("/r/lxc", "201")
 		}
 		objects := derive(t, cfg)
-		want := spec.Firewall{ID: "201", Open: true, Port: PortName("/r", "201"), Bridge: "phxbr0", Address: "10.86.17.201", MAC: mac}
+		want := spec.Firewall{ID: "201", Open: true, Port: PortName("/r", "201"), Bridge: "phxbr0",
+			Address: "10.86.17.201", MAC: mac}
 		if got := get[spec.Firewall](t, objects, "firewall/201"); !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %+v, want %+v", text, got, want)
 		}
@@ -179,7 +214,8 @@ func TestIdentityOnProxmox(t *testing.T) {
 	for _, said := range []string{"", `{"enabled": false, "rules": [{"type": "in", "action": "DROP"}]}`} {
 		_, cfg, _ := walled(t, "201", said)
 		m := machine
-		m.Runtime, m.Proxmox, m.Storages = "pve", &spec.Proxmox{Dir: "/etc/pve", State: "/s", Locks: "/l"}, []Storage{{ID: "x", Content: []string{"rootdir"}}}
+		m.Runtime, m.Proxmox, m.Storages = "pve", &spec.Proxmox{Dir: "/etc/pve", State: "/s", Locks: "/l"},
+			[]Storage{{ID: "x", Content: []string{"rootdir"}}}
 		objects, _ := Derive(cfg, m)
 		s := get[spec.Firewall](t, objects, "firewall/201")
 		if !s.Open || s.Off || len(s.Rules) != 1 || s.Rules[0] != spec.Advertisements() || s.Address != "10.86.17.201" {
@@ -239,7 +275,8 @@ func TestBadRules(t *testing.T) {
 func TestManyClients(t *testing.T) {
 	var flows []flow
 	for i := range 60 {
-		flows = append(flows, flow{from: netip.AddrFrom4([4]byte{10, 0, byte(i), 100}), proto: "tcp", port: 9000, why: "clients of the CA"})
+		flows = append(flows, flow{from: netip.AddrFrom4([4]byte{10, 0, byte(i), 100}), proto: "tcp", port: 9000,
+			why: "clients of the CA"})
 	}
 	rules := allow(spec.In, flows)
 	seen := 0

@@ -15,7 +15,8 @@ func TestHostSide(t *testing.T) {
 	cfg := homelab(t)
 	side := func() spec.HostFirewall { return get[spec.HostFirewall](t, derive(t, cfg), "hostfirewall/phxbr0") }
 	s := side()
-	if s.Off || !s.DNS || len(s.MACs) != 4 || !slices.Contains(s.MACs, "52:54:00:86:17:c9") || s.Address != "10.86.17.1" || len(s.Allow) > 0 {
+	if s.Off || !s.DNS || len(s.MACs) != 4 || !slices.Contains(s.MACs, "52:54:00:86:17:c9") ||
+		s.Address != "10.86.17.1" || len(s.Allow) > 0 {
 		t.Errorf("%+v", s)
 	}
 	cfg.Hypervisor.Network.Interface.Allow = Words{"tcp/3128"}
@@ -43,9 +44,11 @@ func TestAllowFromContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for value, problems := range map[string]int{
-		`["tcp/3128", "udp/8000-8010"]`: 0, `"all"`: 0, `["tcp/0", "tcp/70000", "udp/9-8", "icmp/1", "22", "tcp/22; accept"]`: 6,
+		`["tcp/3128", "udp/8000-8010"]`: 0, `"all"`: 0,
+		`["tcp/0", "tcp/70000", "udp/9-8", "icmp/1", "22", "tcp/22; accept"]`: 6,
 	} {
-		text := strings.Replace(string(raw), `"interfaces": {`, `"interfaces": { "allow_from_containers": `+value+`,`, 1)
+		text := strings.Replace(string(raw), `"interfaces": {`, `"interfaces": { "allow_from_containers": `+value+`,`,
+			1)
 		_, diags := Load([]File{{Name: "phoenix_hypervisor_config.json", Data: []byte(text)}})
 		n := 0
 		for _, d := range diags {

@@ -23,7 +23,8 @@ func TestContainerLimits(t *testing.T) {
 		"without memory": {func() { c.MemoryMB = 0 }, 2048, 4096, true},
 		"by raw options": {func() {
 			c.MemoryMB = 0
-			c.Options = []spec.Option{{Key: "lxc.cgroup2.memory.max", Value: "1G"}, {Key: "lxc.cgroup2.pids.max", Value: "9"}}
+			c.Options = []spec.Option{{Key: "lxc.cgroup2.memory.max", Value: "1G"},
+				{Key: "lxc.cgroup2.pids.max", Value: "9"}}
 		}, 0, 0, false},
 	} {
 		before := *c

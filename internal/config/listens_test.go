@@ -45,7 +45,8 @@ func TestListens(t *testing.T) {
 		{"the gateway", "101", "", []string{"tcp/443", "tcp/80"}, false},
 		{"the proxy", "102", "", []string{"tcp/443", "tcp/80", "tcp/8443"}, false},
 		{"an application behind a firewall", "201", "", []string{"tcp/80", "tcp/8443"}, false},
-		{"ports of the file", "103", `"listens": ["tcp/22", "udp/5000-5010"]`, []string{"tcp/22", "tcp/9000", "udp/5000-5010"}, false},
+		{"ports of the file", "103", `"listens": ["tcp/22", "udp/5000-5010"]`,
+			[]string{"tcp/22", "tcp/9000", "udp/5000-5010"}, false},
 	} {
 		objects, _ := Derive(homelabWith(t, c.id, c.keys), machine)
 		r := get[spec.Running](t, objects, object.Address("running/"+c.id))
@@ -101,7 +102,8 @@ func TestPresets(t *testing.T) {
 	} {
 		objects, _ := Derive(homelabWith(t, "", ""), machine)
 		f := get[spec.File](t, objects, object.Address("file/"+id+spec.PresetPath))
-		if strings.Contains(f.Content, "disable nginx.service\n") != want.nginx || !strings.Contains(f.Content, "disable apt-daily.timer\n") {
+		if strings.Contains(f.Content, "disable nginx.service\n") != want.nginx ||
+			!strings.Contains(f.Content, "disable apt-daily.timer\n") {
 			t.Errorf("%s has\n%s", id, f.Content)
 		}
 		var stopped []string
@@ -126,7 +128,8 @@ func TestListensIsChecked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(string(raw), `"201": {`, `"201": {"listens": ["tcp/0", "22", "all", "tcp/5-4", "tcp/22"],`, 1)
+	text := strings.Replace(string(raw), `"201": {`, `"201": {"listens": ["tcp/0", "22", "all", "tcp/5-4", "tcp/22"],`,
+		1)
 	_, diags := Load([]File{{Name: "phoenix_lxc_configs.json", Data: []byte(text)}})
 	n := 0
 	for _, d := range diags {

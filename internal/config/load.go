@@ -17,9 +17,9 @@ type File struct {
 	Data []byte
 }
 
-// Load reads phoenix_lxc_configs.json and phoenix_hypervisor_config.json, in any order and under any name: the one with lxc_configs
-// is the containers'. All problems come back at once, sorted by place. The Config is nil if any of them is an error. It never
-// panics, and the same files give the same result.
+// Load reads phoenix_lxc_configs.json and phoenix_hypervisor_config.json, in any order and under any name: the one with
+// lxc_configs is the containers'. All problems come back at once, sorted by place. The Config is nil if any of them is
+// an error. It never panics, and the same files give the same result.
 func Load(files []File) (*Config, diag.List) {
 	l, _ := load(files)
 	if l.diags.HasErrors() {
@@ -36,7 +36,8 @@ func load(files []File) (*loader, *checker) {
 	if !l.broken {
 		l.missing()
 	}
-	c := check(l.cfg, l.hypervisor != "", &l.diags) // in the order of the file: the second of two that collide is the one to change
+	// in the order of the file: the second of two that collide is the one to change
+	c := check(l.cfg, l.hypervisor != "", &l.diags)
 	slices.SortFunc(l.cfg.Containers, func(a, b *Container) int { return cmp.Compare(number(a.ID), number(b.ID)) })
 	l.diags.Sort()
 	return l, c
@@ -131,7 +132,8 @@ func (l *loader) number() {
 			continue
 		}
 		l.diags = append(l.diags, diag.Diagnostic{File: c.Source.File, Line: c.Source.Line, Path: c.path,
-			Summary: "not the id of a container", Hint: "ids are numbers from 100 to 999999999, without a leading zero"})
+			Summary: "not the id of a container",
+			Hint:    "ids are numbers from 100 to 999999999, without a leading zero"})
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write the diagnostics into testdata; read the difference before you commit it")
 
-// TestLoad compares all that Load has to say about each testdata/load/*.txtar with its section "want": text, file, line, order.
+// TestLoad compares all that Load has to say about each testdata/load/*.txtar with its section "want": text, file,
+// line, order.
 func TestLoad(t *testing.T) {
 	cases, err := filepath.Glob("testdata/load/*.txtar")
 	if err != nil || len(cases) == 0 {
@@ -115,14 +116,17 @@ func TestGoodConfig(t *testing.T) {
 		t.Fatal(diags)
 	}
 	ca, _ := cfg.Container("103")
-	if ca == nil || !ca.IsCA() || ca.MAC != "52:54:00:00:00:03" || ca.Network.Name != "eth0" || len(ca.Network.Nameservers) != 2 {
+	if ca == nil || !ca.IsCA() || ca.MAC != "52:54:00:00:00:03" || ca.Network.Name != "eth0" ||
+		len(ca.Network.Nameservers) != 2 {
 		t.Errorf("container 103 is %+v", ca)
 	}
-	if v := ca.Volumes[0]; v.UID == nil || *v.UID != 0 || v.Mode == nil || *v.Mode != 0o700 || v.Source.Line != 11 || v.Source.File != "lxc.json" {
+	if v := ca.Volumes[0]; v.UID == nil || *v.UID != 0 || v.Mode == nil || *v.Mode != 0o700 || v.Source.Line != 11 ||
+		v.Source.File != "lxc.json" {
 		t.Errorf("volume is %+v", v)
 	}
 	hello, _ := cfg.Container("201")
-	if len(hello.Options) != 1 || hello.Options[0].Key != "lxc.prlimit.nofile" || hello.Options[0].Value != "1024" || hello.OwnScript() != "apps/hello.sh" {
+	if len(hello.Options) != 1 || hello.Options[0].Key != "lxc.prlimit.nofile" || hello.Options[0].Value != "1024" ||
+		hello.OwnScript() != "apps/hello.sh" {
 		t.Errorf("container 201 is %+v", hello)
 	}
 	if got := time.Duration(cfg.Hypervisor.StepCA.RootLifetime); got != 10*365*24*time.Hour {

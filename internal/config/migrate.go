@@ -35,9 +35,9 @@ type MigrationChange struct {
 	What   string
 }
 
-// Migrate rewrites files from the layout with one shared directory: what two containers see is taken out, and the certificate
-// authority, the gateway and the proxy get volumes of their own. All else stays byte for byte as it is. Files that are no JSON
-// are left alone, Before says why. What it gives it takes again and changes nothing.
+// Migrate rewrites files from the layout with one shared directory: what two containers see is taken out, and the
+// certificate authority, the gateway and the proxy get volumes of their own. All else stays byte for byte as it is.
+// Files that are no JSON are left alone, Before says why. What it gives it takes again and changes nothing.
 func Migrate(files []File) Migration {
 	l, _ := load(files)
 	out := Migration{Before: l.diags, After: l.diags}
@@ -102,7 +102,8 @@ type entry struct {
 }
 
 func (m *migration) note(s spot, object, format string, args ...any) {
-	m.changes = append(m.changes, MigrationChange{Source: m.source(s), Object: object, What: fmt.Sprintf(format, args...)})
+	m.changes = append(m.changes,
+		MigrationChange{Source: m.source(s), Object: object, What: fmt.Sprintf(format, args...)})
 }
 
 func (m *migration) source(s spot) object.Source { return object.Source{File: s.file, Line: s.at.line} }
@@ -154,7 +155,8 @@ func (m *migration) client(c *Container) {
 		if !drop(i) {
 			continue
 		}
-		m.note(item, "container/"+c.ID, "feature step_ca becomes step_cli: container %s is a client of the CA, which is container %s", c.ID, m.ca)
+		m.note(item, "container/"+c.ID, "feature step_ca becomes step_cli: container %s is a client of the CA, which "+
+			"is container %s", c.ID, m.ca)
 		if !has {
 			m.text.replace(item.n.from, item.n.to, `"`+FeatureStepCLI+`"`)
 		}
@@ -170,7 +172,8 @@ func (m *migration) collect() {
 		for i, s := range m.containers.get(c.ID, "mount_points").list() {
 			host, target := s.get("host_path").text(), s.get("container_path").text()
 			if strings.HasPrefix(host, "/") {
-				m.entries = append(m.entries, &entry{spot: s, container: c.ID, host: cleanPath(host), target: cleanPath(target), index: i})
+				m.entries = append(m.entries,
+					&entry{spot: s, container: c.ID, host: cleanPath(host), target: cleanPath(target), index: i})
 			}
 		}
 	}
@@ -197,8 +200,8 @@ func (e *entry) overlaps(o *entry) bool {
 // named reports whether the directory is called after its container.
 func (e *entry) named() bool { return slices.Contains(strings.Split(e.host, "/"), e.container) }
 
-// choose decides what is taken out. Of a directory that two containers see the one keeps it that it is named for, or the first;
-// but where keys were seen by another container, they are not kept: the container gets a new volume.
+// choose decides what is taken out. Of a directory that two containers see the one keeps it that it is named for, or
+// the first; but where keys were seen by another container, they are not kept: the container gets a new volume.
 func (m *migration) choose() {
 	order := slices.Clone(m.entries)
 	slices.SortStableFunc(order, func(a, b *entry) int { return rank(a.named()) - rank(b.named()) })
@@ -227,17 +230,21 @@ func (m *migration) ofCA(e *entry) bool {
 	if e.container != m.ca && within(e.target, path.Dir(caDir)) {
 		return true
 	}
-	return slices.ContainsFunc(m.entries, func(o *entry) bool { return o.container == m.ca && o.target == caDir && e.overlaps(o) })
+	return slices.ContainsFunc(m.entries,
+		func(o *entry) bool { return o.container == m.ca && o.target == caDir && e.overlaps(o) })
 }
 
-// redundant reports whether a client's mount shows the CA's folder, or a directory that the container has at another place.
+// redundant reports whether a client's mount shows the CA's folder, or a directory that the container has at another
+// place.
 func (m *migration) redundant(e *entry, before []*entry) bool {
 	if e.container == m.ca || m.home(e.container) == "" {
 		return false
 	}
-	return m.ca != "" && within(e.target, path.Dir(caDir)) || e.target != m.home(e.container) && slices.ContainsFunc(m.entries, func(o *entry) bool {
-		return o.container == e.container && o.host == e.host && o != e && (o.target == m.home(e.container) || slices.Contains(before, o))
-	})
+	return m.ca != "" && within(e.target, path.Dir(caDir)) || e.target != m.home(e.container) &&
+		slices.ContainsFunc(m.entries, func(o *entry) bool {
+			return o.container == e.container && o.host == e.host && o != e &&
+				(o.target == m.home(e.container) || slices.Contains(before, o))
+		})
 }
 
 // container takes the mounts of one container out, and gives it its volumes.
@@ -255,7 +262,8 @@ func (m *migration) container(c *Container) {
 	}
 	if dir := m.home(c.ID); dir != "" && m.free(here, dir, mine) {
 		var old *entry
-		if i := slices.IndexFunc(mine, func(e *entry) bool { return e.drop && (e.target == dir || m.ofCA(e)) }); i >= 0 {
+		if i := slices.IndexFunc(mine,
+			func(e *entry) bool { return e.drop && (e.target == dir || m.ofCA(e)) }); i >= 0 {
 			old = mine[i]
 		}
 		volumes = append(volumes, m.volume(c, here, dir, old, volumes))
@@ -351,15 +359,16 @@ func value(fields []field, key string) string {
 	return ""
 }
 
-// pool is where the new volume goes: where the old directory was, if the hypervisor's file says what that is; else as other
-// volumes of the container, of the file, or the container's own disk.
+// pool is where the new volume goes: where the old directory was, if the hypervisor's file says what that is; else as
+// other volumes of the container, of the file, or the container's own disk.
 func (m *migration) pool(c *Container, here spot, old *entry) string {
 	if old != nil {
 		for _, d := range m.hypervisor.get("zfs", "datasets").list() {
 			pool, name := d.get("pool").text(), d.get("name").text()
 			base := cmp.Or(m.hypervisor.get("mount_point_base").text(), "/mnt/pve")
 			storage := pool + "-" + name
-			if pool != "" && name != "" && poolName.MatchString(storage) && strings.HasPrefix(old.host, cleanPath(base+"/"+pool+"/"+name)+"/") {
+			if pool != "" && name != "" && poolName.MatchString(storage) &&
+				strings.HasPrefix(old.host, cleanPath(base+"/"+pool+"/"+name)+"/") {
 				return storage
 			}
 		}
@@ -403,7 +412,8 @@ func (m *migration) write(here spot, mine []*entry, volumes [][]field) {
 		last := here.n.members[len(here.n.members)-1]
 		between := cmp.Or(m.text.gap(here.n.from+1, here.n.members[0].from), " ")
 		// Behind the edits inside of the last member: they begin before its end.
-		m.text.replace(last.value.to, last.value.to, ","+between+m.key("zfs_volumes")+m.text.list(volumes, here.n.members[0].from, lines))
+		m.text.replace(last.value.to, last.value.to,
+			","+between+m.key("zfs_volumes")+m.text.list(volumes, here.n.members[0].from, lines))
 	}
 	if gone {
 		member := func(i int) bool { return here.n.members[i].key == "mount_points" }
@@ -431,7 +441,8 @@ func memberOf(n *node, key string) *member {
 	return &n.members[i]
 }
 
-// sharedVolumes takes the containers of the file out of the hypervisor's shared volumes. Those that are gone stay as they are.
+// sharedVolumes takes the containers of the file out of the hypervisor's shared volumes. Those that are gone stay as
+// they are.
 func (m *migration) sharedVolumes() {
 	all := m.hypervisor.get("shared_volumes")
 	if all.n == nil || m.containers.n == nil {
@@ -446,7 +457,8 @@ func (m *migration) sharedVolumes() {
 		drop := func(i int) bool { return i < len(mounts.n.members) && m.known(mounts.n.members[i].key) }
 		for i, line := range mounts.n.members {
 			if drop(i) {
-				m.note(mounts.get(line.key), "container/"+line.key, "the shared volume %s (%s) does not name container %s any more: phoenix mounts no shared volumes",
+				m.note(mounts.get(line.key), "container/"+line.key, "the shared volume %s (%s) does not name "+
+					"container %s any more: phoenix mounts no shared volumes",
 					printable(v.key), all.get(v.key, "host_path").text(), line.key)
 			}
 		}

@@ -71,7 +71,8 @@ func TestMigrateUsersFiles(t *testing.T) {
 			}
 			for id, at := range volumes {
 				c, _ := cfg.Container(id)
-				if !slices.ContainsFunc(c.Volumes, func(v *config.Volume) bool { return v.MountPoint == at }) || len(c.MountPoints) != map[string]int{"lxc-shared-mounts.json": 0}[name] {
+				if !slices.ContainsFunc(c.Volumes, func(v *config.Volume) bool { return v.MountPoint == at }) ||
+					len(c.MountPoints) != map[string]int{"lxc-shared-mounts.json": 0}[name] {
 					t.Errorf("container %s has %+v and %+v", id, c.Volumes, c.MountPoints)
 				}
 			}
@@ -234,12 +235,14 @@ func TestMigrateKeepsAllElse(t *testing.T) {
 		"tabs":             func(s string) string { return strings.ReplaceAll(s, "  ", "\t") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			files := []config.File{{Name: "lxc.json", Data: []byte(change(oldStyle))}, {Name: "hypervisor.json", Data: []byte(change(oldHypervisor))}}
+			files := []config.File{{Name: "lxc.json", Data: []byte(change(oldStyle))},
+				{Name: "hypervisor.json", Data: []byte(change(oldHypervisor))}}
 			out := isMigrated(t, files)
 			if got, want := string(out[0].Data), change(oldStyleMigrated); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
-			want := strings.NewReplacer(`{"101": "/certs"}`, "{}", `{"953": "/x", "201": "/b"}`, `{"953": "/x"}`).Replace(change(oldHypervisor))
+			want := strings.NewReplacer(`{"101": "/certs"}`, "{}", `{"953": "/x", "201": "/b"}`,
+				`{"953": "/x"}`).Replace(change(oldHypervisor))
 			if got := string(out[1].Data); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
@@ -248,16 +251,20 @@ func TestMigrateKeepsAllElse(t *testing.T) {
 }
 
 func TestMigrateTellsWhat(t *testing.T) {
-	m := config.Migrate([]config.File{{Name: "lxc.json", Data: []byte(oldStyle)}, {Name: "hypervisor.json", Data: []byte(oldHypervisor)}})
+	m := config.Migrate([]config.File{{Name: "lxc.json", Data: []byte(oldStyle)},
+		{Name: "hypervisor.json", Data: []byte(oldHypervisor)}})
 	var got []string
 	for _, c := range m.Changes {
 		got = append(got, fmt.Sprintf("%s:%d %s %s", c.Source.File, c.Source.Line, c.Object, c.What))
 	}
 	for _, want := range []string{
-		"lxc.json:10 container/101 feature step_ca becomes step_cli: container 101 is a client of the CA, which is container 103",
-		"lxc.json:12 container/101 /tank/103/ssl is not mounted at /etc/step-ca/ssl any more: container 103 sees it too, at lxc.json:27",
+		"lxc.json:10 container/101 feature step_ca becomes step_cli: container 101 is a client of the CA, which is " +
+			"container 103",
+		"lxc.json:12 container/101 /tank/103/ssl is not mounted at /etc/step-ca/ssl any more: container 103 sees it " +
+			"too, at lxc.json:27",
 		"lxc.json:24 container/103 gets a volume of its own at /etc/step-ca/ssl",
-		"hypervisor.json:2 container/201 the shared volume b (/tank/b) does not name container 201 any more: phoenix mounts no shared volumes",
+		"hypervisor.json:2 container/201 the shared volume b (/tank/b) does not name container 201 any more: phoenix " +
+			"mounts no shared volumes",
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%q is not told:\n%s", want, strings.Join(got, "\n"))
@@ -271,7 +278,9 @@ func TestMigrateLeavesAlone(t *testing.T) {
 		"clean":   clean(t),
 		"no JSON": {{Name: "lxc.json", Data: []byte(`{"lxc_configs": `)}},
 		"nothing": {{Name: "lxc.json", Data: []byte(`{"lxc_configs": {}}`)}},
-		"odd":     {{Name: "lxc.json", Data: []byte(`{"lxc_configs": {"101": 1, "102": {"mount_points": 3}, "x": {"mount_points": [{"host_path": "/a"}]}}}`)}},
+		"odd": {{Name: "lxc.json",
+			Data: []byte(
+				`{"lxc_configs": {"101": 1, "102": {"mount_points": 3}, "x": {"mount_points": [{"host_path": "/a"}]}}}`)}},
 	} {
 		if m := config.Migrate(files); len(m.Changes) > 0 || !reflect.DeepEqual(migrated(m), files) {
 			t.Errorf("%s: %+v", name, m.Changes)
@@ -282,10 +291,12 @@ func TestMigrateLeavesAlone(t *testing.T) {
 // generated is a house with mounts at random, written in one of several styles.
 func generated(r *rand.Rand) []config.File {
 	pick := func(list ...string) string { return list[r.Intn(len(list))] }
-	containers := map[string]any{"900": map[string]any{"name": "base", "template": "/t.tar", "network_config": map[string]any{"bridge": "vmbr0", "ip": "10.0.0.90/24"}}}
+	containers := map[string]any{"900": map[string]any{"name": "base", "template": "/t.tar",
+		"network_config": map[string]any{"bridge": "vmbr0", "ip": "10.0.0.90/24"}}}
 	ids := []string{"101", "102", "103", "201", "202"}
 	for i, id := range ids {
-		c := map[string]any{"name": "c" + id, "clone_from_ctid": "900", "network_config": map[string]any{"bridge": "vmbr0", "ip": fmt.Sprintf("10.0.0.%d/24", 10+i)}}
+		c := map[string]any{"name": "c" + id, "clone_from_ctid": "900",
+			"network_config": map[string]any{"bridge": "vmbr0", "ip": fmt.Sprintf("10.0.0.%d/24", 10+i)}}
 		if f := map[string][]string{"101": {"nginx_gateway"}, "102": {"traefik"}, "103": {"step_ca"}}[id]; f != nil {
 			if r.Intn(3) == 0 && id != "103" {
 				f = append(f, "step_ca")
@@ -295,13 +306,17 @@ func generated(r *rand.Rand) []config.File {
 		var points []any
 		for _, at := range r.Perm(5)[:r.Intn(4)] {
 			path := "/tank/" + pick(ids...) + pick("", "/ssl", "/certs", "/ssl/deep")
-			points = append(points, map[string]any{"host_path": path, "container_path": []string{"/etc/step-ca/ssl", "/etc/nginx/ssl", "/etc/traefik/certs", "/srv/a", "/srv/b"}[at]})
+			points = append(points,
+				map[string]any{"host_path": path,
+					"container_path": []string{"/etc/step-ca/ssl", "/etc/nginx/ssl", "/etc/traefik/certs", "/srv/a",
+						"/srv/b"}[at]})
 		}
 		if points != nil {
 			c["mount_points"] = points
 		}
 		if r.Intn(2) == 0 {
-			c["zfs_volumes"] = []any{map[string]any{"name": pick("ssl", "certs", "x"), "pool": "tank", "mount_point": pick("/srv/z", "/srv/y")}}
+			c["zfs_volumes"] = []any{map[string]any{"name": pick("ssl", "certs", "x"), "pool": "tank",
+				"mount_point": pick("/srv/z", "/srv/y")}}
 		}
 		containers[id] = c
 	}
@@ -313,7 +328,8 @@ func generated(r *rand.Rand) []config.File {
 		}
 		shared[name] = map[string]any{"host_path": "/tank/" + pick("103/ssl", "m", "n"), "mounts": mounts}
 	}
-	hypervisor := map[string]any{"network": map[string]any{"interfaces": map[string]any{"name": "vmbr0", "address": "10.0.0.1/24"}}, "shared_volumes": shared}
+	hypervisor := map[string]any{"network": map[string]any{"interfaces": map[string]any{"name": "vmbr0",
+		"address": "10.0.0.1/24"}}, "shared_volumes": shared}
 	indent := pick("", "  ", "\t")
 	encode := func(v any) []byte {
 		b, err := json.MarshalIndent(v, "", indent)
@@ -325,7 +341,8 @@ func generated(r *rand.Rand) []config.File {
 		}
 		return b
 	}
-	return []config.File{{Name: "lxc.json", Data: encode(map[string]any{"lxc_configs": containers})}, {Name: "hypervisor.json", Data: encode(hypervisor)}}
+	return []config.File{{Name: "lxc.json", Data: encode(map[string]any{"lxc_configs": containers})},
+		{Name: "hypervisor.json", Data: encode(hypervisor)}}
 }
 
 // TestMigrateGenerated: whatever two containers saw, the result validates, has no sharing, and is the end of it.

@@ -8,9 +8,10 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// Config is what the users' files say, decoded and checked, before any object is derived from it. The struct tags of this file
-// are the one table of known keys: json is the key; need, min, max, enum and default are its rules, words those of a list that phoenix knows by itself; kept is the reason why a
-// known key is not acted on; acted names the runtime that acts on it all the same; secret marks a value that is never shown.
+// Config is what the users' files say, decoded and checked, before any object is derived from it. The struct tags of
+// this file are the one table of known keys: json is the key; need, min, max, enum and default are its rules, words
+// those of a list that phoenix knows by itself; kept is the reason why a known key is not acted on; acted names the
+// runtime that acts on it all the same; secret marks a value that is never shown.
 type Config struct {
 	Hypervisor Hypervisor
 	Containers []*Container // by id, smallest first
@@ -41,8 +42,8 @@ type Kept struct {
 // Words is a list of words. In the file it is a list of strings, or one string with blanks or commas between the words.
 type Words []string
 
-// Argv is a command. In the file it is a list of words, or one string: split at blanks, or given to /bin/sh -c if it has anything that
-// only a shell understands.
+// Argv is a command. In the file it is a list of words, or one string: split at blanks, or given to /bin/sh -c if it
+// has anything that only a shell understands.
 type Argv []string
 
 // MAC is an Ethernet address in lower case with colons.
@@ -64,17 +65,18 @@ type ContainerFile struct {
 // Container is one container of lxc_configs. Numbers that are not in the file are 0, unless a default is given here.
 type Container struct {
 	At
-	ID                string          `json:"-"`
-	Name              string          `json:"name" need:"true"`
-	StartAtBoot       bool            `json:"start_at_boot"`
-	BootOrder         int             `json:"boot_order" min:"0" max:"100000"`
-	BootDelay         int             `json:"boot_delay" min:"0" max:"86400" acted:"pve" kept:"phoenix waits for conditions, not for seconds"`
-	MemoryMB          int             `json:"memory_mb" min:"16" max:"16777216"`
-	SwapMB            int             `json:"swap_mb" min:"0" max:"16777216"`
-	Cores             int             `json:"cores" min:"1" max:"8192"`
-	PidsMax           int             `json:"pids_max" min:"64" max:"4194304"` // processes and threads
-	Template          string          `json:"template"`                        // archive, absolute; a container is made from this or CloneFrom
-	CloneFrom         string          `json:"clone_from_ctid"`                 // id of a container
+	ID          string `json:"-"`
+	Name        string `json:"name" need:"true"`
+	StartAtBoot bool   `json:"start_at_boot"`
+	BootOrder   int    `json:"boot_order" min:"0" max:"100000"`
+	BootDelay   int    `json:"boot_delay" min:"0" max:"86400" acted:"pve" kept:"phoenix waits for conditions, not for seconds"`
+	MemoryMB    int    `json:"memory_mb" min:"16" max:"16777216"`
+	SwapMB      int    `json:"swap_mb" min:"0" max:"16777216"`
+	Cores       int    `json:"cores" min:"1" max:"8192"`
+	PidsMax     int    `json:"pids_max" min:"64" max:"4194304"` // processes and threads
+	// archive, absolute; a container is made from this or CloneFrom
+	Template          string          `json:"template"`
+	CloneFrom         string          `json:"clone_from_ctid"` // id of a container
 	SnapshotName      string          `json:"template_snapshot_name"`
 	StoragePool       string          `json:"storage_pool" acted:"pve" kept:"root file systems are kept with all else that phoenix owns"`
 	StorageSizeGB     int             `json:"storage_size_gb" min:"1" max:"1048576" acted:"pve" kept:"root file systems have no limit yet"`
@@ -102,10 +104,11 @@ type Container struct {
 	Engine            Kept            `json:"vllm_engine_config" kept:"read by the application's own script"`
 	TriggerSync       Kept            `json:"trigger_sync_on_completion" kept:"routes are derived, there is nothing to sync"`
 	Firewall          Firewall        `json:"firewall"`
-	Listens           Words           `json:"listens"`      // tcp/5432: what listens in it, besides what phoenix knows of
-	HealthCheck       Probe           `json:"health_check"` // besides the checks that are derived
-	Tests             Kept            `json:"tests" kept:"health checks are derived"`
-	BootstrapCA       Kept            `json:"bootstrap_ca_url" kept:"the address of the CA is derived"`
+	// tcp/5432: what listens in it, besides what phoenix knows of
+	Listens     Words `json:"listens"`
+	HealthCheck Probe `json:"health_check"` // besides the checks that are derived
+	Tests       Kept  `json:"tests" kept:"health checks are derived"`
+	BootstrapCA Kept  `json:"bootstrap_ca_url" kept:"the address of the CA is derived"`
 }
 
 // Probe is a command that ends well while an application is. Where it does not at the end of a run it is tried again.
@@ -167,7 +170,8 @@ func (c *Container) IsProxy() bool {
 	return c.Has(FeatureTraefik) || c.ApplicationScript == ScriptProxy
 }
 
-// OwnScript is the application script that has to be run, or empty where there is none or built-in knowledge takes its place.
+// OwnScript is the application script that has to be run, or empty where there is none or built-in knowledge takes its
+// place.
 func (c *Container) OwnScript() string {
 	switch c.ApplicationScript {
 	case ScriptGateway, ScriptProxy, ScriptCA:

@@ -34,7 +34,8 @@ type Hypervisor struct {
 	StepCA        StepCA          `json:"step_ca"`
 	Artifacts     Artifacts       `json:"artifacts"`
 	Watch         Watch           `json:"watch"`
-	// Access is how clients of the LAN reach the gateway: by ports of the hypervisor, by a route, or as the users see to it.
+	// Access is how clients of the LAN reach the gateway: by ports of the hypervisor, by a route, or as the users see
+	// to it.
 	Access      string        `json:"access" enum:"forward,route,none" default:"none"`
 	AuditAccept []*Acceptance `json:"audit_accept"` // findings of the audit that are known and borne
 }
@@ -42,8 +43,8 @@ type Hypervisor struct {
 // Watch is what phoenix watch may do by itself.
 type Watch struct {
 	At
-	// Apply is how much of a change of the files is applied as soon as they are saved: all of it, what interrupts nothing, closes
-	// nothing and removes nothing, or nothing. The rest waits for phoenix apply.
+	// Apply is how much of a change of the files is applied as soon as they are saved: all of it, what interrupts
+	// nothing, closes nothing and removes nothing, or nothing. The rest waits for phoenix apply.
 	Apply string `json:"apply" enum:"all,safe,none" default:"safe"`
 }
 
@@ -66,7 +67,8 @@ type Acceptance struct {
 // CorePaths says where the users keep their files.
 type CorePaths struct {
 	At
-	VMConfig      string `json:"vm_config_file"` // set: ids of 1000 and above that are no containers are virtual machines
+	// set: ids of 1000 and above that are no containers are virtual machines
+	VMConfig      string `json:"vm_config_file"`
 	LXCConfig     Kept   `json:"lxc_config_file" kept:"--config says where the files are"`
 	LXCSchema     Kept   `json:"lxc_config_schema_file" kept:"the schema comes with phoenix"`
 	HFToken       Kept   `json:"hf_token_file" kept:"read by the applications' own scripts"`
@@ -97,7 +99,8 @@ type HostInterface struct {
 	Address     netip.Prefix `json:"address" need:"true"` // the hypervisor's own, with the prefix length
 	Gateway     netip.Addr   `json:"gateway"`
 	Nameservers Words        `json:"dns_nameservers"`
-	Allow       Words        `json:"allow_from_containers"` // tcp/3128: what containers reach of the hypervisor, besides names; all: everything
+	// tcp/3128: what containers reach of the hypervisor, besides names; all: everything
+	Allow Words `json:"allow_from_containers"`
 }
 
 // Defaults stand in for what a container does not say.
@@ -182,7 +185,8 @@ type SharedVolume struct {
 	HostPath string             `json:"host_path"`
 	Mounts   []*SharedMountedAt `json:"mounts" keyed:"Container"`
 
-	// A firewall stands among the shared volumes of some files. It is known there, so that it is not taken for a volume.
+	// A firewall stands among the shared volumes of some files. It is known there, so that it is not taken for a
+	// volume.
 	Enabled  Kept `json:"enabled" kept:"each container has rules of its own; those of the hypervisor are left as they are"`
 	Input    Kept `json:"default_input_policy" kept:"each container has rules of its own; those of the hypervisor are left as they are"`
 	Output   Kept `json:"default_output_policy" kept:"each container has rules of its own; those of the hypervisor are left as they are"`
@@ -236,13 +240,14 @@ func (r *Record) Addresses() []netip.Addr {
 // StepCA is the certificate authority. Lifetimes that are not set are 0.
 type StepCA struct {
 	At
-	RootName             string        `json:"root_ca_name"`
-	IntermediateName     string        `json:"intermediate_ca_name"`
-	DNSName              string        `json:"dns_name"`
-	DNSNames             []string      `json:"dns_names"` // more names and addresses that clients dial
-	Provisioner          string        `json:"provisioner_name" kept:"ACME is the only provisioner"`
-	AllowedNames         []string      `json:"allowed_names"` // besides those derived
-	RootPermits          Words         `json:"root_permits"`  // domains and subnets that a new root may sign for, besides the zones and the bridge's subnet; all: anything
+	RootName         string   `json:"root_ca_name"`
+	IntermediateName string   `json:"intermediate_ca_name"`
+	DNSName          string   `json:"dns_name"`
+	DNSNames         []string `json:"dns_names"` // more names and addresses that clients dial
+	Provisioner      string   `json:"provisioner_name" kept:"ACME is the only provisioner"`
+	AllowedNames     []string `json:"allowed_names"` // besides those derived
+	// domains and subnets that a new root may sign for, besides the zones and the bridge's subnet; all: anything
+	RootPermits          Words         `json:"root_permits"`
 	LeafLifetime         spec.Duration `json:"leaf_lifetime"`
 	RootLifetime         spec.Duration `json:"root_lifetime"`
 	IntermediateLifetime spec.Duration `json:"intermediate_lifetime"`

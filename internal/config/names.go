@@ -13,7 +13,8 @@ const (
 	maxHostName   = 64
 )
 
-// fullName joins a record's name and its zone's, in lower case and without a trailing dot; @ and the empty name are the zone itself.
+// fullName joins a record's name and its zone's, in lower case and without a trailing dot; @ and the empty name are the
+// zone itself.
 func fullName(hostname, zone string) string {
 	zone = strings.ToLower(strings.TrimSuffix(zone, "."))
 	host := strings.ToLower(hostname)
@@ -26,8 +27,8 @@ func fullName(hostname, zone string) string {
 	return host + "." + zone
 }
 
-// dnsNameProblem is what keeps a name from being one of the DNS, or empty. Underscores are allowed where the caller says so: the DNS
-// has such names, hosts and certificates have not.
+// dnsNameProblem is what keeps a name from being one of the DNS, or empty. Underscores are allowed where the caller
+// says so: the DNS has such names, hosts and certificates have not.
 func dnsNameProblem(name string, underscore bool) string {
 	if name == "" {
 		return "it is empty"
@@ -79,7 +80,8 @@ func hostNameProblem(name string) string {
 // certificateNameProblem is what keeps a name out of a certificate that is had by an http-01 challenge, and what to do.
 func certificateNameProblem(name string) (problem, hint string) {
 	if strings.Contains(name, "*") {
-		return "it is a wildcard, and an http-01 challenge cannot prove one (RFC 8555, section 8.3)", "write each name by itself"
+		return "it is a wildcard, and an http-01 challenge cannot prove one (RFC 8555, section 8.3)",
+			"write each name by itself"
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
 		return "it is an address", "write the name that clients dial"

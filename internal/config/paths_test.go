@@ -20,7 +20,8 @@ func mounting(hostPath, target, more string) []File {
       "container_path": %q}]},
   "102": {"name": "b", "clone_from_ctid": "900", "network_config": {"bridge": "vmbr0", "ip": "10.0.0.3/24"},
     "mount_points": [{"host_path": "/data/b", "container_path": "/b"}]}}}`, more, hostPath, target)},
-		{Name: "hypervisor.json", Data: []byte(`{"network": {"interfaces": {"name": "vmbr0", "address": "10.0.0.1/24"}}}`)}}
+		{Name: "hypervisor.json",
+			Data: []byte(`{"network": {"interfaces": {"name": "vmbr0", "address": "10.0.0.1/24"}}}`)}}
 }
 
 // wantAt checks that there is an error at that line, with a hint.
@@ -102,7 +103,8 @@ func TestHostPathsThatArePhoenixs(t *testing.T) {
 		wantAt(t, p, diags, wantLine)
 	}
 	for _, p := range []string{
-		"/other", "/stat", "/state/phoenix2", "/store/101/logs", "/mnt/pve/quickOS/lxc-persistent-data/101/logs", "/pools",
+		"/other", "/stat", "/state/phoenix2", "/store/101/logs", "/mnt/pve/quickOS/lxc-persistent-data/101/logs",
+		"/pools",
 	} {
 		cfg, diags := Load(mounting(p, "/data", pool))
 		if diags.HasErrors() {
@@ -130,14 +132,16 @@ func TestDirectoriesThatAreThere(t *testing.T) {
 			"": {}, `"owner_uid": 33,`: {UID: true}, `"owner_gid": 0,`: {GID: true}, `"mode": "0750",`: {Mode: true},
 		} {
 			files := mounting("/data/a", "/media", "")
-			files[0].Data = []byte(strings.Replace(string(files[0].Data), `"host_path": "/data/a",`, `"host_path": "/data/a",`+said, 1))
+			files[0].Data = []byte(strings.Replace(string(files[0].Data), `"host_path": "/data/a",`,
+				`"host_path": "/data/a",`+said, 1))
 			objects, diags := Derive(mustLoad(t, files), m)
 			if diags.HasErrors() {
 				t.Fatalf("%s: %v", runtime, diags)
 			}
 			o, _ := object.Find(objects, "volume/101/media")
 			var v spec.Volume
-			if err := json.Unmarshal(o.Spec, &v); err != nil || o.Provider != "dir" || v.HostDirectory == nil || *v.HostDirectory != want {
+			if err := json.Unmarshal(o.Spec, &v); err != nil || o.Provider != "dir" || v.HostDirectory == nil ||
+				*v.HostDirectory != want {
 				t.Errorf("%s %s: %s %s, %v", runtime, said, o.Provider, o.Spec, err)
 			}
 			other, _ := object.Find(objects, "volume/102/b")

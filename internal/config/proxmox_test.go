@@ -54,10 +54,12 @@ func TestParseStorages(t *testing.T) {
 	for _, s := range got {
 		ids = append(ids, s.ID)
 	}
-	if want := []string{"local", "quickOS-lxc-disks", "fastData-shared-bulk-data", "shared-iso"}; !slices.Equal(ids, want) {
+	if want := []string{"local", "quickOS-lxc-disks", "fastData-shared-bulk-data", "shared-iso"}; !slices.Equal(ids,
+		want) {
 		t.Errorf("got %q", ids)
 	}
-	if got[0].Path != "/var/lib/vz" || !slices.Equal(got[1].Content, []string{"images", "rootdir"}) || got[1].Type != "zfspool" {
+	if got[0].Path != "/var/lib/vz" || !slices.Equal(got[1].Content, []string{"images", "rootdir"}) ||
+		got[1].Type != "zfspool" {
 		t.Errorf("%+v", got)
 	}
 	if pools := config.Pools(got); len(pools) != 2 || pools["quickOS-lxc-disks"] != "pve" {
@@ -76,12 +78,15 @@ func proxmoxHost(storages string) config.Machine {
 		Proxmox: &spec.Proxmox{Dir: "/etc/pve", State: "/var/lib/lxc", Locks: "/run/lock"},
 		Present: map[string]bool{
 			"/fastData/shared-iso/template/cache/ubuntu-24.04-standard_24.04-2_amd64.tar.zst": true,
-			"/dev/nvidia0": true, "/dev/nvidia1": true, "/dev/nvidiactl": true, "/dev/nvidia-uvm": true, "/dev/nvidia-uvm-tools": true,
+			"/dev/nvidia0": true, "/dev/nvidia1": true, "/dev/nvidiactl": true, "/dev/nvidia-uvm": true,
+			"/dev/nvidia-uvm-tools":                        true,
 			"/mnt/pve/quickOS/lxc-persistent-data/103/ssl": true,
 		},
-		Binary:    config.Artifact{Path: "/usr/bin/phoenix", SHA256: strings.Repeat("ab", 32)},
-		Artifacts: map[string]config.Artifact{"step-ca": {Path: "/a", SHA256: strings.Repeat("cd", 32)}, "traefik": {Path: "/b", SHA256: strings.Repeat("ef", 32)}},
-		Scripts:   map[string]config.Artifact{"phoenix_hypervisor_feature_install_nvidia.sh": {Path: "/n", SHA256: strings.Repeat("12", 32)}},
+		Binary: config.Artifact{Path: "/usr/bin/phoenix", SHA256: strings.Repeat("ab", 32)},
+		Artifacts: map[string]config.Artifact{"step-ca": {Path: "/a", SHA256: strings.Repeat("cd", 32)},
+			"traefik": {Path: "/b", SHA256: strings.Repeat("ef", 32)}},
+		Scripts: map[string]config.Artifact{"phoenix_hypervisor_feature_install_nvidia.sh": {Path: "/n",
+			SHA256: strings.Repeat("12", 32)}},
 	}
 }
 
@@ -119,11 +124,13 @@ func specAt[S any](t *testing.T, objects []object.Object, a object.Address) (S, 
 func TestUsersHouseOnProxmox(t *testing.T) {
 	objects, diags := usersHouse(t, proxmoxHost(storageFile))
 	tpl, _ := specAt[spec.Template](t, objects, "template/900")
-	if g := tpl.Definition.Guest; g.Archive != "shared-iso:vztmpl/ubuntu-24.04-standard_24.04-2_amd64.tar.zst" || tpl.Snapshot != "final-form" || g.Storage != "quickOS-lxc-disks" || g.SizeGB != 16 {
+	if g := tpl.Definition.Guest; g.Archive != "shared-iso:vztmpl/ubuntu-24.04-standard_24.04-2_amd64.tar.zst" ||
+		tpl.Snapshot != "final-form" || g.Storage != "quickOS-lxc-disks" || g.SizeGB != 16 {
 		t.Errorf("template: %+v, %+v", tpl, g)
 	}
 	ca, o := specAt[spec.Container](t, objects, "container/103")
-	if g := ca.Guest; o.Provider != "pve" || g.CloneFrom != "900" || g.Snapshot != "final-form" || g.BootDelay != 5 || ca.BootOrder != 1 ||
+	if g := ca.Guest; o.Provider != "pve" || g.CloneFrom != "900" || g.Snapshot != "final-form" || g.BootDelay != 5 ||
+		ca.BootOrder != 1 ||
 		!slices.Equal(g.Features, []string{"nesting=1"}) || len(g.Binds) != 1 || len(g.Volumes) != 0 || ca.Path != "" {
 		t.Errorf("103: %+v %+v", ca, g)
 	}
@@ -131,7 +138,8 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 		t.Errorf("the folder that is there is kept by %s", o.Provider)
 	}
 	v, o := specAt[spec.Volume](t, objects, "volume/102/certs")
-	if o.Provider != "pve" || v.Pool != "quickOS-lxc-disks" || !v.Backup || v.SizeBytes != 1<<30 || v.Mode != 0o700 || v.UID != 902 || !slices.Contains(o.After, object.Address("container/102")) {
+	if o.Provider != "pve" || v.Pool != "quickOS-lxc-disks" || !v.Backup || v.SizeBytes != 1<<30 || v.Mode != 0o700 ||
+		v.UID != 902 || !slices.Contains(o.After, object.Address("container/102")) {
 		t.Errorf("102's volume: %+v %+v", v, o)
 	}
 	models, _ := specAt[spec.Volume](t, objects, "volume/801/vllm_models")
@@ -139,10 +147,12 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 		t.Errorf("801's volume: %+v", models)
 	}
 	gpu, o := specAt[spec.Container](t, objects, "container/910")
-	if g := gpu.Guest; len(g.Devices) != 5 || g.CloneFrom != "901" || g.Snapshot != "final-form" || !slices.Contains(o.After, object.Address("snapshot/901/final-form")) {
+	if g := gpu.Guest; len(g.Devices) != 5 || g.CloneFrom != "901" || g.Snapshot != "final-form" ||
+		!slices.Contains(o.After, object.Address("snapshot/901/final-form")) {
 		t.Errorf("910: %+v after %v", g, o.After)
 	}
-	if _, o := specAt[spec.Script](t, objects, "script/901/phoenix_hypervisor_feature_install_nvidia.sh"); o.Host != "901" {
+	if _, o := specAt[spec.Script](t, objects,
+		"script/901/phoenix_hypervisor_feature_install_nvidia.sh"); o.Host != "901" {
 		t.Errorf("%+v", o)
 	}
 	_, final := specAt[spec.Snapshot](t, objects, "snapshot/901/final-form")
@@ -157,7 +167,8 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 		t.Errorf("901 runs after %v", run.After)
 	}
 	all := text(diags)
-	for _, key := range []string{"boot_delay", "storage_pool", "storage_size_gb", "pct_options", "enable_lifecycle_snapshots", "gpu_assignment"} {
+	for _, key := range []string{"boot_delay", "storage_pool", "storage_size_gb", "pct_options",
+		"enable_lifecycle_snapshots", "gpu_assignment"} {
 		if strings.Contains(all, "lxc_configs.*."+key+": kept") {
 			t.Errorf("%s is acted on, and said to be kept", key)
 		}
@@ -167,7 +178,8 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 			t.Errorf("%s is neither acted on nor listed", key)
 		}
 	}
-	for _, want := range []string{"/mnt/pve/quickOS/lxc-persistent-data/102/certs is not on this machine", "container 910 has the feature \"vllm\", which phoenix does not know", "1002"} {
+	for _, want := range []string{"/mnt/pve/quickOS/lxc-persistent-data/102/certs is not on this machine",
+		"container 910 has the feature \"vllm\", which phoenix does not know", "1002"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("nothing is said about %q:\n%s", want, all)
 		}
@@ -186,7 +198,8 @@ func TestProxmoxWithoutSnapshots(t *testing.T) {
 	if s.Guest.Storage != "local" || s.Guest.Snapshot != "" {
 		t.Errorf("%+v", s.Guest)
 	}
-	for _, want := range []string{"storage quickOS-lxc-disks is not on this machine", "storage local takes no snapshots"} {
+	for _, want := range []string{"storage quickOS-lxc-disks is not on this machine",
+		"storage local takes no snapshots"} {
 		if !strings.Contains(text(diags), want) {
 			t.Errorf("nothing is said about %q", want)
 		}
@@ -205,8 +218,9 @@ func TestProxmoxTakesNoContainers(t *testing.T) {
 	}
 }
 
-// Each container waits for its range, and so do its volumes and the directories of the hypervisor that it mounts: whoever has another one
-// is moved before anything is judged by it. A template keeps the range that Proxmox makes it in.
+// Each container waits for its range, and so do its volumes and the directories of the hypervisor that it mounts:
+// whoever has another one is moved before anything is judged by it. A template keeps the range that Proxmox makes it
+// in.
 func TestOwnIDsOnProxmox(t *testing.T) {
 	m := proxmoxHost(storageFile)
 	m.IDs = config.IDs{Claims: "/var/lib/phoenix-ids"}
@@ -215,7 +229,8 @@ func TestOwnIDsOnProxmox(t *testing.T) {
 	for _, id := range []string{"101", "102", "103"} {
 		address := object.NewAddress(spec.KindIDs, id)
 		s, o := specAt[spec.IDRange](t, objects, address)
-		if s.Path != "/etc/pve/lxc" || s.Proxmox == nil || s.Records != "/var/lib/phoenix/volumes/"+id || o.Provider != "pve" || !slices.Contains(o.After, "subid/1879048192") {
+		if s.Path != "/etc/pve/lxc" || s.Proxmox == nil || s.Records != "/var/lib/phoenix/volumes/"+id ||
+			o.Provider != "pve" || !slices.Contains(o.After, "subid/1879048192") {
 			t.Errorf("%s: %+v after %v", address, s, o.After)
 		}
 		if other := ranges[s.IDMap]; other != "" || s.IDMap == idrange.Shared {
@@ -240,15 +255,18 @@ func TestOwnIDsOnProxmox(t *testing.T) {
 	if s, _ := specAt[spec.IDRange](t, objects, "ids/103"); !s.Stays {
 		t.Errorf("103 is moved and nobody agreed: %+v", s)
 	}
-	if c, o := specAt[spec.Container](t, objects, "container/103"); c.IDMap != idrange.Shared || slices.Contains(o.After, "ids/103") {
+	if c, o := specAt[spec.Container](t, objects, "container/103"); c.IDMap != idrange.Shared ||
+		slices.Contains(o.After, "ids/103") {
 		t.Errorf("103 as it is: %+v", c.IDMap)
 	}
-	if text := fmt.Sprint(diags); !strings.Contains(text, "container 103: the ids 100000:65536 are no range of its own") {
+	if text := fmt.Sprint(diags); !strings.Contains(text,
+		"container 103: the ids 100000:65536 are no range of its own") {
 		t.Errorf("not told: %s", text)
 	}
 }
 
-// Every volume is backed up unless the file says that it is not, and a path that Proxmox cannot mount is refused before anything is touched.
+// Every volume is backed up unless the file says that it is not, and a path that Proxmox cannot mount is refused before
+// anything is touched.
 func TestProxmoxVolumesOfTheFile(t *testing.T) {
 	example := func(name string) config.File {
 		t.Helper()
@@ -259,7 +277,8 @@ func TestProxmoxVolumesOfTheFile(t *testing.T) {
 		return config.File{Name: name, Data: data}
 	}
 	file := example("phoenix_lxc_configs.json")
-	file.Data = []byte(strings.Replace(string(file.Data), `"zfs_volumes": [`, `"zfs_volumes": [{"name": "plain", "mount_point": "/srv/plain"},
+	file.Data = []byte(strings.Replace(string(file.Data), `"zfs_volumes": [`,
+		`"zfs_volumes": [{"name": "plain", "mount_point": "/srv/plain"},
 		{"name": "out", "mount_point": "/srv/out", "backup": false}, {"name": "blank", "mount_point": "/srv/a b"}, `, 1))
 	cfg, diags := config.Load([]config.File{file, example("phoenix_hypervisor_config.json")})
 	if diags.HasErrors() {
@@ -275,7 +294,8 @@ func TestProxmoxVolumesOfTheFile(t *testing.T) {
 	for _, d := range diags {
 		said += d.Summary + "\n"
 	}
-	for _, want := range []string{"/srv/out of container 103 is in no backup", `"/srv/a b" cannot be mounted by Proxmox`} {
+	for _, want := range []string{"/srv/out of container 103 is in no backup",
+		`"/srv/a b" cannot be mounted by Proxmox`} {
 		if !strings.Contains(said, want) {
 			t.Errorf("no %q in %s", want, said)
 		}
@@ -296,7 +316,8 @@ func TestProxmoxArchiveByItsName(t *testing.T) {
 		files = append(files, config.File{Name: name, Data: data})
 	}
 	const volume = "shared-iso:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst"
-	files[0].Data = regexp.MustCompile(`"template": "[^"]*"`).ReplaceAll(files[0].Data, []byte(`"template": "`+volume+`"`))
+	files[0].Data = regexp.MustCompile(`"template": "[^"]*"`).ReplaceAll(files[0].Data,
+		[]byte(`"template": "`+volume+`"`))
 	cfg, diags := config.Load(files)
 	if diags.HasErrors() {
 		t.Fatal(diags.Err())

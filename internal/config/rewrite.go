@@ -63,7 +63,8 @@ type part struct {
 	drop     bool
 }
 
-// drop takes parts out of a list or object n, with the commas that they leave behind. It reports whether nothing is left.
+// drop takes parts out of a list or object n, with the commas that they leave behind. It reports whether nothing is
+// left.
 func (w *rewrite) drop(n *node, parts []part) bool {
 	first := slices.IndexFunc(parts, func(p part) bool { return !p.drop })
 	if first < 0 {

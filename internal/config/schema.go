@@ -12,8 +12,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// SchemaOf is the JSON Schema (draft 2020-12) of one of the users' files, for editors: hypervisor, or the containers. It is made of the
-// same tags that the files are read by. What it cannot say, such as what one key means for another, only Load finds.
+// SchemaOf is the JSON Schema (draft 2020-12) of one of the users' files, for editors: hypervisor, or the containers.
+// It is made of the same tags that the files are read by. What it cannot say, such as what one key means for another,
+// only Load finds.
 func SchemaOf(hypervisor bool) ([]byte, error) {
 	t, title := reflect.TypeFor[ContainerFile](), "phoenix_lxc_configs.json"
 	if hypervisor {
@@ -74,7 +75,8 @@ func schemaOfKind(t reflect.Type, tag reflect.StructTag) schema {
 		return s
 	case reflect.Slice:
 		if tag.Get("keyed") != "" {
-			return schema{"type": "object", "patternProperties": comments, "additionalProperties": schemaOf(t.Elem(), "")}
+			return schema{"type": "object", "patternProperties": comments,
+				"additionalProperties": schemaOf(t.Elem(), "")}
 		}
 		return schema{"type": "array", "items": itemsOf(t.Elem(), tag.Get("words"))}
 	case reflect.Struct:
@@ -93,7 +95,8 @@ func itemsOf(t reflect.Type, words string) schema {
 	}
 	return schema{"anyOf": []schema{
 		{"enum": strings.Split(words, ",")},
-		{"type": "string", "pattern": featureName.String(), "description": "a feature of your own; its script " + featureScript + "NAME.sh lies beside the configuration"},
+		{"type": "string", "pattern": featureName.String(), "description": "a feature of your own; its script " +
+			featureScript + "NAME.sh lies beside the configuration"},
 	}}
 }
 
@@ -114,7 +117,8 @@ func schemaOfStruct(t reflect.Type) schema {
 			need = append(need, key)
 		}
 	}
-	s := schema{"type": "object", "properties": properties, "patternProperties": comments, "additionalProperties": false}
+	s := schema{"type": "object", "properties": properties, "patternProperties": comments,
+		"additionalProperties": false}
 	if len(need) > 0 {
 		s["required"] = need
 	}

@@ -39,8 +39,8 @@ func SetupWanted(cfg *Config) []string {
 func linkPath(bridge string) string       { return "/sys/class/net/" + bridge }
 func interfacesFile(bridge string) string { return "/etc/network/interfaces.d/phoenix-" + bridge }
 
-// Setup derives what a machine has to have before containers can be made on it: nothing of it belongs to a container. It asks for
-// no disk, no partition and no pool. The same input gives the same output.
+// Setup derives what a machine has to have before containers can be made on it: nothing of it belongs to a container.
+// It asks for no disk, no partition and no pool. The same input gives the same output.
 func Setup(cfg *Config, m Machine, i Installation) ([]object.Object, diag.List) {
 	d := &derivation{cfg: cfg, machine: m, house: survey(cfg)}
 	packages := d.setupPackages(i)
@@ -69,10 +69,12 @@ func (d *derivation) setupPackages(i Installation) object.Address {
 		return ""
 	}
 	if !i.Debian {
-		d.note(diag.Warning, object.Source{}, "this machine has no dpkg: phoenix installs nothing on it", "install by hand what Debian calls "+strings.Join(names, ", "))
+		d.note(diag.Warning, object.Source{}, "this machine has no dpkg: phoenix installs nothing on it",
+			"install by hand what Debian calls "+strings.Join(names, ", "))
 		return ""
 	}
-	return d.add(object.Object{Address: object.NewAddress(spec.KindPackage, hypervisor), Provider: "pkg"}, spec.Package{Names: names})
+	return d.add(object.Object{Address: object.NewAddress(spec.KindPackage, hypervisor), Provider: "pkg"},
+		spec.Package{Names: names})
 }
 
 // packageNames are those of Debian whose programs phoenix calls for this configuration.
@@ -113,19 +115,23 @@ func (d *derivation) setupBridge(packages object.Address) {
 	}
 	file := interfacesFile(iface.Name)
 	if d.proxmox() && (d.machine.Present[file] || !d.machine.Present[linkPath(iface.Name)]) {
-		d.add(object.Object{Address: object.NewAddress(spec.KindFile, hypervisor+file), Provider: "file", Source: iface.Source}, spec.File{
-			Path: file, Mode: 0o644, Content: fmt.Sprintf("auto %[1]s\niface %[1]s inet static\n\taddress %[2]s\n\tbridge-ports none\n\tbridge-stp off\n\tbridge-fd 0\n",
+		d.add(object.Object{Address: object.NewAddress(spec.KindFile, hypervisor+file), Provider: "file",
+			Source: iface.Source}, spec.File{
+			Path: file, Mode: 0o644, Content: fmt.Sprintf("auto %[1]s\niface %[1]s inet static\n\taddress "+
+				"%[2]s\n\tbridge-ports none\n\tbridge-stp off\n\tbridge-fd 0\n",
 				iface.Name, iface.Address),
 		})
-		d.note(diag.Note, iface.Source, fmt.Sprintf("bridge %s is made without a port: it leads to this machine only", iface.Name),
+		d.note(diag.Note, iface.Source,
+			fmt.Sprintf("bridge %s is made without a port: it leads to this machine only", iface.Name),
 			"to lead it out, give it a port in Proxmox's network settings")
 	}
-	d.add(object.Object{Address: object.NewAddress(spec.KindNetwork, iface.Name), Provider: "network", Source: iface.Source},
+	d.add(object.Object{Address: object.NewAddress(spec.KindNetwork, iface.Name), Provider: "network",
+		Source: iface.Source},
 		spec.Network{Bridge: iface.Name, Address: iface.Address.String()}, packages)
 }
 
-// setupStorages adds those that containers name and Proxmox does not have: beside the ZFS datasets that containers are on already,
-// else as folders.
+// setupStorages adds those that containers name and Proxmox does not have: beside the ZFS datasets that containers are
+// on already, else as folders.
 func (d *derivation) setupStorages(packages object.Address) {
 	if !d.proxmox() {
 		return
@@ -146,7 +152,8 @@ func (d *derivation) setupStorage(name string, src object.Source) {
 	case name == "" || asked:
 		return
 	case i >= 0 && !d.machine.Storages[i].takes():
-		d.once(diag.Warning, src, fmt.Sprintf("storage %s does not take containers", name), "pvesm set "+name+" --content rootdir,"+strings.Join(d.machine.Storages[i].Content, ","))
+		d.once(diag.Warning, src, fmt.Sprintf("storage %s does not take containers", name),
+			"pvesm set "+name+" --content rootdir,"+strings.Join(d.machine.Storages[i].Content, ","))
 		return
 	case i >= 0:
 		return
@@ -155,13 +162,14 @@ func (d *derivation) setupStorage(name string, src object.Source) {
 	if s.Dataset = d.dataset(name); s.Dataset == "" {
 		s.Content = []string{"rootdir"}
 		s.Folder = path.Join(d.machine.Root, "storage", name)
-		d.note(diag.Note, src, fmt.Sprintf("storage %s becomes a folder: no storage of this host is on ZFS, and folders take no snapshots", name), "")
+		d.note(diag.Note, src, fmt.Sprintf("storage %s becomes a folder: no storage of this host is on ZFS, and "+
+			"folders take no snapshots", name), "")
 	}
 	d.add(object.Object{Address: a, Provider: "pve", Source: src}, s)
 }
 
-// dataset is where a storage of that name goes on a ZFS pool that containers are on already; empty: there is none. People name
-// the storage tank-disks that is tank/disks.
+// dataset is where a storage of that name goes on a ZFS pool that containers are on already; empty: there is none.
+// People name the storage tank-disks that is tank/disks.
 func (d *derivation) dataset(name string) string {
 	first := ""
 	for _, s := range d.machine.Storages {
@@ -184,11 +192,13 @@ func (d *derivation) setupWatch(i Installation) {
 	program := d.add(object.Object{Address: object.NewAddress(spec.KindFile, hypervisor+i.Program), Provider: "file"},
 		spec.File{Path: i.Program, SHA256: d.machine.Binary.SHA256, Mode: 0o755})
 	if !i.Systemd {
-		d.note(diag.Warning, object.Source{}, "this machine is not run by systemd: nothing starts phoenix watch", "have your init run "+i.Program+" watch")
+		d.note(diag.Warning, object.Source{}, "this machine is not run by systemd: nothing starts phoenix watch",
+			"have your init run "+i.Program+" watch")
 		return
 	}
 	d.add(object.Object{Address: object.NewAddress(spec.KindUnit, hypervisor, WatchUnit), Provider: "unit"}, spec.Unit{
-		Name: WatchUnit, Content: strings.Replace(watchUnit, "@COMMAND@", execStart(append(append([]string{i.Program}, i.Arguments...), "watch")), 1),
+		Name: WatchUnit, Content: strings.Replace(watchUnit, "@COMMAND@",
+			execStart(append(append([]string{i.Program}, i.Arguments...), "watch")), 1),
 		Inputs: d.machine.Binary.SHA256, AtBoot: true,
 	}, program)
 }

@@ -68,7 +68,8 @@ func named(objects []object.Object) []string {
 
 func TestSetup(t *testing.T) {
 	const tank = "zfspool: tank\n\tpool tank/data\n\tcontent rootdir\n"
-	const common = "file/hypervisor/usr/local/bin/phoenix network/phxbr0 package/hypervisor subid/100000 subid/1879048192 sysctl/hypervisor unit/hypervisor/phoenix.service"
+	const common = "file/hypervisor/usr/local/bin/phoenix network/phxbr0 package/hypervisor subid/100000 " +
+		"subid/1879048192 sysctl/hypervisor unit/hypervisor/phoenix.service"
 	own := strings.Replace(common, "subid/100000 ", "", 1)
 	with := func(storages string, present ...string) Machine {
 		m := proxmox(Machine{Root: "/var/lib/phoenix"}, storages)
@@ -84,17 +85,26 @@ func TestSetup(t *testing.T) {
 		want    string
 		notes   []string
 	}{
-		"plain":      {Machine{Runtime: "lxc"}, debian, own, nil},
-		"no dpkg":    {Machine{Runtime: "lxc"}, Installation{Program: debian.Program, Systemd: true}, strings.Replace(own, "package/hypervisor ", "", 1), []string{"has no dpkg", "mmdebstrap"}},
-		"no systemd": {Machine{Runtime: "lxc"}, Installation{Program: debian.Program, Debian: true}, strings.Replace(own, " unit/hypervisor/phoenix.service", "", 1), []string{"nothing starts phoenix watch"}},
-		"proxmox":    {with(tank, "/sys/class/net/phxbr0"), debian, strings.Replace(common, " subid", " storage/homelab subid", 1), nil},
+		"plain": {Machine{Runtime: "lxc"}, debian, own, nil},
+		"no dpkg": {Machine{Runtime: "lxc"}, Installation{Program: debian.Program, Systemd: true},
+			strings.Replace(own, "package/hypervisor ", "", 1), []string{"has no dpkg", "mmdebstrap"}},
+		"no systemd": {Machine{Runtime: "lxc"}, Installation{Program: debian.Program, Debian: true},
+			strings.Replace(own, " unit/hypervisor/phoenix.service", "", 1), []string{"nothing starts phoenix watch"}},
+		"proxmox": {with(tank, "/sys/class/net/phxbr0"), debian,
+			strings.Replace(common, " subid", " storage/homelab subid", 1), nil},
 		"proxmox without a bridge": {with(tank), debian,
-			"file/hypervisor/etc/network/interfaces.d/phoenix-phxbr0 " + strings.Replace(common, " subid", " storage/homelab subid", 1), []string{"without a port"}},
-		"proxmox with the bridge of an earlier setup": {with(tank, "/sys/class/net/phxbr0", "/etc/network/interfaces.d/phoenix-phxbr0"), debian,
-			"file/hypervisor/etc/network/interfaces.d/phoenix-phxbr0 " + strings.Replace(common, " subid", " storage/homelab subid", 1), nil},
-		"all storages there":  {with("dir: homelab\n\tpath /d\n\tcontent rootdir\n", "/sys/class/net/phxbr0"), debian, common, nil},
-		"no containers on it": {with("dir: homelab\n\tpath /d\n\tcontent iso\n", "/sys/class/net/phxbr0"), debian, common, []string{"does not take containers", "pvesm set homelab --content rootdir,iso"}},
-		"no ZFS":              {with("dir: local\n\tpath /d\n\tcontent rootdir\n", "/sys/class/net/phxbr0"), debian, strings.Replace(common, " subid", " storage/homelab subid", 1), []string{"folders take no snapshots"}},
+			"file/hypervisor/etc/network/interfaces.d/phoenix-phxbr0 " + strings.Replace(common, " subid",
+				" storage/homelab subid", 1), []string{"without a port"}},
+		"proxmox with the bridge of an earlier setup": {with(tank, "/sys/class/net/phxbr0",
+			"/etc/network/interfaces.d/phoenix-phxbr0"), debian,
+			"file/hypervisor/etc/network/interfaces.d/phoenix-phxbr0 " + strings.Replace(common, " subid",
+				" storage/homelab subid", 1), nil},
+		"all storages there": {with("dir: homelab\n\tpath /d\n\tcontent rootdir\n", "/sys/class/net/phxbr0"), debian,
+			common, nil},
+		"no containers on it": {with("dir: homelab\n\tpath /d\n\tcontent iso\n", "/sys/class/net/phxbr0"), debian,
+			common, []string{"does not take containers", "pvesm set homelab --content rootdir,iso"}},
+		"no ZFS": {with("dir: local\n\tpath /d\n\tcontent rootdir\n", "/sys/class/net/phxbr0"), debian,
+			strings.Replace(common, " subid", " storage/homelab subid", 1), []string{"folders take no snapshots"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, notes := setup(t, c.machine, c.i)
@@ -121,10 +131,12 @@ func TestSetupPackages(t *testing.T) {
 			t.Errorf("no %s in %v", n, plain)
 		}
 	}
-	if slices.Contains(plain, "btrfs-progs") || !slices.Contains(names(Machine{Runtime: "lxc", Backend: "btrfs"}), "btrfs-progs") {
+	if slices.Contains(plain, "btrfs-progs") ||
+		!slices.Contains(names(Machine{Runtime: "lxc", Backend: "btrfs"}), "btrfs-progs") {
 		t.Error("btrfs-progs belong to Btrfs")
 	}
-	if slices.Contains(plain, "zfsutils-linux") || !slices.Contains(names(Machine{Runtime: "lxc", Pools: map[string]string{"homelab": "zfs"}}), "zfsutils-linux") {
+	if slices.Contains(plain, "zfsutils-linux") ||
+		!slices.Contains(names(Machine{Runtime: "lxc", Pools: map[string]string{"homelab": "zfs"}}), "zfsutils-linux") {
 		t.Error("zfsutils-linux belong to ZFS")
 	}
 	if got := names(proxmox(Machine{}, "")); slices.Contains(got, "lxc") || !slices.Contains(got, "dnsmasq-base") {
@@ -137,16 +149,20 @@ func TestSetupStorages(t *testing.T) {
 		objects, _ := setup(t, proxmox(Machine{Root: "/var/lib/phoenix"}, text), debian)
 		return of[spec.Storage](t, objects, "storage/homelab")
 	}
-	if s := storage("zfspool: a\n\tpool rpool/data\n\tcontent images\n\nzfspool: b\n\tpool tank\n\tcontent rootdir\n"); s.Dataset != "tank/homelab" || s.Folder != "" {
+	if s := storage(
+		"zfspool: a\n\tpool rpool/data\n\tcontent images\n\nzfspool: b\n\tpool tank\n\tcontent rootdir\n"); s.Dataset != "tank/homelab" || s.Folder != "" {
 		t.Errorf("%+v", s)
 	}
-	if s := storage("zfspool: a\n\tpool tank\n\tcontent rootdir\n\nzfspool: b\n\tpool home/x\n\tcontent rootdir\n"); s.Dataset != "tank/homelab" {
+	if s := storage(
+		"zfspool: a\n\tpool tank\n\tcontent rootdir\n\nzfspool: b\n\tpool home/x\n\tcontent rootdir\n"); s.Dataset != "tank/homelab" {
 		t.Errorf("home is no part of homelab: %+v", s)
 	}
-	if s := storage("dir: local\n\tpath /d\n\tcontent rootdir\n"); s.Folder != "/var/lib/phoenix/storage/homelab" || s.Dataset != "" {
+	if s := storage("dir: local\n\tpath /d\n\tcontent rootdir\n"); s.Folder != "/var/lib/phoenix/storage/homelab" ||
+		s.Dataset != "" {
 		t.Errorf("%+v", s)
 	}
-	d := &derivation{machine: proxmox(Machine{}, "zfspool: a\n\tpool rpool\n\tcontent rootdir\n\nzfspool: b\n\tpool tank/x\n\tcontent rootdir\n")}
+	d := &derivation{machine: proxmox(Machine{}, "zfspool: a\n\tpool rpool\n\tcontent rootdir\n\nzfspool: b\n\tpool "+
+		"tank/x\n\tcontent rootdir\n")}
 	if got := d.dataset("tank-disks"); got != "tank/disks" {
 		t.Errorf("tank-disks is %s", got)
 	}

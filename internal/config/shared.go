@@ -46,7 +46,8 @@ func (d *derivation) setupLimits() {
 		case d.machine.Kernel != nil && !known: // not in this kernel, or not in this network namespace
 		case have.ReadOnly:
 			if have.Value < l.Need(n) {
-				d.note(diag.Warning, object.Source{}, fmt.Sprintf("%s is %d here, %d containers need about %d, and this machine cannot change it", l.Key, have.Value, n, l.Need(n)),
+				d.note(diag.Warning, object.Source{}, fmt.Sprintf("%s is %d here, %d containers need about %d, and "+
+					"this machine cannot change it", l.Key, have.Value, n, l.Need(n)),
 					"raise it on the machine that this one runs on")
 			}
 		default:
@@ -64,7 +65,8 @@ func (d *derivation) limits() {
 	for _, l := range spec.SharedLimits() {
 		have, known := d.machine.Kernel[l.Key]
 		if need := l.Need(n); known && have.Value < need {
-			d.note(diag.Warning, object.Source{}, fmt.Sprintf("%s is %d on this machine: the %d containers of the file need about %d", l.Key, have.Value, n, need),
+			d.note(diag.Warning, object.Source{}, fmt.Sprintf("%s is %d on this machine: the %d containers of the "+
+				"file need about %d", l.Key, have.Value, n, need),
 				"phoenix setup --yes raises it")
 		}
 	}

@@ -11,8 +11,9 @@ import (
 // debianKernel has Debian's own limits, and misses those of another network namespace.
 func debianKernel() map[string]KernelValue {
 	return map[string]KernelValue{
-		spec.InotifyInstances: {Value: 128}, spec.InotifyWatches: {Value: 65536}, spec.MaxKeys: {Value: 200}, spec.MaxKeyBytes: {Value: 20000},
-		spec.MaxPTY: {Value: 4096}, spec.MaxAIO: {Value: 65536}, "vm.max_map_count": {Value: 65530},
+		spec.InotifyInstances: {Value: 128}, spec.InotifyWatches: {Value: 65536}, spec.MaxKeys: {Value: 200},
+		spec.MaxKeyBytes: {Value: 20000},
+		spec.MaxPTY:      {Value: 4096}, spec.MaxAIO: {Value: 65536}, "vm.max_map_count": {Value: 65530},
 	}
 }
 
@@ -22,7 +23,8 @@ func crowd(t *testing.T, more int) *Config {
 	hello, _ := cfg.Container("201")
 	for i := range more {
 		c := *hello
-		c.ID, c.TraefikService, c.Certificates = string(rune('3'+i/100))+string(rune('0'+i/10%10))+string(rune('0'+i%10)), nil, nil
+		c.ID, c.TraefikService, c.Certificates = string(rune('3'+i/100))+string(rune('0'+i/10%10))+
+			string(rune('0'+i%10)), nil, nil
 		cfg.Containers = append(cfg.Containers, &c)
 	}
 	return cfg
@@ -46,7 +48,8 @@ func TestSharedLimitsAreCounted(t *testing.T) {
 		t.Errorf("four containers do well with Debian's limits:\n%s", got)
 	}
 	got := told(36, debianKernel())
-	for _, want := range []string{"fs.inotify.max_user_instances is 128 on this machine: the 40 containers of the file need about 416", "kernel.keys.maxkeys is 200", "setup --yes"} {
+	for _, want := range []string{"fs.inotify.max_user_instances is 128 on this machine: the 40 containers of the " +
+		"file need about 416", "kernel.keys.maxkeys is 200", "setup --yes"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -78,7 +81,8 @@ func TestSetupLimits(t *testing.T) {
 	if _, there := object.Find(objects, "sysctl/hypervisor"); there {
 		t.Error("limits that this machine cannot change")
 	}
-	if !strings.Contains(notes, "fs.inotify.max_user_instances is 40 here, 4 containers need about 56, and this machine cannot change it") || strings.Contains(notes, "maxkeys") {
+	if !strings.Contains(notes, "fs.inotify.max_user_instances is 40 here, 4 containers need about 56, and this "+
+		"machine cannot change it") || strings.Contains(notes, "maxkeys") {
 		t.Errorf("notes:\n%s", notes)
 	}
 }

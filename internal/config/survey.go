@@ -12,7 +12,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// User ids of the programs that keep files on volumes: the same in every container, so that a volume outlives its container.
+// User ids of the programs that keep files on volumes: the same in every container, so that a volume outlives its
+// container.
 const (
 	stepUser, stepUID       = "step", 901
 	traefikUser, traefikUID = "traefik", 902
@@ -27,16 +28,19 @@ const (
 
 // house is what the containers are to one another.
 type house struct {
-	ca, gateway, proxy *Container          // nil: none
-	templates          map[string]bool     // ids that others are cloned from and that are cloned from nothing: they never run
-	origin             map[string]string   // of each container: the template at the end of its clone chain; itself where it has none
-	packages           map[string][]string // of each container that a root file system is built for: what its clones need, sorted
-	volumes            map[string][]volume // of each container
-	internal           string              // the zone that derived names are in; empty: none
-	zones              []spec.Zone
-	names              map[string]netip.Addr // every name of the zones, with the address it leads to
-	labelled           map[string][]string   // those names by their first label
-	routes             []route
+	ca, gateway, proxy *Container // nil: none
+	// ids that others are cloned from and that are cloned from nothing: they never run
+	templates map[string]bool
+	// of each container: the template at the end of its clone chain; itself where it has none
+	origin map[string]string
+	// of each container that a root file system is built for: what its clones need, sorted
+	packages map[string][]string
+	volumes  map[string][]volume // of each container
+	internal string              // the zone that derived names are in; empty: none
+	zones    []spec.Zone
+	names    map[string]netip.Addr // every name of the zones, with the address it leads to
+	labelled map[string][]string   // those names by their first label
+	routes   []route
 }
 
 // volume is storage of one container, however the file asks for it.
@@ -59,7 +63,8 @@ type route struct {
 func (c *Config) IsTemplate(id string) bool { return survey(c).templates[id] }
 
 func survey(cfg *Config) house {
-	h := house{templates: map[string]bool{}, origin: map[string]string{}, packages: map[string][]string{}, volumes: map[string][]volume{}}
+	h := house{templates: map[string]bool{}, origin: map[string]string{}, packages: map[string][]string{},
+		volumes: map[string][]volume{}}
 	byID := make(map[string]*Container, len(cfg.Containers))
 	for _, c := range cfg.Containers {
 		byID[c.ID] = c
@@ -117,11 +122,13 @@ func packages(c *Container) []string {
 func volumes(c *Container) []volume {
 	var out []volume
 	for _, v := range c.Volumes {
-		one := volume{name: v.Name, pool: v.Pool, target: v.MountPoint, sizeGB: v.SizeGB, backup: v.Backup, noBackup: v.has("backup") && !v.Backup, source: v.Source}
+		one := volume{name: v.Name, pool: v.Pool, target: v.MountPoint, sizeGB: v.SizeGB, backup: v.Backup,
+			noBackup: v.has("backup") && !v.Backup, source: v.Source}
 		out = append(out, owned(c, one, v.UID, v.GID, v.Mode))
 	}
 	for _, m := range c.MountPoints {
-		one := volume{name: path.Base(m.ContainerPath), hostPath: m.HostPath, target: m.ContainerPath, backup: m.Backup, source: m.Source}
+		one := volume{name: path.Base(m.ContainerPath), hostPath: m.HostPath, target: m.ContainerPath, backup: m.Backup,
+			source: m.Source}
 		one.noBackup = m.has("backup") && !m.Backup
 		out = append(out, owned(c, one, m.UID, m.GID, m.Mode))
 	}
@@ -153,7 +160,8 @@ func tlsDir(c *Container) string {
 // owned fills in who may read a volume. Where keys are, that is the one who needs them.
 func owned(c *Container, v volume, uid, gid *int, mode *spec.Mode) volume {
 	v.mode = 0o755
-	keys := v.target == tlsDir(c) || slices.ContainsFunc(c.Certificates, func(x *Certificate) bool { return path.Dir(x.KeyPath) == v.target })
+	keys := v.target == tlsDir(c) ||
+		slices.ContainsFunc(c.Certificates, func(x *Certificate) bool { return path.Dir(x.KeyPath) == v.target })
 	if keys {
 		v.mode, v.keys = 0o700, true
 	}
@@ -173,7 +181,8 @@ func owned(c *Container, v volume, uid, gid *int, mode *spec.Mode) volume {
 	return v
 }
 
-// surveyNames works out the zones, with a record for each traefik_service that has none, and who answers for which name.
+// surveyNames works out the zones, with a record for each traefik_service that has none, and who answers for which
+// name.
 func (h *house) surveyNames(cfg *Config) {
 	h.names, h.labelled = map[string]netip.Addr{}, map[string][]string{}
 	h.internal = internalZone(cfg)
@@ -203,8 +212,8 @@ func (h *house) know(name string, address netip.Addr) {
 	h.names[name] = address
 }
 
-// hostsOf are a service's names: those that the file gives, and NAME in every zone that knows it; failing that NAME in the
-// internal zone, which then leads to the gateway.
+// hostsOf are a service's names: those that the file gives, and NAME in every zone that knows it; failing that NAME in
+// the internal zone, which then leads to the gateway.
 func (h *house) hostsOf(t *TraefikService) []string {
 	hosts := slices.Concat(t.Hosts, h.labelled[strings.ToLower(t.Name)])
 	if len(hosts) == 0 && h.internal != "" {

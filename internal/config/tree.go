@@ -91,7 +91,8 @@ func (p *parser) whole() (*node, *syntaxError) {
 	switch {
 	case len(bytes.TrimSpace(p.data)) == 0:
 		return nil, p.fail("the file is empty", "phoenix schema says what can be in it")
-	case bytes.HasPrefix(p.data, []byte("\xff\xfe")), bytes.HasPrefix(p.data, []byte("\xfe\xff")), bytes.IndexByte(p.data[:min(len(p.data), 64)], 0) >= 0:
+	case bytes.HasPrefix(p.data, []byte("\xff\xfe")), bytes.HasPrefix(p.data, []byte("\xfe\xff")),
+		bytes.IndexByte(p.data[:min(len(p.data), 64)], 0) >= 0:
 		return nil, p.fail("this is not UTF-8 text; it looks like UTF-16", "save the file as UTF-8")
 	}
 	return p.value(place{}, 0)
@@ -168,8 +169,9 @@ func (p *parser) object(n *node, at place, depth int) *syntaxError {
 			return err
 		}
 		if before, twice := seen[key]; twice {
-			child.report(p.list, diag.Diagnostic{File: p.file, Summary: fmt.Sprintf("the key stands twice, first in line %d", before),
-				Hint: "keep one of them: readers disagree which one counts"})
+			child.report(p.list,
+				diag.Diagnostic{File: p.file, Summary: fmt.Sprintf("the key stands twice, first in line %d", before),
+					Hint: "keep one of them: readers disagree which one counts"})
 		} else {
 			seen[key] = line
 			n.members = append(n.members, member{key: key, line: line, from: from, value: v})
@@ -183,7 +185,8 @@ func (p *parser) object(n *node, at place, depth int) *syntaxError {
 func (p *parser) key(opened int, first bool) (key string, line, from int, err *syntaxError) {
 	switch c := p.peek(); {
 	case c == 0:
-		return "", 0, 0, p.fail(fmt.Sprintf("the file ends, but the { of line %d is never closed", opened), "add the missing }")
+		return "", 0, 0, p.fail(fmt.Sprintf("the file ends, but the { of line %d is never closed", opened),
+			"add the missing }")
 	case c == '}' && !first:
 		return "", 0, 0, p.fail("a comma before }", "remove the comma behind the last value")
 	case c == '/' || c == '#':
@@ -255,7 +258,8 @@ func (p *parser) string() (string, *syntaxError) {
 			p.pos++
 			return p.decoded(p.data[start:p.pos], plain)
 		case c < 0x20:
-			return "", p.fail("a line break or another control character inside a string", "is a double quote missing? write a tab as \\t")
+			return "", p.fail("a line break or another control character inside a string",
+				"is a double quote missing? write a tab as \\t")
 		case c == '\\':
 			plain = false
 			p.pos++
@@ -296,7 +300,8 @@ func (p *parser) literal(n *node) *syntaxError {
 	case strings.HasPrefix(n.text, "//") || strings.HasPrefix(n.text, "#"):
 		return p.fail("JSON has no comments", `remove it, or make it a key: "_comment": "…"`)
 	default:
-		return p.fail("this is not a JSON value", "strings stand in double quotes; true, false and null are in lower case; numbers have no leading zero or +")
+		return p.fail("this is not a JSON value", "strings stand in double quotes; true, false and null are in lower "+
+			"case; numbers have no leading zero or +")
 	}
 	return nil
 }

@@ -65,7 +65,8 @@ func TestParseTellsWhere(t *testing.T) {
 
 func TestParseReads(t *testing.T) {
 	var l diag.List
-	n := parse(File{Data: []byte("\ufeff{\"\": [1, -0.5e+3, \"a\\n\\u00fc\\ud83d\\ude00\ufffd\"],\r\n\"n\": null, \"t\": true, \"e\": {}, \"l\": []}\n")}, &l)
+	n := parse(File{Data: []byte("\ufeff{\"\": [1, -0.5e+3, \"a\\n\\u00fc\\ud83d\\ude00\ufffd\"],\r\n\"n\": null, " +
+		"\"t\": true, \"e\": {}, \"l\": []}\n")}, &l)
 	if n == nil || len(l) > 0 {
 		t.Fatal(l)
 	}
@@ -73,14 +74,16 @@ func TestParseReads(t *testing.T) {
 	if len(items) != 3 || items[1].text != "-0.5e+3" || items[2].text != "a\nü😀\ufffd" {
 		t.Errorf("list is %+v", items)
 	}
-	if n.member("n").kind != aNull || n.member("t").text != "true" || n.member("e").line != 2 || n.member("none") != nil {
+	if n.member("n").kind != aNull || n.member("t").text != "true" || n.member("e").line != 2 ||
+		n.member("none") != nil {
 		t.Errorf("object is %+v", n.members)
 	}
 }
 
 // TestSyntaxErrorsShowNoText: a value that is not JSON could be a secret.
 func TestSyntaxErrorsShowNoText(t *testing.T) {
-	for _, in := range []string{`{"password": sesame}`, `{"password": "sesame`, `{"password": "sesame" sesame}`, "{\"password\": \"ses\name\"}", `{sesame: 1}`} {
+	for _, in := range []string{`{"password": sesame}`, `{"password": "sesame`, `{"password": "sesame" sesame}`,
+		"{\"password\": \"ses\name\"}", `{sesame: 1}`} {
 		var l diag.List
 		if parse(File{Data: []byte(in)}, &l); len(l) != 1 || strings.Contains(l[0].String(), "sesame") {
 			t.Errorf("%s: %v", in, l)
@@ -91,8 +94,10 @@ func TestSyntaxErrorsShowNoText(t *testing.T) {
 func TestNearest(t *testing.T) {
 	known := names(typeOf[Container]())
 	for in, want := range map[string]string{
-		"memory_bm": "memory_mb", "memory": "memory_mb", "Cores": "cores", "clone_from_ctdi": "clone_from_ctid", "zfs_volume": "zfs_volumes",
-		"mountpoints": "mount_points", "dependancies": "dependencies", "start_on_boot": "start_at_boot", "x": "", "": "", "completely_else": "",
+		"memory_bm": "memory_mb", "memory": "memory_mb", "Cores": "cores", "clone_from_ctdi": "clone_from_ctid",
+		"zfs_volume":  "zfs_volumes",
+		"mountpoints": "mount_points", "dependancies": "dependencies", "start_on_boot": "start_at_boot", "x": "",
+		"": "", "completely_else": "",
 		strings.Repeat("cores", 1000): "",
 	} {
 		if got := Nearest(in, known); got != want {
@@ -105,7 +110,8 @@ func TestDistance(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
-	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"abc", "acb", 1}, {"abc", "abd", 1}, {"kitten", "sitting", 3}, {"memroy", "memory", 1}} {
+	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"abc", "acb", 1}, {"abc", "abd", 1}, {"kitten", "sitting", 3},
+		{"memroy", "memory", 1}} {
 		if got := distance(c.a, c.b); got != c.want {
 			t.Errorf("distance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
 		}
@@ -116,7 +122,8 @@ func TestDistance(t *testing.T) {
 }
 
 func TestDurations(t *testing.T) {
-	for in, want := range map[string]string{"24h": "24h0m0s", "1h30m": "1h30m0s", "365d": "8760h0m0s", "10y": "87600h0m0s", "": "", "d": "", "-1d": "", "-5m": "", "0s": "",
+	for in, want := range map[string]string{"24h": "24h0m0s", "1h30m": "1h30m0s", "365d": "8760h0m0s",
+		"10y": "87600h0m0s", "": "", "d": "", "-1d": "", "-5m": "", "0s": "",
 		"101y": "", "36501d": "", "99999999999999d": "", "1.5d": "", "24": ""} {
 		var got specDuration
 		problem := duration{&got}.fromNode(&node{kind: aString, text: in})
@@ -127,7 +134,8 @@ func TestDurations(t *testing.T) {
 }
 
 func TestArgv(t *testing.T) {
-	for in, want := range map[string]string{"systemctl reload nginx": "systemctl|reload|nginx", "a && b": "/bin/sh|-c|a && b", "echo $X": "/bin/sh|-c|echo $X"} {
+	for in, want := range map[string]string{"systemctl reload nginx": "systemctl|reload|nginx",
+		"a && b": "/bin/sh|-c|a && b", "echo $X": "/bin/sh|-c|echo $X"} {
 		var a Argv
 		if problem := a.fromNode(&node{kind: aString, text: in}); problem != "" || strings.Join(a, "|") != want {
 			t.Errorf("%q is %q %s", in, a, problem)
@@ -156,7 +164,8 @@ func TestEveryRuleIsTested(t *testing.T) {
 	}
 }
 
-// TestModelTags keeps the one table of known keys usable: rules that contradict each other would be found by users otherwise.
+// TestModelTags keeps the one table of known keys usable: rules that contradict each other would be found by users
+// otherwise.
 func TestModelTags(t *testing.T) {
 	for _, typ := range modelTypes() {
 		for key, f := range keys(typ) {
@@ -166,7 +175,8 @@ func TestModelTags(t *testing.T) {
 			if f.Type == typeOf[Kept]() && f.Tag.Get("kept") == "" && !parentKept(typ) {
 				t.Errorf("%s.%s is kept for no reason", typ, key)
 			}
-			if def, enum := f.Tag.Get("default"), f.Tag.Get("enum"); enum != "" && def != "" && !strings.Contains(","+enum+",", ","+def+",") {
+			if def, enum := f.Tag.Get("default"), f.Tag.Get("enum"); enum != "" && def != "" &&
+				!strings.Contains(","+enum+",", ","+def+",") {
 				t.Errorf("%s.%s: the default %s is none of %s", typ, key, def, enum)
 			}
 		}

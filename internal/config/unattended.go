@@ -12,17 +12,18 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// Waiting is an object that the file asks for otherwise than the configuration that was applied, where the change needs a person: it
-// might interrupt, close or remove something.
+// Waiting is an object that the file asks for otherwise than the configuration that was applied, where the change needs
+// a person: it might interrupt, close or remove something.
 type Waiting struct {
 	Address   object.Address `json:"object"`
 	Container string         `json:"container,omitempty"`
 	Reason    string         `json:"reason"`
 }
 
-// Unattended gives what may be kept without a person: of the objects of the applied configuration and those of the file, for each the
-// file's where the change interrupts nothing, closes nothing and removes nothing, else the applied one. With safe false only what is
-// the same in both is the file's. The objects may depend on some that are not among them.
+// Unattended gives what may be kept without a person: of the objects of the applied configuration and those of the
+// file, for each the file's where the change interrupts nothing, closes nothing and removes nothing, else the applied
+// one. With safe false only what is the same in both is the file's. The objects may depend on some that are not among
+// them.
 func Unattended(applied, wanted []object.Object, safe bool) ([]object.Object, []Waiting) {
 	s := &unattended{old: index(applied), new: index(wanted), safe: safe, waits: map[object.Address]string{}}
 	s.containers(applied, wanted)
@@ -103,7 +104,8 @@ func (s *unattended) whyNew(o object.Object) string {
 		}
 		for _, x := range s.old {
 			var other spec.Certificate
-			if x.Container == o.Container && x.Address.Kind() == spec.KindCertificate && json.Unmarshal(x.Spec, &other) == nil &&
+			if x.Container == o.Container && x.Address.Kind() == spec.KindCertificate &&
+				json.Unmarshal(x.Spec, &other) == nil &&
 				(other.CertPath == c.CertPath || other.KeyPath == c.KeyPath) {
 				return "takes the place of " + string(x.Address)
 			}
@@ -159,7 +161,8 @@ func (s *unattended) merge(applied, wanted []object.Object) []object.Object {
 func (s *unattended) waiting(applied, wanted []object.Object) (out []Waiting) {
 	for _, o := range slices.Concat(wanted, applied) {
 		why, waits := s.waits[o.Address]
-		if !waits || s.gone[o.Container] && o.Container != "" && o.Address.Kind() != spec.KindContainer && o.Address.Kind() != spec.KindTemplate {
+		if !waits || s.gone[o.Container] && o.Container != "" && o.Address.Kind() != spec.KindContainer &&
+			o.Address.Kind() != spec.KindTemplate {
 			continue
 		}
 		if slices.ContainsFunc(out, func(w Waiting) bool { return w.Address == o.Address }) {
@@ -170,7 +173,8 @@ func (s *unattended) waiting(applied, wanted []object.Object) (out []Waiting) {
 	return out
 }
 
-// agent puts the list of what a container's daemon keeps together of the entries of both lists, so that the daemon does not do what waits.
+// agent puts the list of what a container's daemon keeps together of the entries of both lists, so that the daemon does
+// not do what waits.
 func (s *unattended) agent(old, new object.Object) object.Object {
 	var have, want spec.Agent
 	if json.Unmarshal(old.Spec, &have) != nil || json.Unmarshal(new.Spec, &want) != nil {
@@ -217,7 +221,8 @@ func (s *unattended) agent(old, new object.Object) object.Object {
 
 // same is whether two objects ask for the same. Where they stand in the file means nothing.
 func same(a, b object.Object) bool {
-	return a.Provider == b.Provider && a.Host == b.Host && a.Container == b.Container && string(a.Spec) == string(b.Spec) &&
+	return a.Provider == b.Provider && a.Host == b.Host && a.Container == b.Container &&
+		string(a.Spec) == string(b.Spec) &&
 		slices.Equal(a.Needs, b.Needs)
 }
 

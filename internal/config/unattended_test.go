@@ -50,10 +50,14 @@ func TestUnattended(t *testing.T) {
 	}{
 		{"nothing", "", "", nil, true},
 		{"a name more", www, `{ "hostname": "shop", "ip_internal": "10.86.17.101" }, ` + www, nil, true},
-		{"a name less", www + ",", "", []object.Address{"dns/phxbr0", "nginx/101/base", "nginx/101/tls", "stepca/103"}, false},
-		{"a name leads elsewhere", www, `{ "hostname": "www", "ip_internal": "10.86.17.201" }`, []object.Address{"dns/phxbr0"}, false},
-		{"a container's name", `"name": "nginx",`, `"name": "edge",`, []object.Address{"container/101", "file/101/etc/hosts"}, false},
-		{"a role less", `"nginx_gateway"`, `"base_setup"`, []object.Address{"nginx/101/tls", "unit/101/nginx.service"}, false},
+		{"a name less", www + ",", "", []object.Address{"dns/phxbr0", "nginx/101/base", "nginx/101/tls", "stepca/103"},
+			false},
+		{"a name leads elsewhere", www, `{ "hostname": "www", "ip_internal": "10.86.17.201" }`,
+			[]object.Address{"dns/phxbr0"}, false},
+		{"a container's name", `"name": "nginx",`, `"name": "edge",`,
+			[]object.Address{"container/101", "file/101/etc/hosts"}, false},
+		{"a role less", `"nginx_gateway"`, `"base_setup"`, []object.Address{"nginx/101/tls", "unit/101/nginx.service"},
+			false},
 		{"another upstream", `"9.9.9.9"`, `"9.9.9.10"`, []object.Address{"dns/phxbr0"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -63,7 +67,8 @@ func TestUnattended(t *testing.T) {
 			for _, w := range waiting {
 				have = append(have, w.Address)
 			}
-			if c.free != (len(have) == 0) || slices.ContainsFunc(c.waits, func(a object.Address) bool { return !slices.Contains(have, a) }) {
+			if c.free != (len(have) == 0) ||
+				slices.ContainsFunc(c.waits, func(a object.Address) bool { return !slices.Contains(have, a) }) {
 				t.Errorf("waiting %v, want %v (none: %t)", waiting, c.waits, c.free)
 			}
 			wantUntouched(t, applied, merged, have)
@@ -113,7 +118,8 @@ func inList(t *testing.T, objects []object.Object, o object.Object) string {
 	return string(raw)
 }
 
-// What a container's list needs from outside is filled in where it belongs, whatever entries were taken from which list.
+// What a container's list needs from outside is filled in where it belongs, whatever entries were taken from which
+// list.
 func TestUnattendedListNeeds(t *testing.T) {
 	applied := edited(t, "", "")
 	wanted := edited(t, `{ "hostname": "www", "ip_internal": "10.86.17.101" },`, "")
@@ -150,7 +156,8 @@ func TestUnattendedListNeeds(t *testing.T) {
 func TestWithoutSecrets(t *testing.T) {
 	in := `{"a": {"api_token": "hunter2", "other": 1}, "list": [{"password": "NOT_SET"}], "url": "https://me:hunter2@host/x"}`
 	out := string(WithoutSecrets(File{Name: "f", Data: []byte(in)}))
-	if strings.Contains(out, "hunter2") || !strings.Contains(out, `"other": 1`) || !strings.Contains(out, "NOT_SET") || !json.Valid([]byte(out)) {
+	if strings.Contains(out, "hunter2") || !strings.Contains(out, `"other": 1`) || !strings.Contains(out, "NOT_SET") ||
+		!json.Valid([]byte(out)) {
 		t.Error(out)
 	}
 	if again := string(WithoutSecrets(File{Name: "f", Data: []byte(out)})); again != out {
@@ -159,7 +166,8 @@ func TestWithoutSecrets(t *testing.T) {
 	if back, missing := WithSecretsOf([]byte(out), []byte(in)); string(back) != in || len(missing) > 0 {
 		t.Errorf("%s, missing %v", back, missing)
 	}
-	if _, missing := WithSecretsOf([]byte(out), []byte(`{"a": {}}`)); !slices.Equal(missing, []string{"a.api_token", "url"}) {
+	if _, missing := WithSecretsOf([]byte(out), []byte(`{"a": {}}`)); !slices.Equal(missing,
+		[]string{"a.api_token", "url"}) {
 		t.Errorf("missing %v", missing)
 	}
 	if got := WithoutSecrets(File{Name: "f", Data: []byte(`{"password": "hunter2"`)}); len(got) != 0 {

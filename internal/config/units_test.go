@@ -22,7 +22,8 @@ TimeoutStopSec=5
 KillMode=mixed
 `
 
-// How far units are shut in, as systemd-analyze has it: the figures of the files themselves and of docs/limits.md, in tenths.
+// How far units are shut in, as systemd-analyze has it: the figures of the files themselves and of docs/limits.md, in
+// tenths.
 func TestUnitsAreShutIn(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not here")
@@ -53,8 +54,10 @@ func TestUnitsAreShutIn(t *testing.T) {
 			if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold="+c.most, path).CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "Overall exposure level for "+name) || strings.Contains(string(out), "Unknown key") {
+			out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager",
+				"--threshold="+c.most, path).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "Overall exposure level for "+name) ||
+				strings.Contains(string(out), "Unknown key") {
 				t.Errorf("more than %s tenths: %v\n%s", c.most, err, out)
 			}
 		})

@@ -62,13 +62,15 @@ func TestUsersSharingIsRefused(t *testing.T) {
 	}
 }
 
-// TestUsersSharingIsAudited: the directory of the CA is found in all three containers, its owner's among them, and nothing of
-// the layout with own directories is called shared.
+// TestUsersSharingIsAudited: the directory of the CA is found in all three containers, its owner's among them, and
+// nothing of the layout with own directories is called shared.
 func TestUsersSharingIsAudited(t *testing.T) {
 	for name, want := range map[string][]string{
-		"lxc-shared-mounts.json":    {"lxc-shared-mounts.json:518", "lxc-shared-mounts.json:696", "lxc-shared-mounts.json:856"},
-		"lxc-own-directories.json":  nil,
-		"lxc-sharing-returned.json": {"lxc-sharing-returned.json:540", "lxc-sharing-returned.json:748", "lxc-sharing-returned.json:889"},
+		"lxc-shared-mounts.json": {"lxc-shared-mounts.json:518", "lxc-shared-mounts.json:696",
+			"lxc-shared-mounts.json:856"},
+		"lxc-own-directories.json": nil,
+		"lxc-sharing-returned.json": {"lxc-sharing-returned.json:540", "lxc-sharing-returned.json:748",
+			"lxc-sharing-returned.json:889"},
 	} {
 		var got []string
 		for _, f := range settled(t, []config.File{usersFile(t, name), usersFile(t, "hypervisor.json")}) {

@@ -16,8 +16,9 @@ const urlNotKept = "not-kept"
 // urlPassword is the password in a URL.
 var urlPassword = regexp.MustCompile(`(://[^/@:\s"]*:)[^/@\s"]+@`)
 
-// WithoutSecrets is a file's text with a placeholder for each value whose key says that it is a secret, and for passwords in URLs; all
-// else is byte for byte as it was. What is no JSON is left out whole: nobody knows where its secrets are.
+// WithoutSecrets is a file's text with a placeholder for each value whose key says that it is a secret, and for
+// passwords in URLs; all else is byte for byte as it was. What is no JSON is left out whole: nobody knows where its
+// secrets are.
 func WithoutSecrets(f File) []byte {
 	var diags diag.List
 	root := parse(f, &diags)
@@ -53,8 +54,8 @@ func eachSecret(path string, n *node, do func(path string, n *node, text string)
 	}
 }
 
-// WithSecretsOf is a kept text with its placeholders filled from another version of the same file; missing are the paths of those that
-// have no secret there.
+// WithSecretsOf is a kept text with its placeholders filled from another version of the same file; missing are the
+// paths of those that have no secret there.
 func WithSecretsOf(kept, current []byte) (out []byte, missing []string) {
 	var diags diag.List
 	have, from := parse(File{Data: kept}, &diags), parse(File{Data: current}, &diags)

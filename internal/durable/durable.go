@@ -14,9 +14,9 @@ import (
 // Owner is who a file belongs to; a negative id leaves it to the system.
 type Owner struct{ UID, GID int }
 
-// WriteFile replaces path with what r gives: temp file beside it, owner and mode set before any content is in it, fsync,
-// rename, fsync of the folder. On an error the old file stands as it was. Safe to call at once for different paths. What a
-// killed writer of the same path left beside it is removed.
+// WriteFile replaces path with what r gives: temp file beside it, owner and mode set before any content is in it,
+// fsync, rename, fsync of the folder. On an error the old file stands as it was. Safe to call at once for different
+// paths. What a killed writer of the same path left beside it is removed.
 func WriteFile(path string, r io.Reader, mode os.FileMode, owner Owner) (err error) {
 	dir := filepath.Dir(path)
 	temp := "." + filepath.Base(path) + ".tmp-"
@@ -25,7 +25,8 @@ func WriteFile(path string, r io.Reader, mode os.FileMode, owner Owner) (err err
 	if err != nil {
 		return err
 	}
-	// Held by the writer as long as it lives. Without it (no file system of ours lacks it) the file only looks stale sooner.
+	// Held by the writer as long as it lives. Without it (no file system of ours lacks it) the file only looks stale
+	// sooner.
 	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	renamed := false
 	defer func() {

@@ -32,7 +32,8 @@ func TestBrokenWriteLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := io.MultiReader(strings.NewReader("ne"), iotest.ErrReader(errors.New("cable pulled")))
-	if err := WriteFile(path, broken, 0o600, Owner{-1, -1}); err == nil || !strings.Contains(err.Error(), "cable pulled") {
+	if err := WriteFile(path, broken, 0o600, Owner{-1, -1}); err == nil ||
+		!strings.Contains(err.Error(), "cable pulled") {
 		t.Errorf("error %v", err)
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "old" {

@@ -14,8 +14,8 @@ import (
 // again is what always helps once the cause is gone.
 const again = "then run phoenix again: it goes on from where it stands"
 
-// Advice is what a person should do about a failure: what its driver said, else what its cause suggests. Empty where there is
-// nothing to do but to run it again, as after an interrupt.
+// Advice is what a person should do about a failure: what its driver said, else what its cause suggests. Empty where
+// there is nothing to do but to run it again, as after an interrupt.
 func Advice(err error) string {
 	if hint := provider.Hint(err); hint != "" {
 		return hint
@@ -41,7 +41,8 @@ func fileAdvice(e *fs.PathError) string {
 	dir := host.Quote([]string{filepath.Dir(e.Path)})
 	switch {
 	case errors.Is(e, host.ErrUnresponsive):
-		return "findmnt --target " + dir + " names it; for /etc/pve: systemctl status pve-cluster, systemctl restart pve-cluster"
+		return "findmnt --target " + dir + " names it; for /etc/pve: systemctl status pve-cluster, systemctl restart " +
+			"pve-cluster"
 	case errors.Is(e, syscall.ENOSPC), errors.Is(e, syscall.EDQUOT):
 		return "make room (df " + dir + "), " + again
 	case errors.Is(e, syscall.EIO), errors.Is(e, syscall.EROFS):

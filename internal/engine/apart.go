@@ -15,11 +15,12 @@ import (
 var ErrLeft = errors.New("the round was left: something else in it takes too long")
 
 const (
-	leaveEarly  = 2 * time.Second        // a full round is left so soon where another is wanted at once
-	breath      = 500 * time.Millisecond // between two full rounds, whatever happens
-	stuck       = time.Second            // a round that is not full and takes so long is not waited for
-	again1      = 100 * time.Millisecond // until an object that another round worked at is looked at; twice as long each time
-	flightsMost = 8                      // rounds that go on at once
+	leaveEarly = 2 * time.Second        // a full round is left so soon where another is wanted at once
+	breath     = 500 * time.Millisecond // between two full rounds, whatever happens
+	stuck      = time.Second            // a round that is not full and takes so long is not waited for
+	// until an object that another round worked at is looked at; twice as long each time
+	again1      = 100 * time.Millisecond
+	flightsMost = 8 // rounds that go on at once
 )
 
 // flight is a round that goes on by itself.
@@ -48,10 +49,11 @@ type sky struct {
 	lastFull time.Time // when it began
 }
 
-// apart is Run where no round waits for another: a full one enters containers, and whatever they do, what only the hypervisor is
-// needed for is repaired meanwhile.
+// apart is Run where no round waits for another: a full one enters containers, and whatever they do, what only the
+// hypervisor is needed for is repaired meanwhile.
 func (k *Keeper) apart(ctx context.Context, wake *Wake) error {
-	s := &sky{Keeper: k, ctx: ctx, wake: wake, landed: make(chan *flight, flightsMost), watches: map[object.Address]provider.Watch{},
+	s := &sky{Keeper: k, ctx: ctx, wake: wake, landed: make(chan *flight, flightsMost),
+		watches: map[object.Address]provider.Watch{},
 		nearDue: time.Now().Add(k.Full)}
 	defer s.end()
 	for ctx.Err() == nil {
@@ -158,7 +160,8 @@ func (s *sky) begin(full bool, now time.Time) error {
 	f := &flight{Round: Round{Full: full}, began: now, leave: leave}
 	if s.nearDue = now.Add(s.Full); full {
 		s.full, s.lastFull, s.fullDue = f, now, now.Add(s.Full)
-		if len(s.watches) == 0 { // nothing is watched before a round has come back, and a container may make this one last
+		// nothing is watched before a round has come back, and a container may make this one last
+		if len(s.watches) == 0 {
 			s.nearDue = now.Add(breath)
 		}
 	} else {

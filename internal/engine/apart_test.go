@@ -52,14 +52,16 @@ func (w *wellInside) Apply(context.Context, object.Object, Consent) (Outcome, er
 	return Outcome{}, nil
 }
 
-// A container in which nothing ends holds up neither what only the hypervisor is needed for, nor the looks into the others.
+// A container in which nothing ends holds up neither what only the hypervisor is needed for, nor the looks into the
+// others.
 func TestNoRoundWaitsForOneContainer(t *testing.T) {
 	for name, lasts := range map[string]bool{"looks": false, "changes": true} {
 		t.Run(name, func(t *testing.T) {
 			bad, well := &stuckInside{lasts: lasts, letGo: make(chan struct{})}, &wellInside{}
 			path := besideStuck(t, bad, well, 300*time.Millisecond)
 			for range 3 {
-				comes(t, "the file", func() bool { b, err := os.ReadFile(path); return err == nil && string(b) == "right" })
+				comes(t, "the file",
+					func() bool { b, err := os.ReadFile(path); return err == nil && string(b) == "right" })
 				comes(t, "a look into 201", func() bool { return bad.asked.Load() > 0 })
 				must(t, os.Remove(path))
 			}
@@ -110,7 +112,8 @@ func besideStuck(t *testing.T, bad *stuckInside, well *wellInside, full time.Dur
 	return path
 }
 
-// The first round watches nothing before it has come back: where a container makes it last, the others are watched all the same.
+// The first round watches nothing before it has come back: where a container makes it last, the others are watched all
+// the same.
 func TestTheFirstRoundMayLast(t *testing.T) {
 	bad := &stuckInside{lasts: true, letGo: make(chan struct{})}
 	path := besideStuck(t, bad, &wellInside{}, 10*time.Minute)
@@ -134,7 +137,8 @@ func comes(t *testing.T, what string, so func() bool) {
 // What is left counts as no failure.
 func TestLeftIsNoFailure(t *testing.T) {
 	k := &Keeper{holds: map[object.Address]*hold{}}
-	k.remember(Result{Failures: []Failure{{Address: "unit/201/a", Err: &notBegunError{&endedError{cause: ErrLeft, err: context.Canceled}}}}})
+	k.remember(Result{Failures: []Failure{{Address: "unit/201/a",
+		Err: &notBegunError{&endedError{cause: ErrLeft, err: context.Canceled}}}}})
 	if len(k.holds) > 0 {
 		t.Error("it is held")
 	}

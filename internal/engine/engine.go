@@ -1,5 +1,5 @@
-// Package engine runs the one loop that every command enters: observe, plan, apply, observe again. Together with the agent's
-// pipe it is the only starter of goroutines.
+// Package engine runs the one loop that every command enters: observe, plan, apply, observe again. Together with the
+// agent's pipe it is the only starter of goroutines.
 package engine
 
 import (
@@ -35,31 +35,36 @@ type Consent struct {
 	Destroy bool `json:"destroy,omitempty"` // objects may be replaced or deleted
 }
 
-// ErrDisconnected is a Target that was lost, such as the inside of a container that was restarted. Passing: connect anew.
+// ErrDisconnected is a Target that was lost, such as the inside of a container that was restarted. Passing: connect
+// anew.
 var ErrDisconnected = errors.New("connection to the container was lost")
 
-// ErrUnresponsive is a Target that was given up: it does not answer, or says what none may say. It is not tried again in the same Run.
+// ErrUnresponsive is a Target that was given up: it does not answer, or says what none may say. It is not tried again
+// in the same Run.
 var ErrUnresponsive = errors.New("the container does not answer as it should")
 
-// Engine brings objects to their specs. The zero value of the optional fields is ready; one Engine does one Run at a time, unless each
-// object is done Once at a time.
+// Engine brings objects to their specs. The zero value of the optional fields is ready; one Engine does one Run at a
+// time, unless each object is done Once at a time.
 type Engine struct {
-	Local    Target
-	Connect  func(ctx context.Context, container string) (Target, error) // enters a container; called once per container and Run, and after ErrDisconnected
-	Workers  int                                                         // how many objects at once; 0: 16
-	Patience time.Duration                                               // how long passing failures of one object are tried again; 0: 60 s
-	Notify   func(Event)                                                 // hears what happens; called by one goroutine at a time
-	Consent  Consent
-	// Held, where there is one, gives the reason why an object is not to be touched in this Run, such as a failure not long
-	// ago; nil: it may be. It may be called at once.
+	Local Target
+	// enters a container; called once per container and Run, and after ErrDisconnected
+	Connect func(ctx context.Context, container string) (Target, error)
+	Workers int // how many objects at once; 0: 16
+	// how long passing failures of one object are tried again; 0: 60 s
+	Patience time.Duration
+	// hears what happens; called by one goroutine at a time
+	Notify  func(Event)
+	Consent Consent
+	// Held, where there is one, gives the reason why an object is not to be touched in this Run, such as a failure not
+	// long ago; nil: it may be. It may be called at once.
 	Held func(object.Address) error
 	// Once: Runs go on at once, and what one works at the others leave alone; they give it as a *HeldError.
 	Once bool
 
 	mu      sync.Mutex // guards claimed
 	claimed map[object.Address]bool
-	// Late, where it is not 0, is how long a Run waits for one object. One that takes longer goes on by itself, and is left alone by the
-	// Runs after that until it has come to its end.
+	// Late, where it is not 0, is how long a Run waits for one object. One that takes longer goes on by itself, and is
+	// left alone by the Runs after that until it has come to its end.
 	Late time.Duration
 
 	telling sync.Mutex // held while Notify is called
@@ -123,7 +128,8 @@ func (e *Engine) Plan(ctx context.Context, objects []object.Object) (Result, err
 	return e.run(ctx, objects, e.planOne)
 }
 
-// Apply makes the objects true, those that do not depend on one another at once. One that fails blocks only its dependents.
+// Apply makes the objects true, those that do not depend on one another at once. One that fails blocks only its
+// dependents.
 func (e *Engine) Apply(ctx context.Context, objects []object.Object) (Result, error) {
 	return e.run(ctx, objects, e.applyOne)
 }
@@ -206,7 +212,8 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 		if ctx.Err() != nil && out.Delta.Empty() {
 			return done{err: &notBegunError{err}}
 		}
-		if provider.IsPermanent(err) || hopeless(err) || errors.Is(err, ErrUnresponsive) || ctx.Err() != nil || time.Now().Add(wait).After(deadline) {
+		if provider.IsPermanent(err) || hopeless(err) || errors.Is(err, ErrUnresponsive) || ctx.Err() != nil ||
+			time.Now().Add(wait).After(deadline) {
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations, err: err}
 		}
 		w.notify(Event{Stage: Retrying, Object: filled, Delta: out.Delta, Err: err, Elapsed: time.Since(start)})
@@ -216,7 +223,8 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 	}
 }
 
-// hopeless is a failure that no other try mends, whoever had it: a program that is not installed, a file system that hangs.
+// hopeless is a failure that no other try mends, whoever had it: a program that is not installed, a file system that
+// hangs.
 func hopeless(err error) bool { return host.Missing(err) || errors.Is(err, host.ErrUnresponsive) }
 
 // claimWait is how long an object that another Run works at is waited for: most are only looked at.

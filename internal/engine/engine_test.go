@@ -37,7 +37,8 @@ type thing struct {
 }
 
 func newThings() *things {
-	return &things{values: map[object.Address]string{}, fail: map[object.Address]func(int) error{}, tries: map[object.Address]int{}}
+	return &things{values: map[object.Address]string{}, fail: map[object.Address]func(int) error{},
+		tries: map[object.Address]int{}}
 }
 
 func (*things) Decode(raw json.RawMessage) (thing, diag.List) { return provider.Decode[thing](raw) }
@@ -221,7 +222,8 @@ func TestPlanCountsWhatFollows(t *testing.T) {
 	e := engineOf(m)
 	planned, _ := e.Plan(context.Background(), objects)
 	applied, _ := e.Apply(context.Background(), objects)
-	if got, want := addressesOf(planned.Plan), addressesOf(applied.Plan); got != want || got != "thing/source thing/user thing/last" {
+	if got, want := addressesOf(planned.Plan), addressesOf(applied.Plan); got != want ||
+		got != "thing/source thing/user thing/last" {
 		t.Errorf("planned %s, applied %s", got, want)
 	}
 	again, _ := e.Plan(context.Background(), objects)
@@ -276,8 +278,10 @@ func TestReplaceAsksForConsent(t *testing.T) {
 
 func TestOrderTellsAllProblems(t *testing.T) {
 	_, err := engineOf(newThings()).Apply(context.Background(),
-		[]object.Object{obj("a", "1", "thing/b"), obj("b", "2", "thing/a"), obj("c", "3", "thing/nowhere"), obj("c", "4")})
-	for _, want := range []string{"dependency cycle: thing/a -> thing/b -> thing/a", "thing/nowhere, which nothing asks for", "thing/c is asked for twice"} {
+		[]object.Object{obj("a", "1", "thing/b"), obj("b", "2", "thing/a"), obj("c", "3", "thing/nowhere"),
+			obj("c", "4")})
+	for _, want := range []string{"dependency cycle: thing/a -> thing/b -> thing/a",
+		"thing/nowhere, which nothing asks for", "thing/c is asked for twice"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}
@@ -312,7 +316,8 @@ func TestRemoveGoesBackwards(t *testing.T) {
 		return nil
 	}
 	target := NewLocal(Drivers{"memory/thing": provider.New(m)}, &host.Local{}, nil, nil, nil)
-	if _, err := target.Remove(context.Background(), []object.Object{obj("a", ""), obj("b", "", "thing/a", "thing/elsewhere")}, power); err != nil {
+	if _, err := target.Remove(context.Background(),
+		[]object.Object{obj("a", ""), obj("b", "", "thing/a", "thing/elsewhere")}, power); err != nil {
 		t.Fatal(err)
 	}
 	if fmt.Sprint(gone) != "[thing/b thing/a]" {
@@ -407,6 +412,7 @@ func TestLasting(t *testing.T) {
 	cancel()
 	<-ctx.Done()
 	if Lasting(ctx).Err() != nil || Lasting(prompt).Err() == nil {
-		t.Errorf("after the stop: a change ends with %v, a prompt one with %v", Lasting(ctx).Err(), Lasting(prompt).Err())
+		t.Errorf("after the stop: a change ends with %v, a prompt one with %v", Lasting(ctx).Err(),
+			Lasting(prompt).Err())
 	}
 }

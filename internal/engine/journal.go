@@ -21,8 +21,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// journalLimit is how large a Journal's file gets. Then half of it is kept, which the containers share: one whose objects have many events
-// pushes out its own, and nobody else's.
+// journalLimit is how large a Journal's file gets. Then half of it is kept, which the containers share: one whose
+// objects have many events pushes out its own, and nobody else's.
 const (
 	journalLimit = 1 << 20 // bytes
 	mostOfText   = 2 << 10 // bytes of an error or a reason, whose first lines say the most
@@ -56,7 +56,8 @@ func (j *Journal) Note(ev Event) error {
 	if j.last == nil {
 		j.last = map[object.Address]string{}
 	}
-	e := Entry{Time: time.Now(), By: j.By, Object: ev.Object.Address, Action: ev.Delta.Action, Reason: ev.Delta.Reason, Elapsed: ev.Elapsed}
+	e := Entry{Time: time.Now(), By: j.By, Object: ev.Object.Address, Action: ev.Delta.Action, Reason: ev.Delta.Reason,
+		Elapsed: ev.Elapsed}
 	for _, f := range ev.Delta.Fields {
 		e.Fields = append(e.Fields, f.Path)
 	}
@@ -68,7 +69,8 @@ func (j *Journal) Note(ev Event) error {
 		if ev.Stage == True {
 			return nil
 		}
-	case ev.Stage != Failed || errors.As(ev.Err, &held) || errors.Is(ev.Err, ErrLeft) || errors.As(ev.Err, &blocked) || j.last[e.Object] == ev.Err.Error():
+	case ev.Stage != Failed || errors.As(ev.Err, &held) || errors.Is(ev.Err, ErrLeft) || errors.As(ev.Err, &blocked) ||
+		j.last[e.Object] == ev.Err.Error():
 		return nil
 	default:
 		e.Error = ev.Err.Error()
@@ -114,7 +116,8 @@ func cut(text string) string {
 	return strings.ToValidUTF8(text[:mostOfText], "") + "…"
 }
 
-// compact keeps the newest entries of each scope, within its share of half the limit. Killed anywhere, it leaves the old file or the new one.
+// compact keeps the newest entries of each scope, within its share of half the limit. Killed anywhere, it leaves the
+// old file or the new one.
 func (j *Journal) compact() error {
 	list, err := ReadJournal(j.Path)
 	if err != nil {
@@ -141,8 +144,8 @@ func (j *Journal) compact() error {
 	return nil
 }
 
-// newest are the entries, in their order, that fit into so many bytes when each scope has an equal share of them, and what one does not
-// need goes to the others.
+// newest are the entries, in their order, that fit into so many bytes when each scope has an equal share of them, and
+// what one does not need goes to the others.
 func newest(list []Entry, budget int) []Entry {
 	size := map[string]int{}
 	length := make([]int, len(list))
@@ -151,7 +154,8 @@ func newest(list []Entry, budget int) []Entry {
 		length[i] = len(line) + 1
 		size[e.Object.Scope()] += length[i]
 	}
-	scopes := slices.SortedFunc(maps.Keys(size), func(a, b string) int { return cmp.Or(cmp.Compare(size[a], size[b]), cmp.Compare(a, b)) })
+	scopes := slices.SortedFunc(maps.Keys(size),
+		func(a, b string) int { return cmp.Or(cmp.Compare(size[a], size[b]), cmp.Compare(a, b)) })
 	share := map[string]int{}
 	for i, scope := range scopes { // the smallest first
 		share[scope] = min(size[scope], budget/(len(scopes)-i))

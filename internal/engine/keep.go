@@ -15,8 +15,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// How long a failed object is left alone: twice as long after each further failure. A change of what it rests on shortens that
-// to heldLeast, so that what an apply itself changes is no reason to go on without a breath.
+// How long a failed object is left alone: twice as long after each further failure. A change of what it rests on
+// shortens that to heldLeast, so that what an apply itself changes is no reason to go on without a breath.
 const (
 	heldFirst     = 500 * time.Millisecond
 	heldMost      = 15 * time.Second
@@ -35,15 +35,18 @@ type Keeper struct {
 	Full    time.Duration                   // how long until everything is looked at though nothing has changed
 	Begin   func(ctx context.Context) error // waits until a round may begin; nil: at once
 	Report  func(Round)                     // hears of each round; nil: nobody does
-	// Also is watched besides what objects rest on, such as the configuration; a change of it makes the next round full.
+	// Also is watched besides what objects rest on, such as the configuration; a change of it makes the next round
+	// full.
 	Also provider.Watch
-	// Apart: a round does not wait for one that takes long. Objects that are being worked at are left alone by the others.
+	// Apart: a round does not wait for one that takes long. Objects that are being worked at are left alone by the
+	// others.
 	Apart bool
 	// Under, where there is one, gives the context of a round that is Apart, once its objects are known.
 	Under func(context.Context) context.Context
 
-	inside map[object.Address]bool // true: objects in containers; their paths and processes are not this host's, and not watched from here
-	mu     sync.Mutex              // guards holds
+	// true: objects in containers; their paths and processes are not this host's, and not watched from here
+	inside map[object.Address]bool
+	mu     sync.Mutex // guards holds
 	holds  map[object.Address]*hold
 }
 
@@ -96,7 +99,8 @@ func (e *HeldError) Error() string {
 // Unwrap gives what went wrong.
 func (e *HeldError) Unwrap() error { return e.Err }
 
-// Run goes on until ctx ends, and then returns nil. It fails where the objects cannot be known or the system cannot be watched.
+// Run goes on until ctx ends, and then returns nil. It fails where the objects cannot be known or the system cannot be
+// watched.
 func (k *Keeper) Run(ctx context.Context) error {
 	wake, err := NewWake()
 	if err != nil {
@@ -145,14 +149,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return err
 		} else if beyond {
 			fullDue = time.Time{}
-			k.release(slices.Collect(maps.Keys(k.inside))) // nobody here sees when what keeps them from being true is gone
+			// nobody here sees when what keeps them from being true is gone
+			k.release(slices.Collect(maps.Keys(k.inside)))
 		}
 	}
 	return nil
 }
 
 // wait waits until something has changed or is due. settled: an object that was late has come to its end.
-func (k *Keeper) wait(ctx context.Context, wake *Wake, next time.Time) (woken []object.Address, settled bool, err error) {
+func (k *Keeper) wait(ctx context.Context, wake *Wake, next time.Time) (woken []object.Address,
+	settled bool, err error) {
 	for {
 		list, more := k.Engine.lates.take()
 		for _, e := range list {
@@ -171,8 +177,8 @@ func (k *Keeper) wait(ctx context.Context, wake *Wake, next time.Time) (woken []
 	}
 }
 
-// watches are what this round's objects rest on. One that was not looked at, as it failed lately or is blocked, rests on what it did:
-// a change of that is why it is looked at again.
+// watches are what this round's objects rest on. One that was not looked at, as it failed lately or is blocked, rests
+// on what it did: a change of that is why it is looked at again.
 func (k *Keeper) watches(r Round, before map[object.Address]provider.Watch) map[object.Address]provider.Watch {
 	out := map[object.Address]provider.Watch{}
 	if !r.Full {

@@ -108,7 +108,8 @@ func TestKeeperRepairsWhatChanges(t *testing.T) {
 	changed := func(r Round) bool { return len(r.Result.Plan.Changes) == 1 && r.Result.Err() == nil }
 	await(t, rounds, changed)
 	for range 3 {
-		await(t, rounds, func(r Round) bool { return len(r.Result.Plan.Changes) == 0 }) // its own write, seen and found right
+		// its own write, seen and found right
+		await(t, rounds, func(r Round) bool { return len(r.Result.Plan.Changes) == 0 })
 		must(t, os.WriteFile(path, []byte("wrong"), 0o600))
 		r := await(t, rounds, changed)
 		if len(r.Woken) != 1 || r.Woken[0] != "file/1/x" {
@@ -198,8 +199,10 @@ func TestJournal(t *testing.T) {
 	o := object.Object{Address: "file/1/x"}
 	failed := Event{Stage: Failed, Object: o, Err: errors.New("no room")}
 	for _, ev := range []Event{
-		{Stage: True, Object: o}, failed, failed, {Stage: Failed, Object: o, Err: &HeldError{Err: errors.New("no room")}},
-		{Stage: Changed, Object: o, Delta: plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: "text", Have: "a", Want: "b"}}}}, failed,
+		{Stage: True, Object: o}, failed, failed,
+		{Stage: Failed, Object: o, Err: &HeldError{Err: errors.New("no room")}},
+		{Stage: Changed, Object: o,
+			Delta: plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: "text", Have: "a", Want: "b"}}}}, failed,
 	} {
 		must(t, j.Note(ev))
 	}
@@ -209,7 +212,8 @@ func TestJournal(t *testing.T) {
 	must(t, errors.Join(err, f.Close()))
 	got, err := ReadJournal(path)
 	must(t, err)
-	if len(got) != 3 || got[0].Error != "no room" || got[1].Action != plan.Update || got[1].Fields[0] != "text" || got[2].Error != "no room" {
+	if len(got) != 3 || got[0].Error != "no room" || got[1].Action != plan.Update || got[1].Fields[0] != "text" ||
+		got[2].Error != "no room" {
 		t.Errorf("got %+v", got)
 	}
 }

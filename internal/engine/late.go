@@ -14,7 +14,8 @@ const (
 	lateLook = 100 * time.Millisecond // how often it is looked whether one has come to its end
 )
 
-// LateError is an object that takes longer than a Run waits for one. It goes on meanwhile, and is not begun a second time.
+// LateError is an object that takes longer than a Run waits for one. It goes on meanwhile, and is not begun a second
+// time.
 type LateError struct{ Since time.Time }
 
 // Error implements error.

@@ -55,8 +55,8 @@ func (m *stalling) Apply(ctx context.Context, h host.Host, a object.Address, s t
 	return m.texts.Apply(ctx, h, a, s, d)
 }
 
-// Wherever one object hangs, another fault is repaired as if it did not; it is not begun a second time, and once it has come to its end
-// what rests on it is done.
+// Wherever one object hangs, another fault is repaired as if it did not; it is not begun a second time, and once it has
+// come to its end what rests on it is done.
 func TestNothingWaitsForOneObject(t *testing.T) {
 	for _, at := range []string{"observe", "apply", "wait"} {
 		t.Run(at, func(t *testing.T) {
@@ -66,16 +66,19 @@ func TestNothingWaitsForOneObject(t *testing.T) {
 			object1 := func(name, driver string, after ...object.Address) object.Object {
 				raw, err := json.Marshal(text{Path: filepath.Join(dir, name), Text: "right"})
 				must(t, err)
-				return object.Object{Address: object.Address("file/1/" + name), Provider: driver, Spec: raw, After: after}
+				return object.Object{Address: object.Address("file/1/" + name), Provider: driver, Spec: raw,
+					After: after}
 			}
 			rounds := make(chan Round, 10_000)
 			k := &Keeper{
 				Engine: &Engine{
-					Local:   NewLocal(Drivers{"texts/file": provider.New(&texts{}), "stalling/file": provider.New(slow)}, &host.Local{}, nil, nil, nil),
+					Local: NewLocal(Drivers{"texts/file": provider.New(&texts{}),
+						"stalling/file": provider.New(slow)}, &host.Local{}, nil, nil, nil),
 					Workers: 2, Late: 100 * time.Millisecond,
 				},
 				Objects: func(bool) ([]object.Object, error) {
-					return []object.Object{object1("slow", "stalling"), object1("other", "texts"), object1("after", "texts", "file/1/slow")}, nil
+					return []object.Object{object1("slow", "stalling"), object1("other", "texts"),
+						object1("after", "texts", "file/1/slow")}, nil
 				},
 				Full: time.Hour, Report: func(r Round) { rounds <- r },
 			}
@@ -106,7 +109,8 @@ func TestNothingWaitsForOneObject(t *testing.T) {
 				t.Error("what rests on it was done before it")
 			}
 			close(slow.let)
-			eventually(t, "what rests on it", func() bool { return right(filepath.Join(dir, "slow")) && right(filepath.Join(dir, "after")) })
+			eventually(t, "what rests on it",
+				func() bool { return right(filepath.Join(dir, "slow")) && right(filepath.Join(dir, "after")) })
 			late := 0
 			for range len(rounds) {
 				for _, f := range (<-rounds).Result.Failures {
@@ -132,7 +136,8 @@ func eventually(t *testing.T, what string, good func() bool) {
 	}
 }
 
-// While a change waits for somebody elsewhere, another process may change this host; and who asks for the end does not wait for it.
+// While a change waits for somebody elsewhere, another process may change this host; and who asks for the end does not
+// wait for it.
 func TestWaitLetsGoOfTheLock(t *testing.T) {
 	dir := t.TempDir()
 	lock := FileLock{Path: filepath.Join(dir, "lock")}.Lock
@@ -155,7 +160,8 @@ func TestWaitLetsGoOfTheLock(t *testing.T) {
 	eventually(t, "the wait", func() bool { return slow.begun.Load() == 1 })
 	limited, done := context.WithTimeout(context.Background(), 20*time.Second)
 	defer done()
-	if _, err := other.Apply(limited, object.Object{Address: "file/1/x", Provider: "texts", Spec: raw}, Consent{}); err != nil {
+	if _, err := other.Apply(limited, object.Object{Address: "file/1/x", Provider: "texts", Spec: raw},
+		Consent{}); err != nil {
 		t.Errorf("another process: %v", err)
 	}
 	why := errors.New("somebody asked")
@@ -187,7 +193,8 @@ func TestWaitTakesTheLockAgain(t *testing.T) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() {
-		_, err := one.Apply(context.Background(), object.Object{Address: "file/1/x", Provider: "stalling", Spec: raw}, Consent{})
+		_, err := one.Apply(context.Background(), object.Object{Address: "file/1/x", Provider: "stalling", Spec: raw},
+			Consent{})
 		ended <- err
 	})
 	eventually(t, "the wait", func() bool { return slow.begun.Load() == 1 })

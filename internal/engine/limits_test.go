@@ -25,7 +25,9 @@ func TestJournalIsShared(t *testing.T) {
 	j := &Journal{Path: path, By: "watch"}
 	changed := func(scope string, n int) {
 		t.Helper()
-		must(t, j.Note(Event{Stage: Changed, Object: object.Object{Address: object.NewAddress("file", scope, fmt.Sprint(n))}, Delta: plan.Delta{Action: plan.Update}}))
+		must(t, j.Note(Event{Stage: Changed,
+			Object: object.Object{Address: object.NewAddress("file", scope, fmt.Sprint(n))},
+			Delta:  plan.Delta{Action: plan.Update}}))
 	}
 	for n := range 20 {
 		changed("101", n)
@@ -33,7 +35,8 @@ func TestJournalIsShared(t *testing.T) {
 	}
 	long := strings.Repeat("é", 10<<10)
 	for n := range 3000 {
-		must(t, j.Note(Event{Stage: Failed, Object: object.Object{Address: "file/201/x"}, Err: fmt.Errorf("%d %s", n, long)}))
+		must(t, j.Note(Event{Stage: Failed, Object: object.Object{Address: "file/201/x"},
+			Err: fmt.Errorf("%d %s", n, long)}))
 	}
 	count := map[string]int{}
 	list, err := ReadJournal(path)
@@ -61,11 +64,13 @@ func TestJournalIsShared(t *testing.T) {
 func TestJournalTakesTheOldFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.jsonl")
 	must(t, os.WriteFile(path+".1", []byte(`{"object":"file/101/old"}`+"\n"), 0o600))
-	must(t, os.WriteFile(path, []byte(strings.Repeat(`{"object":"file/201/x","error":"`+strings.Repeat("x", 1000)+`"}`+"\n", 1100)), 0o600))
+	must(t, os.WriteFile(path,
+		[]byte(strings.Repeat(`{"object":"file/201/x","error":"`+strings.Repeat("x", 1000)+`"}`+"\n", 1100)), 0o600))
 	must(t, (&Journal{Path: path}).Note(Event{Stage: Changed, Object: object.Object{Address: "file/102/new"}}))
 	list, err := ReadJournal(path)
 	must(t, err)
-	if _, err := os.Stat(path + ".1"); !errors.Is(err, os.ErrNotExist) || list[0].Object != "file/101/old" || list[len(list)-1].Object != "file/102/new" {
+	if _, err := os.Stat(path + ".1"); !errors.Is(err, os.ErrNotExist) || list[0].Object != "file/101/old" ||
+		list[len(list)-1].Object != "file/102/new" {
 		t.Errorf("%v; first %s, last %s", err, list[0].Object, list[len(list)-1].Object)
 	}
 }
@@ -95,8 +100,8 @@ func TestNewestIsFair(t *testing.T) {
 
 const noInotify = "PHOENIX_TEST_NO_INOTIFY"
 
-// Without an inotify instance Wake goes on by the timer and says so, and comes back once there is one. The limit is that of a user
-// namespace made for it.
+// Without an inotify instance Wake goes on by the timer and says so, and comes back once there is one. The limit is
+// that of a user namespace made for it.
 func TestWakeWithoutInotify(t *testing.T) {
 	if os.Getenv(noInotify) != "" {
 		withoutInotify(t)
@@ -152,7 +157,8 @@ func withoutInotify(t *testing.T) {
 	for range 2 {
 		said.Tell(slog.New(slog.NewTextHandler(&log, nil)), nil)
 	}
-	if got := log.String(); strings.Count(got, "not everything is watched") != 1 || strings.Count(got, "watched again") != 1 {
+	if got := log.String(); strings.Count(got, "not everything is watched") != 1 ||
+		strings.Count(got, "watched again") != 1 {
 		t.Errorf("said:\n%s", got)
 	}
 }

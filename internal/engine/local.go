@@ -20,13 +20,14 @@ type Drivers map[string]provider.Erased
 func (d Drivers) Find(o object.Object) (provider.Erased, error) {
 	driver, ok := d[o.Provider+"/"+o.Address.Kind()]
 	if !ok {
-		return nil, provider.Permanent(fmt.Errorf("%s: no provider %q for %s objects in this phoenix", o.Address, o.Provider, o.Address.Kind()))
+		return nil, provider.Permanent(fmt.Errorf("%s: no provider %q for %s objects in this phoenix", o.Address,
+			o.Provider, o.Address.Kind()))
 	}
 	return driver, nil
 }
 
-// LocalTarget is the host that phoenix itself runs on. Lock, where there is one, is held around every change, so that two
-// processes do not change one host at once; what it returns unlocks. Make it with NewLocal.
+// LocalTarget is the host that phoenix itself runs on. Lock, where there is one, is held around every change, so that
+// two processes do not change one host at once; what it returns unlocks. Make it with NewLocal.
 type LocalTarget struct {
 	Patience time.Duration // Remove waits so long for others' work on an object; 0: a minute
 	Busy     func(error)   // hears that it does; nil: nobody
@@ -40,9 +41,10 @@ type LocalTarget struct {
 
 var _ Target = (*LocalTarget)(nil)
 
-// NewLocal makes a Target of h. changing (may be nil) hears of each change before it is made, watch (may be nil) of every
-// single changing call.
-func NewLocal(drivers Drivers, h host.Host, lock func(context.Context) (func(), error), changing func(object.Object, plan.Delta), watch func(string)) *LocalTarget {
+// NewLocal makes a Target of h. changing (may be nil) hears of each change before it is made, watch (may be nil) of
+// every single changing call.
+func NewLocal(drivers Drivers, h host.Host, lock func(context.Context) (func(), error),
+	changing func(object.Object, plan.Delta), watch func(string)) *LocalTarget {
 	if lock == nil {
 		lock = func(context.Context) (func(), error) { return func() {}, nil }
 	}
@@ -61,7 +63,8 @@ func (t *LocalTarget) Observe(ctx context.Context, o object.Object) (provider.Ob
 	return d.Observe(ctx, t.host, o)
 }
 
-// Apply implements Target. It looks once without the lock, so that a true object costs nobody anything, and again under it.
+// Apply implements Target. It looks once without the lock, so that a true object costs nobody anything, and again under
+// it.
 func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Outcome, error) {
 	d, err := t.drivers.Find(o)
 	if err != nil {
@@ -99,7 +102,8 @@ func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Ou
 	return t.change(waiting, d, o, obs, c)
 }
 
-func (t *LocalTarget) change(ctx context.Context, d provider.Erased, o object.Object, obs provider.Observation, c Consent) (Outcome, error) {
+func (t *LocalTarget) change(ctx context.Context, d provider.Erased, o object.Object, obs provider.Observation,
+	c Consent) (Outcome, error) {
 	out := Outcome{Delta: obs.Delta, After: obs}
 	if (obs.Delta.Action == plan.Replace || obs.Delta.Action == plan.Delete) && !c.Destroy {
 		return out, provider.PermanentHint(fmt.Errorf("would %s what is there: %s", obs.Delta.Action, obs.Delta.Reason),

@@ -27,9 +27,9 @@ func Stop(ctx context.Context, d provider.Erased, h host.Host, o object.Object) 
 	return d.Stop(ctx, h, o)
 }
 
-// Remove uses a power on objects of this host, dependents before what they depend on. Objects that lack it are passed over.
-// It goes on after a failure and returns all of them; a stop
-// lets the one under way come to its end. mutations counts the changing calls.
+// Remove uses a power on objects of this host, dependents before what they depend on. Objects that lack it are passed
+// over. It goes on after a failure and returns all of them; a stop lets the one under way come to its end. mutations
+// counts the changing calls.
 func (t *LocalTarget) Remove(ctx context.Context, objects []object.Object, power Power) (mutations int, err error) {
 	ordered, diags := plan.Order(Among(objects))
 	if err := diags.Err(); err != nil {

@@ -10,8 +10,8 @@ import (
 
 type lastingKey struct{}
 
-// Interruptible gives a context that ends when ctx does or stop does. A change that was begun before stop ended comes to its end,
-// as long as ctx lasts.
+// Interruptible gives a context that ends when ctx does or stop does. A change that was begun before stop ended comes
+// to its end, as long as ctx lasts.
 func Interruptible(ctx, stop context.Context) (context.Context, context.CancelFunc) {
 	inner, cancel := context.WithCancelCause(context.WithValue(ctx, lastingKey{}, ctx))
 	unhook := context.AfterFunc(stop, func() { cancel(context.Cause(stop)) })
@@ -26,8 +26,9 @@ func Lasting(ctx context.Context) context.Context {
 	return ctx
 }
 
-// Prompt gives a context under which a change that was begun ends with ctx. It is for a process that is told to stop as its system goes
-// down: a change that asks systemd for something would wait for what systemd does after the process has ended.
+// Prompt gives a context under which a change that was begun ends with ctx. It is for a process that is told to stop as
+// its system goes down: a change that asks systemd for something would wait for what systemd does after the process has
+// ended.
 func Prompt(ctx context.Context) context.Context {
 	return context.WithValue(ctx, lastingKey{}, ctx)
 }
@@ -50,7 +51,8 @@ func (e *notBegunError) Unwrap() error { return e.why }
 func (r Result) Left() (left []object.Address) {
 	for _, f := range r.Failures {
 		var not *notBegunError
-		if f.BlockedBy != "" || errors.As(f.Err, &not) || f.Err == context.Canceled || f.Err == context.DeadlineExceeded {
+		if f.BlockedBy != "" || errors.As(f.Err, &not) || f.Err == context.Canceled ||
+			f.Err == context.DeadlineExceeded {
 			left = append(left, f.Address)
 		}
 	}

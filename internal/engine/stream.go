@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Stream does what next gives, each at once, and tells done of each result; both are called by the caller's goroutine. next is asked
-// again after each result, and every now and then while nothing comes back. It returns when nothing is under way and next has nothing.
+// Stream does what next gives, each at once, and tells done of each result; both are called by the caller's goroutine.
+// next is asked again after each result, and every now and then while nothing comes back. It returns when nothing is
+// under way and next has nothing.
 func Stream[T, R any](every time.Duration, next func() []T, do func(T) R, done func(T, R)) {
 	type result struct {
 		of  T
@@ -34,8 +35,8 @@ func Stream[T, R any](every time.Duration, next func() []T, do func(T) R, done f
 	}
 }
 
-// Within gives what do gives, unless that takes longer than the limit: then do is left to itself, and what it gives is lost. It is for
-// what only looks.
+// Within gives what do gives, unless that takes longer than the limit: then do is left to itself, and what it gives is
+// lost. It is for what only looks.
 func Within[R any](limit time.Duration, do func() R) (R, bool) {
 	answer := make(chan R, 1)
 	go func() { answer <- do() }()

@@ -24,8 +24,8 @@ import (
 const fileChanges = unix.IN_ATTRIB | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_DELETE_SELF |
 	unix.IN_MODIFY | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_MOVE_SELF
 
-// settle is how long Wait stays after the last of several changes, and stay how long at most: an editor or a restart makes
-// many changes at once.
+// settle is how long Wait stays after the last of several changes, and stay how long at most: an editor or a restart
+// makes many changes at once.
 const (
 	settle = 5 * time.Millisecond
 	stay   = 100 * time.Millisecond
@@ -41,9 +41,10 @@ type Wake struct {
 	polled    int // eventfd(2)
 	polls     *poller
 	onPolls   map[provider.Poll]owners
-	watched   map[string]int32            // folder or file -> watch descriptor
-	names     map[int32]map[string]owners // watch descriptor -> name in the folder ("" is the thing itself) -> who rests on it
-	processes map[handle]process          // their pidfd, or their list of mounts
+	watched   map[string]int32 // folder or file -> watch descriptor
+	// watch descriptor -> name in the folder ("" is the thing itself) -> who rests on it
+	names     map[int32]map[string]owners
+	processes map[handle]process // their pidfd, or their list of mounts
 	onLinks   owners
 	onFilters owners
 }
@@ -61,8 +62,8 @@ type process struct {
 	owners owners
 }
 
-// open gives what poll(2) waits on: a pidfd becomes readable at the end of the process, a list of mounts has an exceptional condition
-// after a change (proc_pid_mountinfo(5)).
+// open gives what poll(2) waits on: a pidfd becomes readable at the end of the process, a list of mounts has an
+// exceptional condition after a change (proc_pid_mountinfo(5)).
 func (h handle) open() (fd int, err error) {
 	if h.mounts {
 		return unix.Open("/proc/"+strconv.Itoa(h.pid)+"/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -77,10 +78,11 @@ func (h handle) events() int16 {
 	return unix.POLLIN
 }
 
-// NewWake opens what is needed; Close gives it back. Inotify instances are few, and all containers share them: without one it goes on,
-// as the end of processes, links and a timer still wake.
+// NewWake opens what is needed; Close gives it back. Inotify instances are few, and all containers share them: without
+// one it goes on, as the end of processes, links and a timer still wake.
 func NewWake() (*Wake, error) {
-	w := &Wake{files: -1, filters: -1, watched: map[string]int32{}, names: map[int32]map[string]owners{}, processes: map[handle]process{}}
+	w := &Wake{files: -1, filters: -1, watched: map[string]int32{}, names: map[int32]map[string]owners{},
+		processes: map[handle]process{}}
 	var err error
 	if w.cancelled, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
@@ -92,7 +94,8 @@ func NewWake() (*Wake, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	w.polls = newPoller(func() { ring(w.polled) })
-	if w.links, err = netlink(unix.NETLINK_ROUTE, unix.RTMGRP_LINK|unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR); err != nil {
+	if w.links, err = netlink(unix.NETLINK_ROUTE,
+		unix.RTMGRP_LINK|unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR); err != nil {
 		return nil, err
 	}
 	return w, nil
@@ -128,7 +131,8 @@ type NoInotifyError struct{ Err error }
 
 // Error implements error.
 func (e *NoInotifyError) Error() string {
-	return "no inotify instance: " + e.Err.Error() + "; changes of files are found by the timer (phoenix setup --yes raises fs.inotify.max_user_instances)"
+	return "no inotify instance: " + e.Err.Error() + "; changes of files are found by the timer (phoenix setup --yes " +
+		"raises fs.inotify.max_user_instances)"
 }
 
 // Unwrap gives the kernel's reason.
@@ -149,8 +153,8 @@ func (w *Wake) Close() error {
 	return errors.Join(errs...)
 }
 
-// Watch replaces what is watched. It reports whether anything is watched that was not before: what happened to it between the
-// last look and now is not told by Wait, so that one more look is due.
+// Watch replaces what is watched. It reports whether anything is watched that was not before: what happened to it
+// between the last look and now is not told by Wait, so that one more look is due.
 func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err error) {
 	blind := w.openFiles()
 	known := maps.Clone(w.watched)
@@ -301,8 +305,10 @@ func (w *Wake) Wait(ctx context.Context, limit time.Duration) ([]object.Address,
 
 // poll waits for one change that somebody rests on, or for wait; after a change it takes what comes within settle.
 func (w *Wake) poll(wait time.Duration) (woken []object.Address, poked bool, err error) {
-	fds := []unix.PollFd{{Fd: int32(w.cancelled), Events: unix.POLLIN}, {Fd: int32(w.files), Events: unix.POLLIN}, {Fd: int32(w.links), Events: unix.POLLIN},
-		{Fd: int32(w.filters), Events: unix.POLLIN}, {Fd: int32(w.poked), Events: unix.POLLIN}, {Fd: int32(w.polled), Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(w.cancelled), Events: unix.POLLIN}, {Fd: int32(w.files), Events: unix.POLLIN},
+		{Fd: int32(w.links), Events: unix.POLLIN},
+		{Fd: int32(w.filters), Events: unix.POLLIN}, {Fd: int32(w.poked), Events: unix.POLLIN},
+		{Fd: int32(w.polled), Events: unix.POLLIN}}
 	const first = 6 // of the processes
 	var handles []handle
 	for h, p := range w.processes {
@@ -364,7 +370,8 @@ func (w *Wake) changed(h handle) owners {
 	return p.owners
 }
 
-// readFiles takes what inotify has. A queue that ran over, or a watch that was taken away, wakes everybody it may concern.
+// readFiles takes what inotify has. A queue that ran over, or a watch that was taken away, wakes everybody it may
+// concern.
 func (w *Wake) readFiles() []object.Address {
 	var woken []object.Address
 	buf := make([]byte, 64<<10)

@@ -26,7 +26,8 @@ func must(t *testing.T, err error) {
 // Each change wakes who rests on it, and nobody else.
 func TestWake(t *testing.T) {
 	dir := t.TempDir()
-	file, folder, late := filepath.Join(dir, "file"), filepath.Join(dir, "folder"), filepath.Join(dir, "not", "yet", "there")
+	file, folder, late := filepath.Join(dir, "file"), filepath.Join(dir, "folder"),
+		filepath.Join(dir, "not", "yet", "there")
 	must(t, os.WriteFile(file, nil, 0o600))
 	must(t, os.Mkdir(folder, 0o700))
 	must(t, os.Mkdir(filepath.Join(dir, "v1"), 0o700))
@@ -42,9 +43,12 @@ func TestWake(t *testing.T) {
 	defer apart.Process.Kill()
 	ended := make(chan error, 1)
 	watches := map[object.Address]provider.Watch{
-		"thing/file": {Paths: []string{file}}, "thing/folder": {Paths: []string{folder}}, "thing/late": {Paths: []string{late}},
-		"thing/linked": {Paths: []string{filepath.Join(dir, "now", "f")}}, "thing/under a file": {Paths: []string{filepath.Join(dir, "plain", "x", "y")}},
-		"thing/process": {Processes: []int{child.Process.Pid}}, "thing/mounts": {Mounts: []int{apart.Process.Pid}}, "thing/quiet": {Paths: []string{filepath.Join(dir, "quiet")}},
+		"thing/file": {Paths: []string{file}}, "thing/folder": {Paths: []string{folder}},
+		"thing/late":         {Paths: []string{late}},
+		"thing/linked":       {Paths: []string{filepath.Join(dir, "now", "f")}},
+		"thing/under a file": {Paths: []string{filepath.Join(dir, "plain", "x", "y")}},
+		"thing/process":      {Processes: []int{child.Process.Pid}}, "thing/mounts": {Mounts: []int{apart.Process.Pid}},
+		"thing/quiet": {Paths: []string{filepath.Join(dir, "quiet")}},
 	}
 	for _, c := range []struct {
 		name string
@@ -64,7 +68,8 @@ func TestWake(t *testing.T) {
 		{"mode of a folder", "thing/folder", func() error { return os.Chmod(folder, 0o777) }},
 		{"folder above comes into being", "thing/late", func() error { return os.MkdirAll(filepath.Dir(late), 0o700) }},
 		{"comes into being", "thing/late", func() error { return os.WriteFile(late, nil, 0o600) }},
-		{"replaced behind a link", "thing/linked", func() error { return os.WriteFile(filepath.Join(dir, "v1", "f"), []byte("x"), 0o600) }},
+		{"replaced behind a link", "thing/linked",
+			func() error { return os.WriteFile(filepath.Join(dir, "v1", "f"), []byte("x"), 0o600) }},
 		{"something is mounted", "thing/mounts", func() error {
 			if os.Geteuid() != 0 {
 				t.Skip("mounting needs root")
@@ -136,7 +141,8 @@ func TestWakeFilters(t *testing.T) {
 		args string
 		who  []object.Address
 	}{
-		{"add table bridge phxwake", []object.Address{"thing/filter"}}, {"list ruleset", nil}, {"flush ruleset", []object.Address{"thing/filter"}},
+		{"add table bridge phxwake", []object.Address{"thing/filter"}}, {"list ruleset", nil},
+		{"flush ruleset", []object.Address{"thing/filter"}},
 	} {
 		must(t, exec.Command("nft", c.args).Run())
 		if woken, err := w.Wait(context.Background(), 200*time.Millisecond); err != nil || !slices.Equal(woken, c.who) {

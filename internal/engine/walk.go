@@ -177,8 +177,8 @@ func (w *walk) fill(o object.Object) (object.Object, []object.Need, error) {
 	return o, missing, nil
 }
 
-// value is a field of the object's status: of one that is only planned, as it will be once it is applied, as far as its delta tells.
-// Otherwise a plan would compare those that need it with what is about to change, and count too little.
+// value is a field of the object's status: of one that is only planned, as it will be once it is applied, as far as its
+// delta tells. Otherwise a plan would compare those that need it with what is about to change, and count too little.
 func (d *done) value(field string) (any, bool) {
 	for _, f := range d.delta.Fields {
 		if d.pending && f.Path == field && f.Want != "" && f.Want != plan.AfterApply {

@@ -44,14 +44,15 @@ func runVolumeOwner(_ context.Context, h host.Host, c Check, v spec.Volume) Resu
 	}
 	want := expected(v, m, v.IDMap.Outside(v.UID), v.IDMap.Outside(v.GID))
 	if !m.Mode.IsDir() || seen(m) != want {
-		return c.fail("mode or owner of the volume is wrong on the hypervisor", v.Path+" is "+m.Mode.Type().String()+" "+seen(m)+", wanted "+want, c.apply())
+		return c.fail("mode or owner of the volume is wrong on the hypervisor",
+			v.Path+" is "+m.Mode.Type().String()+" "+seen(m)+", wanted "+want, c.apply())
 	}
 	return c.pass("mode and owner are right on the hypervisor", want)
 }
 
-// runVolumeParents looks at the way to a volume: the container's own folder of volumes shows nothing to anybody but root and
-// lets at most the container's own root through, and nobody else can change anything above. A pool's folder, which is not
-// phoenix's to close, may be looked into as long as the volume itself is closed.
+// runVolumeParents looks at the way to a volume: the container's own folder of volumes shows nothing to anybody but
+// root and lets at most the container's own root through, and nobody else can change anything above. A pool's folder,
+// which is not phoenix's to close, may be looked into as long as the volume itself is closed.
 func runVolumeParents(_ context.Context, h host.Host, c Check, v spec.Volume) Result {
 	parent := path.Dir(v.Path)
 	private := path.Base(parent) == v.Container || v.Mode&0o007 != 0
@@ -64,7 +65,8 @@ func runVolumeParents(_ context.Context, h host.Host, c Check, v spec.Volume) Re
 			return c.fail("the way to the volume cannot be looked at", err.Error(), c.apply())
 		}
 		if problem := open(m, private && dir == parent, v.IDMap); problem != "" {
-			return c.fail(dir+" is open: "+problem, seen(m), c.apply()+", and where the folder is not phoenix's own: chmod go-w "+dir)
+			return c.fail(dir+" is open: "+problem, seen(m),
+				c.apply()+", and where the folder is not phoenix's own: chmod go-w "+dir)
 		}
 		if dir == path.Dir(dir) {
 			break
@@ -98,7 +100,8 @@ func runVolumeMount(_ context.Context, h host.Host, c Check, v spec.Volume) Resu
 		return c.fail("the mounts cannot be read", err.Error(), c.apply())
 	}
 	if _, ok := mountAt(parseMounts(b), v.MountPoint); !ok {
-		return c.fail("the volume is not mounted at "+v.MountPoint, "nothing is mounted there", "phoenix apply "+v.Container+" && phoenix restart "+v.Container)
+		return c.fail("the volume is not mounted at "+v.MountPoint, "nothing is mounted there",
+			"phoenix apply "+v.Container+" && phoenix restart "+v.Container)
 	}
 	m, err := h.Lstat(v.MountPoint)
 	if err != nil {
@@ -134,7 +137,8 @@ func runKeyFile(_ context.Context, h host.Host, c Check, p keyFile) Result {
 	}
 	wanted := describe(p.Mode, want.UID, want.GID)
 	if !m.Mode.IsRegular() || seen(m) != wanted {
-		return c.fail("mode or owner of "+p.Path+" is wrong", m.Mode.Type().String()+" "+seen(m)+", wanted "+wanted, c.apply())
+		return c.fail("mode or owner of "+p.Path+" is wrong", m.Mode.Type().String()+" "+seen(m)+", wanted "+wanted,
+			c.apply())
 	}
 	return c.pass(p.Path+" is closed", wanted)
 }
@@ -198,7 +202,8 @@ func (w *keyWalk) look(at string, closed bool, depth int) error {
 	}
 	names, err := w.h.ReadDir(at)
 	for _, name := range names {
-		if err := w.look(path.Join(at, name), closed || w.closed(m), depth+1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.look(path.Join(at, name), closed || w.closed(m), depth+1); err != nil &&
+			!errors.Is(err, fs.ErrNotExist) {
 			return err // what vanished meanwhile was temporary
 		}
 	}
@@ -214,7 +219,8 @@ func (w *keyWalk) closed(m host.Meta) bool {
 	return w.ours(m) && mode&0o007 == 0 && (mode&0o070 == 0 || m.GID == 0 || m.GID == w.user.GID)
 }
 
-// file judges one file: a private key is closed itself, other things by themselves or by a folder above, certificates are public.
+// file judges one file: a private key is closed itself, other things by themselves or by a folder above, certificates
+// are public.
 func (w *keyWalk) file(at string, m host.Meta, closed bool) error {
 	w.files++
 	kind, err := w.classify(at, m)

@@ -85,14 +85,19 @@ func accessCases() []runCase {
 		{kindVolumeOwner, "right", outside("", 0, 0, 0), Pass, "0700 100000:100000"},
 		{kindVolumeOwner, "owner", outside(volume.Path, dir|0o700, 0, 0), Fail, "0700 0:0, wanted 0700 100000:100000"},
 		{kindVolumeOwner, "mode", outside(volume.Path, dir|0o777, 100000, 100000), Fail, "0777"},
-		{kindVolumeOwner, "link", outside(volume.Path, fs.ModeSymlink|0o700, 100000, 100000), Fail, "wrong on the hypervisor"},
+		{kindVolumeOwner, "link", outside(volume.Path, fs.ModeSymlink|0o700, 100000, 100000), Fail,
+			"wrong on the hypervisor"},
 		{kindVolumeOwner, "absent", func(*testing.T, *fakeHost) any { return volume }, Fail, "does not exist"},
-		{kindVolumeOwner, "the users' own", usersOwn(spec.HostDirectory{}, dir|0o777, 1000, 1001), Pass, "0777 1000:1001"},
-		{kindVolumeOwner, "the users' own, its owner named", usersOwn(spec.HostDirectory{UID: true}, dir|0o777, 1000, 1001), Fail,
+		{kindVolumeOwner, "the users' own", usersOwn(spec.HostDirectory{}, dir|0o777, 1000, 1001), Pass,
+			"0777 1000:1001"},
+		{kindVolumeOwner, "the users' own, its owner named",
+			usersOwn(spec.HostDirectory{UID: true}, dir|0o777, 1000, 1001), Fail,
 			"wanted 0777 100000:1001"},
-		{kindVolumeOwner, "the users' own, its mode named", usersOwn(spec.HostDirectory{Mode: true}, dir|0o777, 1000, 1001), Fail,
+		{kindVolumeOwner, "the users' own, its mode named",
+			usersOwn(spec.HostDirectory{Mode: true}, dir|0o777, 1000, 1001), Fail,
 			"wanted 0700 1000:1001"},
-		{kindVolumeOwner, "the users' own, a file", usersOwn(spec.HostDirectory{}, 0o777, 1000, 1001), Fail, "wrong on the hypervisor"},
+		{kindVolumeOwner, "the users' own, a file", usersOwn(spec.HostDirectory{}, 0o777, 1000, 1001), Fail,
+			"wrong on the hypervisor"},
 		{kindVolumeParents, "closed", outside("", 0, 0, 0), Pass, "0710 0:100000"},
 		{kindVolumeParents, "listable", outside("/v/volumes/101", dir|0o755, 0, 0), Fail, "others can look into it"},
 		{kindVolumeParents, "wrong group", outside("/v/volumes/101", dir|0o710, 0, 1000), Fail, "group 1000 can enter"},
@@ -100,16 +105,20 @@ func accessCases() []runCase {
 		{kindVolumeParents, "writable above", outside("/v", dir|0o777, 0, 0), Fail, "others can change it"},
 		{kindVolumeParents, "absent", func(*testing.T, *fakeHost) any { return volume }, Skip, "there is no volume"},
 		{kindVolumeMount, "right", insideVolume(mounts101, 0o700, 0), Pass, "mounted at"},
-		{kindVolumeMount, "not mounted", insideVolume("268 93 254:0 / / rw - ext4 x rw\n", 0o700, 0), Fail, "not mounted"},
-		{kindVolumeMount, "unmapped owner", insideVolume(mounts101, 0o700, 65534), Fail, "0700 65534:0, wanted 0700 0:0"},
+		{kindVolumeMount, "not mounted", insideVolume("268 93 254:0 / / rw - ext4 x rw\n", 0o700, 0), Fail,
+			"not mounted"},
+		{kindVolumeMount, "unmapped owner", insideVolume(mounts101, 0o700, 65534), Fail,
+			"0700 65534:0, wanted 0700 0:0"},
 		{kindKeyFile, "closed", oneKey(0o600, 999, 999), Pass, "0600 999:999"},
 		{kindKeyFile, "readable", oneKey(0o644, 999, 999), Fail, "0644"},
 		{kindKeyFile, "owner", oneKey(0o600, 0, 0), Fail, "0:0, wanted 0600 999:999"},
 		{kindKeyFile, "absent", func(*testing.T, *fakeHost) any { return keyFile{Path: "/k"} }, Fail, "does not exist"},
-		{kindKeyFile, "no such user", func(*testing.T, *fakeHost) any { return keyFile{Path: "/k", Owner: "gone"} }, Fail, "unknown user"},
+		{kindKeyFile, "no such user", func(*testing.T, *fakeHost) any { return keyFile{Path: "/k", Owner: "gone"} },
+			Fail, "unknown user"},
 		{kindKeyFolder, "closed", folder("", 0, 0, ""), Pass, "3 files"},
 		{kindKeyFolder, "readable key in a closed folder", folder("/ca/secrets/key", 0o640, 0, "key"), Pass, "3 files"},
-		{kindKeyFolder, "open key in a closed folder", folder("/ca/secrets/key", 0o644, 999, "key"), Fail, "/ca/secrets/key is 0644"},
+		{kindKeyFolder, "open key in a closed folder", folder("/ca/secrets/key", 0o644, 999, "key"), Fail,
+			"/ca/secrets/key is 0644"},
 		{kindKeyFolder, "key of another user", folder("/ca/secrets/key", 0o600, 1000, "key"), Fail, "1000:1000"},
 		{kindKeyFolder, "open password", folder("/ca/password", 0o644, 0, "x"), Fail, "/ca/password is 0644"},
 		{kindKeyFolder, "writable folder", folder("/ca/certs", dir|0o777, 0, ""), Fail, "/ca/certs is 0777"},
@@ -117,7 +126,8 @@ func accessCases() []runCase {
 			h.put("/ca", dir|0o700, 0, 0, "")
 			return keyFolder{Path: "/ca", User: "root"}
 		}, Fail, "nothing in /ca"},
-		{kindKeyFolder, "absent", func(*testing.T, *fakeHost) any { return keyFolder{Path: "/ca"} }, Fail, "does not exist"},
+		{kindKeyFolder, "absent", func(*testing.T, *fakeHost) any { return keyFolder{Path: "/ca"} }, Fail,
+			"does not exist"},
 	}
 }
 
@@ -140,7 +150,8 @@ func TestPoolFolder(t *testing.T) {
 // A key may be a link to the version in use: what counts is the file at its end.
 func TestFollow(t *testing.T) {
 	h, dir := &host.Local{}, t.TempDir()
-	for link, target := range map[string]string{"key": "d/now/key", "d/now": "v1", "abs": dir + "/d/v1/key", "loop": "loop"} {
+	for link, target := range map[string]string{"key": "d/now/key", "d/now": "v1", "abs": dir + "/d/v1/key",
+		"loop": "loop"} {
 		if err := os.MkdirAll(filepath.Join(dir, "d", "v1"), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -27,19 +27,22 @@ type caParams struct {
 func runPin(_ context.Context, h host.Host, c Check, p spec.Pin) Result {
 	pins, err := readPin(h, p.Path)
 	if err != nil {
-		return c.fail("the root's fingerprint is not pinned", err.Error(), "phoenix create "+c.container()+"; if the CA existed before, restore "+p.Path+" from a backup")
+		return c.fail("the root's fingerprint is not pinned", err.Error(),
+			"phoenix create "+c.container()+"; if the CA existed before, restore "+p.Path+" from a backup")
 	}
 	m, err := h.Lstat(p.Path)
 	if err != nil {
 		return c.fail("the pin cannot be looked at", err.Error(), c.apply())
 	}
 	if m.UID != 0 || m.Mode.Perm()&0o022 != 0 || !m.Mode.IsRegular() {
-		return c.fail("others than root can change the pin", p.Path+" is "+seen(m), "chown root:root "+p.Path+" && chmod 0644 "+p.Path+"; then compare it with: phoenix ca show")
+		return c.fail("others than root can change the pin", p.Path+" is "+seen(m),
+			"chown root:root "+p.Path+" && chmod 0644 "+p.Path+"; then compare it with: phoenix ca show")
 	}
 	return c.pass("the root's fingerprint is pinned", strings.Join(strings.Fields(pins.String()), " "))
 }
 
-// runRoot compares the roots that the CA hands out with the pinned one. Nothing is believed for it: a fingerprint cannot be faked.
+// runRoot compares the roots that the CA hands out with the pinned one. Nothing is believed for it: a fingerprint
+// cannot be faked.
 func runRoot(ctx context.Context, h host.Host, c Check, p caParams) Result {
 	if p.Anchor.Fingerprint == "" {
 		return c.fail("the root cannot be compared", errNoPin.Error(), c.apply())
@@ -53,7 +56,8 @@ func runRoot(ctx context.Context, h host.Host, c Check, p caParams) Result {
 		prints = append(prints, fingerprint(r))
 	}
 	if !slices.Contains(prints, p.Anchor.Fingerprint) {
-		return c.fail("the CA's root is not the pinned one", "served "+strings.Join(prints, " ")+", pinned "+p.Anchor.Fingerprint, c.rootFix())
+		return c.fail("the CA's root is not the pinned one",
+			"served "+strings.Join(prints, " ")+", pinned "+p.Anchor.Fingerprint, c.rootFix())
 	}
 	return c.pass("the CA's root is the pinned one", p.Anchor.Fingerprint)
 }
@@ -101,8 +105,8 @@ func runDirectory(ctx context.Context, h host.Host, c Check, p caParams) Result 
 // Time that a person has to rotate a CA's certificate. Short-lived ones, for tests, have a tenth of their life.
 const rotateNotice = 30 * 24 * time.Hour
 
-// runAuthorityLife looks at the lifetimes of the root and of the intermediates that the CA presents. An intermediate must
-// outlive what it signs, so that the longest leaf counts too.
+// runAuthorityLife looks at the lifetimes of the root and of the intermediates that the CA presents. An intermediate
+// must outlive what it signs, so that the longest leaf counts too.
 func runAuthorityLife(ctx context.Context, h host.Host, c Check, p caParams) Result {
 	root, err := p.Anchor.root(ctx, h)
 	if err != nil {
@@ -114,14 +118,17 @@ func runAuthorityLife(ctx context.Context, h host.Host, c Check, p caParams) Res
 	}
 	defer conn.Close()
 	if len(conn.chain) < 2 {
-		return c.fail("the CA does not present its intermediate", fmt.Sprintf("%d certificate", len(conn.chain)), c.apply())
+		return c.fail("the CA does not present its intermediate", fmt.Sprintf("%d certificate", len(conn.chain)),
+			c.apply())
 	}
 	var lives []string
 	for _, cert := range append(slices.Clone(conn.chain[1:]), root) {
 		left := cert.NotAfter.Sub(h.Now())
 		life := fmt.Sprintf("%q %s", cert.Subject.CommonName, expiry(left))
 		if left < notice(cert)+time.Duration(p.LeafLife) {
-			return c.fail("a certificate of the CA itself runs out", life, map[bool]string{true: "phoenix ca rotate --new-root --yes", false: "phoenix ca rotate --yes"}[cert == root])
+			return c.fail("a certificate of the CA itself runs out", life,
+				map[bool]string{true: "phoenix ca rotate --new-root --yes",
+					false: "phoenix ca rotate --yes"}[cert == root])
 		}
 		lives = append(lives, life)
 	}
@@ -161,7 +168,8 @@ func runProvisioners(ctx context.Context, h host.Host, c Check, p caParams) Resu
 	}
 	said := strings.Join(have, ", ")
 	if said != "ACME "+p.Provisioner {
-		return c.fail("ACME is not the only way to a certificate", fmt.Sprintf("provisioners: %s; wanted: ACME %s", said, p.Provisioner), c.apply())
+		return c.fail("ACME is not the only way to a certificate",
+			fmt.Sprintf("provisioners: %s; wanted: ACME %s", said, p.Provisioner), c.apply())
 	}
 	return c.pass("ACME is the only provisioner", said)
 }
@@ -169,7 +177,8 @@ func runProvisioners(ctx context.Context, h host.Host, c Check, p caParams) Resu
 // clockTolerance is how far two clocks may be apart before young certificates are refused.
 const clockTolerance = 60 * time.Second
 
-// runClock compares this host's clock with the CA's. Nothing is verified for it, since a wrong clock is why that would fail.
+// runClock compares this host's clock with the CA's. Nothing is verified for it, since a wrong clock is why that would
+// fail.
 func runClock(ctx context.Context, h host.Host, c Check, p caParams) Result {
 	before := h.Now()
 	a, err := ask(ctx, h, p.CA, nil, "/health")
@@ -188,7 +197,8 @@ func runClock(ctx context.Context, h host.Host, c Check, p caParams) Result {
 		if apart < 0 {
 			word = "behind"
 		}
-		return c.fail("the clock is wrong", fmt.Sprintf("%s %s the CA's (%s)", human(apart), word, theirs.Format(time.RFC3339)), clockFix)
+		return c.fail("the clock is wrong",
+			fmt.Sprintf("%s %s the CA's (%s)", human(apart), word, theirs.Format(time.RFC3339)), clockFix)
 	}
 	return c.pass("the clock agrees with the CA's", "apart by less than "+human(max(apart, -apart)+time.Second))
 }
@@ -208,7 +218,9 @@ func runTrust(ctx context.Context, h host.Host, c Check, p caParams) Result {
 		found = found || fingerprint(cert) == p.Anchor.Fingerprint
 	}
 	if !found {
-		return c.fail("the pinned root is not in the system's store", fmt.Sprintf("%d certificates in %s, none with %s", len(certs), systemBundle, p.Anchor.Fingerprint), c.apply())
+		return c.fail("the pinned root is not in the system's store",
+			fmt.Sprintf("%d certificates in %s, none with %s", len(certs), systemBundle, p.Anchor.Fingerprint),
+			c.apply())
 	}
 	a, err := ask(ctx, h, p.CA, pool, "/health")
 	if err != nil {

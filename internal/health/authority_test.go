@@ -35,7 +35,8 @@ func stepCA(t *testing.T, h *fakeHost, ca *authorityFake, leaf leafFake, change 
 	h.dials["tcp "+caDial] = serve(t, leaf, mux)
 	e := endpoint{Dial: caDial, Name: caName}
 	return caParams{
-		CA: e, Anchor: anchor{Fingerprint: fingerprint(ca.root), CA: e}, Path: acmePath, Provisioner: "acme", LeafLife: spec.Duration(day),
+		CA: e, Anchor: anchor{Fingerprint: fingerprint(ca.root), CA: e}, Path: acmePath, Provisioner: "acme",
+		LeafLife: spec.Duration(day),
 	}
 }
 
@@ -121,7 +122,8 @@ func authorityCases() []runCase {
 		{kindPin, "two", pinFile(print64+"\n"+strings.Repeat("5a", 32)+"\n", 0o644, 0), Fail, "another of its kind"},
 		{kindPin, "writable", pinFile(print64, 0o666, 0), Fail, "0666"},
 		{kindPin, "foreign", pinFile(print64, 0o600, 1000), Fail, "1000:0"},
-		{kindPin, "absent", func(*testing.T, *fakeHost) any { return spec.Pin{Path: "/pins/103"} }, Fail, "does not exist"},
+		{kindPin, "absent", func(*testing.T, *fakeHost) any { return spec.Pin{Path: "/pins/103"} }, Fail,
+			"does not exist"},
 		{kindRoot, "pinned", wellCA, Pass, "pinned"},
 		{kindRoot, "another", rootless, Fail, "served "},
 		{kindRoot, "unpinned", unpinned, Fail, errNoPin.Error()},

@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// Board keeps track of which checks may run and folds their results. It is for one goroutine; the checks that Ready gives may
-// be run at once by others. Every check of the list is reported exactly once, in the list's order, whatever its edges say.
+// Board keeps track of which checks may run and folds their results. It is for one goroutine; the checks that Ready
+// gives may be run at once by others. Every check of the list is reported exactly once, in the list's order, whatever
+// its edges say.
 type Board struct {
 	checks  []Check
 	index   map[Key]int
@@ -38,8 +39,8 @@ const (
 	reported
 )
 
-// NewBoard takes checks with different keys; of several with the same key the first counts. Edges to checks that are not in
-// the list are taken as satisfied, so that any part of a system can be checked alone.
+// NewBoard takes checks with different keys; of several with the same key the first counts. Edges to checks that are
+// not in the list are taken as satisfied, so that any part of a system can be checked alone.
 func NewBoard(checks []Check) *Board {
 	b := &Board{index: make(map[Key]int, len(checks))}
 	for _, c := range checks {
@@ -83,8 +84,8 @@ func (b *Board) edges(i int) map[int]bool {
 	return set
 }
 
-// Hurry lets every check run from now on that can be asked at all, without waiting for those that are likely to be the cause of its
-// failure: one that hangs must not hold up the others. Who is to blame is said all the same.
+// Hurry lets every check run from now on that can be asked at all, without waiting for those that are likely to be the
+// cause of its failure: one that hangs must not hold up the others. Who is to blame is said all the same.
 func (b *Board) Hurry() {
 	if b.hurry {
 		return
@@ -103,7 +104,8 @@ func (b *Board) release(i int) {
 	}
 }
 
-// Ready gives the checks that may run now, each once, blocked ones never. Empty while others are under way, and at the end.
+// Ready gives the checks that may run now, each once, blocked ones never. Empty while others are under way, and at the
+// end.
 func (b *Board) Ready() []Check {
 	var run []Check
 	for {
@@ -204,7 +206,8 @@ func (b *Board) report(i int, r Result, cause int) {
 // Finished tells that every check is reported. Call Ready until it is.
 func (b *Board) Finished() bool { return b.open == 0 }
 
-// Report is what was found. It is whole once the board is Finished; until then checks that are not reported are left out.
+// Report is what was found. It is whole once the board is Finished; until then checks that are not reported are left
+// out.
 func (b *Board) Report() Report {
 	rep := Report{Healthy: b.open == 0, Checks: make([]Result, 0, len(b.checks))}
 	for i, r := range b.results {

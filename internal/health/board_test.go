@@ -17,8 +17,8 @@ func testCheck(i int, after, causes []Key) Check {
 
 func testKey(i int) Key { return testCheck(i, nil, nil).Key() }
 
-// TestBoardReportsEachOnce: whatever the edges, circles and strangers included, and in whatever order results come back, the
-// board ends, runs no check twice, and reports every check once in the list's order.
+// TestBoardReportsEachOnce: whatever the edges, circles and strangers included, and in whatever order results come
+// back, the board ends, runs no check twice, and reports every check once in the list's order.
 func TestBoardReportsEachOnce(t *testing.T) {
 	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 7))
@@ -73,7 +73,8 @@ func runBoard(t *testing.T, r *rand.Rand, b *Board, n int) {
 	}
 }
 
-// TestBoardBlocks: a failure stops what needs it and takes the blame for what it is likely to cause, over several steps.
+// TestBoardBlocks: a failure stops what needs it and takes the blame for what it is likely to cause, over several
+// steps.
 func TestBoardBlocks(t *testing.T) {
 	checks := []Check{
 		testCheck(0, nil, nil),
@@ -115,7 +116,8 @@ func TestBoardBlocks(t *testing.T) {
 
 // TestBoardHurries: what hangs does not hold up what can be asked all the same, and takes the blame when it comes back.
 func TestBoardHurries(t *testing.T) {
-	b := NewBoard([]Check{testCheck(0, nil, nil), testCheck(1, nil, []Key{testKey(0)}), testCheck(2, []Key{testKey(0)}, nil), testCheck(3, nil, []Key{testKey(0)})})
+	b := NewBoard([]Check{testCheck(0, nil, nil), testCheck(1, nil, []Key{testKey(0)}),
+		testCheck(2, []Key{testKey(0)}, nil), testCheck(3, nil, []Key{testKey(0)})})
 	if ready := b.Ready(); len(ready) != 1 {
 		t.Fatalf("at first: %v", ready)
 	}

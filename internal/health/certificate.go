@@ -72,7 +72,8 @@ func runCertChain(ctx context.Context, h host.Host, c Check, p certParams) Resul
 	if err := verifyChain(chain, roots, "", now); err != nil {
 		return c.fail("the chain does not lead to the pinned root", err.Error(), c.renew(p))
 	}
-	return c.pass("the chain leads to the pinned root", fmt.Sprintf("%d certificates, issued by %q", len(chain), chain[0].Issuer.CommonName))
+	return c.pass("the chain leads to the pinned root",
+		fmt.Sprintf("%d certificates, issued by %q", len(chain), chain[0].Issuer.CommonName))
 }
 
 func runCertNames(_ context.Context, h host.Host, c Check, p certParams) Result {
@@ -85,7 +86,8 @@ func runCertNames(_ context.Context, h host.Host, c Check, p certParams) Result 
 		return c.fail("names are missing: "+strings.Join(missing, " "), "it has "+strings.Join(have, " "), c.apply())
 	}
 	if more := without(have, p.DNSNames); len(more) > 0 {
-		return c.fail("it has names that it should not: "+strings.Join(more, " "), "wanted "+strings.Join(p.DNSNames, " "), c.apply())
+		return c.fail("it has names that it should not: "+strings.Join(more, " "),
+			"wanted "+strings.Join(p.DNSNames, " "), c.apply())
 	}
 	return c.pass("it has exactly its names", strings.Join(have, " "))
 }
@@ -115,8 +117,8 @@ func runCertLifetime(_ context.Context, h host.Host, c Check, p certParams) Resu
 	return judge(c, leaf, window, h.Now(), fix)
 }
 
-// judge compares a certificate's lifetime with its renewal, which is due window before the end. A quarter of the window is
-// left for jitter and for a CA that was away for a while.
+// judge compares a certificate's lifetime with its renewal, which is due window before the end. A quarter of the window
+// is left for jitter and for a CA that was away for a while.
 func judge(c Check, leaf *x509.Certificate, window time.Duration, now time.Time, fix string) Result {
 	left, due := leaf.NotAfter.Sub(now), leaf.NotAfter.Add(-window).Sub(now)
 	switch {
@@ -125,9 +127,11 @@ func judge(c Check, leaf *x509.Certificate, window time.Duration, now time.Time,
 	case left < 0:
 		return c.fail("the certificate has expired", expiry(left), fix)
 	case due < -window/4:
-		return c.fail("the certificate was not renewed in time", fmt.Sprintf("%s (renewal was due %s ago)", expiry(left), human(due)), fix)
+		return c.fail("the certificate was not renewed in time",
+			fmt.Sprintf("%s (renewal was due %s ago)", expiry(left), human(due)), fix)
 	case due < 0:
-		return c.pass("the certificate is valid", fmt.Sprintf("%s (renewal has been due for %s)", expiry(left), human(due)))
+		return c.pass("the certificate is valid",
+			fmt.Sprintf("%s (renewal has been due for %s)", expiry(left), human(due)))
 	}
 	return c.pass("the certificate is valid", fmt.Sprintf("%s (renewal in %s)", expiry(left), human(due)))
 }
@@ -145,10 +149,12 @@ func runCertServed(ctx context.Context, h host.Host, c Check, p certParams) Resu
 	defer conn.Close()
 	served, disk := conn.chain[0], chain[0]
 	if !bytes.Equal(served.Raw, disk.Raw) {
-		evidence := fmt.Sprintf("served serial %s from %q, on disk %s", serial(served), served.Issuer.CommonName, serial(disk))
+		evidence := fmt.Sprintf("served serial %s from %q, on disk %s", serial(served), served.Issuer.CommonName,
+			serial(disk))
 		return c.fail("another certificate is served than the one on disk", evidence, c.apply())
 	}
-	return c.pass("the certificate on disk is the one that is served", fmt.Sprintf("serial %s at %s", serial(served), e.Dial))
+	return c.pass("the certificate on disk is the one that is served",
+		fmt.Sprintf("serial %s at %s", serial(served), e.Dial))
 }
 
 // serial is a certificate's, as openssl shows it.
@@ -180,8 +186,8 @@ func runCertRoute(ctx context.Context, h host.Host, c Check, p servedParams) Res
 	return r
 }
 
-// traefikWindow is how long before the end Traefik renews (getCertificateRenewDurations in its pkg/provider/acme, which goes by
-// whole hours; step-ca's certificates last a minute longer than asked for, since they begin a minute early).
+// traefikWindow is how long before the end Traefik renews (getCertificateRenewDurations in its pkg/provider/acme, which
+// goes by whole hours; step-ca's certificates last a minute longer than asked for, since they begin a minute early).
 func traefikWindow(life time.Duration) time.Duration {
 	const day = 24 * time.Hour
 	switch {

@@ -86,7 +86,8 @@ func traefikServes(name string, from, to time.Duration) func(*testing.T, *fakeHo
 		if name != "" {
 			h.dials["tcp "+serverDial] = serve(t, ca.leaf(from, to, name), replies(200, ""))
 		}
-		return servedParams{endpoint{serverDial, siteName}, anchor{Fingerprint: fingerprint(ca.root), File: "/root.pem"}}
+		return servedParams{endpoint{serverDial, siteName},
+			anchor{Fingerprint: fingerprint(ca.root), File: "/root.pem"}}
 	}
 }
 
@@ -106,12 +107,15 @@ func certificateCases() []runCase {
 		{kindCertChain, "no file", gone("/c.pem"), Fail, "cannot be read"},
 		{kindCertNames, "exact", onDisk{}.set, Pass, "web.test www.test"},
 		{kindCertNames, "missing", onDisk{names: []string{siteName}}.set, Fail, "names are missing: www.test"},
-		{kindCertNames, "more", onDisk{names: []string{siteName, "www.test", "x.test"}}.set, Fail, "should not: x.test"},
+		{kindCertNames, "more", onDisk{names: []string{siteName, "www.test", "x.test"}}.set, Fail,
+			"should not: x.test"},
 		{kindCertNames, "no file", gone("/c.pem"), Fail, "cannot be read"},
 		{kindCertLifetime, "young", onDisk{}.set, Pass, "expires in 23h0m (renewal in 15h0m)"},
 		{kindCertLifetime, "due", onDisk{from: -17 * h, to: 7 * h}.set, Pass, "renewal has been due for 1h0m"},
-		{kindCertLifetime, "late", onDisk{from: -20*h - 48*time.Minute, to: 3*h + 12*time.Minute}.set, Fail, "expires in 3h12m (renewal was due 4h48m ago)"},
-		{kindCertLifetime, "late by its own rule", onDisk{from: -10 * h, to: 14 * h, renewBefore: 20 * h}.set, Fail, "due 6h0m ago"},
+		{kindCertLifetime, "late", onDisk{from: -20*h - 48*time.Minute, to: 3*h + 12*time.Minute}.set, Fail,
+			"expires in 3h12m (renewal was due 4h48m ago)"},
+		{kindCertLifetime, "late by its own rule", onDisk{from: -10 * h, to: 14 * h, renewBefore: 20 * h}.set, Fail,
+			"due 6h0m ago"},
 		{kindCertLifetime, "expired", onDisk{from: -25 * h, to: -h}.set, Fail, "expired 1h0m ago"},
 		{kindCertLifetime, "future", onDisk{from: h, to: 25 * h}.set, Fail, "valid in 1h0m"},
 		{kindCertLifetime, "no file", gone("/c.pem"), Fail, "cannot be read"},

@@ -14,7 +14,8 @@ type commandParams struct {
 	Command string `json:"command"`
 }
 
-// dials is a command that only asks whether a port takes connections: that can be asked without netcat, which is rarely there.
+// dials is a command that only asks whether a port takes connections: that can be asked without netcat, which is rarely
+// there.
 var dials = regexp.MustCompile(`^nc((?: -[zvnw]+(?: ?[0-9]+)?)+) +([A-Za-z0-9.:-]+) +([0-9]{1,5})$`)
 
 func runCommand(ctx context.Context, h host.Host, c Check, p commandParams) Result {
@@ -22,7 +23,8 @@ func runCommand(ctx context.Context, h host.Host, c Check, p commandParams) Resu
 		address := net.JoinHostPort(m[2], m[3])
 		conn, err := h.Dial(ctx, "tcp", address)
 		if err != nil {
-			return c.fail("the application takes no connections on "+address, err.Error(), c.inside("systemctl --failed"))
+			return c.fail("the application takes no connections on "+address, err.Error(),
+				c.inside("systemctl --failed"))
 		}
 		conn.Close()
 		return c.pass("the application takes connections", address)
@@ -36,5 +38,6 @@ func runCommand(ctx context.Context, h host.Host, c Check, p commandParams) Resu
 		r.Vain = true
 		return r
 	}
-	return c.fail("the application's own check says that it is not well", why(err), c.inside(host.Quote([]string{"sh", "-c", p.Command})))
+	return c.fail("the application's own check says that it is not well", why(err),
+		c.inside(host.Quote([]string{"sh", "-c", p.Command})))
 }

@@ -13,9 +13,12 @@ import (
 
 func commandCases() []runCase {
 	return []runCase{
-		{kindCommand, "well", says("sh -c curl -fsS http://localhost/", fakeRun{out: "ok\n"}, commandParams{"curl -fsS http://localhost/"}), Pass, "ok"},
-		{kindCommand, "not well", says("sh -c false", fakeRun{err: "no", code: 1}, commandParams{"false"}), Fail, "not well"},
-		{kindCommand, "no program", says("sh -c frob", fakeRun{err: "frob: not found", code: 127}, commandParams{"frob"}), Fail, "a program is missing"},
+		{kindCommand, "well", says("sh -c curl -fsS http://localhost/", fakeRun{out: "ok\n"},
+			commandParams{"curl -fsS http://localhost/"}), Pass, "ok"},
+		{kindCommand, "not well", says("sh -c false", fakeRun{err: "no", code: 1}, commandParams{"false"}), Fail,
+			"not well"},
+		{kindCommand, "no program", says("sh -c frob", fakeRun{err: "frob: not found", code: 127},
+			commandParams{"frob"}), Fail, "a program is missing"},
 	}
 }
 
@@ -39,7 +42,9 @@ func TestCommandOfTheUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 		e, _, _ := lookup(kindCommand)
-		r := Run(context.Background(), &host.Local{}, Check{ID: e.id, Kind: kindCommand, Object: object.Address("running/103"), Params: raw, Enter: "lxc-attach -n 103 --"})
+		r := Run(context.Background(), &host.Local{},
+			Check{ID: e.id, Kind: kindCommand, Object: object.Address("running/103"), Params: raw,
+				Enter: "lxc-attach -n 103 --"})
 		if missing := command == "no-such-program-phx"; r.Vain != missing {
 			t.Errorf("%s: to be tried again: %t", command, !r.Vain)
 		}

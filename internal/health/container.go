@@ -91,7 +91,8 @@ type nothing struct{}
 
 // runInside needs no question: that it runs at all is the answer.
 func runInside(_ context.Context, h host.Host, c Check, _ nothing) Result {
-	return c.pass("phoenix answers inside container "+c.Host, "its clock says "+h.Now().UTC().Format("2006-01-02 15:04:05Z"))
+	return c.pass("phoenix answers inside container "+c.Host,
+		"its clock says "+h.Now().UTC().Format("2006-01-02 15:04:05Z"))
 }
 
 // systemdParams names the units that have checks of their own.
@@ -175,14 +176,16 @@ func runUnit(ctx context.Context, h host.Host, c Check, p unitParams) Result {
 	case p.Oneshot && active == "inactive" && props["Result"] == "success" && props["LoadState"] == "loaded":
 		return c.pass(p.Name+" has run", seen)
 	case active != "active":
-		return c.fail(p.Name+" is not running", seen+taken(ctx, h, p.Name), c.apply()+"; its log: "+c.inside("journalctl -n 50 -u "+p.Name))
+		return c.fail(p.Name+" is not running", seen+taken(ctx, h, p.Name),
+			c.apply()+"; its log: "+c.inside("journalctl -n 50 -u "+p.Name))
 	}
 	return runReady(ctx, h, c, p, seen)
 }
 
 // taken is who holds the ports that a unit did not get, as its journal says.
 func taken(ctx context.Context, h host.Host, unit string) string {
-	res, err := h.Run(ctx, host.Command{Argv: []string{"journalctl", "--no-pager", "--output=cat", "-n", "20", "-u", unit}})
+	res, err := h.Run(ctx,
+		host.Command{Argv: []string{"journalctl", "--no-pager", "--output=cat", "-n", "20", "-u", unit}})
 	if err != nil {
 		return ""
 	}
@@ -199,7 +202,8 @@ func runReady(ctx context.Context, h host.Host, c Check, p unitParams, seen stri
 	address := local(p.Ready)
 	conn, err := h.Dial(ctx, "tcp", address)
 	if err != nil {
-		return c.fail(p.Name+" runs but takes no connections on "+address, err.Error(), c.inside("systemctl restart "+p.Name)+"; its log: "+c.inside("journalctl -n 50 -u "+p.Name))
+		return c.fail(p.Name+" runs but takes no connections on "+address, err.Error(),
+			c.inside("systemctl restart "+p.Name)+"; its log: "+c.inside("journalctl -n 50 -u "+p.Name))
 	}
 	conn.Close()
 	return c.pass(p.Name+" runs and takes connections on "+address, seen)

@@ -33,7 +33,8 @@ type failure struct {
 	BlockedBy object.Address `json:"blocked_by"`
 }
 
-// roundMargin is how long a round may take beyond the announced time: an object that cannot be made true is tried for a while.
+// roundMargin is how long a round may take beyond the announced time: an object that cannot be made true is tried for a
+// while.
 const roundMargin = 2 * time.Minute
 
 func readRound(h host.Host) (round, error) {
@@ -72,11 +73,12 @@ const roundMost = 5 * time.Minute
 // errBefore is a word of a daemon that was there before the present one.
 var errBefore = errors.New("its last round was before it was started")
 
-// firstRound reads the daemon's word since it was started, and waits for it where the daemon has only just begun: a word of before says
-// nothing of the process that runs now.
+// firstRound reads the daemon's word since it was started, and waits for it where the daemon has only just begun: a
+// word of before says nothing of the process that runs now.
 func firstRound(ctx context.Context, h host.Host) (round, error) {
 	since := started(h)
-	before := func(r round) bool { return r.Time.Before(since.Add(-time.Second)) } // file systems tell time in coarse steps
+	// file systems tell time in coarse steps
+	before := func(r round) bool { return r.Time.Before(since.Add(-time.Second)) }
 	limit := time.Duration(0)
 	if since.IsZero() || h.Now().Sub(since) < young {
 		limit = firstLimit
@@ -117,11 +119,13 @@ func runDaemon(ctx context.Context, h host.Host, c Check, _ nothing) Result {
 	}
 	seen := fmt.Sprintf("%s (%s), result %s", props["ActiveState"], props["SubState"], props["Result"])
 	if props["ActiveState"] != "active" {
-		return c.fail("the agent is not running: nothing is renewed or mended in here", seen, c.apply()+"; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
+		return c.fail("the agent is not running: nothing is renewed or mended in here", seen,
+			c.apply()+"; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
 	}
 	r, err := firstRound(ctx, h)
 	if err != nil {
-		return c.fail("the agent runs but has not finished a round", err.Error(), firstRoundFix+"; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
+		return c.fail("the agent runs but has not finished a round", err.Error(),
+			firstRoundFix+"; its log: "+c.inside("journalctl -n 50 -u "+DaemonUnit))
 	}
 	now := h.Now()
 	ago := "last round " + human(now.Sub(r.Time)) + " ago"
@@ -135,8 +139,8 @@ func runDaemon(ctx context.Context, h host.Host, c Check, _ nothing) Result {
 	return c.pass("the agent is running, and its reconcile loop is current", ago)
 }
 
-// A failure that the daemon is about to look at again, because something has changed, is not told before it did. All in all it is
-// waited for so long.
+// A failure that the daemon is about to look at again, because something has changed, is not told before it did. All in
+// all it is waited for so long.
 const (
 	soon      = 2 * time.Second
 	soonLimit = 3 * time.Second

@@ -39,8 +39,8 @@ type gatewaySite struct {
 	proxy   string // container that Upstream is in; empty: none of ours
 }
 
-// Derive gives the checks of the objects, whose specs need not be resolved yet. It is pure, and the same objects give the same
-// checks in the same order. A spec that cannot be read becomes a check that says so.
+// Derive gives the checks of the objects, whose specs need not be resolved yet. It is pure, and the same objects give
+// the same checks in the same order. A spec that cannot be read becomes a check that says so.
 func Derive(objects []object.Object) []Check {
 	m := newModel(objects)
 	for _, o := range m.objects {
@@ -59,8 +59,8 @@ func Derive(objects []object.Object) []Check {
 	return out
 }
 
-// derivers has the checks of every kind of object. nil: the object has none of its own, on purpose. Those are kept true by
-// plan and apply, and what they are for is checked where it matters.
+// derivers has the checks of every kind of object. nil: the object has none of its own, on purpose. Those are kept true
+// by plan and apply, and what they are for is checked where it matters.
 func derivers() map[string]func(*model, object.Object) {
 	return map[string]func(*model, object.Object){
 		spec.KindNetwork:     each((*model).network),
@@ -113,7 +113,8 @@ func each[S any](derive func(*model, object.Object, S)) func(*model, object.Obje
 func newModel(objects []object.Object) *model {
 	m := &model{
 		byAddress:  map[object.Address]object.Object{},
-		containers: map[string]spec.Container{}, running: map[string]spec.Running{}, authority: map[string]spec.StepCA{},
+		containers: map[string]spec.Container{}, running: map[string]spec.Running{},
+		authority: map[string]spec.StepCA{},
 		firewalls: map[string]spec.Firewall{},
 	}
 	for _, o := range objects {
@@ -209,7 +210,8 @@ func (d *draft) of(subject string) *draft {
 	return d
 }
 
-// asks says which CA the check asks, from where it is reached over the network, and that its root must be the pinned one.
+// asks says which CA the check asks, from where it is reached over the network, and that its root must be the pinned
+// one.
 func (d *draft) asks(ca string, needs []object.Need) *draft {
 	d.ca = ca
 	d.Needs = needs
@@ -237,7 +239,8 @@ func (m *model) anchored(o object.Object, have string) (ca string, needs []objec
 }
 
 func pinned(ca string) []object.Need {
-	return []object.Need{{From: object.NewAddress(spec.KindPin, ca), Field: fingerprintField, Into: "/anchor/" + fingerprintField}}
+	return []object.Need{{From: object.NewAddress(spec.KindPin, ca), Field: fingerprintField,
+		Into: "/anchor/" + fingerprintField}}
 }
 
 // compareAddress orders by kind, then container by number, then name.

@@ -26,9 +26,10 @@ func (m *model) node(o object.Object, s spec.NodeFirewall) {
 	}
 }
 
-// firewall tries, from other containers, what is let in and what is not. For each port one container that may connect stands for all;
-// another one knocks where it may not, so that a house of many is not tried from each to each. On Proxmox an attempt tells nothing: the
-// refusal of a closed port does not get through the two bridges of its firewall. There its rules are read (PHX-FW-004).
+// firewall tries, from other containers, what is let in and what is not. For each port one container that may connect
+// stands for all; another one knocks where it may not, so that a house of many is not tried from each to each. On
+// Proxmox an attempt tells nothing: the refusal of a closed port does not get through the two bridges of its firewall.
+// There its rules are read (PHX-FW-004).
 func (m *model) firewall(o object.Object, s spec.Firewall) {
 	if s.Proxmox == nil && s.MAC != "" && m.isRunning(s.ID) {
 		m.add(kindIdentity, o, "", s)
@@ -65,15 +66,16 @@ func (m *model) flow(kind string, o object.Object, s spec.Firewall, from string,
 	d.via = append(d.via, s.ID)
 }
 
-// others are the containers that something can be asked from, those behind this one by number first: so that not one of them
-// knocks everywhere.
+// others are the containers that something can be asked from, those behind this one by number first: so that not one of
+// them knocks everywhere.
 func (m *model) others(id string) []string {
 	all := m.entered()
 	i := slices.IndexFunc(all, func(x string) bool { return compareScope(x, id) > 0 })
 	if i < 0 {
 		i = 0
 	}
-	return slices.DeleteFunc(slices.Concat(all[i:], all[:i]), func(x string) bool { return x == id || m.address(x) == "" })
+	return slices.DeleteFunc(slices.Concat(all[i:], all[:i]),
+		func(x string) bool { return x == id || m.address(x) == "" })
 }
 
 // letIn are the ports of TCP that rules name, each once, as many as there is patience for.
@@ -93,10 +95,12 @@ func letIn(s spec.Firewall) []int {
 	return out
 }
 
-// may is what happens to a connection from a container to another: what its own firewall says, then the other's. Empty: nobody can tell.
+// may is what happens to a connection from a container to another: what its own firewall says, then the other's. Empty:
+// nobody can tell.
 func (m *model) may(from string, s spec.Firewall, port int) string {
 	if own, has := m.firewalls[from]; has && own.Restricts() {
-		if action, known := own.Verdict(spec.Out, "tcp", m.address(from), s.Address, port); !known || action != spec.Accept {
+		if action, known := own.Verdict(spec.Out, "tcp", m.address(from), s.Address, port); !known ||
+			action != spec.Accept {
 			return ""
 		}
 	}

@@ -37,7 +37,9 @@ func (m *model) stepCA(o object.Object, s spec.StepCA) {
 	p := caParams{CA: e, Anchor: anchor{CA: e, Also: m.both(ca)}}
 	m.add(kindRootFiles, o, o.Host, rootFiles{Dir: s.Dir}).ca = ca
 	m.add(kindRoot, o, o.Host, p).asks(ca, needs)
-	m.add(kindRootPermits, o, o.Host, rootPermits{Dir: s.Dir, Names: slices.Compact(slices.Sorted(slices.Values(slices.Concat(s.AllowedNames, s.DNSNames))))}).ca = ca
+	m.add(kindRootPermits, o, o.Host,
+		rootPermits{Dir: s.Dir,
+			Names: slices.Compact(slices.Sorted(slices.Values(slices.Concat(s.AllowedNames, s.DNSNames))))}).ca = ca
 	m.add(kindAuthority, o, o.Host, p).asks(ca, needs)
 
 	directory, only, life := p, p, p
@@ -113,8 +115,8 @@ func (m *model) certificate(o object.Object, s spec.Certificate) {
 	m.directory(o, s.ACME, anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile, Also: m.both(ca)}, ca, needs)
 }
 
-// servedBy is where a certificate of a container is served, as far as others rely on it: by the gateway in there, or by the
-// application that a proxy's route leads to. Empty: nowhere that is known.
+// servedBy is where a certificate of a container is served, as far as others rely on it: by the gateway in there, or by
+// the application that a proxy's route leads to. Empty: nowhere that is known.
 func (m *model) servedBy(id string, c spec.Certificate) string {
 	for _, o := range m.objects {
 		switch o.Address.Kind() {
@@ -137,7 +139,8 @@ func (m *model) servedBy(id string, c spec.Certificate) string {
 func (m *model) backendWith(t spec.Traefik, id string, names []string) string {
 	for _, r := range t.Routes {
 		u, target, err := dialTarget(r.URL)
-		if err == nil && u.Scheme == "https" && m.containerAt(u.Hostname()) == id && slices.Contains(names, r.ServerName) {
+		if err == nil && u.Scheme == "https" && m.containerAt(u.Hostname()) == id &&
+			slices.Contains(names, r.ServerName) {
 			return target
 		}
 	}
@@ -161,7 +164,8 @@ func (m *model) directory(o object.Object, s spec.ACME, a anchor, ca string, nee
 
 const httpsPort = "443" // what names in browsers stand for
 
-// nginx checks every name that is forwarded, from the hypervisor. The gateway's own certificate is a certificate object.
+// nginx checks every name that is forwarded, from the hypervisor. The gateway's own certificate is a certificate
+// object.
 func (m *model) nginx(o object.Object, _ spec.Nginx) {
 	ip := m.address(o.Address.Scope())
 	ca := first(sortedKeys(m.authority))
@@ -203,8 +207,8 @@ func (m *model) backendOf(s gatewaySite) string {
 	return ""
 }
 
-// ends tells whether a route's end can be judged: it has no backend of its own (the proxy's own name), or one in a container
-// that should run. Routes to containers that nobody asked to run lead nowhere, and rightly so.
+// ends tells whether a route's end can be judged: it has no backend of its own (the proxy's own name), or one in a
+// container that should run. Routes to containers that nobody asked to run lead nowhere, and rightly so.
 func (m *model) ends(backend string) bool {
 	if backend == "" {
 		return true
@@ -213,8 +217,8 @@ func (m *model) ends(backend string) bool {
 	return err == nil && m.isRunning(m.containerAt(hostOf(target)))
 }
 
-// clientRoutes asks for every route once more as a client does: by name, from a container that is neither CA nor gateway nor
-// proxy, with the root from its own store. The first such container stands for all.
+// clientRoutes asks for every route once more as a client does: by name, from a container that is neither CA nor
+// gateway nor proxy, with the root from its own store. The first such container stands for all.
 func (m *model) clientRoutes() {
 	client, ok := m.client()
 	if !ok {
@@ -267,7 +271,8 @@ func (m *model) traefik(o object.Object, s spec.Traefik) {
 	for _, r := range s.Routes {
 		if _, target, err := dialTarget(r.URL); err == nil && m.ends(r.URL) {
 			id := m.containerAt(hostOf(target))
-			d := m.add(kindBackend, o, o.Host, backendParams{URL: r.URL, Container: id, Name: m.containers[id].Name}).of(r.Name)
+			d := m.add(kindBackend, o, o.Host,
+				backendParams{URL: r.URL, Container: id, Name: m.containers[id].Name}).of(r.Name)
 			d.via = append(d.via, id)
 			if id != "" { // it is the application's failure, and not that of the proxy which asks
 				d.Object = object.NewAddress(spec.KindRunning, id)

@@ -34,7 +34,8 @@ func testObject(address object.Address, s any, after ...object.Address) object.O
 }
 
 var insideKinds = []string{
-	spec.KindFile, spec.KindUser, spec.KindPackage, spec.KindUnit, spec.KindTrust, spec.KindStepCA, spec.KindCertificate,
+	spec.KindFile, spec.KindUser, spec.KindPackage, spec.KindUnit, spec.KindTrust, spec.KindStepCA,
+	spec.KindCertificate,
 	spec.KindNginx, spec.KindTraefik, spec.KindScript, spec.KindAgent,
 }
 
@@ -58,54 +59,72 @@ func testContainer(id, ip string) []object.Object {
 
 // homelab is a CA, a gateway, a proxy and a backend, as the configuration writes them.
 func homelab() []object.Object {
-	acme := spec.ACME{Directory: "https://ca.test:9000/acme/acme/directory", RootFile: "/usr/local/share/ca-certificates/root.crt"}
+	acme := spec.ACME{Directory: "https://ca.test:9000/acme/acme/directory",
+		RootFile: "/usr/local/share/ca-certificates/root.crt"}
 	trust := spec.Trust{Name: "root", Server: "https://ca.test:9000"}
-	objects := slices.Concat(testContainer("101", "10.0.0.101"), testContainer("102", "10.0.0.102"), testContainer("103", "10.0.0.10"), testContainer("201", "10.0.0.201"))
+	objects := slices.Concat(testContainer("101", "10.0.0.101"), testContainer("102", "10.0.0.102"),
+		testContainer("103", "10.0.0.10"), testContainer("201", "10.0.0.201"))
 	return append(objects,
 		testObject("network/vmbr0", bridge),
-		testObject("dns/vmbr0", spec.DNS{Name: "vmbr0", Listen: []string{"10.0.0.13"}, Zones: []spec.Zone{{Name: "test", Records: []spec.Record{{Name: "app.test", Addresses: []string{"10.0.0.101"}}}}}}),
+		testObject("dns/vmbr0",
+			spec.DNS{Name: "vmbr0", Listen: []string{"10.0.0.13"},
+				Zones: []spec.Zone{{Name: "test",
+					Records: []spec.Record{{Name: "app.test", Addresses: []string{"10.0.0.101"}}}}}}),
 		testObject("template/900", spec.Template{ID: "900"}),
 		testObject("volume/101/ssl", volume),
 		testObject("pin/103", spec.Pin{Path: "/pins/103"}),
 		needsPin(testObject("hosttrust/103", trust)),
-		testObject("stepca/103", spec.StepCA{Dir: "/etc/step-ca/ssl", User: "step", DNSNames: []string{"ca.test"}, Address: ":9000", Provisioner: "acme"}),
+		testObject("stepca/103", spec.StepCA{Dir: "/etc/step-ca/ssl", User: "step", DNSNames: []string{"ca.test"},
+			Address: ":9000", Provisioner: "acme"}),
 		testObject("unit/103/step-ca.service", spec.Unit{Name: "step-ca.service", Ready: ":9000"}, "stepca/103"),
 		testObject("file/101/x", spec.File{Path: "/x"}), testObject("user/103/step", spec.User{Name: "step"}),
-		testObject("package/101/nginx", spec.Package{Names: []string{"nginx"}}), testObject("script/201/hello", spec.Script{Name: "hello"}),
-		needsPin(testObject("trust/101", trust)), needsPin(testObject("trust/102", trust)), needsPin(testObject("trust/201", trust)),
+		testObject("package/101/nginx", spec.Package{Names: []string{"nginx"}}),
+		testObject("script/201/hello", spec.Script{Name: "hello"}),
+		needsPin(testObject("trust/101", trust)), needsPin(testObject("trust/102", trust)),
+		needsPin(testObject("trust/201", trust)),
 		testObject("nginx/101/base", gateway(spec.NginxBase)),
 		testObject("unit/101/nginx.service", spec.Unit{Name: "nginx.service"}, "nginx/101/base"),
 		testObject("nginx/101/tls", gateway(spec.NginxTLS), "certificate/101/gw.test"),
 		needsPin(testObject("certificate/101/gw.test", spec.Certificate{
-			CommonName: "gw.test", DNSNames: []string{"gw.test"}, ACME: acme, AccountDir: "/acme", CertPath: "/c", KeyPath: "/k", Mode: 0o600,
+			CommonName: "gw.test", DNSNames: []string{"gw.test"}, ACME: acme, AccountDir: "/acme", CertPath: "/c",
+			KeyPath: "/k", Mode: 0o600,
 		}, "unit/101/nginx.service")),
-		needsPin(testObject("certificate/201/hello.test", spec.Certificate{CommonName: "hello.test", DNSNames: []string{"hello.test"}, ACME: acme, CertPath: "/c", KeyPath: "/k"})),
-		needsPin(testObject("certificate/201/unused.test", spec.Certificate{CommonName: "unused.test", DNSNames: []string{"unused.test"}, ACME: acme, CertPath: "/d", KeyPath: "/e"})),
+		needsPin(testObject("certificate/201/hello.test",
+			spec.Certificate{CommonName: "hello.test", DNSNames: []string{"hello.test"}, ACME: acme, CertPath: "/c",
+				KeyPath: "/k"})),
+		needsPin(testObject("certificate/201/unused.test",
+			spec.Certificate{CommonName: "unused.test", DNSNames: []string{"unused.test"}, ACME: acme, CertPath: "/d",
+				KeyPath: "/e"})),
 		needsPin(testObject("traefik/102/config", proxy(spec.TraefikConfig, acme))),
 		testObject("unit/102/traefik.service", spec.Unit{Name: "traefik.service"}, "traefik/102/config"),
 		testObject("node/firewall", spec.NodeFirewall{}),
-		testObject("hostfirewall/vmbr0", spec.HostFirewall{Name: "vmbr0_abcd", Bridge: "vmbr0", Address: "10.0.0.13", MACs: []string{"02:00:00:00:00:01"}}),
+		testObject("hostfirewall/vmbr0", spec.HostFirewall{Name: "vmbr0_abcd", Bridge: "vmbr0", Address: "10.0.0.13",
+			MACs: []string{"02:00:00:00:00:01"}}),
 		testObject("access/vmbr0", spec.Access{Name: "vmbr0_ab12", Bridge: "vmbr0", Mode: spec.AccessRoute}),
 		testObject("firewall/103", letting("103", "10.0.0.10", "9000", "10.0.0.101,10.0.0.102,10.0.0.201")),
 		testObject("firewall/101", letting("101", "10.0.0.101", "80,443", "")),
 		testObject("firewall/201", letting("201", "10.0.0.201", "8000", "10.0.0.102")),
-		needsPin(testObject("traefik/102/certificates", proxy(spec.TraefikCertificates, acme), "unit/102/traefik.service")),
+		needsPin(testObject("traefik/102/certificates", proxy(spec.TraefikCertificates, acme),
+			"unit/102/traefik.service")),
 	)
 }
 
 // letting is a firewall that lets in to ports from some addresses.
 func letting(id, address, ports, from string) spec.Firewall {
-	return spec.Firewall{ID: id, Port: "v" + id, Bridge: "vmbr0", Address: address, Rules: []spec.Rule{{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: ports, Source: from}}}
+	return spec.Firewall{ID: id, Port: "v" + id, Bridge: "vmbr0", Address: address,
+		Rules: []spec.Rule{{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: ports, Source: from}}}
 }
 
 func gateway(part string) spec.Nginx {
-	return spec.Nginx{Part: part, Certificate: "/c", Sites: []spec.NginxSite{{Name: "gw.test"}, {Name: "app.test", Upstream: "10.0.0.102:443"}}}
+	return spec.Nginx{Part: part, Certificate: "/c",
+		Sites: []spec.NginxSite{{Name: "gw.test"}, {Name: "app.test", Upstream: "10.0.0.102:443"}}}
 }
 
 func proxy(part string, acme spec.ACME) spec.Traefik {
 	return spec.Traefik{
 		Part: part, Storage: "/etc/traefik/certs/acme.json", User: "traefik", ACME: acme,
-		Routes: []spec.TraefikRoute{{Name: "app", Hosts: []string{"app.test"}, URL: "https://10.0.0.201:8000", ServerName: "hello.test"}},
+		Routes: []spec.TraefikRoute{{Name: "app", Hosts: []string{"app.test"}, URL: "https://10.0.0.201:8000",
+			ServerName: "hello.test"}},
 	}
 }
 
@@ -117,7 +136,8 @@ func keysOf(checks []Check) []string {
 	return out
 }
 
-// TestDeriveIsDeterministic: the objects' order does not matter, keys are unique, and a check survives its journey as JSON.
+// TestDeriveIsDeterministic: the objects' order does not matter, keys are unique, and a check survives its journey as
+// JSON.
 func TestDeriveIsDeterministic(t *testing.T) {
 	objects := homelab()
 	want := Derive(objects)
@@ -153,26 +173,36 @@ func TestDeriveIsDeterministic(t *testing.T) {
 func TestDeriveHomelab(t *testing.T) {
 	have := keysOf(Derive(homelab()))
 	for _, want := range []string{
-		"PHX-HOST-001 sysctl/hypervisor @", "PHX-NET-001 network/vmbr0 @", "PHX-DNS-002 dns/vmbr0 vmbr0 @", "PHX-DNS-001 running/201 vmbr0 @201",
-		"PHX-CT-001 running/101 @", "PHX-CT-006 running/101 @101", "PHX-CT-004 container/101 @", "PHX-IDS-001 ids/101 @", "PHX-CT-003 running/101 @101",
+		"PHX-HOST-001 sysctl/hypervisor @", "PHX-NET-001 network/vmbr0 @", "PHX-DNS-002 dns/vmbr0 vmbr0 @",
+		"PHX-DNS-001 running/201 vmbr0 @201",
+		"PHX-CT-001 running/101 @", "PHX-CT-006 running/101 @101", "PHX-CT-004 container/101 @",
+		"PHX-IDS-001 ids/101 @", "PHX-CT-003 running/101 @101",
 		"PHX-CT-002 agent/101 @101", "PHX-CT-005 agent/101 @101", "PHX-UNIT-001 unit/101/nginx.service @101",
-		"PHX-VOL-001 volume/101/ssl @", "PHX-VOL-002 volume/101/ssl @", "PHX-VOL-003 volume/101/ssl @101", "PHX-VOL-004 volume/101/ssl @",
+		"PHX-VOL-001 volume/101/ssl @", "PHX-VOL-002 volume/101/ssl @", "PHX-VOL-003 volume/101/ssl @101",
+		"PHX-VOL-004 volume/101/ssl @",
 		"PHX-PIN-001 pin/103 @", "PHX-CA-001 stepca/103 @103", "PHX-CA-001 trust/101 @101", "PHX-CA-001 trust/201 @201",
-		"PHX-CA-002 stepca/103 @103", "PHX-CA-002 certificate/101/gw.test https://ca.test:9000/acme/acme/directory @101",
+		"PHX-CA-002 stepca/103 @103",
+		"PHX-CA-002 certificate/101/gw.test https://ca.test:9000/acme/acme/directory @101",
 		"PHX-CA-003 stepca/103 @103", "PHX-CA-004 stepca/103 @103", "PHX-CA-005 stepca/103 @103",
-		"PHX-CLOCK-001 stepca/103 @", "PHX-CLOCK-001 trust/201 @201", "PHX-TRUST-001 trust/201 @201", "PHX-TRUST-001 hosttrust/103 @",
-		"PHX-CERT-001 certificate/101/gw.test @101", "PHX-CERT-002 certificate/101/gw.test @101", "PHX-CERT-003 certificate/101/gw.test @101",
-		"PHX-CERT-004 certificate/101/gw.test @101", "PHX-CERT-005 certificate/101/gw.test @101", "PHX-CERT-006 traefik/102/certificates app.test @102",
+		"PHX-CLOCK-001 stepca/103 @", "PHX-CLOCK-001 trust/201 @201", "PHX-TRUST-001 trust/201 @201",
+		"PHX-TRUST-001 hosttrust/103 @",
+		"PHX-CERT-001 certificate/101/gw.test @101", "PHX-CERT-002 certificate/101/gw.test @101",
+		"PHX-CERT-003 certificate/101/gw.test @101",
+		"PHX-CERT-004 certificate/101/gw.test @101", "PHX-CERT-005 certificate/101/gw.test @101",
+		"PHX-CERT-006 traefik/102/certificates app.test @102",
 		"PHX-KEY-001 certificate/101/gw.test /k @101", "PHX-KEY-001 certificate/101/gw.test /acme @101",
-		"PHX-KEY-001 stepca/103 /etc/step-ca/ssl @103", "PHX-KEY-001 traefik/102/certificates /etc/traefik/certs/acme.json @102",
-		"PHX-CERT-005 certificate/201/hello.test @201", "PHX-ROUTE-001 nginx/101/tls app.test @", "PHX-ROUTE-001 nginx/101/tls app.test @201", "PHX-ROUTE-002 running/201 app @102",
+		"PHX-KEY-001 stepca/103 /etc/step-ca/ssl @103",
+		"PHX-KEY-001 traefik/102/certificates /etc/traefik/certs/acme.json @102",
+		"PHX-CERT-005 certificate/201/hello.test @201", "PHX-ROUTE-001 nginx/101/tls app.test @",
+		"PHX-ROUTE-001 nginx/101/tls app.test @201", "PHX-ROUTE-002 running/201 app @102",
 	} {
 		if !slices.Contains(have, want) {
 			t.Errorf("not asked: %s", want)
 		}
 	}
 	for _, k := range have {
-		if strings.Contains(k, "ROUTE-001 nginx/101/tls gw.test") || strings.Contains(k, "CERT-005 certificate/201/unused.test") {
+		if strings.Contains(k, "ROUTE-001 nginx/101/tls gw.test") ||
+			strings.Contains(k, "CERT-005 certificate/201/unused.test") {
 			t.Errorf("a name that is not forwarded, or a certificate that nobody is known to serve: %s", k)
 		}
 	}
@@ -228,24 +258,34 @@ func TestOneCauseOneFailure(t *testing.T) {
 	}{
 		{
 			"container stopped", `PHX-CT-001 running/103 |@103$|CA-|TRUST|CLOCK`, "PHX-CT-001 running/103 @",
-			[]string{"PHX-CA-001 trust/101 @101", "PHX-UNIT-001 unit/103/step-ca.service @103"}, []string{"PHX-CERT-002 certificate/101/gw.test @101"},
+			[]string{"PHX-CA-001 trust/101 @101", "PHX-UNIT-001 unit/103/step-ca.service @103"},
+			[]string{"PHX-CERT-002 certificate/101/gw.test @101"},
 		},
 		{
-			"CA stopped", `UNIT-001 unit/103|PHX-CA-00[1-5]|TRUST|CERT-004|CT-005 agent/101`, "PHX-UNIT-001 unit/103/step-ca.service @103",
-			[]string{"PHX-CA-002 stepca/103 @103", "PHX-TRUST-001 trust/201 @201", "PHX-CERT-004 certificate/101/gw.test @101"},
+			"CA stopped", `UNIT-001 unit/103|PHX-CA-00[1-5]|TRUST|CERT-004|CT-005 agent/101`,
+			"PHX-UNIT-001 unit/103/step-ca.service @103",
+			[]string{"PHX-CA-002 stepca/103 @103", "PHX-TRUST-001 trust/201 @201",
+				"PHX-CERT-004 certificate/101/gw.test @101"},
 			[]string{"PHX-CERT-005 certificate/101/gw.test @101", "PHX-ROUTE-001 nginx/101/tls app.test @201"},
 		},
 		{
-			"another root", `CA-00[123]|TRUST`, "PHX-CA-003 stepca/103 @103", []string{"PHX-CA-001 trust/101 @101"}, []string{"PHX-CT-002 agent/101 @101"},
+			"another root", `CA-00[123]|TRUST`, "PHX-CA-003 stepca/103 @103", []string{"PHX-CA-001 trust/101 @101"},
+			[]string{"PHX-CT-002 agent/101 @101"},
 		},
 		{
-			"backend down", `ROUTE-00`, "PHX-ROUTE-002 running/201 app @102", []string{"PHX-ROUTE-001 nginx/101/tls app.test @"}, []string{"PHX-CERT-006 traefik/102/certificates app.test @102"},
+			"backend down", `ROUTE-00`, "PHX-ROUTE-002 running/201 app @102",
+			[]string{"PHX-ROUTE-001 nginx/101/tls app.test @"},
+			[]string{"PHX-CERT-006 traefik/102/certificates app.test @102"},
 		},
 		{
-			"resolver down", `DNS-00|(ROUTE|CA|CLOCK|TRUST)-00.*@201$`, "PHX-DNS-002 dns/vmbr0 vmbr0 @", []string{"PHX-DNS-001 running/101 vmbr0 @101", "PHX-ROUTE-001 nginx/101/tls app.test @201"}, []string{"PHX-CT-001 running/101 @"},
+			"resolver down", `DNS-00|(ROUTE|CA|CLOCK|TRUST)-00.*@201$`, "PHX-DNS-002 dns/vmbr0 vmbr0 @",
+			[]string{"PHX-DNS-001 running/101 vmbr0 @101", "PHX-ROUTE-001 nginx/101/tls app.test @201"},
+			[]string{"PHX-CT-001 running/101 @"},
 		},
 		{
-			"pin lost", `PIN-001`, "PHX-PIN-001 pin/103 @", []string{"PHX-CA-003 stepca/103 @103", "PHX-CERT-002 certificate/101/gw.test @101"}, []string{"PHX-CERT-001 certificate/101/gw.test @101"},
+			"pin lost", `PIN-001`, "PHX-PIN-001 pin/103 @",
+			[]string{"PHX-CA-003 stepca/103 @103", "PHX-CERT-002 certificate/101/gw.test @101"},
+			[]string{"PHX-CERT-001 certificate/101/gw.test @101"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -324,7 +364,8 @@ func TestUnreadableSpec(t *testing.T) {
 	}
 }
 
-// TestRouteToNowhere: a route to a container that is not among those that should run is not asked for; its certificate is.
+// TestRouteToNowhere: a route to a container that is not among those that should run is not asked for; its certificate
+// is.
 func TestRouteToNowhere(t *testing.T) {
 	var some []object.Object
 	for _, o := range homelab() {
@@ -338,7 +379,8 @@ func TestRouteToNowhere(t *testing.T) {
 	}
 }
 
-// TestResolve: a fact reaches every check that needs it, the list given is left as it was, and what is not known stays open.
+// TestResolve: a fact reaches every check that needs it, the list given is left as it was, and what is not known stays
+// open.
 func TestResolve(t *testing.T) {
 	h := newHost(t)
 	h.put("/pins/103", 0o644, 0, 0, print64+"\nnext "+strings.Repeat("5a", 32)+"\n")
@@ -354,7 +396,8 @@ func TestResolve(t *testing.T) {
 			continue
 		}
 		needy++
-		if len(c.Needs) != 0 || !strings.Contains(string(c.Params), `"fingerprint":"`+print64) || strings.Contains(string(checks[i].Params), print64) {
+		if len(c.Needs) != 0 || !strings.Contains(string(c.Params), `"fingerprint":"`+print64) ||
+			strings.Contains(string(checks[i].Params), print64) {
 			t.Errorf("%s: %s", c.Key(), c.Params)
 		}
 	}
@@ -385,7 +428,8 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^\| (PHX-[A-Z]+-\d{3}) \|[^|]+\|[^|]+\|[^|]+\|$`).FindAllStringSubmatch(string(b), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\| (PHX-[A-Z]+-\d{3}) \|[^|]+\|[^|]+\|[^|]+\|$`).
+		FindAllStringSubmatch(string(b), -1) {
 		rows[m[1]]++
 	}
 	ids := map[string]bool{}

@@ -13,8 +13,8 @@ import (
 // Facts are fields of objects' statuses that checks need, such as the root's fingerprint of pin/103.
 type Facts map[object.Address]map[string]string
 
-// Resolve copies the facts into the parameters of the checks that need them. Needs without a fact stay; those checks say so
-// when they run.
+// Resolve copies the facts into the parameters of the checks that need them. Needs without a fact stay; those checks
+// say so when they run.
 func Resolve(checks []Check, facts Facts) []Check {
 	out := make([]Check, len(checks))
 	for i, c := range checks {
@@ -52,7 +52,8 @@ func ReadPins(h host.Host, objects []object.Object) Facts {
 	return facts
 }
 
-// ReadPinFiles reads what the pin files on the hypervisor h say, by the CA's container. Those that say nothing are left out.
+// ReadPinFiles reads what the pin files on the hypervisor h say, by the CA's container. Those that say nothing are left
+// out.
 func ReadPinFiles(h host.Host, objects []object.Object) map[string]spec.Pins {
 	out := map[string]spec.Pins{}
 	for _, o := range objects {

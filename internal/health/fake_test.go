@@ -44,7 +44,8 @@ type fakeHost struct {
 
 func newHost(t *testing.T) *fakeHost {
 	return &fakeHost{
-		t: t, files: map[string]fakeFile{}, links: map[string]string{}, runs: map[string]fakeRun{}, dials: map[string]string{},
+		t: t, files: map[string]fakeFile{}, links: map[string]string{}, runs: map[string]fakeRun{},
+		dials: map[string]string{},
 		users: map[string]host.Owner{"": {}, "root": {}, "step": {UID: 999, GID: 999}},
 		clock: time.Now,
 	}
@@ -146,7 +147,8 @@ type runCase struct {
 
 // inside is whether a check of the kind may run in a container.
 func (rc runCase) inside() bool {
-	return !slices.Contains([]string{kindBridge, kindResolver, kindPin, kindRunning, kindIDMap, kindVolumeOwner, kindVolumeParents, kindVolumeAlone,
+	return !slices.Contains([]string{kindBridge, kindResolver, kindPin, kindRunning, kindIDMap, kindVolumeOwner,
+		kindVolumeParents, kindVolumeAlone,
 		kindSwitch, kindOwnIDs, kindHeadroom, kindRules, kindIdentity, kindHostFirewall, kindLAN}, rc.kind)
 }
 
@@ -176,7 +178,9 @@ func (rc runCase) run(t *testing.T) {
 // TestRun runs every case, and makes sure that every kind of check is seen to pass and to fail.
 func TestRun(t *testing.T) {
 	seen := map[string]map[Status]bool{}
-	cases := slices.Concat(containerCases(), listeningCases(), idsCases(), networkCases(), lanCases(), rootPermitsCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(), commandCases(), firewallCases(), headroomCases(), proxmoxRulesCases())
+	cases := slices.Concat(containerCases(), listeningCases(), idsCases(), networkCases(), lanCases(),
+		rootPermitsCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(),
+		commandCases(), firewallCases(), headroomCases(), proxmoxRulesCases())
 	for _, rc := range cases {
 		if seen[rc.kind] == nil {
 			seen[rc.kind] = map[Status]bool{}

@@ -66,17 +66,20 @@ func runFlowOpen(ctx context.Context, h host.Host, c Check, p flowParams) Result
 	return c.pass("what the firewall lets in gets through", spoken(p))
 }
 
-// runFlowClosed takes silence for a closed door: a port that nobody listens on is answered with a no, if the question gets through.
+// runFlowClosed takes silence for a closed door: a port that nobody listens on is answered with a no, if the question
+// gets through.
 func runFlowClosed(ctx context.Context, h host.Host, c Check, p flowParams) Result {
 	for _, port := range p.Ports {
 		how, err := try(ctx, h, p.Address, port, closedWait)
 		switch {
 		case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-			return c.unasked("what the firewall keeps out was not tried: the container cannot be reached at all", err.Error())
+			return c.unasked("what the firewall keeps out was not tried: the container cannot be reached at all",
+				err.Error())
 		case err != nil:
 			return c.fail("what the firewall keeps out could not be tried", err.Error(), c.apply())
 		case how == getsThrough:
-			return c.fail(fmt.Sprintf("no rule lets in port %d, and it is answered", port), fmt.Sprintf("%s:%d", p.Address, port), c.apply())
+			return c.fail(fmt.Sprintf("no rule lets in port %d, and it is answered", port),
+				fmt.Sprintf("%s:%d", p.Address, port), c.apply())
 		}
 	}
 	return c.pass("what no rule lets in stays outside", spoken(p)+": silence")
@@ -98,7 +101,8 @@ func runSwitch(_ context.Context, h host.Host, c Check, p spec.NodeFirewall) Res
 		return c.fail("it is not known whether Proxmox's firewall is on", err.Error(), "pve-firewall status")
 	}
 	if !spec.FilterOn(string(raw)) {
-		return c.fail("Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect", path+" has no enable: 1",
+		return c.fail("Proxmox's firewall is off for the whole cluster: the rules of the containers have no effect",
+			path+" has no enable: 1",
 			"phoenix apply --yes; the nodes' own firewall comes with it")
 	}
 	return c.pass("Proxmox's firewall is on", path)

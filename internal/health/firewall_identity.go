@@ -14,10 +14,12 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// runIdentity looks at a port's rules, and at what the bridge has learned there: the rules say what is so, and the bridge whether it was.
+// runIdentity looks at a port's rules, and at what the bridge has learned there: the rules say what is so, and the
+// bridge whether it was.
 func runIdentity(ctx context.Context, h host.Host, c Check, s spec.Firewall) Result {
 	const summary = "frames of others may come from the container"
-	res, err := h.Run(ctx, host.Command{Argv: []string{"nft", "--stateless", "list", "table", "bridge", s.Table()}, Shared: true})
+	res, err := h.Run(ctx, host.Command{Argv: []string{"nft", "--stateless", "list", "table", "bridge", s.Table()},
+		Shared: true})
 	if err != nil {
 		return c.fail(summary, why(err), c.apply())
 	}
@@ -26,7 +28,8 @@ func runIdentity(ctx context.Context, h host.Host, c Check, s spec.Firewall) Res
 	}
 	mask, err := sysNumber(h, filepath.Join("/sys/class/net", s.Bridge, "bridge/group_fwd_mask"))
 	if err == nil && mask&0x4000 == 0 {
-		return c.fail(summary, fmt.Sprintf("frames to 01:80:c2:00:00:0e pass the rules: group_fwd_mask of %s is %#x", s.Bridge, mask), c.apply())
+		return c.fail(summary, fmt.Sprintf("frames to 01:80:c2:00:00:0e pass the rules: group_fwd_mask of %s is %#x",
+			s.Bridge, mask), c.apply())
 	}
 	foreign, err := learnedAt(h, s)
 	if err != nil {
@@ -34,7 +37,8 @@ func runIdentity(ctx context.Context, h host.Host, c Check, s spec.Firewall) Res
 	}
 	if len(foreign) > 0 {
 		return c.fail(fmt.Sprintf("the bridge believes that %d foreign MACs are at the container's port", len(foreign)),
-			s.Port+": "+strings.Join(foreign[:min(3, len(foreign))], " "), "ip link set dev "+s.Bridge+" type bridge fdb_flush")
+			s.Port+": "+strings.Join(foreign[:min(3, len(foreign))], " "),
+			"ip link set dev "+s.Bridge+" type bridge fdb_flush")
 	}
 	return c.pass("the container's MAC and addresses are enforced", s.Port+": "+s.MAC+" "+s.Address)
 }
@@ -43,9 +47,12 @@ func runIdentity(ctx context.Context, h host.Host, c Check, s spec.Firewall) Res
 func lacking(table string, s spec.Firewall) string {
 	chains := chainsOf(table)
 	for _, want := range []struct{ chain, rule string }{
-		{"identity", `iifname "` + s.Port + `" jump own`}, {"own", "ether saddr != " + s.MAC + " drop"}, {"own_ipv4", "ip saddr " + s.Address + " accept"},
-		{"own_arp", "arp saddr ip " + s.Address + " accept"}, {"addressed", "ether daddr != " + s.MAC + " drop"}, {"addressed", "ip daddr != " + s.Address + " drop"},
-		{"addressed_bridged", `oifname "` + s.Port + `" jump addressed`}, {"addressed_sent", `oifname "` + s.Port + `" jump addressed`},
+		{"identity", `iifname "` + s.Port + `" jump own`}, {"own", "ether saddr != " + s.MAC + " drop"},
+		{"own_ipv4", "ip saddr " + s.Address + " accept"},
+		{"own_arp", "arp saddr ip " + s.Address + " accept"}, {"addressed", "ether daddr != " + s.MAC + " drop"},
+		{"addressed", "ip daddr != " + s.Address + " drop"},
+		{"addressed_bridged", `oifname "` + s.Port + `" jump addressed`},
+		{"addressed_sent", `oifname "` + s.Port + `" jump addressed`},
 	} {
 		if !slices.Contains(chains[want.chain], want.rule) {
 			return "chain " + want.chain + " has no rule " + want.rule
@@ -77,8 +84,9 @@ func chainsOf(table string) map[string][]string {
 	return out
 }
 
-// learnedAt are the MACs that a bridge has learned at a container's port and that are not the container's. The kernel gives the
-// table without a program: 16 bytes an entry (struct __fdb_entry of linux/if_bridge.h). Without a port there are none.
+// learnedAt are the MACs that a bridge has learned at a container's port and that are not the container's. The kernel
+// gives the table without a program: 16 bytes an entry (struct __fdb_entry of linux/if_bridge.h). Without a port there
+// are none.
 func learnedAt(h host.Host, s spec.Firewall) ([]string, error) {
 	port, err := sysNumber(h, filepath.Join("/sys/class/net", s.Bridge, "brif", s.Port, "port_no"))
 	if err != nil {

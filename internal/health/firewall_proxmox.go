@@ -80,9 +80,9 @@ func parseCompiled(text string) compiled {
 	return out
 }
 
-// runRules reads what Proxmox makes of the firewall files, and whether the kernel has it. An attempt to connect would not tell: the
-// refusal of a closed port is lost between the two bridges of the containers. Lines that Proxmox does not understand it leaves out
-// without an error, so that what is written is no proof.
+// runRules reads what Proxmox makes of the firewall files, and whether the kernel has it. An attempt to connect would
+// not tell: the refusal of a closed port is lost between the two bridges of the containers. Lines that Proxmox does not
+// understand it leaves out without an error, so that what is written is no proof.
 func runRules(ctx context.Context, h host.Host, c Check, p rulesParams) Result {
 	for end := time.Now().Add(laterWait); ; {
 		r := askRules(ctx, h, c, p)
@@ -101,24 +101,30 @@ func askRules(ctx context.Context, h host.Host, c Check, p rulesParams) Result {
 	final := func(r Result) Result { r.Vain = true; return r } // time does not change it
 	if raw, err := h.ReadFile(filepath.Join(p.Proxmox.Dir, "local", "host.fw")); err == nil {
 		if spec.FilterOption(string(raw), "nftables") == "1" {
-			return final(c.fail("proxmox-firewall (nftables) keeps the rules of this node: whether it keeps containers to their own addresses is not known",
+			return final(c.fail("proxmox-firewall (nftables) keeps the rules of this node: whether it keeps "+
+				"containers to their own addresses is not known",
 				"host.fw has nftables: 1", "set nftables: 0 in host.fw (node, Firewall, Options)"))
 		}
 		if spec.FilterOption(string(raw), "enable") == "0" {
-			return final(c.fail("Proxmox's firewall is off on this node: no rule of a container has any effect", "host.fw has enable: 0",
+			return final(c.fail("Proxmox's firewall is off on this node: no rule of a container has any effect",
+				"host.fw has enable: 0",
 				"set enable: 1 in host.fw (node, Firewall, Options)"))
 		}
 	}
-	if raw, err := h.ReadFile(filepath.Join(p.Proxmox.Dir, "firewall", "cluster.fw")); err == nil && spec.FilterOption(string(raw), ebtables) == "0" {
-		return final(c.fail("Proxmox's firewall does not look at frames: a container can take another one's address", "cluster.fw has ebtables: 0",
+	if raw, err := h.ReadFile(filepath.Join(p.Proxmox.Dir, "firewall", "cluster.fw")); err == nil &&
+		spec.FilterOption(string(raw), ebtables) == "0" {
+		return final(c.fail("Proxmox's firewall does not look at frames: a container can take another one's address",
+			"cluster.fw has ebtables: 0",
 			"set ebtables: 1 in cluster.fw (Datacenter, Firewall, Options)"))
 	}
 	status, err := h.Run(ctx, host.Command{Argv: []string{"pve-firewall", "status"}, Limit: compileLimit})
 	if err != nil {
-		return final(c.fail("it is not known whether Proxmox's firewall runs", err.Error(), "systemctl status pve-firewall"))
+		return final(c.fail("it is not known whether Proxmox's firewall runs", err.Error(),
+			"systemctl status pve-firewall"))
 	}
 	if !strings.Contains(string(status.Stdout), "/running") {
-		return final(c.fail("pve-firewall does not run: no rule of a container has any effect", string(status.Stdout), "systemctl enable --now pve-firewall"))
+		return final(c.fail("pve-firewall does not run: no rule of a container has any effect", string(status.Stdout),
+			"systemctl enable --now pve-firewall"))
 	}
 	res, err := h.Run(ctx, host.Command{Argv: []string{"pve-firewall", "compile"}, Limit: compileLimit})
 	if err != nil {
@@ -134,9 +140,11 @@ func askRules(ctx context.Context, h host.Host, c Check, p rulesParams) Result {
 		wrong = append(wrong, all.missing(g)...)
 	}
 	if len(wrong) > 0 {
-		return c.fail("Proxmox's firewall does not have the rules that the containers should have", strings.Join(wrong, "; "), "phoenix apply")
+		return c.fail("Proxmox's firewall does not have the rules that the containers should have",
+			strings.Join(wrong, "; "), "phoenix apply")
 	}
-	return c.pass("the kernel has the rules of every container, and keeps each to its own addresses", fmt.Sprintf("%d containers, by pve-firewall compile", len(p.Guests)))
+	return c.pass("the kernel has the rules of every container, and keeps each to its own addresses",
+		fmt.Sprintf("%d containers, by pve-firewall compile", len(p.Guests)))
 }
 
 // leftOut are the complaints about lines of a container's file: Proxmox goes on without them.
@@ -152,7 +160,8 @@ func leftOut(stderr, id string) (out []string) {
 // missing says what is not as it should be of one container.
 func (x compiled) missing(g guestRules) (out []string) {
 	port := "veth" + g.ID + "i0"
-	for _, want := range []struct{ section, chain string }{{iptables, "-IN"}, {iptables, "-OUT"}, {ip6tables, "-OUT"}, {ebtables, "-OUT"}, {ebtables, "-OUT-ARP"},
+	for _, want := range []struct{ section, chain string }{{iptables, "-IN"}, {iptables, "-OUT"}, {ip6tables, "-OUT"},
+		{ebtables, "-OUT"}, {ebtables, "-OUT-ARP"},
 		{ebtables, "-OUT-PROTO"}} {
 		switch have, there := x[want.section][port+want.chain]; {
 		case !there:
@@ -167,7 +176,8 @@ func (x compiled) missing(g guestRules) (out []string) {
 	if in := x[iptables][port+"-IN"].rules; !g.Open && (len(in) == 0 || in[len(in)-1] != "-j DROP") {
 		out = append(out, port+"-IN does not end with DROP")
 	}
-	if !slices.ContainsFunc(x[ebtables][port+"-OUT"].rules, func(r string) bool { return strings.HasPrefix(r, "-s ! ") && strings.HasSuffix(r, " -j DROP") }) {
+	if !slices.ContainsFunc(x[ebtables][port+"-OUT"].rules,
+		func(r string) bool { return strings.HasPrefix(r, "-s ! ") && strings.HasSuffix(r, " -j DROP") }) {
 		out = append(out, port+" may use any hardware address")
 	}
 	for _, r := range x[ebtables][port+"-OUT-ARP"].rules {

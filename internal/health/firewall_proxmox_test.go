@@ -54,7 +54,8 @@ func proxmoxFirewall(stderr string, change ...string) func(*testing.T, *fakeHost
 		h.put("/etc/pve/lxc/103.conf", 0o640, 0, 33, "")
 		h.runs["pve-firewall status"] = fakeRun{out: "Status: enabled/running\n"}
 		h.runs["pve-firewall compile"] = fakeRun{out: strings.NewReplacer(change...).Replace(compiledText), err: stderr}
-		return rulesParams{Guests: []guestRules{{ID: "103", Address: "10.0.0.10"}, {ID: "104", Address: "10.0.0.14"}}, Proxmox: spec.Proxmox{Dir: "/etc/pve"}}
+		return rulesParams{Guests: []guestRules{{ID: "103", Address: "10.0.0.10"}, {ID: "104", Address: "10.0.0.14"}},
+			Proxmox: spec.Proxmox{Dir: "/etc/pve"}}
 	}
 }
 
@@ -69,20 +70,33 @@ func proxmoxRulesCases() []runCase {
 	}
 	running := fakeRun{out: "Status: enabled/running\n"}
 	return []runCase{
-		{kindRules, "all there", proxmoxFirewall("/etc/pve/firewall/999.fw (line 5): unknown ethernet protocol type: IPv6\n"), Pass, "keeps each to its own addresses"},
-		{kindRules, "a line left out", proxmoxFirewall("/etc/pve/firewall/103.fw (line 5): unknown ethernet protocol type: IPv6\n"), Fail, "left out: 103.fw (line 5)"},
-		{kindRules, "tags", proxmoxFirewall("", "exists veth103i0-OUT-PROTO (g)", "delete veth103i0-OUT-PROTO (g)"), Fail, "ebtables: no chain veth103i0-OUT-PROTO"},
-		{kindRules, "not yet", proxmoxFirewall("", "exists veth103i0-IN", "update veth103i0-IN"), Fail, "does not have veth103i0-IN yet"},
-		{kindRules, "another's address", proxmoxFirewall("", "10.0.0.10 -j RETURN", "10.0.0.10 -j RETURN\n\t-A veth103i0-OUT-ARP -p ARP --arp-ip-src 10.0.0.1 -j RETURN"), Fail, "may answer for another address"},
-		{kindRules, "any hardware address", proxmoxFirewall("", "-A veth103i0-OUT -s ! 52:54:0:aa:bb:ca -j DROP\n", ""), Fail, "any hardware address"},
-		{kindRules, "any IPv6 address", proxmoxFirewall("", "neighbor-advertisement -j DROP", "neighbor-advertisement -g PVEFW-SET-ACCEPT-MARK"), Fail, "any IPv6 address"},
-		{kindRules, "an open port", proxmoxFirewall("", "-A veth103i0-IN -j DROP", "-A veth103i0-IN -j ACCEPT"), Fail, "does not end with DROP"},
-		{kindRules, "other frames", proxmoxFirewall("", "-p ARP -j RETURN", "-p ARP -j RETURN\n\t-A veth103i0-OUT-PROTO -p 802_1Q -j RETURN"), Fail, "other frames"},
-		{kindRules, "the daemon is down", with("/x", "", fakeRun{out: "Status: enabled/stopped\n"}), Fail, "pve-firewall does not run"},
+		{kindRules, "all there", proxmoxFirewall("/etc/pve/firewall/999.fw (line 5): unknown ethernet protocol " +
+			"type: IPv6\n"), Pass, "keeps each to its own addresses"},
+		{kindRules, "a line left out", proxmoxFirewall("/etc/pve/firewall/103.fw (line 5): unknown ethernet protocol " +
+			"type: IPv6\n"), Fail, "left out: 103.fw (line 5)"},
+		{kindRules, "tags", proxmoxFirewall("", "exists veth103i0-OUT-PROTO (g)", "delete veth103i0-OUT-PROTO (g)"),
+			Fail, "ebtables: no chain veth103i0-OUT-PROTO"},
+		{kindRules, "not yet", proxmoxFirewall("", "exists veth103i0-IN", "update veth103i0-IN"), Fail,
+			"does not have veth103i0-IN yet"},
+		{kindRules, "another's address", proxmoxFirewall("", "10.0.0.10 -j RETURN", "10.0.0.10 -j RETURN\n\t-A "+
+			"veth103i0-OUT-ARP -p ARP --arp-ip-src 10.0.0.1 -j RETURN"), Fail, "may answer for another address"},
+		{kindRules, "any hardware address", proxmoxFirewall("", "-A veth103i0-OUT -s ! 52:54:0:aa:bb:ca -j DROP\n", ""),
+			Fail, "any hardware address"},
+		{kindRules, "any IPv6 address",
+			proxmoxFirewall("", "neighbor-advertisement -j DROP", "neighbor-advertisement -g PVEFW-SET-ACCEPT-MARK"),
+			Fail, "any IPv6 address"},
+		{kindRules, "an open port", proxmoxFirewall("", "-A veth103i0-IN -j DROP", "-A veth103i0-IN -j ACCEPT"), Fail,
+			"does not end with DROP"},
+		{kindRules, "other frames", proxmoxFirewall("", "-p ARP -j RETURN", "-p ARP -j RETURN\n\t-A "+
+			"veth103i0-OUT-PROTO -p 802_1Q -j RETURN"), Fail, "other frames"},
+		{kindRules, "the daemon is down", with("/x", "", fakeRun{out: "Status: enabled/stopped\n"}), Fail,
+			"pve-firewall does not run"},
 		{kindRules, "no pve-firewall", with("/x", "", fakeRun{err: "not found", code: 127}), Fail, "not known whether"},
-		{kindRules, "no ebtables", with("/etc/pve/firewall/cluster.fw", "[OPTIONS]\nebtables: 0\n", running), Fail, "ebtables: 0"},
+		{kindRules, "no ebtables", with("/etc/pve/firewall/cluster.fw", "[OPTIONS]\nebtables: 0\n", running), Fail,
+			"ebtables: 0"},
 		{kindRules, "nftables", with("/etc/pve/local/host.fw", "[OPTIONS]\nnftables: 1\n", running), Fail, "nftables"},
-		{kindRules, "off on the node", with("/etc/pve/local/host.fw", "[OPTIONS]\nenable: 0\n", running), Fail, "off on this node"},
+		{kindRules, "off on the node", with("/etc/pve/local/host.fw", "[OPTIONS]\nenable: 0\n", running), Fail,
+			"off on this node"},
 	}
 }
 
@@ -126,7 +140,9 @@ func TestRulesLater(t *testing.T) {
 	p.Later = true
 	begun := time.Now()
 	later := &laterHost{fakeHost: h}
-	if r := Run(t.Context(), later, Check{Object: "node/firewall", Kind: kindRules, Params: raw(t, p)}); r.Status != Pass || time.Since(begun) < laterTick {
+	if r := Run(t.Context(), later,
+		Check{Object: "node/firewall", Kind: kindRules, Params: raw(t, p)}); r.Status != Pass ||
+		time.Since(begun) < laterTick {
 		t.Errorf("after %s: %+v", time.Since(begun), r)
 	}
 }

@@ -26,7 +26,8 @@ func flowsOf(objects []object.Object) []string {
 	return out
 }
 
-// Each door that is open is tried by one who may, each container's firewall by one who may not, and not all by the same one.
+// Each door that is open is tried by one who may, each container's firewall by one who may not, and not all by the same
+// one.
 func TestFlowsAreTried(t *testing.T) {
 	want := []string{
 		"PHX-FW-001 102 -> 101 80,443", "PHX-FW-001 201 -> 103 9000", "PHX-FW-001 102 -> 201 8000",
@@ -117,7 +118,8 @@ func firewallCases() []runCase {
 	}...)
 }
 
-// identityTable is what nft lists of a container that is kept to its identity; comments and the rules of the firewall are left out.
+// identityTable is what nft lists of a container that is kept to its identity; comments and the rules of the firewall
+// are left out.
 const identityTable = `table bridge phoenix_v103 {
 	chain own_arp {
 		arp saddr ip 10.0.0.103 accept
@@ -162,11 +164,13 @@ func identityCases() []runCase {
 	entry := func(mac, port, local string) string { return mac + port + local + strings.Repeat("\x00", 8) }
 	at := func(old, new, mask, fdb string) func(*testing.T, *fakeHost) any {
 		return func(_ *testing.T, h *fakeHost) any {
-			h.runs["nft --stateless list table bridge phoenix_v103"] = fakeRun{out: strings.Replace(identityTable, old, new, 1)}
+			h.runs["nft --stateless list table bridge phoenix_v103"] = fakeRun{out: strings.Replace(identityTable, old,
+				new, 1)}
 			h.put("/sys/class/net/vmbr0/bridge/group_fwd_mask", 0o644, 0, 0, mask+"\n")
 			h.put("/sys/class/net/vmbr0/brif/v103/port_no", 0o444, 0, 0, "0x2\n")
 			h.put("/sys/class/net/vmbr0/brforward", 0o444, 0, 0, fdb)
-			return spec.Firewall{ID: "103", Port: "v103", Bridge: "vmbr0", Address: "10.0.0.103", MAC: "02:00:00:00:01:03"}
+			return spec.Firewall{ID: "103", Port: "v103", Bridge: "vmbr0", Address: "10.0.0.103",
+				MAC: "02:00:00:00:01:03"}
 		}
 	}
 	fdb := entry(own, "\x02", "\x00") + entry(forged, "\x02", "\x01") + entry(forged, "\x03", "\x00")
@@ -174,16 +178,23 @@ func identityCases() []runCase {
 		{kindIdentity, "enforced", at("", "", "0x4000", fdb), Pass, "02:00:00:00:01:03 10.0.0.103"},
 		{kindIdentity, "no table", func(t *testing.T, h *fakeHost) any {
 			s := at("", "", "0x4000", fdb)(t, h)
-			h.runs["nft --stateless list table bridge phoenix_v103"] = fakeRun{err: "Error: No such file or directory", code: 1}
+			h.runs["nft --stateless list table bridge phoenix_v103"] = fakeRun{err: "Error: No such file or directory",
+				code: 1}
 			return s
 		}, Fail, "No such file"},
-		{kindIdentity, "not asked", at(`iifname "v103" jump own`, "", "0x4000", fdb), Fail, "chain identity has no rule"},
-		{kindIdentity, "asked too late", at("hook prerouting", "hook forward", "0x4000", fdb), Fail, "before the bridge learns"},
-		{kindIdentity, "another MAC", at("ether saddr != 02:00:00:00:01:03", "ether saddr != 02:00:00:00:01:04", "0x4000", fdb), Fail, "chain own has no rule"},
-		{kindIdentity, "a way around", at("chain own {\n", "chain own {\n\t\taccept\n", "0x4000", fdb), Fail, "chain own allows more"},
-		{kindIdentity, "whatever is sent to it", at("ip daddr != 10.0.0.103 drop", "", "0x4000", fdb), Fail, "chain addressed has no rule"},
+		{kindIdentity, "not asked", at(`iifname "v103" jump own`, "", "0x4000", fdb), Fail,
+			"chain identity has no rule"},
+		{kindIdentity, "asked too late", at("hook prerouting", "hook forward", "0x4000", fdb), Fail,
+			"before the bridge learns"},
+		{kindIdentity, "another MAC", at("ether saddr != 02:00:00:00:01:03", "ether saddr != 02:00:00:00:01:04",
+			"0x4000", fdb), Fail, "chain own has no rule"},
+		{kindIdentity, "a way around", at("chain own {\n", "chain own {\n\t\taccept\n", "0x4000", fdb), Fail,
+			"chain own allows more"},
+		{kindIdentity, "whatever is sent to it", at("ip daddr != 10.0.0.103 drop", "", "0x4000", fdb), Fail,
+			"chain addressed has no rule"},
 		{kindIdentity, "LLDP's group", at("", "", "0x0", fdb), Fail, "01:80:c2:00:00:0e"},
-		{kindIdentity, "a stolen MAC", at("", "", "0x4000", fdb+entry(forged, "\x02", "\x00")), Fail, "02:66:66:66:66:66"},
+		{kindIdentity, "a stolen MAC", at("", "", "0x4000", fdb+entry(forged, "\x02", "\x00")), Fail,
+			"02:66:66:66:66:66"},
 	}
 }
 
@@ -217,8 +228,9 @@ func hostsideCases() []runCase {
 				t.Errorf("%q is not in the table", old)
 			}
 			h.runs["nft --stateless list table inet phoenix_host_vmbr0_abcd"] = fakeRun{out: changed}
-			return spec.HostFirewall{Name: "vmbr0_abcd", Bridge: "vmbr0", Address: "10.0.0.1", DNS: true, Allow: []string{"tcp/3128", "udp/8000-8010"},
-				MACs: []string{"02:00:00:00:00:01", "02:00:00:00:00:02"}}
+			return spec.HostFirewall{Name: "vmbr0_abcd", Bridge: "vmbr0", Address: "10.0.0.1", DNS: true,
+				Allow: []string{"tcp/3128", "udp/8000-8010"},
+				MACs:  []string{"02:00:00:00:00:01", "02:00:00:00:00:02"}}
 		}
 	}
 	return []runCase{
@@ -228,18 +240,26 @@ func hostsideCases() []runCase {
 			h.runs["nft --stateless list table inet phoenix_host_vmbr0_abcd"] = fakeRun{err: "Error: No such file or directory", code: 1}
 			return s
 		}, Fail, "No such file"},
-		{kindHostFirewall, "flushed", at("iifname != \"vmbr0\" accept\n", "}\n\tchain x {\n"), Fail, "does not end with drop"},
+		{kindHostFirewall, "flushed", at("iifname != \"vmbr0\" accept\n", "}\n\tchain x {\n"), Fail,
+			"does not end with drop"},
 		{kindHostFirewall, "no such chain", at("chain from_containers", "chain from_nobody"), Fail, "does not exist"},
-		{kindHostFirewall, "never called", at("type filter hook input priority filter - 5; policy accept;\n", ""), Fail, "is not called"},
+		{kindHostFirewall, "never called", at("type filter hook input priority filter - 5; policy accept;\n", ""), Fail,
+			"is not called"},
 		{kindHostFirewall, "another hook", at("hook input", "hook forward"), Fail, "is not called"},
 		{kindHostFirewall, "without its end", at("\t\tdrop\n", ""), Fail, "does not end with drop"},
-		{kindHostFirewall, "another bridge", at(`iifname != "vmbr0"`, `iifname != "vmbr1"`), Fail, "has no rule iifname"},
+		{kindHostFirewall, "another bridge", at(`iifname != "vmbr0"`, `iifname != "vmbr1"`), Fail,
+			"has no rule iifname"},
 		{kindHostFirewall, "a container that is not in it", at(", 02:00:00:00:00:02", ""), Fail, "02:00:00:00:00:02"},
-		{kindHostFirewall, "no containers in it", at("ether saddr != { 02:00:00:00:00:01, 02:00:00:00:00:02 } accept\n", ""), Fail, "does not tell containers"},
-		{kindHostFirewall, "ssh by hand", at("tcp dport 3128 accept", "tcp dport 22 accept"), Fail, "a rule too many: tcp dport 22 accept"},
+		{kindHostFirewall, "no containers in it",
+			at("ether saddr != { 02:00:00:00:00:01, 02:00:00:00:00:02 } accept\n", ""), Fail,
+			"does not tell containers"},
+		{kindHostFirewall, "ssh by hand", at("tcp dport 3128 accept", "tcp dport 22 accept"), Fail,
+			"a rule too many: tcp dport 22 accept"},
 		{kindHostFirewall, "all by hand", at("tcp dport 3128 accept", "accept"), Fail, "a rule too many: accept"},
-		{kindHostFirewall, "every connection", at("established,related", "established,new"), Fail, "a rule too many: ct state"},
-		{kindHostFirewall, "names of another address", at("ip daddr 10.0.0.1 udp", "ip daddr 10.0.0.2 udp"), Fail, "a rule too many: ip daddr 10.0.0.2"},
+		{kindHostFirewall, "every connection", at("established,related", "established,new"), Fail,
+			"a rule too many: ct state"},
+		{kindHostFirewall, "names of another address", at("ip daddr 10.0.0.1 udp", "ip daddr 10.0.0.2 udp"), Fail,
+			"a rule too many: ip daddr 10.0.0.2"},
 	}
 }
 

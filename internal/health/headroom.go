@@ -56,7 +56,8 @@ func runHeadroom(ctx context.Context, h host.Host, c Check, _ nothing) Result {
 	case ctx.Err() != nil:
 		return c.fail("the limits that all containers share could not be counted", ctx.Err().Error(), "phoenix health")
 	case len(low) > 0:
-		return c.fail("the containers together have used up a limit of the kernel", strings.Join(low, ", "), "phoenix setup --yes")
+		return c.fail("the containers together have used up a limit of the kernel", strings.Join(low, ", "),
+			"phoenix setup --yes")
 	}
 	return c.pass("the limits that all containers share leave room", strings.Join(all, ", "))
 }
@@ -71,8 +72,8 @@ func sysctl(h host.Host, key string) (int64, bool) {
 	return v, err == nil
 }
 
-// inotifyMeters count the instances of root and of the containers that root started, which the kernel counts as root's too, whatever the
-// id of their own root is (ucounts: each user namespace above is charged for its owner).
+// inotifyMeters count the instances of root and of the containers that root started, which the kernel counts as root's
+// too, whatever the id of their own root is (ucounts: each user namespace above is charged for its owner).
 func inotifyMeters(ctx context.Context, h host.Host) []meter {
 	var instances, watches int64
 	names, _ := h.ReadDir("/proc")
@@ -117,7 +118,8 @@ func limited(h host.Host, meters ...meter) (out []meter) {
 	return out
 }
 
-// keyMeters are those of the user who comes closest to a limit: it is each user's own, and root's is another (proc_key-users(5)).
+// keyMeters are those of the user who comes closest to a limit: it is each user's own, and root's is another
+// (proc_key-users(5)).
 func keyMeters(h host.Host) []meter {
 	raw, err := h.ReadFile("/proc/key-users")
 	if err != nil {
@@ -152,15 +154,18 @@ func (m meter) fuller(o meter) meter {
 	return m
 }
 
-// tableMeters count what the kernel counts itself. The neighbour tables are one for all network namespaces, and shown in the first only.
+// tableMeters count what the kernel counts itself. The neighbour tables are one for all network namespaces, and shown
+// in the first only.
 func tableMeters(h host.Host) []meter {
 	var out []meter
-	for _, t := range []struct{ key, what, used string }{{spec.MaxPTY, "terminals", "kernel.pty.nr"}, {spec.MaxAIO, "aio requests", "fs.aio-nr"}} {
+	for _, t := range []struct{ key, what, used string }{{spec.MaxPTY, "terminals", "kernel.pty.nr"},
+		{spec.MaxAIO, "aio requests", "fs.aio-nr"}} {
 		if used, ok := sysctl(h, t.used); ok {
 			out = append(out, limited(h, meter{key: t.key, what: t.what, used: used})...)
 		}
 	}
-	for _, t := range []struct{ key, what, name string }{{spec.Neighbours4, "IPv4 neighbours", "arp_cache"}, {spec.Neighbours6, "IPv6 neighbours", "ndisc_cache"}} {
+	for _, t := range []struct{ key, what, name string }{{spec.Neighbours4, "IPv4 neighbours", "arp_cache"},
+		{spec.Neighbours6, "IPv6 neighbours", "ndisc_cache"}} {
 		raw, err := h.ReadFile(filepath.Join("/proc/1/net/stat", t.name))
 		_, rows, _ := strings.Cut(string(raw), "\n")
 		if f := strings.Fields(rows); err == nil && len(f) > 0 {

@@ -1,6 +1,6 @@
-// Package health is the full system check, derived from the objects: Derive turns objects into checks, which are data and run
-// where they belong; Run does one of them and changes nothing; a Board orders them and folds what comes back into a Report.
-// docs/health.md lists every check's id.
+// Package health is the full system check, derived from the objects: Derive turns objects into checks, which are data
+// and run where they belong; Run does one of them and changes nothing; a Board orders them and folds what comes back
+// into a Report. docs/health.md lists every check's id.
 package health
 
 import (
@@ -17,17 +17,22 @@ import (
 
 // Check is one question about an object. It is pure data and travels as JSON to the host where it runs.
 type Check struct {
-	ID      string          `json:"id"` // stable, such as PHX-CERT-003
-	Object  object.Address  `json:"object"`
-	Subject string          `json:"subject,omitempty"` // what of the object, where there is more than one: a DNS name, a path
-	Host    string          `json:"host,omitempty"`    // where it runs: empty is the hypervisor, else inside that container
-	Kind    string          `json:"kind"`              // which code runs it
-	Params  json.RawMessage `json:"params,omitempty"`
-	After   []Key           `json:"after,omitempty"`  // without these it cannot be asked: not run if one of them failed
-	Causes  []Key           `json:"causes,omitempty"` // run before it; if it fails and one of them did too, that one is why
-	Needs   []object.Need   `json:"needs,omitempty"`  // Resolve copies these facts into Params
-	Again   *spec.Again     `json:"-"`                // for who runs the checks at the end of a run: a failure counts after so many tries
-	Enter   string          `json:"enter,omitempty"`  // what a person types on the hypervisor before a command that runs in the container
+	ID     string         `json:"id"` // stable, such as PHX-CERT-003
+	Object object.Address `json:"object"`
+	// what of the object, where there is more than one: a DNS name, a path
+	Subject string `json:"subject,omitempty"`
+	// where it runs: empty is the hypervisor, else inside that container
+	Host   string          `json:"host,omitempty"`
+	Kind   string          `json:"kind"` // which code runs it
+	Params json.RawMessage `json:"params,omitempty"`
+	After  []Key           `json:"after,omitempty"` // without these it cannot be asked: not run if one of them failed
+	// run before it; if it fails and one of them did too, that one is why
+	Causes []Key         `json:"causes,omitempty"`
+	Needs  []object.Need `json:"needs,omitempty"` // Resolve copies these facts into Params
+	// for who runs the checks at the end of a run: a failure counts after so many tries
+	Again *spec.Again `json:"-"`
+	// what a person types on the hypervisor before a command that runs in the container
+	Enter string `json:"enter,omitempty"`
 }
 
 // Key tells one check from every other.
@@ -45,7 +50,8 @@ func (c Check) Key() Key {
 // Status is how a check ended.
 type Status string
 
-// The statuses, as they stand in the JSON of health. Skip: it was not asked, or another check that failed is the reason.
+// The statuses, as they stand in the JSON of health. Skip: it was not asked, or another check that failed is the
+// reason.
 const (
 	Pass Status = "pass"
 	Fail Status = "fail"
@@ -71,7 +77,8 @@ type Report struct {
 }
 
 func (c Check) result(s Status, said, evidence, fix string) Result {
-	return Result{ID: c.ID, Object: c.Object, Status: s, Summary: summary(said), Evidence: short(evidence), Fix: clean.Line(fix, fixLimit)}
+	return Result{ID: c.ID, Object: c.Object, Status: s, Summary: summary(said), Evidence: short(evidence),
+		Fix: clean.Line(fix, fixLimit)}
 }
 
 func (c Check) pass(summary, evidence string) Result { return c.result(Pass, summary, evidence, "") }

@@ -16,7 +16,8 @@ const (
 	IssuedForeign  = "PHX-CA-007"
 )
 
-// issuedLimit is for several containers that are asked one after the other: the CA, then those with certificates, then the CA's log.
+// issuedLimit is for several containers that are asked one after the other: the CA, then those with certificates, then
+// the CA's log.
 const issuedLimit = 8 * time.Second
 
 // issuedParams are none: what the CA issued is judged by what several containers say, which one of them alone cannot.
@@ -26,7 +27,8 @@ type issuedParams struct{}
 func AboutIssued(c Check) bool { return c.Kind == kindUnwanted || c.Kind == kindForeign }
 
 func runIssued(_ context.Context, _ host.Host, c Check, _ issuedParams) Result {
-	return c.unasked("what the CA issued was not compared", "one container alone cannot: phoenix health, on the hypervisor")
+	return c.unasked("what the CA issued was not compared", "one container alone cannot: phoenix health, on the "+
+		"hypervisor")
 }
 
 // Issued is the result of such a check.
@@ -42,20 +44,23 @@ func Issued(c Check, r issued.Report, err error) Result {
 
 func (c Check) unwanted(r issued.Report) Result {
 	if list := r.Of(issued.Unwanted); len(list) > 0 {
-		return c.fail(counted(len(list), "valid certificate")+" that the configuration has no use for", inWords(list), issued.UnwantedFix(list))
+		return c.fail(counted(len(list), "valid certificate")+" that the configuration has no use for", inWords(list),
+			issued.UnwantedFix(list))
 	}
 	evidence := fmt.Sprintf("%s issued", counted(len(r.Certificates), "valid certificate"))
 	if list := r.Of(issued.Listed); len(list) > 0 {
 		evidence += fmt.Sprintf(", %d for names of allowed_names", len(list))
 	}
 	if list := r.Of(issued.Former); len(list) > 0 {
-		evidence += ", " + counted(len(list), "certificate") + " of a container for a name that it has no more: " + inWords(list)
+		evidence += ", " + counted(len(list), "certificate") + " of a container for a name that it has no more: " +
+			inWords(list)
 	}
 	for names, n := range r.More {
 		evidence += fmt.Sprintf(", and %d more for %s", n, names)
 	}
 	if len(r.Lost) > 0 {
-		evidence += "; the CA's database was lost at " + strings.Join(r.Lost, ", ") + ": what it issued in the second before may be missing"
+		evidence += "; the CA's database was lost at " + strings.Join(r.Lost, ", ") +
+			": what it issued in the second before may be missing"
 	}
 	return c.pass("every valid certificate is for names of the configuration", evidence)
 }
@@ -66,7 +71,8 @@ func (c Check) foreign(r issued.Report) Result {
 		return c.fail(summary, inWords(list), issued.ForeignFix(list))
 	}
 	if list := r.Of(issued.Unclear); len(list) > 0 {
-		return c.unasked("whose certificates these are could not be asked", "container "+list[0].Container+" did not say: "+inWords(list))
+		return c.unasked("whose certificates these are could not be asked",
+			"container "+list[0].Container+" did not say: "+inWords(list))
 	}
 	evidence := fmt.Sprintf("%d accounted for", len(r.Of(issued.Accounted, issued.Former)))
 	return c.pass("every certificate for a container's name went to that container", evidence)

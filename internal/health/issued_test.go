@@ -12,7 +12,8 @@ import (
 
 func verdict(state issued.State, name string) issued.Verdict {
 	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	return issued.Verdict{Certificate: issued.Certificate{Serial: "1f2e", Names: []string{name}, NotBefore: noon, NotAfter: noon.Add(24 * time.Hour), Account: "thumb"},
+	return issued.Verdict{Certificate: issued.Certificate{Serial: "1f2e", Names: []string{name}, NotBefore: noon,
+		NotAfter: noon.Add(24 * time.Hour), Account: "thumb"},
 		State: state, Container: "101", From: "10.0.0.201"}
 }
 
@@ -26,16 +27,23 @@ func TestIssued(t *testing.T) {
 		want   Status
 		says   []string
 	}{
-		"nothing":            {kindUnwanted, nil, nil, Pass, nil},
-		"all in order":       {kindUnwanted, []issued.State{issued.Accounted, issued.Listed, issued.Former, issued.Pending}, nil, Pass, []string{"4 valid certificates", "1 for names of allowed_names", "has no more: serial 1F2E"}},
-		"unwanted":           {kindUnwanted, []issued.State{issued.Accounted, issued.Unwanted}, nil, Fail, append(all, "unwanted.x")},
-		"only foreign":       {kindUnwanted, []issued.State{issued.Foreign}, nil, Pass, nil},
-		"not known":          {kindUnwanted, nil, errors.New("no route"), Fail, []string{"no route"}},
-		"none foreign":       {kindForeign, []issued.State{issued.Accounted, issued.Unwanted}, nil, Pass, []string{"1 accounted for"}},
-		"foreign":            {kindForeign, []issued.State{issued.Foreign, issued.Unclear}, nil, Fail, append(all, "foreign.x")},
-		"not said":           {kindForeign, []issued.State{issued.Unclear}, nil, Skip, []string{"container 101 did not say", "unclear.x"}},
+		"nothing": {kindUnwanted, nil, nil, Pass, nil},
+		"all in order": {kindUnwanted,
+			[]issued.State{issued.Accounted, issued.Listed, issued.Former, issued.Pending}, nil, Pass,
+			[]string{"4 valid certificates", "1 for names of allowed_names", "has no more: serial 1F2E"}},
+		"unwanted": {kindUnwanted, []issued.State{issued.Accounted, issued.Unwanted}, nil, Fail,
+			append(all, "unwanted.x")},
+		"only foreign": {kindUnwanted, []issued.State{issued.Foreign}, nil, Pass, nil},
+		"not known":    {kindUnwanted, nil, errors.New("no route"), Fail, []string{"no route"}},
+		"none foreign": {kindForeign, []issued.State{issued.Accounted, issued.Unwanted}, nil, Pass,
+			[]string{"1 accounted for"}},
+		"foreign": {kindForeign, []issued.State{issued.Foreign, issued.Unclear}, nil, Fail,
+			append(all, "foreign.x")},
+		"not said": {kindForeign, []issued.State{issued.Unclear}, nil, Skip,
+			[]string{"container 101 did not say", "unclear.x"}},
 		"not known, foreign": {kindForeign, nil, errors.New("no route"), Fail, []string{"no route"}},
-		"many": {kindForeign, []issued.State{issued.Foreign, issued.Foreign, issued.Foreign, issued.Foreign, issued.Foreign}, nil, Fail,
+		"many": {kindForeign, []issued.State{issued.Foreign, issued.Foreign, issued.Foreign, issued.Foreign,
+			issued.Foreign}, nil, Fail,
 			[]string{"5 valid certificates"}},
 	} {
 		t.Run(name, func(t *testing.T) {

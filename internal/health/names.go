@@ -19,7 +19,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// namesParams are names that must be answered, by Servers or, where there are none, by those of the host's own resolv.conf.
+// namesParams are names that must be answered, by Servers or, where there are none, by those of the host's own
+// resolv.conf.
 type namesParams struct {
 	Servers []string      `json:"servers,omitempty"`
 	Records []spec.Record `json:"records"`
@@ -35,7 +36,8 @@ func runResolver(ctx context.Context, h host.Host, c Check, p namesParams) Resul
 			return r
 		}
 	}
-	return c.pass("the resolver answers every name", fmt.Sprintf("%d names at %s", len(p.Records), strings.Join(p.Servers, " ")))
+	return c.pass("the resolver answers every name",
+		fmt.Sprintf("%d names at %s", len(p.Records), strings.Join(p.Servers, " ")))
 }
 
 // runNames asks as programs in this container do: the first server in resolv.conf that answers.
@@ -90,7 +92,8 @@ func lookAll(ctx context.Context, h host.Host, c Check, server string, records [
 			case err != nil:
 				return c.fail(silent, server+": "+err.Error(), c.apply())
 			case !slices.Equal(want, have):
-				return c.fail(rec.Name+" has the wrong address", fmt.Sprintf("%s says %q, wanted %q", server, have, want), c.apply())
+				return c.fail(rec.Name+" has the wrong address",
+					fmt.Sprintf("%s says %q, wanted %q", server, have, want), c.apply())
 			}
 		}
 	}

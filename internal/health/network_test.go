@@ -15,10 +15,12 @@ const ipCommand = "ip -j addr show dev vmbr0"
 var bridge = spec.Network{Bridge: "vmbr0", Address: "10.0.0.13/24"}
 
 func ipSays(flags, local string) fakeRun {
-	return fakeRun{out: `[{"ifname":"vmbr0","flags":[` + flags + `],"addr_info":[{"family":"inet","local":"` + local + `","prefixlen":24}]}]`}
+	return fakeRun{out: `[{"ifname":"vmbr0","flags":[` + flags + `],"addr_info":[{"family":"inet","local":"` + local +
+		`","prefixlen":24}]}]`}
 }
 
-// dnsFake answers on loopback, over UDP and TCP, until the test ends. drop datagrams are not answered; cut says to ask over TCP.
+// dnsFake answers on loopback, over UDP and TCP, until the test ends. drop datagrams are not answered; cut says to ask
+// over TCP.
 type dnsFake struct {
 	records map[string][4]byte
 	drop    int
@@ -116,14 +118,16 @@ func networkCases() []runCase {
 		{kindBridge, "up", says(ipCommand, ipSays(`"BROADCAST","UP"`, "10.0.0.13"), bridge), Pass, "10.0.0.13/24"},
 		{kindBridge, "down", says(ipCommand, ipSays(`"BROADCAST"`, "10.0.0.13"), bridge), Fail, "is down"},
 		{kindBridge, "address", says(ipCommand, ipSays(`"UP"`, "10.0.0.14"), bridge), Fail, "lacks its address"},
-		{kindBridge, "absent", says(ipCommand, fakeRun{err: `Device "vmbr0" does not exist.`, code: 1}, bridge), Fail, "does not exist"},
+		{kindBridge, "absent", says(ipCommand, fakeRun{err: `Device "vmbr0" does not exist.`, code: 1}, bridge), Fail,
+			"does not exist"},
 		{kindBridge, "nonsense", says(ipCommand, fakeRun{out: "?"}, bridge), Fail, "cannot be looked at"},
 		{kindResolver, "answers", resolver("10.0.0.13"), Pass, "1 names at"},
 		{kindResolver, "one is silent", resolver("10.0.0.99"), Fail, "10.0.0.99: "},
 		{kindNames, "answered", asked(dnsFake{}, "web.test", "10.0.0.101"), Pass, "1 names by 10.0.0.13"},
 		{kindNames, "lost datagram", asked(dnsFake{drop: 1}, "web.test", "10.0.0.101"), Pass, "1 names"},
 		{kindNames, "cut short", asked(dnsFake{cut: true}, "web.test", "10.0.0.101"), Pass, "1 names"},
-		{kindNames, "wrong address", asked(dnsFake{}, "web.test", "10.0.0.102"), Fail, `says ["10.0.0.101"], wanted ["10.0.0.102"]`},
+		{kindNames, "wrong address", asked(dnsFake{}, "web.test", "10.0.0.102"), Fail,
+			`says ["10.0.0.101"], wanted ["10.0.0.102"]`},
 		{kindNames, "unknown name", asked(dnsFake{}, "app.test", "10.0.0.101"), Fail, "NameError"},
 		{kindNames, "silent", asked(dnsFake{drop: 99}, "web.test", "10.0.0.101"), Fail, silent},
 		{kindNames, "no resolver", func(_ *testing.T, h *fakeHost) any {

@@ -92,7 +92,8 @@ func (m *model) order() {
 	slices.SortStableFunc(m.drafts, func(a, b *draft) int {
 		_, x, _ := lookup(a.Kind)
 		_, y, _ := lookup(b.Kind)
-		return cmp.Or(cmp.Compare(x, y), compareAddress(a.Object, b.Object), cmp.Compare(a.Subject, b.Subject), compareScope(a.Host, b.Host))
+		return cmp.Or(cmp.Compare(x, y), compareAddress(a.Object, b.Object), cmp.Compare(a.Subject, b.Subject),
+			compareScope(a.Host, b.Host))
 	})
 	m.connect(required(), func(d *draft, k Key) { d.After = append(d.After, k) })
 	m.connect(likely(), func(d *draft, k Key) {
@@ -175,7 +176,8 @@ func client(m *model, d, first *draft) bool {
 // onTheWay: first is in a container that d goes through, and belongs to a gateway or proxy.
 func onTheWay(m *model, d, first *draft) bool {
 	id := first.container()
-	return slices.Contains(d.via, id) && (m.serves(first.Object, id, spec.KindNginx) || m.serves(first.Object, id, spec.KindTraefik))
+	return slices.Contains(d.via, id) &&
+		(m.serves(first.Object, id, spec.KindNginx) || m.serves(first.Object, id, spec.KindTraefik))
 }
 
 // sameBackend: first connects to the backend that d's route ends at.

@@ -67,7 +67,8 @@ func (b *lxcBed) write(path, data string) {
 // define makes a container whose systemd starts good, bad and once. mounts are lines of configuration.
 func (b *lxcBed) define(id string, mounts ...string) {
 	root := filepath.Join(b.path, id, "rootfs")
-	for _, dir := range []string{"", "usr", "proc", "sys", "dev", "run", "tmp", "var", "data", "etc", "etc/systemd", "etc/systemd/system"} {
+	for _, dir := range []string{"", "usr", "proc", "sys", "dev", "run", "tmp", "var", "data", "etc", "etc/systemd",
+		"etc/systemd/system"} {
 		b.mkdir(filepath.Join(root, dir), 0o755, idMap.Base)
 	}
 	for _, l := range []string{"bin", "sbin", "lib", "lib64"} {
@@ -77,10 +78,11 @@ func (b *lxcBed) define(id string, mounts ...string) {
 	}
 	units := filepath.Join(root, "etc/systemd/system")
 	for name, text := range map[string]string{
-		"default.target": "[Unit]\nWants=good.service bad.service once.service\nAfter=good.service bad.service once.service\n",
-		"good.service":   "[Service]\nExecStart=/bin/sleep infinity\n",
-		"bad.service":    "[Service]\nType=oneshot\nExecStart=/bin/false\n",
-		"once.service":   "[Service]\nType=oneshot\nExecStart=/bin/true\n",
+		"default.target": "[Unit]\nWants=good.service bad.service once.service\nAfter=good.service bad.service " +
+			"once.service\n",
+		"good.service": "[Service]\nExecStart=/bin/sleep infinity\n",
+		"bad.service":  "[Service]\nType=oneshot\nExecStart=/bin/false\n",
+		"once.service": "[Service]\nType=oneshot\nExecStart=/bin/true\n",
 	} {
 		b.write(filepath.Join(units, name), text)
 	}
@@ -90,8 +92,10 @@ func (b *lxcBed) define(id string, mounts ...string) {
 	b.write(filepath.Join(root, "etc/passwd"), "root:x:0:0::/:/bin/sh\n")
 	b.write(filepath.Join(root, "etc/machine-id"), "")
 	lines := append([]string{
-		"lxc.rootfs.path = dir:" + root, "lxc.uts.name = c" + id, "lxc.net.0.type = empty", "lxc.init.cmd = /usr/lib/systemd/systemd",
-		fmt.Sprintf("lxc.idmap = u 0 %d %d", idMap.Base, idMap.Count), fmt.Sprintf("lxc.idmap = g 0 %d %d", idMap.Base, idMap.Count),
+		"lxc.rootfs.path = dir:" + root, "lxc.uts.name = c" + id, "lxc.net.0.type = empty",
+		"lxc.init.cmd = /usr/lib/systemd/systemd",
+		fmt.Sprintf("lxc.idmap = u 0 %d %d", idMap.Base, idMap.Count),
+		fmt.Sprintf("lxc.idmap = g 0 %d %d", idMap.Base, idMap.Count),
 		"lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed", "lxc.mount.entry = /usr usr none bind,ro 0 0",
 	}, mounts...)
 	b.write(filepath.Join(b.path, id, "config"), strings.Join(lines, "\n")+"\n")

@@ -51,10 +51,12 @@ func startStepCA(t *testing.T, ca *authorityFake, provisioners ...any) string {
 		return path
 	}
 	config := map[string]any{
-		"root": write("root.crt", pemOf(ca.root)), "crt": write("ca.crt", pemOf(ca.between)), "key": write("ca.key", keyPEM(t, ca.key)),
+		"root": write("root.crt", pemOf(ca.root)), "crt": write("ca.crt", pemOf(ca.between)),
+		"key":     write("ca.key", keyPEM(t, ca.key)),
 		"address": address, "dnsNames": []string{caName}, "logger": map[string]string{"format": "text"},
-		"db":        map[string]string{"type": "bbolt", "dataSource": filepath.Join(dir, "db")},
-		"authority": map[string]any{"provisioners": append([]any{map[string]string{"type": "ACME", "name": "acme"}}, provisioners...)},
+		"db": map[string]string{"type": "bbolt", "dataSource": filepath.Join(dir, "db")},
+		"authority": map[string]any{"provisioners": append([]any{map[string]string{"type": "ACME", "name": "acme"}},
+			provisioners...)},
 	}
 	b, err := json.Marshal(config)
 	if err != nil {
@@ -121,12 +123,15 @@ func TestRealStepCA(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			e := endpoint{Dial: startStepCA(t, ca, tc.provisioners...), Name: caName}
 			p := caParams{
-				CA: e, Anchor: anchor{Fingerprint: fingerprint(ca.root), CA: e}, Path: acmePath, Provisioner: "acme", LeafLife: spec.Duration(day),
+				CA: e, Anchor: anchor{Fingerprint: fingerprint(ca.root), CA: e}, Path: acmePath, Provisioner: "acme",
+				LeafLife: spec.Duration(day),
 			}
-			want := map[string]Status{kindRoot: Pass, kindAuthority: Pass, kindDirectory: Pass, kindAuthorityLife: Pass, kindClock: Pass, kindProvisioners: tc.only}
+			want := map[string]Status{kindRoot: Pass, kindAuthority: Pass, kindDirectory: Pass, kindAuthorityLife: Pass,
+				kindClock: Pass, kindProvisioners: tc.only}
 			for kind, status := range want {
 				raw, _ := json.Marshal(p)
-				r := Run(t.Context(), &host.Local{}, Check{ID: kind, Kind: kind, Object: "stepca/103", Host: "103", Params: raw})
+				r := Run(t.Context(), &host.Local{},
+					Check{ID: kind, Kind: kind, Object: "stepca/103", Host: "103", Params: raw})
 				if r.Status != status {
 					t.Errorf("%+v", r)
 				}

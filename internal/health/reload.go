@@ -12,7 +12,8 @@ type reloadParams struct {
 	Units []string `json:"units"`
 }
 
-// runCertReload finds reloads that would wait for ever: one whose unit does not exist yet is pending, and no failure of its certificate.
+// runCertReload finds reloads that would wait for ever: one whose unit does not exist yet is pending, and no failure of
+// its certificate.
 func runCertReload(ctx context.Context, h host.Host, c Check, p reloadParams) Result {
 	var missing []string
 	for _, unit := range p.Units {
@@ -25,7 +26,8 @@ func runCertReload(ctx context.Context, h host.Host, c Check, p reloadParams) Re
 		}
 	}
 	if len(missing) > 0 {
-		return c.fail("the certificate's reload waits for a unit that does not exist", "reload names "+strings.Join(missing, ", "), c.reloadFix())
+		return c.fail("the certificate's reload waits for a unit that does not exist",
+			"reload names "+strings.Join(missing, ", "), c.reloadFix())
 	}
 	return c.pass("what the certificate's reload names exists", strings.Join(p.Units, ", "))
 }

@@ -14,7 +14,8 @@ type rootFiles struct {
 	Dir string `json:"dir"`
 }
 
-// runRootFiles looks whether the root is there at all, with its key and password: what is lost only a backup brings back, and no apply.
+// runRootFiles looks whether the root is there at all, with its key and password: what is lost only a backup brings
+// back, and no apply.
 func runRootFiles(_ context.Context, h host.Host, c Check, p rootFiles) Result {
 	for _, name := range []string{"ca.crt", "key", "password"} {
 		path := filepath.Join(p.Dir, "secrets", "root", name)

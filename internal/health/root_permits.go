@@ -19,7 +19,8 @@ type rootPermits struct {
 	Names []string `json:"names"`
 }
 
-const newRootFix = "phoenix ca rotate --new-root --yes makes a root for all names of the file (docs/access.md); or take " +
+const newRootFix = "phoenix ca rotate --new-root --yes makes a root for all names of the file (docs/access.md); " +
+	"or take " +
 	"the names out"
 
 // runRootPermits looks for names that came into the file after the root was made, whose name constraints forbid them:

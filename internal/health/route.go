@@ -60,7 +60,8 @@ type routeParams struct {
 	Gateway endpoint `json:"gateway"`
 	Anchor  anchor   `json:"anchor"`
 	Backend string   `json:"backend,omitempty"` // its URL, to tell its own 404 from one on the way; empty: it has none
-	Apart   bool     `json:"apart,omitempty"`   // it answers nobody here: the hypervisor's check tells the two from one another
+	// it answers nobody here: the hypervisor's check tells the two from one another
+	Apart bool `json:"apart,omitempty"`
 }
 
 // runRoute asks for a name through gateway and proxy, verified to the pinned root.
@@ -86,7 +87,8 @@ func runRoute(ctx context.Context, h host.Host, c Check, p routeParams) Result {
 func gatewayFix(c Check, code int) string {
 	switch code {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return c.apply() + "; why the gateway or the proxy does not get through: " + c.inside("tail /var/log/nginx/error.log")
+		return c.apply() + "; why the gateway or the proxy does not get through: " +
+			c.inside("tail /var/log/nginx/error.log")
 	}
 	return "look into the application's own log: it answers with an error"
 }

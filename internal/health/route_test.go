@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// through is a route whose gateway answers with code; the backend, asked directly, with another (0: it cannot be asked).
+// through is a route whose gateway answers with code; the backend, asked directly, with another (0: it cannot be
+// asked).
 func through(gateway, backend int, scheme string) func(*testing.T, *fakeHost) any {
 	return func(t *testing.T, h *fakeHost) any {
 		ca := newAuthority(t)
@@ -37,8 +38,10 @@ func routeCases() []runCase {
 			h.dials["tcp 10.0.0.201:80"] = listen(t)
 			return backendParams{URL: "http://10.0.0.201"}
 		}, Pass, "10.0.0.201:80"},
-		{kindBackend, "refuses", func(*testing.T, *fakeHost) any { return backendParams{URL: "https://10.0.0.201/x"} }, Fail, "refused"},
-		{kindBackend, "no address", func(*testing.T, *fakeHost) any { return backendParams{URL: "::"} }, Fail, "is not an address"},
+		{kindBackend, "refuses", func(*testing.T, *fakeHost) any { return backendParams{URL: "https://10.0.0.201/x"} },
+			Fail, "refused"},
+		{kindBackend, "no address", func(*testing.T, *fakeHost) any { return backendParams{URL: "::"} }, Fail,
+			"is not an address"},
 		{kindRoute, "ok", through(200, 0, "http"), Pass, "status 200 in"},
 		{kindRoute, "redirects", through(302, 0, "http"), Pass, "status 302"},
 		{kindRoute, "asks for a password", through(401, 0, "http"), Pass, "status 401"},

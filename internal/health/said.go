@@ -7,8 +7,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// Said is what the hypervisor makes of a result that the inside of the check's container gave. Which check it was the hypervisor
-// knows, words are marked as the container's, and what a person should do is taken from the table below.
+// Said is what the hypervisor makes of a result that the inside of the check's container gave. Which check it was the
+// hypervisor knows, words are marked as the container's, and what a person should do is taken from the table below.
 func Said(c Check, r Result) Result {
 	if r.Status != Pass && r.Status != Fail && r.Status != Skip {
 		return Failed(c, errNoStatus)
@@ -36,9 +36,11 @@ func (c Check) fixes() []string {
 	daemonLog := c.inside("journalctl -n 50 -u " + DaemonUnit)
 	switch c.Kind {
 	case kindDaemon:
-		return []string{c.apply() + log + daemonLog, firstRoundFix + log + daemonLog, c.inside("systemctl restart " + DaemonUnit)}
+		return []string{c.apply() + log + daemonLog, firstRoundFix + log + daemonLog,
+			c.inside("systemctl restart " + DaemonUnit)}
 	case kindSystemd:
-		return []string{"phoenix restart " + c.Host, c.inside("systemctl list-jobs"), c.inside("systemctl --failed"), c.failedFix()}
+		return []string{"phoenix restart " + c.Host, c.inside("systemctl list-jobs"), c.inside("systemctl --failed"),
+			c.failedFix()}
 	case kindUnit:
 		p, _ := decode[unitParams](c.Params)
 		own := c.inside("journalctl -n 50 -u " + p.Name)
@@ -67,7 +69,8 @@ func (c Check) fixes() []string {
 		return []string{dateFix}
 	case kindCommand:
 		p, _ := decode[commandParams](c.Params)
-		return []string{c.inside("systemctl --failed"), packageFix, c.inside(host.Quote([]string{"sh", "-c", p.Command}))}
+		return []string{c.inside("systemctl --failed"), packageFix,
+			c.inside(host.Quote([]string{"sh", "-c", p.Command}))}
 	case kindBackend:
 		p, _ := decode[backendParams](c.Params)
 		_, target, _ := dialTarget(p.URL)
@@ -86,7 +89,8 @@ func startWatch(unit string) string {
 	return "systemctl start " + unit + ", and journalctl -u " + unit + " where it does not stay"
 }
 
-const installFix = "phoenix setup --yes with the one that is meant; a watch that no unit runs is ended by hand (kill PID) and begun again"
+const installFix = "phoenix setup --yes with the one that is meant; a watch that no unit runs is ended by hand (kill " +
+	"PID) and begun again"
 
 // What is advised where a check fails and an apply is not all.
 const (
@@ -103,8 +107,10 @@ func backendFix(target string) string {
 }
 
 func (c Check) rootFix() string {
-	return "phoenix ca restore FILE --password-file FILE brings the same root back from a backup: nobody has to trust anything new; only if it is lost " +
-		"for good: phoenix create " + c.container() + " --new-root makes another one, which every client outside must then be given (phoenix ca show)"
+	return "phoenix ca restore FILE --password-file FILE brings the same root back from a backup: nobody has to " +
+		"trust anything new; only if it is lost " +
+		"for good: phoenix create " + c.container() + " --new-root makes another one, which every client outside " +
+		"must then be given (phoenix ca show)"
 }
 
 func (c Check) reloadFix() string {

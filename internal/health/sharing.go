@@ -57,7 +57,8 @@ type aloneParams struct {
 	LXCPath string         `json:"lxc_path,omitempty"` // containers found here count too, whoever made them
 }
 
-// runVolumeAlone looks for a volume in every other container: in what is configured, running or not, and in what is mounted.
+// runVolumeAlone looks for a volume in every other container: in what is configured, running or not, and in what is
+// mounted.
 func runVolumeAlone(ctx context.Context, h host.Host, c Check, p aloneParams) Result {
 	others, err := everyOther(h, p)
 	if err != nil {
@@ -69,20 +70,24 @@ func runVolumeAlone(ctx context.Context, h host.Host, c Check, p aloneParams) Re
 	}
 	for _, o := range others {
 		if line := configured(h, o, p.Volume.Path); line != "" {
-			return c.fail("the volume is also container "+o.ID+"'s, by its configuration", line, fmt.Sprintf("remove the line from %s, then: phoenix restart %s", configPath(o), o.ID))
+			return c.fail("the volume is also container "+o.ID+"'s, by its configuration", line,
+				fmt.Sprintf("remove the line from %s, then: phoenix restart %s", configPath(o), o.ID))
 		}
 		if !mounted {
 			continue
 		}
 		if m, ok := shared(ctx, h, o, own); ok {
 			evidence := fmt.Sprintf("device %s %s at %s", m.Device, m.Root, m.Target)
-			return c.fail("the volume is seen in container "+o.ID+" too", evidence, "phoenix apply "+o.ID+" && phoenix restart "+o.ID)
+			return c.fail("the volume is seen in container "+o.ID+" too", evidence,
+				"phoenix apply "+o.ID+" && phoenix restart "+o.ID)
 		}
 	}
 	if !mounted {
-		return c.pass("no other container is configured to see the volume", fmt.Sprintf("%d others looked at; it is not mounted now", len(others)))
+		return c.pass("no other container is configured to see the volume",
+			fmt.Sprintf("%d others looked at; it is not mounted now", len(others)))
 	}
-	return c.pass("no other container sees the volume", fmt.Sprintf("device %s %s; %d others looked at", own.Device, own.Root, len(others)))
+	return c.pass("no other container sees the volume",
+		fmt.Sprintf("device %s %s; %d others looked at", own.Device, own.Root, len(others)))
 }
 
 // everyOther is all containers but the volume's owner, each once.
@@ -121,14 +126,16 @@ func configured(h host.Host, r spec.Running, volume string) string {
 	for _, line := range strings.Split(string(b), "\n") {
 		key, value, _ := strings.Cut(line, "=")
 		f := strings.Fields(value)
-		if strings.TrimSpace(key) == "lxc.mount.entry" && len(f) > 1 && path.IsAbs(f[0]) && within(path.Clean(host.Unescape(f[0])), volume) && !virtual(f) {
+		if strings.TrimSpace(key) == "lxc.mount.entry" && len(f) > 1 && path.IsAbs(f[0]) &&
+			within(path.Clean(host.Unescape(f[0])), volume) && !virtual(f) {
 			return strings.TrimSpace(line)
 		}
 	}
 	return ""
 }
 
-// virtual tells whether an fstab-like entry mounts a file system of its own type rather than a folder of the hypervisor.
+// virtual tells whether an fstab-like entry mounts a file system of its own type rather than a folder of the
+// hypervisor.
 func virtual(f []string) bool {
 	return len(f) > 3 && !strings.Contains(f[3], "bind") && f[2] != "none"
 }

@@ -148,12 +148,12 @@ func lookup(kind string) (entry, int, bool) {
 	return entry{}, 0, false
 }
 
-// limit is how long one check may take; what does not answer by then does not answer. On two busy cores the slowest takes a
-// tenth of it.
+// limit is how long one check may take; what does not answer by then does not answer. On two busy cores the slowest
+// takes a tenth of it.
 const limit = 4 * time.Second
 
-// Limit is how long the check may take. Two kinds have a reason to wait for longer: a daemon that was only just started has its
-// first round before it, and Proxmox looks at a change of its firewall's rules from time to time.
+// Limit is how long the check may take. Two kinds have a reason to wait for longer: a daemon that was only just started
+// has its first round before it, and Proxmox looks at a change of its firewall's rules from time to time.
 func (c Check) Limit() time.Duration {
 	switch c.Kind {
 	case kindDaemon:
@@ -169,11 +169,12 @@ func (c Check) Limit() time.Duration {
 	return limit
 }
 
-// Waits tells whether most of the check's time is spent on waiting for what others say over the network. Such checks cost nothing
-// while they wait.
+// Waits tells whether most of the check's time is spent on waiting for what others say over the network. Such checks
+// cost nothing while they wait.
 func (c Check) Waits() bool {
 	switch c.Kind {
-	case kindResolver, kindNames, kindDaemon, kindRoot, kindAuthority, kindDirectory, kindAuthorityLife, kindProvisioners, kindClock, kindTrust,
+	case kindResolver, kindNames, kindDaemon, kindRoot, kindAuthority, kindDirectory, kindAuthorityLife,
+		kindProvisioners, kindClock, kindTrust,
 		kindCertServed, kindCertRoute, kindCommand, kindBackend, kindRoute, kindFlowOpen, kindFlowClosed, kindLAN,
 		kindUnwanted, kindForeign:
 		return true
@@ -181,12 +182,13 @@ func (c Check) Waits() bool {
 	return false
 }
 
-// Run runs one check on the host where it belongs. It changes nothing, may be called at once for many checks, and tries nothing
-// twice but lost datagrams.
+// Run runs one check on the host where it belongs. It changes nothing, may be called at once for many checks, and tries
+// nothing twice but lost datagrams.
 func Run(ctx context.Context, h host.Host, c Check) Result {
 	e, _, ok := lookup(c.Kind)
 	if !ok {
-		return c.fail("this phoenix does not know the check "+c.Kind, "the container's phoenix is of another version", c.apply())
+		return c.fail("this phoenix does not know the check "+c.Kind, "the container's phoenix is of another version",
+			c.apply())
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Limit())
 	defer cancel()

@@ -70,7 +70,8 @@ func dialTLS(ctx context.Context, h host.Host, e endpoint) (*peer, error) {
 		_ = raw.SetDeadline(deadline) // a connection without deadlines ends with ctx all the same
 	}
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
-	// Verified by hand, against the pinned root and this host's clock: some checks must see a certificate that does not verify.
+	// Verified by hand, against the pinned root and this host's clock: some checks must see a certificate that does not
+	// verify.
 	conn := tls.Client(raw, &tls.Config{ServerName: e.Name, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	if err := conn.HandshakeContext(ctx); err != nil {
 		stop()
@@ -164,8 +165,9 @@ func ask(ctx context.Context, h host.Host, e endpoint, roots *x509.CertPool, pat
 	return get(h, p, e.Name, path)
 }
 
-// anchor is the one root that is believed: the one with the pinned fingerprint. Its certificate is no secret and is found in
-// File on the host that checks, or asked of the CA without verification: the fingerprint tells whether it is the right one.
+// anchor is the one root that is believed: the one with the pinned fingerprint. Its certificate is no secret and is
+// found in File on the host that checks, or asked of the CA without verification: the fingerprint tells whether it is
+// the right one.
 type anchor struct {
 	Fingerprint string   `json:"fingerprint,omitempty"`
 	File        string   `json:"file,omitempty"` // PEM, the root among others
@@ -214,7 +216,8 @@ func (a anchor) find(ctx context.Context, h host.Host) (certs []*x509.Certificat
 			return certs, c, nil
 		}
 	}
-	return nil, nil, fmt.Errorf("no root with the pinned fingerprint %s among %d in %s%s", a.Fingerprint, len(certs), a.File, a.CA.Dial)
+	return nil, nil, fmt.Errorf("no root with the pinned fingerprint %s among %d in %s%s", a.Fingerprint, len(certs),
+		a.File, a.CA.Dial)
 }
 
 // askRoots gives the roots that a step-ca serves. They are not verified.

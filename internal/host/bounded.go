@@ -18,9 +18,9 @@ var ErrUnresponsive = errors.New("the file system does not answer")
 // boundedLimit is how long a file system may take for one answer. Those of a cluster take milliseconds.
 const boundedLimit = 5 * time.Second
 
-// Bounded gives up what is asked of a file system that hangs: that of Proxmox's configuration is a process, and while it says nothing no
-// signal ends a call. Such a call is left behind with its goroutine, and until it comes back none is begun, nor a command that would hang in the
-// same way. Everything outside of Dir goes to Host as it is.
+// Bounded gives up what is asked of a file system that hangs: that of Proxmox's configuration is a process, and while
+// it says nothing no signal ends a call. Such a call is left behind with its goroutine, and until it comes back none is
+// begun, nor a command that would hang in the same way. Everything outside of Dir goes to Host as it is.
 type Bounded struct {
 	Host
 	Dir   string

@@ -29,8 +29,8 @@ func (s *silent) Run(context.Context, host.Command) (host.Result, error) {
 	return host.Result{}, nil
 }
 
-// What a hanging file system is asked is given up, once: nothing more hangs in it meanwhile, no command is begun that would, and all else
-// goes on. It is asked again when it has answered.
+// What a hanging file system is asked is given up, once: nothing more hangs in it meanwhile, no command is begun that
+// would, and all else goes on. It is asked again when it has answered.
 func TestBounded(t *testing.T) {
 	inner := &silent{asked: make(chan struct{}, 9), letGo: make(chan struct{})}
 	b := &host.Bounded{Host: inner, Dir: "/etc/pve", Tools: []string{"pct"}, Limit: 20 * time.Millisecond}
@@ -41,7 +41,8 @@ func TestBounded(t *testing.T) {
 		t.Errorf("asked %d times: %v", len(inner.asked), err)
 	}
 	ctx := context.Background()
-	for _, argv := range [][]string{{"pct", "list"}, {"/usr/sbin/pct", "list"}, {"sh", "-c", "cat $1", "sh", "/etc/pve/lxc/103.conf"}} {
+	for _, argv := range [][]string{{"pct", "list"}, {"/usr/sbin/pct", "list"},
+		{"sh", "-c", "cat $1", "sh", "/etc/pve/lxc/103.conf"}} {
 		if _, err := b.Run(ctx, host.Command{Argv: argv}); !errors.Is(err, host.ErrUnresponsive) || inner.ran != 0 {
 			t.Errorf("%q: %v", argv, err)
 		}

@@ -12,8 +12,8 @@ import (
 // ErrInjected is the error of every fault that Faulty makes.
 var ErrInjected = errors.New("injected fault")
 
-// Faulty passes calls on until the k-th change, counted from 1; that one and all that follow fail, as if the process had
-// been killed there. With Applied the k-th change takes effect before it is reported as failed. For tests.
+// Faulty passes calls on until the k-th change, counted from 1; that one and all that follow fail, as if the process
+// had been killed there. With Applied the k-th change takes effect before it is reported as failed. For tests.
 type Faulty struct {
 	Host
 	At      int

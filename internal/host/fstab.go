@@ -7,7 +7,8 @@ var (
 	plain = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 )
 
-// Escape writes a path as fstab(5) and lxc's mount entries take it, and as the kernel lists mounts (proc_pid_mountinfo(5)).
+// Escape writes a path as fstab(5) and lxc's mount entries take it, and as the kernel lists mounts
+// (proc_pid_mountinfo(5)).
 func Escape(path string) string { return octal.Replace(path) }
 
 // Unescape is the inverse of Escape.

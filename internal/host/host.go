@@ -21,14 +21,16 @@ import (
 // Command is one program to run.
 type Command struct {
 	Argv    []string
-	Env     []string      // added to a minimal environment (PATH, LC_ALL=C.UTF-8, HOME); never a secret
-	Dir     string        // working folder; empty: /
-	Stdin   []byte        // secrets go here, never into Argv
-	Mutates bool          // changes the system; observing commands leave it false
-	Shared  bool          // several may ask for it at once, with the same Argv and nothing else: one run that begins after they asked serves all
-	Aside   bool          // writes where the next run begins anew: it is told to end when phoenix is killed
-	Output  int           // bytes of standard output that are kept; 0: 1 MiB
-	Limit   time.Duration // 0: two minutes. At its end SIGTERM to it and what it started, 5 s later SIGKILL
+	Env     []string // added to a minimal environment (PATH, LC_ALL=C.UTF-8, HOME); never a secret
+	Dir     string   // working folder; empty: /
+	Stdin   []byte   // secrets go here, never into Argv
+	Mutates bool     // changes the system; observing commands leave it false
+	// several may ask for it at once, with the same Argv and nothing else: one run that begins after they asked serves
+	// all
+	Shared bool
+	Aside  bool          // writes where the next run begins anew: it is told to end when phoenix is killed
+	Output int           // bytes of standard output that are kept; 0: 1 MiB
+	Limit  time.Duration // 0: two minutes. At its end SIGTERM to it and what it started, 5 s later SIGKILL
 }
 
 // Result is what a command left behind. What is beyond a command's limits is dropped.
@@ -61,8 +63,8 @@ func (o Owner) own() bool {
 }
 
 // Host runs commands and holds files. All methods may be called at once. Errors of files are *fs.PathError, so that
-// errors.Is(err, fs.ErrNotExist) works; a command that ends with another code than 0 is a *RunError. Methods that change
-// something are marked; a Host counts them. None retries.
+// errors.Is(err, fs.ErrNotExist) works; a command that ends with another code than 0 is a *RunError. Methods that
+// change something are marked; a Host counts them. None retries.
 type Host interface {
 	// Run waits for the command. It changes the system only if c.Mutates says so.
 	Run(ctx context.Context, c Command) (Result, error)
@@ -82,26 +84,28 @@ type Host interface {
 
 	// WriteFile changes: it replaces the file atomically and durably with that mode and owner.
 	WriteFile(path string, data []byte, mode fs.FileMode, owner Owner) error
-	// Fetch changes: it writes the blob with that SHA-256 (lower-case hex) to path as WriteFile does. fs.ErrNotExist where this
-	// host cannot get the blob.
+	// Fetch changes: it writes the blob with that SHA-256 (lower-case hex) to path as WriteFile does. fs.ErrNotExist
+	// where this host cannot get the blob.
 	Fetch(ctx context.Context, sha256, path string, mode fs.FileMode, owner Owner) error
 	// MkdirAll changes: missing folders of path are made with mode and owner, those that exist stay as they are.
 	MkdirAll(path string, mode fs.FileMode, owner Owner) error
 	// Chmod and Chown change, and do not follow a symbolic link.
 	Chmod(path string, mode fs.FileMode) error
 	Chown(path string, owner Owner) error
-	// Getxattr is an extended attribute of the file itself; empty: it has none. errors.ErrUnsupported where the file system has none.
+	// Getxattr is an extended attribute of the file itself; empty: it has none. errors.ErrUnsupported where the file
+	// system has none.
 	Getxattr(path, name string) (string, error)
 	// Setxattr changes: it sets an extended attribute of the file itself.
 	Setxattr(path, name, value string) error
-	// ShiftIDs changes: the files of the tree at path, and then path itself, go from one range of ids to another (package idshift).
+	// ShiftIDs changes: the files of the tree at path, and then path itself, go from one range of ids to another
+	// (package idshift).
 	ShiftIDs(ctx context.Context, path string, m idshift.Move) error
 	// Rename changes, durably.
 	Rename(oldpath, newpath string) error
 	// Symlink changes: path becomes a link to target, in one step, whatever file or link stood there.
 	Symlink(target, path string) error
-	// Remove and RemoveAll change; what does not exist is no error. RemoveAll follows no link, also where one is put in its way
-	// meanwhile, and leaves what is mounted in there, as an error.
+	// Remove and RemoveAll change; what does not exist is no error. RemoveAll follows no link, also where one is put in
+	// its way meanwhile, and leaves what is mounted in there, as an error.
 	Remove(path string) error
 	RemoveAll(path string) error
 }
@@ -132,20 +136,22 @@ func Missing(err error) bool {
 	return errors.As(err, &failed) && errors.Is(failed.Cause, exec.ErrNotFound)
 }
 
-// Unrunnable tells whether a program could not be begun, and will not be the next time either: there is none, or none that the kernel
-// can run, or no such interpreter (execve(2)).
+// Unrunnable tells whether a program could not be begun, and will not be the next time either: there is none, or none
+// that the kernel can run, or no such interpreter (execve(2)).
 func Unrunnable(err error) bool {
 	var failed *RunError
 	if !errors.As(err, &failed) || failed.Code >= 0 {
 		return false
 	}
-	return Missing(err) || slices.ContainsFunc([]error{syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ENOEXEC, syscall.ELIBBAD},
-		func(no error) bool { return errors.Is(failed.Cause, no) })
+	return Missing(err) ||
+		slices.ContainsFunc([]error{syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ENOEXEC, syscall.ELIBBAD},
+			func(no error) bool { return errors.Is(failed.Cause, no) })
 }
 
 // Misread is a command that ended well and whose output makes no sense, for the reason given.
 func Misread(argv []string, r Result, why error) error {
-	return &RunError{Argv: argv, Output: tail(Result{Stdout: r.Stdout}), Code: r.Code, Cause: fmt.Errorf("its output is not understood: %w", why)}
+	return &RunError{Argv: argv, Output: tail(Result{Stdout: r.Stdout}), Code: r.Code,
+		Cause: fmt.Errorf("its output is not understood: %w", why)}
 }
 
 // Quote joins argv so that a POSIX shell reads it back the same.
@@ -162,5 +168,6 @@ func Quote(argv []string) string {
 }
 
 func special(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=@,+%", r))
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+		strings.ContainsRune("-_./:=@,+%", r))
 }

@@ -33,13 +33,15 @@ func TestQuote(t *testing.T) {
 
 func TestRun(t *testing.T) {
 	h, ctx := &Local{}, context.Background()
-	res, err := h.Run(ctx, Command{Argv: []string{"sh", "-c", `cat; echo "$SECRET$LC_ALL"; pwd`}, Stdin: []byte("in\n")})
+	res, err := h.Run(ctx, Command{Argv: []string{"sh", "-c", `cat; echo "$SECRET$LC_ALL"; pwd`},
+		Stdin: []byte("in\n")})
 	if err != nil || string(res.Stdout) != "in\nC.UTF-8\n/\n" {
 		t.Errorf("%q, %v", res.Stdout, err)
 	}
 	_, err = h.Run(ctx, Command{Argv: []string{"sh", "-c", "echo no room >&2; exit 7"}})
 	var run *RunError
-	if !errors.As(err, &run) || run.Code != 7 || !strings.Contains(err.Error(), "sh -c 'echo no room >&2; exit 7'") || !strings.HasSuffix(err.Error(), "no room") {
+	if !errors.As(err, &run) || run.Code != 7 || !strings.Contains(err.Error(), "sh -c 'echo no room >&2; exit 7'") ||
+		!strings.HasSuffix(err.Error(), "no room") {
 		t.Errorf("%v", err)
 	}
 	if _, err = h.Run(ctx, Command{Argv: []string{"/does/not/exist"}}); !errors.Is(err, fs.ErrNotExist) {
@@ -65,7 +67,8 @@ func TestRunEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(errors.New("interrupted"))
-	if _, err = h.Run(ctx, Command{Argv: []string{"sleep", "60"}}); err == nil || strings.Contains(err.Error(), "gave up") {
+	if _, err = h.Run(ctx, Command{Argv: []string{"sleep", "60"}}); err == nil ||
+		strings.Contains(err.Error(), "gave up") {
 		t.Errorf("cancelled: %v", err)
 	}
 	if took := time.Since(start); took > 30*time.Second {
@@ -88,7 +91,8 @@ func TestFetchChecks(t *testing.T) {
 	h := &Local{Blob: func(context.Context, string) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}}
-	if err := h.Fetch(context.Background(), strings.Repeat("0", 64), path, 0o700, same); err == nil || !strings.Contains(err.Error(), "checksum does not match") {
+	if err := h.Fetch(context.Background(), strings.Repeat("0", 64), path, 0o700, same); err == nil ||
+		!strings.Contains(err.Error(), "checksum does not match") {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

@@ -47,11 +47,13 @@ func Listeners(h Host) ([]Listener, error) {
 				continue
 			}
 			at, err := socketAddress(f[1])
-			if err != nil || at.Addr().IsLoopback() || t.protocol == "udp" && int(at.Port()) >= first && int(at.Port()) <= last {
+			if err != nil || at.Addr().IsLoopback() || t.protocol == "udp" && int(at.Port()) >= first &&
+				int(at.Port()) <= last {
 				continue
 			}
 			l := Listener{t.protocol, int(at.Port()), at.Addr(), f[9]}
-			if !slices.ContainsFunc(out, func(o Listener) bool { return o.Protocol == l.Protocol && o.Port == l.Port }) {
+			if !slices.ContainsFunc(out,
+				func(o Listener) bool { return o.Protocol == l.Protocol && o.Port == l.Port }) {
 				out = append(out, l)
 			}
 		}

@@ -39,7 +39,8 @@ func TestListeners(t *testing.T) {
 		if !found || !l.Address.IsUnspecified() {
 			t.Fatalf("%s: port %d is not among %v", address, port, list)
 		}
-		if who := Owners(&Local{}, []Listener{l}); !strings.HasSuffix(who[0], fmt.Sprintf(" (process %d)", os.Getpid())) {
+		if who := Owners(&Local{}, []Listener{l}); !strings.HasSuffix(who[0],
+			fmt.Sprintf(" (process %d)", os.Getpid())) {
 			t.Errorf("it is said to be of %q", who)
 		}
 		if _, found := listenerOn(list, "tcp", closed.Addr().(*net.TCPAddr).Port); found {

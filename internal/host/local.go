@@ -94,8 +94,8 @@ func (l *Local) run(ctx context.Context, c Command) (Result, error) {
 	return res, &RunError{Argv: c.Argv, Output: tail(res), Code: res.Code, Cause: err}
 }
 
-// group gives the command a process group of its own: a Ctrl-C at the terminal must not cut a change in two, and what the
-// command has started ends with it. Where phoenix is killed most commands are better off coming to their end.
+// group gives the command a process group of its own: a Ctrl-C at the terminal must not cut a change in two, and what
+// the command has started ends with it. Where phoenix is killed most commands are better off coming to their end.
 func (l *Local) group(cmd *exec.Cmd, aside bool) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if aside {
@@ -130,8 +130,8 @@ func tail(r Result) string {
 	return clean.Text(string(b), 2*errorLimit) // the command may run in a container
 }
 
-// capped keeps the first limit bytes and takes the rest without keeping it, so that a talkative child never blocks. The buffer is
-// not embedded: io.Copy would find its ReadFrom and go around Write.
+// capped keeps the first limit bytes and takes the rest without keeping it, so that a talkative child never blocks. The
+// buffer is not embedded: io.Copy would find its ReadFrom and go around Write.
 type capped struct {
 	kept  bytes.Buffer
 	limit int

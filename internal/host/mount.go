@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountInto changes: it shows the folder source of this host at target inside the mount namespace of a process, as a start of its
-// container would. target must be there; no part of it may be a link, for what is in there is in the container's hands. The
-// calling thread does not come back: this is for a process that ends soon.
+// MountInto changes: it shows the folder source of this host at target inside the mount namespace of a process, as a
+// start of its container would. target must be there; no part of it may be a link, for what is in there is in the
+// container's hands. The calling thread does not come back: this is for a process that ends soon.
 func MountInto(pid int, source, target string) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source,
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
 		return &os.PathError{Op: "open_tree", Path: source, Err: err}
 	}
@@ -34,8 +35,8 @@ func MountInto(pid int, source, target string) error {
 	return nil
 }
 
-// UnmountFrom changes: it takes what is mounted at target out of the mount namespace of a process. Files that are open stay so. As
-// with MountInto the calling thread does not come back.
+// UnmountFrom changes: it takes what is mounted at target out of the mount namespace of a process. Files that are open
+// stay so. As with MountInto the calling thread does not come back.
 func UnmountFrom(pid int, target string) error {
 	if err := enterMounts(pid); err != nil {
 		return err
@@ -72,7 +73,8 @@ func enterMounts(pid int) error {
 // openPlain opens a folder that is reached over no link.
 func openPlain(path string) (int, error) {
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}

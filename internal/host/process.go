@@ -15,8 +15,8 @@ type Process struct {
 	stderr *capped
 }
 
-// Start runs a command that is talked to; the caller calls Wait once it has read Stdout to its end. Standard error is kept
-// for Wait's error. The command must not change the system by being started.
+// Start runs a command that is talked to; the caller calls Wait once it has read Stdout to its end. Standard error is
+// kept for Wait's error. The command must not change the system by being started.
 func (l *Local) Start(argv []string) (*Process, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = []string{"PATH=" + searchPath(), "LC_ALL=C.UTF-8", "HOME=/root"}
@@ -45,7 +45,8 @@ func (p *Process) Kill() error { return signalGroup(p.cmd, syscall.SIGKILL) }
 // Wait waits for the end; a code other than 0 is a *RunError.
 func (p *Process) Wait() error {
 	if err := p.cmd.Wait(); err != nil {
-		return &RunError{Argv: p.argv, Output: tail(Result{Stderr: p.stderr.Bytes()}), Code: p.cmd.ProcessState.ExitCode(), Cause: err}
+		return &RunError{Argv: p.argv, Output: tail(Result{Stderr: p.stderr.Bytes()}),
+			Code: p.cmd.ProcessState.ExitCode(), Cause: err}
 	}
 	return nil
 }

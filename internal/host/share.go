@@ -10,8 +10,9 @@ import (
 // gather is how long the first that asks for a shared command waits for others that want the same.
 const gather = 3 * time.Millisecond
 
-// shares are the shared commands that run and, of each, the next run that is being waited for. One that has begun is not
-// joined: it may not see what whoever comes later has just changed. They gather for the next one, which waits for its end.
+// shares are the shared commands that run and, of each, the next run that is being waited for. One that has begun is
+// not joined: it may not see what whoever comes later has just changed. They gather for the next one, which waits for
+// its end.
 type shares struct {
 	mu             sync.Mutex
 	running, ahead map[string]*share

@@ -9,11 +9,12 @@ import (
 	"strings"
 )
 
-// How programs say in their journals that an address is another's: nginx, Go's net, and what strerror(EADDRINUSE) gives.
-// The port is the last number behind a colon, not the time at the line's beginning.
+// How programs say in their journals that an address is another's: nginx, Go's net, and what strerror(EADDRINUSE)
+// gives. The port is the last number behind a colon, not the time at the line's beginning.
 var inUse = regexp.MustCompile(`(?i)[^\n]*:(\d{1,5})\b[^\n]*address already in use`)
 
-// Takers names the processes that hold ports which a journal says are taken; empty: it says no such thing, or nobody holds them now.
+// Takers names the processes that hold ports which a journal says are taken; empty: it says no such thing, or nobody
+// holds them now.
 func Takers(h Host, journal string) string {
 	var said []string
 	for _, m := range inUse.FindAllStringSubmatch(journal, -1) {
@@ -61,14 +62,14 @@ func holders(h Host, port int, about func(line string) bool) []string {
 	return out
 }
 
-// ListenersOn are the processes whose sockets take connections on a TCP port from outside: at any address but those of the loopback. They are
-// looked for in the network namespace that phoenix is in.
+// ListenersOn are the processes whose sockets take connections on a TCP port from outside: at any address but those of
+// the loopback. They are looked for in the network namespace that phoenix is in.
 func ListenersOn(h Host, port int) []string {
 	return holders(h, port, func(line string) bool { return !loopback(line) })
 }
 
-// loopback is whether the socket of a line of /proc/net/tcp or tcp6 is bound to a loopback address, which stands there in the byte order
-// of the machine: 127.0.0.0/8, ::1 and ::ffff:127.0.0.0/104.
+// loopback is whether the socket of a line of /proc/net/tcp or tcp6 is bound to a loopback address, which stands there
+// in the byte order of the machine: 127.0.0.0/8, ::1 and ::ffff:127.0.0.0/104.
 func loopback(line string) bool {
 	f := strings.Fields(line)
 	address, _, _ := strings.Cut(f[1], ":")

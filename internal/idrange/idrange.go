@@ -1,5 +1,5 @@
-// Package idrange knows who has which user and group ids of a hypervisor, by the files that say so, and which ranges are free for
-// containers. It is pure: the files' content comes in as values.
+// Package idrange knows who has which user and group ids of a hypervisor, by the files that say so, and which ranges
+// are free for containers. It is pure: the files' content comes in as values.
 package idrange
 
 import (
@@ -15,13 +15,13 @@ import (
 // Size is how many ids a container has.
 const Size = 1 << 16
 
-// Shared is the range that all containers had before each had its own, and that Proxmox gives to all. It is also what Debian gives to
-// the first user that adduser makes.
+// Shared is the range that all containers had before each had its own, and that Proxmox gives to all. It is also what
+// Debian gives to the first user that adduser makes.
 var Shared = spec.IDMap{Base: 100000, Count: Size}
 
-// Where a block is looked for. The first lies above what systemd-nspawn takes for its containers (0x80000 to 0x6fffffff) and below
-// what systemd calls the foreign range (0x7ffe0000), and so in what a signed 32-bit number holds: 4094 ranges. Only where others have
-// too much of it the second is taken, from its end.
+// Where a block is looked for. The first lies above what systemd-nspawn takes for its containers (0x80000 to
+// 0x6fffffff) and below what systemd calls the foreign range (0x7ffe0000), and so in what a signed 32-bit number holds:
+// 4094 ranges. Only where others have too much of it the second is taken, from its end.
 var (
 	Usual  = spec.IDMap{Base: 0x70000000, Count: 0x7ffe0000 - 0x70000000}
 	second = spec.IDMap{Base: Least, Count: 0x70000000 - Least}
@@ -82,8 +82,8 @@ func number(text string) int {
 	return int(n)
 }
 
-// Claims are all ranges that the files give to somebody, and each user and group with an id of its own. Lines that make no sense give
-// nothing to anybody.
+// Claims are all ranges that the files give to somebody, and each user and group with an id of its own. Lines that make
+// no sense give nothing to anybody.
 func (f Files) Claims() (out []Claim) {
 	for i, content := range f {
 		n := 0
@@ -117,13 +117,14 @@ func Others(claims []Claim, m spec.IDMap) []Claim {
 	return slices.DeleteFunc(slices.Clone(claims), func(c Claim) bool { return c.Root || !Overlaps(c.IDMap, m) })
 }
 
-// Block is the range from which containers get theirs: the line of root's that was written for it, else one that nobody has anything
-// of. It is the same each time; false: there is none.
+// Block is the range from which containers get theirs: the line of root's that was written for it, else one that nobody
+// has anything of. It is the same each time; false: there is none.
 func (f Files) Block() (spec.IDMap, bool) {
 	claims := f.Claims()
 	var best spec.IDMap
 	for _, c := range claims {
-		if c.Root && reserved(c.IDMap) && len(free(claims, c.IDMap)) > 0 && (c.Count > best.Count || c.Count == best.Count && c.Base < best.Base) {
+		if c.Root && reserved(c.IDMap) && len(free(claims, c.IDMap)) > 0 &&
+			(c.Count > best.Count || c.Count == best.Count && c.Base < best.Base) {
 			best = c.IDMap
 		}
 	}
@@ -142,7 +143,8 @@ func (f Files) Block() (spec.IDMap, bool) {
 
 // reserved is whether a line of root's is a block: it begins and ends where ranges do, which no other program's does.
 func reserved(m spec.IDMap) bool {
-	return m.Base%Size == 0 && m.Count%Size == 0 && m.Count >= least*Size && m.Base >= second.Base && m.Base+m.Count <= 1<<31
+	return m.Base%Size == 0 && m.Count%Size == 0 && m.Count >= least*Size && m.Base >= second.Base &&
+		m.Base+m.Count <= 1<<31
 }
 
 // free are the ranges in m of which nobody but root has anything.
@@ -177,8 +179,9 @@ func largest(claims []Claim, window spec.IDMap) (best spec.IDMap) {
 // Templates is the range of a block that templates have: no container runs in it.
 func Templates(block spec.IDMap) spec.IDMap { return spec.IDMap{Base: block.Base, Count: Size} }
 
-// Lowest is the first range of a block for a container of which nobody in taken has anything; false: there is none left.
-func Lowest(block spec.IDMap, taken []spec.IDMap) (spec.IDMap, bool) {
+// Free is the range of a block for a container of which nobody in taken has anything, that comes first from the given
+// one on, which counts from 0, and around; false: there is none left.
+func Free(block spec.IDMap, taken []spec.IDMap, first int) (spec.IDMap, bool) {
 	used := map[int]bool{}
 	for _, t := range taken {
 		if !Overlaps(t, block) {
@@ -189,9 +192,10 @@ func Lowest(block spec.IDMap, taken []spec.IDMap) (spec.IDMap, bool) {
 			used[i] = true
 		}
 	}
-	for i := 1; (i+1)*Size <= block.Count; i++ { // the first one is the templates'
-		if !used[i] {
-			return spec.IDMap{Base: block.Base + i*Size, Count: Size}, true
+	slots := block.Count/Size - 1 // the first one is the templates'
+	for i := range slots {
+		if at := (first+i)%slots + 1; !used[at] {
+			return spec.IDMap{Base: block.Base + at*Size, Count: Size}, true
 		}
 	}
 	return spec.IDMap{}, false

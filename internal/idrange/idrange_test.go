@@ -14,14 +14,18 @@ func TestBlock(t *testing.T) {
 		files Files
 		want  string // empty: none
 	}{
-		"nobody has anything":     {Files{}, "1879048192:268304384"},
-		"Debian's first user":     {Files{"ann:100000:65536\n", "ann:100000:65536\n", passwd}, "1879048192:268304384"},
-		"the old line":            {Files{"root:100000:65536\n", "root:100000:65536\n"}, "1879048192:268304384"},
-		"lxd's line":              {Files{"root:1000000:1000000000\n", "root:1000000:1000000000\n"}, "1879048192:268304384"},
-		"one that was written":    {Files{"root:1879048192:268304384\n", "root:1879048192:268304384\n"}, "1879048192:268304384"},
-		"killed between both":     {Files{"root:1048576:16777216\n", ""}, "1048576:16777216"},
-		"by hand":                 {Files{"root:1048576:16777216\nann:524288:65536\n", "root:1048576:16777216\n"}, "1048576:16777216"},
-		"ann came into it":        {Files{"root:1879048192:268304384\nann:1879113728:65536\n", "root:1879048192:268304384\n"}, "1879048192:268304384"},
+		"nobody has anything": {Files{}, "1879048192:268304384"},
+		"Debian's first user": {Files{"ann:100000:65536\n", "ann:100000:65536\n", passwd}, "1879048192:268304384"},
+		"the old line":        {Files{"root:100000:65536\n", "root:100000:65536\n"}, "1879048192:268304384"},
+		"lxd's line": {Files{"root:1000000:1000000000\n", "root:1000000:1000000000\n"},
+			"1879048192:268304384"},
+		"one that was written": {Files{"root:1879048192:268304384\n", "root:1879048192:268304384\n"},
+			"1879048192:268304384"},
+		"killed between both": {Files{"root:1048576:16777216\n", ""}, "1048576:16777216"},
+		"by hand": {Files{"root:1048576:16777216\nann:524288:65536\n", "root:1048576:16777216\n"},
+			"1048576:16777216"},
+		"ann came into it": {Files{"root:1879048192:268304384\nann:1879113728:65536\n",
+			"root:1879048192:268304384\n"}, "1879048192:268304384"},
 		"ann's begin":             {Files{"ann:1879048193:65536\n", ""}, "1879179264:268173312"},
 		"ann's groups":            {Files{"", "ann:2147000000:65536\n"}, "1879048192:267911168"},
 		"a user of a directory":   {Files{"", "", "bob:x:2000000000:100::/:/bin/sh\n"}, "2000027648:147324928"},
@@ -40,14 +44,16 @@ func TestBlock(t *testing.T) {
 		}
 		// What was chosen is chosen again once it is written down.
 		line := "root:" + Text(got) + "\n"
-		if again, _ := (Files{tc.files[0] + line, tc.files[1] + line, tc.files[2], tc.files[3]}).Block(); ok && again != got {
+		if again, _ := (Files{tc.files[0] + line, tc.files[1] + line, tc.files[2], tc.files[3]}).Block(); ok &&
+			again != got {
 			t.Errorf("%s: %s first, then %s", name, Text(got), Text(again))
 		}
 	}
 }
 
 func TestOthers(t *testing.T) {
-	f := Files{"ann:100000:65536\nroot:100000:65536\n0:5:5\n", "bob:165535:1\n", passwd + "eve:x:100033:100::/:/bin/sh\n", "staff:x:99999:\n"}
+	f := Files{"ann:100000:65536\nroot:100000:65536\n0:5:5\n", "bob:165535:1\n",
+		passwd + "eve:x:100033:100::/:/bin/sh\n", "staff:x:99999:\n"}
 	var got []string
 	for _, c := range Others(f.Claims(), Shared) {
 		got = append(got, c.String())
@@ -58,7 +64,7 @@ func TestOthers(t *testing.T) {
 	}
 }
 
-func TestLowest(t *testing.T) {
+func TestFree(t *testing.T) {
 	block := spec.IDMap{Base: 0x70000000, Count: 5 * Size}
 	at := func(i int) spec.IDMap { return spec.IDMap{Base: block.Base + i*Size, Count: Size} }
 	for _, tc := range []struct {
@@ -73,9 +79,14 @@ func TestLowest(t *testing.T) {
 		{[]spec.IDMap{{Base: 0, Count: 1<<32 - 1}}, spec.IDMap{}},
 		{[]spec.IDMap{at(1), at(2), at(3), at(4)}, spec.IDMap{}},
 	} {
-		got, ok := Lowest(block, tc.taken)
+		got, ok := Free(block, tc.taken, 0)
 		if got != tc.want || ok != (tc.want != spec.IDMap{}) || ok && !Slot(block, got) {
 			t.Errorf("%v: %v %v, want %v", tc.taken, got, ok, tc.want)
+		}
+	}
+	for first, want := range []int{1, 3, 3, 4, 1} { // the second is taken
+		if got, ok := Free(block, []spec.IDMap{at(2)}, first); !ok || got != at(want) {
+			t.Errorf("from %d on: %v, want %v", first, got, at(want))
 		}
 	}
 	if Slot(block, at(0)) || Slot(block, spec.IDMap{Base: block.Base + 1, Count: Size}) || Slot(block, Shared) {
@@ -84,8 +95,10 @@ func TestLowest(t *testing.T) {
 }
 
 func TestMaps(t *testing.T) {
-	const lxc = "# lxc.idmap = u 0 5 5\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 200000 65536\nlxc.idmap=u 65536 300000 1\n"
-	const pve = "unprivileged: 1\nlxc.idmap: u 0 1879113728 65536\n[old]\nlxc.idmap: u 0 1879179264 65536\nlxc.idmap: u 0 x 65536\n"
+	const lxc = "# lxc.idmap = u 0 5 5\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 200000 65536\nlxc.idmap=u " +
+		"65536 300000 1\n"
+	const pve = "unprivileged: 1\nlxc.idmap: u 0 1879113728 65536\n[old]\nlxc.idmap: u 0 1879179264 " +
+		"65536\nlxc.idmap: u 0 x 65536\n"
 	if got := Maps(lxc); len(got) != 2 || got[0] != Shared || got[1].Base != 300000 {
 		t.Errorf("%v", got)
 	}

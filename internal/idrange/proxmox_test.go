@@ -17,19 +17,27 @@ func TestParseGuest(t *testing.T) {
 		config string
 		want   idrange.Guest
 	}{
-		"Proxmox's own":              {"arch: amd64\nunprivileged: 1\n", idrange.Guest{IDMap: idrange.Shared}},
-		"privileged":                 {"arch: amd64\n", idrange.Guest{}},
-		"phoenix's":                  {"#phoenix%3A container/103\nunprivileged: 1\n" + lines, idrange.Guest{IDMap: own, Ours: true}},
+		"Proxmox's own": {"arch: amd64\nunprivileged: 1\n", idrange.Guest{IDMap: idrange.Shared}},
+		"privileged":    {"arch: amd64\n", idrange.Guest{}},
+		"phoenix's": {"#phoenix%3A container/103\nunprivileged: 1\n" + lines,
+			idrange.Guest{IDMap: own, Ours: true}},
 		"lines without unprivileged": {lines, idrange.Guest{IDMap: own}},
-		"another's mark":             {"#phoenix%3A container/301\nunprivileged: 1\n", idrange.Guest{IDMap: idrange.Shared}},
-		"another's walk":             {"#phoenix%3A ids/301 1%3A2 from 3%3A4\nunprivileged: 1\n", idrange.Guest{IDMap: idrange.Shared}},
-		"a walk":                     {note + "unprivileged: 1\n", idrange.Guest{IDMap: idrange.Shared, Moving: moving}},
-		"lines of a snapshot":        {"unprivileged: 1\n\n[old]\n" + lines, idrange.Guest{IDMap: idrange.Shared}},
-		"what waits":                 {"unprivileged: 1\n" + lines + "\n[pve:pending]\nlxc.idmap: u 0 5 6\n", idrange.Guest{IDMap: own}},
-		"users only":                 {"unprivileged: 1\nlxc.idmap: u 0 1879113728 65536\n", idrange.Guest{IDMap: own, Odd: true}},
-		"groups differ":              {"lxc.idmap: u 0 1879113728 65536\nlxc.idmap: g 0 1000000 65536\n", idrange.Guest{IDMap: own, Odd: true}},
-		"in parts":                   {lines + "lxc.idmap: u 65536 1000 1\n", idrange.Guest{IDMap: own, Odd: true}},
-		"no root":                    {"unprivileged: 1\nlxc.idmap: u 1 1879113728 65536\nlxc.idmap: g 0 5 6\n", idrange.Guest{IDMap: idrange.Shared, Odd: true}},
+		"another's mark": {"#phoenix%3A container/301\nunprivileged: 1\n",
+			idrange.Guest{IDMap: idrange.Shared}},
+		"another's walk": {"#phoenix%3A ids/301 1%3A2 from 3%3A4\nunprivileged: 1\n",
+			idrange.Guest{IDMap: idrange.Shared}},
+		"a walk": {note + "unprivileged: 1\n",
+			idrange.Guest{IDMap: idrange.Shared, Moving: moving}},
+		"lines of a snapshot": {"unprivileged: 1\n\n[old]\n" + lines, idrange.Guest{IDMap: idrange.Shared}},
+		"what waits": {"unprivileged: 1\n" + lines + "\n[pve:pending]\nlxc.idmap: u 0 5 6\n",
+			idrange.Guest{IDMap: own}},
+		"users only": {"unprivileged: 1\nlxc.idmap: u 0 1879113728 65536\n",
+			idrange.Guest{IDMap: own, Odd: true}},
+		"groups differ": {"lxc.idmap: u 0 1879113728 65536\nlxc.idmap: g 0 1000000 65536\n",
+			idrange.Guest{IDMap: own, Odd: true}},
+		"in parts": {lines + "lxc.idmap: u 65536 1000 1\n", idrange.Guest{IDMap: own, Odd: true}},
+		"no root": {"unprivileged: 1\nlxc.idmap: u 1 1879113728 65536\nlxc.idmap: g 0 5 6\n",
+			idrange.Guest{IDMap: idrange.Shared, Odd: true}},
 	} {
 		got := idrange.ParseGuest("103", tc.config)
 		if !reflect.DeepEqual(got, tc.want) {
@@ -46,7 +54,8 @@ func TestMovingNote(t *testing.T) {
 	if got, ok := idrange.MovingOf("103", m.Note("103")); !ok || !reflect.DeepEqual(got, m) {
 		t.Errorf("%+v %v", got, ok)
 	}
-	for _, note := range []string{"", "phoenix: ids/103 x from 1:2", "phoenix: ids/103 1:2", "phoenix: ids/103 1:2 from x", "phoenix: ids/1034 1:2 from 3:4", "phoenix: container/103"} {
+	for _, note := range []string{"", "phoenix: ids/103 x from 1:2", "phoenix: ids/103 1:2",
+		"phoenix: ids/103 1:2 from x", "phoenix: ids/1034 1:2 from 3:4", "phoenix: container/103"} {
 		if m, ok := idrange.MovingOf("103", note); ok {
 			t.Errorf("%q: %+v", note, m)
 		}

@@ -101,7 +101,8 @@ func (f *file) restore(has map[string]bool, before state, moved bool) error {
 	if err := f.about("forget"); err != nil {
 		return err
 	}
-	if err := unix.Removexattr(f.path(), Attribute); err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := unix.Removexattr(f.path(), Attribute); err != nil && !errors.Is(err, unix.ENODATA) &&
+		!errors.Is(err, unix.EOPNOTSUPP) {
 		return err
 	}
 	return nil

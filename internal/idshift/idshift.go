@@ -1,15 +1,18 @@
-// Package idshift moves the files of a tree from one range of user and group ids to another, as a container's root file system and
-// volumes need it that get a range of their own.
+// Package idshift moves the files of a tree from one range of user and group ids to another, as a container's root file
+// system and volumes need it that get a range of their own.
 //
-// What is in the tree is hostile: a container's root made it. So names are opened one by one relative to their directory, no link is
-// followed, no mount is crossed, nothing but metadata is touched (no file is opened for reading, no device, no fifo), and neither depth
-// nor number of names costs memory or descriptors without a limit. The container must not run meanwhile.
+// What is in the tree is hostile: a container's root made it. So names are opened one by one relative to their
+// directory, no link is followed, no mount is crossed, nothing but metadata is touched (no file is opened for reading,
+// no device, no fifo), and neither depth nor number of names costs memory or descriptors without a limit. The container
+// must not run meanwhile.
 //
-// Kept are: hard links, modes with setuid, setgid and sticky, file capabilities (whose version 3 names the container's root by its id
-// outside), POSIX ACLs (whose qualifiers are ids), all other attributes, and ids that are in none of the ranges.
+// Kept are: hard links, modes with setuid, setgid and sticky, file capabilities (whose version 3 names the container's
+// root by its id outside), POSIX ACLs (whose qualifiers are ids), all other attributes, and ids that are in none of the
+// ranges.
 //
-// A walk that is killed anywhere and run again ends the same: an id that was moved is in no range that is moved from. Changing an owner
-// makes the kernel drop setuid and capabilities; they are written down on the file itself (Attribute) before, and come back from there.
+// A walk that is killed anywhere and run again ends the same: an id that was moved is in no range that is moved from.
+// Changing an owner makes the kernel drop setuid and capabilities; they are written down on the file itself (Attribute)
+// before, and come back from there.
 package idshift
 
 import (
@@ -22,7 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attribute holds, while a file changes hands, its mode and its capability. The trusted namespace is out of a container's reach.
+// Attribute holds, while a file changes hands, its mode and its capability. The trusted namespace is out of a
+// container's reach.
 const Attribute = "trusted.phoenix.shift"
 
 // Range is Count ids from Base on.
@@ -83,7 +87,8 @@ type Result struct {
 	Mounts  []string // the first of the mount points in the tree, which stay as they are
 }
 
-// Tree moves all that is in the directory at path, and then the directory itself: its owner tells that a walk came to its end.
+// Tree moves all that is in the directory at path, and then the directory itself: its owner tells that a walk came to
+// its end.
 func Tree(ctx context.Context, path string, m Move) (Result, error) {
 	if err := m.check(); err != nil {
 		return Result{}, &fs.PathError{Op: "move ids", Path: path, Err: err}

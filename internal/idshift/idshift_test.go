@@ -40,7 +40,8 @@ func capabilityOf(root int) []byte {
 // acl lets a user and a group in.
 func acl(uid, gid int) []byte {
 	b := []byte{2, 0, 0, 0}
-	for _, e := range [][3]uint32{{1, 6, ^uint32(0)}, {aclUser, 4, uint32(uid)}, {4, 4, ^uint32(0)}, {aclGroup, 4, uint32(gid)}, {16, 4, ^uint32(0)}, {32, 0, ^uint32(0)}} {
+	for _, e := range [][3]uint32{{1, 6, ^uint32(0)}, {aclUser, 4, uint32(uid)}, {4, 4, ^uint32(0)},
+		{aclGroup, 4, uint32(gid)}, {16, 4, ^uint32(0)}, {32, 0, ^uint32(0)}} {
 		b = binary.LittleEndian.AppendUint16(b, uint16(e[0]))
 		b = binary.LittleEndian.AppendUint16(b, uint16(e[1]))
 		b = binary.LittleEndian.AppendUint32(b, e[2])
@@ -121,10 +122,12 @@ func shown(t *testing.T, top string, base int) string {
 			b = b[:n]
 			switch a {
 			case capability:
-				line += " cap root " + inside(int(binary.LittleEndian.Uint32(b[capRoot:]))) + fmt.Sprintf(" %x", b[:capRoot])
+				line += " cap root " + inside(int(binary.LittleEndian.Uint32(b[capRoot:]))) +
+					fmt.Sprintf(" %x", b[:capRoot])
 			case aclAccess, aclDefault:
 				for i := aclHead; i < len(b); i += aclEntry {
-					line += fmt.Sprintf(" %s %d:%s", a, binary.LittleEndian.Uint16(b[i:]), inside(int(binary.LittleEndian.Uint32(b[i+4:]))))
+					line += fmt.Sprintf(" %s %d:%s", a, binary.LittleEndian.Uint16(b[i:]),
+						inside(int(binary.LittleEndian.Uint32(b[i+4:]))))
 				}
 			default:
 				line += fmt.Sprintf(" %s %q", a, b)

@@ -24,7 +24,8 @@ type level struct {
 	name     string // of the directory that it was left for
 }
 
-// below moves everything in the directory fd, which stays open. It is a loop: a container can nest deeper than any stack should be.
+// below moves everything in the directory fd, which stays open. It is a loop: a container can nest deeper than any
+// stack should be.
 func (w *walk) below(fd int) error {
 	defer func() {
 		for i, l := range w.stack {
@@ -110,7 +111,8 @@ func entryName(b []byte) (string, int) {
 
 // entry moves one name, and opens it for reading where it is a directory to go into; -1: it is none.
 func (w *walk) entry(dir int, name string) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := unix.Openat2(dir, name, &how)
 	switch {
 	case errors.Is(err, unix.EXDEV): // a mount point
@@ -135,7 +137,8 @@ func (w *walk) entry(dir int, name string) (int, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return -1, nil
 	}
-	how = unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV}
+	how = unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV}
 	child, err := unix.Openat2(dir, name, &how)
 	if err != nil {
 		return -1, w.failed("open", name, err)
@@ -153,7 +156,8 @@ func (w *walk) push(cur int, rest []byte, name string) error {
 	if err != nil {
 		return w.failed("read", "", err)
 	}
-	w.stack = append(w.stack, level{fd: cur, rest: slices.Clone(rest), offset: offset, dev: uint64(st.Dev), ino: st.Ino, name: name})
+	w.stack = append(w.stack, level{fd: cur, rest: slices.Clone(rest), offset: offset, dev: uint64(st.Dev), ino: st.Ino,
+		name: name})
 	if i := len(w.stack) - 1 - openLevels; i > 0 { // the top is the caller's
 		_ = unix.Close(w.stack[i].fd) // opened for reading a directory
 		w.stack[i].fd = -1

@@ -26,7 +26,8 @@ func issuer(t *testing.T) (*x509.Certificate, *ecdsa.PrivateKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(99 * time.Hour),
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"},
+		NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(99 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -41,7 +42,8 @@ func issuer(t *testing.T) (*x509.Certificate, *ecdsa.PrivateKey) {
 
 func leaf(t *testing.T, ca *x509.Certificate, key *ecdsa.PrivateKey, serial int64, end time.Time) []byte {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{fmt.Sprintf("n%d.x", serial)}, NotBefore: noon.Add(-time.Hour), NotAfter: end}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{fmt.Sprintf("n%d.x", serial)},
+		NotBefore: noon.Add(-time.Hour), NotAfter: end}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +51,8 @@ func leaf(t *testing.T, ca *x509.Certificate, key *ecdsa.PrivateKey, serial int6
 	return der
 }
 
-// Certificates are found wherever they lie, over the edges of the windows too; those of other issuers and what is over are not.
+// Certificates are found wherever they lie, over the edges of the windows too; those of other issuers and what is over
+// are not.
 func TestCarve(t *testing.T) {
 	ca, key := issuer(t)
 	other, otherKey := issuer(t)
@@ -85,7 +88,8 @@ func TestFlood(t *testing.T) {
 	}
 	c.add(Certificate{Serial: "www", Names: []string{"www.x"}, NotAfter: noon.Add(time.Hour)})
 	l := c.list()
-	if len(l.Certificates) != sameNames+1 || l.More["app.x"] != 5000-sameNames || !slices.ContainsFunc(l.Certificates, func(x Certificate) bool { return x.Serial == "www" }) {
+	if len(l.Certificates) != sameNames+1 || l.More["app.x"] != 5000-sameNames ||
+		!slices.ContainsFunc(l.Certificates, func(x Certificate) bool { return x.Serial == "www" }) {
 		t.Errorf("%d told, %v more", len(l.Certificates), l.More)
 	}
 }
@@ -136,7 +140,8 @@ func TestHoldStorage(t *testing.T) {
 // RFC 7638, section 3.1, has this key and its thumbprint.
 func TestThumbprint(t *testing.T) {
 	const n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
-	if got := thumbprint(json.RawMessage(`{"kty":"RSA","n":"` + n + `","e":"AQAB","alg":"RS256","kid":"2011-04-29"}`)); got != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
+	if got := thumbprint(json.RawMessage(`{"kty":"RSA","n":"` + n +
+		`","e":"AQAB","alg":"RS256","kid":"2011-04-29"}`)); got != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
 		t.Error(got)
 	}
 	for _, bad := range []string{"", "null", "{}", `{"kty":"oct","k":"x"}`, "[1]"} {

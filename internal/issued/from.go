@@ -18,7 +18,8 @@ var (
 	remote    = regexp.MustCompile(`remote-address="?([0-9A-Fa-f.:]+)"?`)
 )
 
-// From finds in step-ca's log which addresses finalized orders. It may find none: the log is for reading, not for counting.
+// From finds in step-ca's log which addresses finalized orders. It may find none: the log is for reading, not for
+// counting.
 func From(ctx context.Context, h host.Host, orders []string, since time.Time) map[string]string {
 	var wanted []string
 	for _, o := range orders {
@@ -30,7 +31,8 @@ func From(ctx context.Context, h host.Host, orders []string, since time.Time) ma
 		return nil
 	}
 	argv := []string{"journalctl", "--unit=step-ca.service", "--output=cat", "--no-pager", "--quiet",
-		"--since=" + since.UTC().Format("2006-01-02 15:04:05 UTC"), "--grep=order/(" + strings.Join(wanted, "|") + ")/finalize"}
+		"--since=" + since.UTC().Format("2006-01-02 15:04:05 UTC"),
+		"--grep=order/(" + strings.Join(wanted, "|") + ")/finalize"}
 	res, err := h.Run(ctx, host.Command{Argv: argv, Limit: 2 * time.Second})
 	if err != nil {
 		return nil

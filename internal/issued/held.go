@@ -25,12 +25,14 @@ type Places struct {
 
 // Held is what a container says is its own. It may lie: what it says counts for its own names only (Judge).
 type Held struct {
-	Asked    bool     `json:"asked"`              // set always: a phoenix that does not know the question answers without it
+	// set always: a phoenix that does not know the question answers without it
+	Asked    bool     `json:"asked"`
 	Accounts []string `json:"accounts,omitempty"` // thumbprints
 	Serials  []string `json:"serials,omitempty"`  // lower-case hex
 }
 
-// FormerAccounts is what the name of the file beside a storage ends in that has the thumbprints of its accounts of before, as JSON.
+// FormerAccounts is what the name of the file beside a storage ends in that has the thumbprints of its accounts of
+// before, as JSON.
 const FormerAccounts = ".accounts"
 
 const (
@@ -42,7 +44,8 @@ const (
 // Bounded is as much of it as is believed.
 func (h Held) Bounded() Held {
 	h.Accounts = slices.DeleteFunc(h.Accounts, func(a string) bool { return !isThumbprint.MatchString(a) })
-	h.Accounts, h.Serials = h.Accounts[:min(len(h.Accounts), accountsMost)], h.Serials[:min(len(h.Serials), serialsMost)]
+	h.Accounts, h.Serials = h.Accounts[:min(len(h.Accounts), accountsMost)],
+		h.Serials[:min(len(h.Serials), serialsMost)]
 	return h
 }
 
@@ -151,7 +154,8 @@ func jwkOf(public crypto.PublicKey) json.RawMessage {
 			return nil
 		}
 		half := (len(point) - 1) / 2
-		members = map[string]string{"kty": "EC", "crv": k.Params().Name, "x": text(point[1 : 1+half]), "y": text(point[1+half:])}
+		members = map[string]string{"kty": "EC", "crv": k.Params().Name, "x": text(point[1 : 1+half]),
+			"y": text(point[1+half:])}
 	case *rsa.PublicKey:
 		members = map[string]string{"kty": "RSA", "n": text(k.N.Bytes()), "e": text(big.NewInt(int64(k.E)).Bytes())}
 	}

@@ -1,10 +1,11 @@
-// Package issued knows which certificates a CA has issued that are still valid, and to whom. step-ca writes each one down, durably,
-// before anybody gets it (authority/tls.go: signX509 stores it and fails where it cannot; acme/order.go, Finalize: only then the order
-// names it), so its database misses none, whatever is killed and whenever. Its log does: it is written after the answer was sent, and
-// journald drops lines under load and removes old ones.
+// Package issued knows which certificates a CA has issued that are still valid, and to whom. step-ca writes each one
+// down, durably, before anybody gets it (authority/tls.go: signX509 stores it and fails where it cannot; acme/order.go,
+// Finalize: only then the order names it), so its database misses none, whatever is killed and whenever. Its log does:
+// it is written after the answer was sent, and journald drops lines under load and removes old ones.
 //
-// The database is read while step-ca has it open (package bolt). A record beside it, which the daemon in the CA's container keeps, outlives
-// a database that was cut off and set aside; what such a file still holds is taken from there too.
+// The database is read while step-ca has it open (package bolt). A record beside it, which the daemon in the CA's
+// container keeps, outlives a database that was cut off and set aside; what such a file still holds is taken from there
+// too.
 package issued
 
 import (
@@ -161,7 +162,8 @@ func open(path string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, errors.Join(&fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}, err, f.Close())
+		return nil, errors.Join(&fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}, err,
+			f.Close())
 	}
 	return f, nil
 }
@@ -177,7 +179,8 @@ type collection struct {
 }
 
 func newCollection(now time.Time) *collection {
-	return &collection{now: now, all: map[string]*Certificate{}, names: map[string]int{}, more: map[string]map[string]bool{}}
+	return &collection{now: now, all: map[string]*Certificate{}, names: map[string]int{},
+		more: map[string]map[string]bool{}}
 }
 
 func (c *collection) add(x Certificate) {

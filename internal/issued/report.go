@@ -34,7 +34,8 @@ func (p Policy) Report(l List) Report {
 
 // Of are the verdicts of one state.
 func (r Report) Of(states ...State) []Verdict {
-	return slices.DeleteFunc(slices.Clone(r.Certificates), func(v Verdict) bool { return !slices.Contains(states, v.State) })
+	return slices.DeleteFunc(slices.Clone(r.Certificates),
+		func(v Verdict) bool { return !slices.Contains(states, v.State) })
 }
 
 // Trace adds the addresses that orders came from, by order.
@@ -46,7 +47,8 @@ func (r *Report) Trace(from map[string]string) {
 	}
 }
 
-// Serial writes a certificate's serial number, given in hexadecimal digits, as openssl x509 -serial does: upper case, two digits a byte.
+// Serial writes a certificate's serial number, given in hexadecimal digits, as openssl x509 -serial does: upper case,
+// two digits a byte.
 func Serial(digits string) string {
 	if strings.Trim(digits, "0123456789abcdefABCDEF") != "" || digits == "" {
 		return digits
@@ -80,7 +82,8 @@ func ForeignFix(list []Verdict) string {
 // untrust says what ends certificates: no client asks whether one was revoked.
 func untrust(list []Verdict) string {
 	last := slices.MaxFunc(list, func(a, b Verdict) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
-	return "phoenix ca rotate --new-root --yes makes it worthless; without that it ends at " + last.UTC().Format(time.RFC3339)
+	return "phoenix ca rotate --new-root --yes makes it worthless; without that it ends at " +
+		last.UTC().Format(time.RFC3339)
 }
 
 const (
@@ -88,7 +91,8 @@ const (
 	namesEach = 100
 )
 
-// Bounded is a list as it came from a container, cleaned: nothing in it does anything to a terminal or takes for ever to show.
+// Bounded is a list as it came from a container, cleaned: nothing in it does anything to a terminal or takes for ever
+// to show.
 func (l List) Bounded() List {
 	for i, x := range l.Certificates {
 		if _, err := hex.DecodeString(strings.Repeat("0", len(x.Serial)%2) + x.Serial); err != nil {

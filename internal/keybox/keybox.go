@@ -106,7 +106,8 @@ func Open(raw, password []byte) (*ecdsa.PrivateKey, error) {
 		return nil, errors.New("the key is damaged")
 	}
 	kdf, enc := k.Algorithm.Parameters.KDF, k.Algorithm.Parameters.Cipher
-	if !k.Algorithm.ID.Equal(oidPBES2) || !kdf.ID.Equal(oidPBKDF2) || !kdf.Parameters.PRF.Algorithm.Equal(oidHMACSHA256) ||
+	if !k.Algorithm.ID.Equal(oidPBES2) || !kdf.ID.Equal(oidPBKDF2) ||
+		!kdf.Parameters.PRF.Algorithm.Equal(oidHMACSHA256) ||
 		!enc.ID.Equal(oidAES256CBC) {
 		return nil, errors.New("the key is not encrypted with PBKDF2-HMAC-SHA-256 and AES-256-CBC")
 	}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Address names an object for people and programs: kind/scope or kind/scope/name, such as volume/101/ssl. The scope is a
-// container's id, or the thing's own name where it belongs to no container (network/vmbr0).
+// Address names an object for people and programs: kind/scope or kind/scope/name, such as volume/101/ssl. The scope is
+// a container's id, or the thing's own name where it belongs to no container (network/vmbr0).
 type Address string
 
 // NewAddress joins the parts.
@@ -63,14 +63,15 @@ func (s Source) String() string {
 
 // Object is one thing to keep true.
 type Object struct {
-	Address   Address         `json:"address"`
-	Provider  string          `json:"provider"`            // which driver keeps it, such as dir for volume/101/ssl
-	Container string          `json:"container,omitempty"` // the container it belongs to; empty: to none
-	Host      string          `json:"host,omitempty"`      // where it is observed and applied: empty is the hypervisor, else inside that container
-	Spec      json.RawMessage `json:"spec"`
-	After     []Address       `json:"after,omitempty"` // true before this one is touched
-	Needs     []Need          `json:"needs,omitempty"`
-	Source    Source          `json:"source,omitzero"`
+	Address   Address `json:"address"`
+	Provider  string  `json:"provider"`            // which driver keeps it, such as dir for volume/101/ssl
+	Container string  `json:"container,omitempty"` // the container it belongs to; empty: to none
+	// where it is observed and applied: empty is the hypervisor, else inside that container
+	Host   string          `json:"host,omitempty"`
+	Spec   json.RawMessage `json:"spec"`
+	After  []Address       `json:"after,omitempty"` // true before this one is touched
+	Needs  []Need          `json:"needs,omitempty"`
+	Source Source          `json:"source,omitzero"`
 }
 
 // Dependencies are all addresses that must be true before this object, each once: After, then Needs.
@@ -102,7 +103,8 @@ func Find(objects []Object, a Address) (Object, bool) {
 	return Object{}, false
 }
 
-// Fill returns spec with value set at the JSON pointer into. Missing objects on the way are made; a missing array element is an error.
+// Fill returns spec with value set at the JSON pointer into. Missing objects on the way are made; a missing array
+// element is an error.
 func Fill(spec json.RawMessage, into string, value any) (json.RawMessage, error) {
 	var root any
 	if err := json.Unmarshal(spec, &root); err != nil {

@@ -10,7 +10,8 @@ import (
 )
 
 // Order sorts objects so that each stands behind what it depends on, and otherwise keeps their order. Cycles, unknown
-// dependencies and addresses that stand twice come back as diagnostics, all of them. It takes time linear in objects and edges.
+// dependencies and addresses that stand twice come back as diagnostics, all of them. It takes time linear in objects
+// and edges.
 func Order(objects []object.Object) ([]object.Object, diag.List) {
 	g, diags := newGraph(objects)
 	for i := range objects {
@@ -84,8 +85,8 @@ func cycle(way []object.Address, last object.Address) string {
 	return strings.Join(parts, " -> ")
 }
 
-// Select keeps the objects of the named containers and all that these depend on. A container that any of them depends on
-// comes in whole, so that what is selected can be healthy by itself. Objects keep their order.
+// Select keeps the objects of the named containers and all that these depend on. A container that any of them depends
+// on comes in whole, so that what is selected can be healthy by itself. Objects keep their order.
 func Select(objects []object.Object, containers []string) []object.Object {
 	index := make(map[object.Address]int, len(objects))
 	members := map[string][]int{}

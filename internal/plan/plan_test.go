@@ -65,7 +65,8 @@ func TestOrderOfAnyGraph(t *testing.T) {
 func TestSelect(t *testing.T) {
 	objects := []object.Object{
 		{Address: "network/br0"}, {Address: "network/br1"},
-		obj("103", "container", "network/br0"), obj("103", "running", "container/103"), obj("103", "agent", "running/103"),
+		obj("103", "container", "network/br0"), obj("103", "running", "container/103"),
+		obj("103", "agent", "running/103"),
 		obj("101", "container", "network/br0"), obj("101", "certificate", "container/101", "running/103"),
 		obj("201", "container", "network/br1"),
 	}
@@ -73,7 +74,8 @@ func TestSelect(t *testing.T) {
 	for _, o := range Select(objects, []string{"101"}) {
 		got = append(got, o.Address)
 	}
-	want := []object.Address{"network/br0", "container/103", "running/103", "agent/103", "container/101", "certificate/101"}
+	want := []object.Address{"network/br0", "container/103", "running/103", "agent/103", "container/101",
+		"certificate/101"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// A container's limits are files of its control group, on both generations: an unprivileged container's root may read and not write them
-// (cgroups(7)). They hold from the moment they are written.
+// A container's limits are files of its control group, on both generations: an unprivileged container's root may read
+// and not write them (cgroups(7)). They hold from the moment they are written.
 
 // Limit is one file of a container's control group.
 type Limit struct {
@@ -18,8 +18,8 @@ type Limit struct {
 	Value string // what is in it
 }
 
-// LimitOf looks up a limit by its lxc key, such as lxc.cgroup2.pids.max or lxc.cgroup.pids.max, of the container with that init; false:
-// this machine has it not, or has it in the other generation.
+// LimitOf looks up a limit by its lxc key, such as lxc.cgroup2.pids.max or lxc.cgroup.pids.max, of the container with
+// that init; false: this machine has it not, or has it in the other generation.
 func LimitOf(h host.Host, pid int, key string) (Limit, bool) {
 	controller, file := "", ""
 	if v2, ok := strings.CutPrefix(key, "lxc.cgroup2."); ok {
@@ -48,8 +48,8 @@ func (l Limit) Set(ctx context.Context, h host.Host, value string) error {
 	return err
 }
 
-// groupOf is the control group that a container's limits are on, below which its processes are; empty: it has none. Without a controller
-// it is that of the second generation.
+// groupOf is the control group that a container's limits are on, below which its processes are; empty: it has none.
+// Without a controller it is that of the second generation.
 func groupOf(h host.Host, pid int, controller string) string {
 	raw, err := h.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
 	if err != nil {
@@ -64,7 +64,8 @@ func groupOf(h host.Host, pid int, controller string) string {
 	return ""
 }
 
-// payload cuts a path after the group that lxc, or Proxmox's lxc, made for the container: /lxc.payload.101/init.scope, /lxc/101/ns/init.scope.
+// payload cuts a path after the group that lxc, or Proxmox's lxc, made for the container: /lxc.payload.101/init.scope,
+// /lxc/101/ns/init.scope.
 func payload(path string) string {
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
@@ -103,7 +104,8 @@ func hierarchies(h host.Host, controller string) []string {
 		if len(f) < 5 || len(end) < 3 {
 			continue
 		}
-		if controller == "" && end[0] == "cgroup2" || controller != "" && end[0] == "cgroup" && listed(end[2], controller) {
+		if controller == "" && end[0] == "cgroup2" || controller != "" && end[0] == "cgroup" &&
+			listed(end[2], controller) {
 			out = append(out, host.Unescape(f[4]))
 		}
 	}

@@ -85,7 +85,8 @@ func (d Debian) build(ctx context.Context, h host.Host, archive string) error {
 	} else {
 		argv = append(argv, hostSources(h, d.Suite)...)
 	}
-	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + d.Work}, Mutates: true, Aside: true, Limit: buildLimit})
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + d.Work}, Mutates: true, Aside: true,
+		Limit: buildLimit})
 	if err != nil {
 		return said(err, d.Suite)
 	}
@@ -96,16 +97,20 @@ func (d Debian) build(ctx context.Context, h host.Host, archive string) error {
 // lastLines of what a failed build said are shown: the cause is there.
 const lastLines = 4
 
-// said is a failed build as people should see it: what mmdebstrap said last, and not its command of many hundred letters.
+// said is a failed build as people should see it: what mmdebstrap said last, and not its command of many hundred
+// letters.
 func said(err error, suite string) error {
 	var run *host.RunError
 	if !errors.As(err, &run) || run.Output == "" {
 		return err
 	}
-	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(run.Output), "\n"), func(l string) bool { return strings.TrimSpace(l) == "" })
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(run.Output), "\n"),
+		func(l string) bool { return strings.TrimSpace(l) == "" })
 	lines = lines[max(0, len(lines)-lastLines):]
-	return WithHint(&buildError{text: "Debian " + suite + " could not be built: " + strings.Join(lines, "\n"), err: err},
-		"where the mirror cannot be reached try again when it can, or name another one in apt's sources; containers that exist need no template")
+	return WithHint(&buildError{text: "Debian " + suite + " could not be built: " + strings.Join(lines, "\n"),
+		err: err},
+		"where the mirror cannot be reached try again when it can, or name another one in apt's sources; containers "+
+			"that exist need no template")
 }
 
 // buildError is a failed build in few words.

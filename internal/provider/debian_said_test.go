@@ -10,10 +10,13 @@ import (
 
 // What a failed build said last is shown, and not its command.
 func TestSaidOfABuild(t *testing.T) {
-	run := &host.RunError{Argv: []string{"mmdebstrap", "--dpkgopt=path-exclude=/usr/share/man/*"}, Output: "I: one\n\nI: two\nI: three\nE: no mirror\nE: apt-get update failed\n", Code: 25, Cause: errors.New("exit status 25")}
+	run := &host.RunError{Argv: []string{"mmdebstrap", "--dpkgopt=path-exclude=/usr/share/man/*"},
+		Output: "I: one\n\nI: two\nI: three\nE: no mirror\nE: apt-get update failed\n", Code: 25,
+		Cause: errors.New("exit status 25")}
 	err := said(run, "bookworm")
 	text := err.Error()
-	if strings.Contains(text, "dpkgopt") || strings.Contains(text, "one") || !strings.HasSuffix(text, "E: no mirror\nE: apt-get update failed") {
+	if strings.Contains(text, "dpkgopt") || strings.Contains(text, "one") ||
+		!strings.HasSuffix(text, "E: no mirror\nE: apt-get update failed") {
 		t.Errorf("%q", text)
 	}
 	if !errors.Is(err, run.Cause) || Hint(err) == "" {

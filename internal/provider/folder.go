@@ -16,14 +16,15 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// FolderMark is the extended attribute that says whose volume a folder is. The trusted namespace is out of a container's reach.
+// FolderMark is the extended attribute that says whose volume a folder is. The trusted namespace is out of a
+// container's reach.
 const FolderMark = "trusted.phoenix.address"
 
 // closedParent lets a container's root through to its own volumes and shows nobody a list of them.
 const closedParent = 0o710
 
-// Folder is what was seen of a volume that is a folder on the hypervisor: a plain directory, a Btrfs subvolume or where a ZFS
-// dataset is mounted. Ids are the host's.
+// Folder is what was seen of a volume that is a folder on the hypervisor: a plain directory, a Btrfs subvolume or where
+// a ZFS dataset is mounted. Ids are the host's.
 type Folder struct {
 	Path       string    `json:"path"`
 	Address    string    `json:"address"` // from its mark; empty: unmarked
@@ -50,7 +51,8 @@ func DecodeFolder(raw []byte) (spec.Volume, diag.List) {
 	return v, diags
 }
 
-// ObserveFolder looks at a volume and at its mark; nil: there is none. A folder that is marked as another's is a permanent error.
+// ObserveFolder looks at a volume and at its mark; nil: there is none. A folder that is marked as another's is a
+// permanent error.
 func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, error) {
 	f, err := SeeFolder(h, v)
 	if err == nil && v.HostDirectory != nil {
@@ -68,7 +70,8 @@ func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, er
 			"zpool import; to begin anew without it: rmdir "+v.Path)
 	}
 	if f.Address != "" && f.Address != want {
-		return nil, PermanentHint(fmt.Errorf("%s belongs to %s, not to %s", v.Path, f.Address, want), "give each volume its own path")
+		return nil, PermanentHint(fmt.Errorf("%s belongs to %s, not to %s", v.Path, f.Address, want),
+			"give each volume its own path")
 	}
 	return f, nil
 }
@@ -83,7 +86,8 @@ func SeeFolder(h host.Host, v spec.Volume) (*Folder, error) {
 		return nil, err
 	}
 	if !m.Mode.IsDir() {
-		return nil, PermanentHint(fmt.Errorf("%s is not a folder", v.Path), "move it away; phoenix does not remove what it did not make")
+		return nil, PermanentHint(fmt.Errorf("%s is not a folder", v.Path),
+			"move it away; phoenix does not remove what it did not make")
 	}
 	f := &Folder{Path: v.Path, UID: m.UID, GID: m.GID, Mode: spec.ModeOf(m.Mode), Subvolume: m.Inode == firstInode}
 	p, err := h.Lstat(filepath.Dir(v.Path))
@@ -151,7 +155,8 @@ func DiffFolder(want spec.Volume, have *Folder) plan.Delta {
 	return d
 }
 
-// ApplyFolder makes the delta go away; what is in the folder stays as it is. create makes the folder itself, closed (0700).
+// ApplyFolder makes the delta go away; what is in the folder stays as it is. create makes the folder itself, closed
+// (0700).
 func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, create func() error) error {
 	if d.Action == plan.Create {
 		if err := MakeParent(h, v); err != nil {
@@ -204,8 +209,8 @@ func OwnFolder(h host.Host, v spec.Volume, d plan.Delta) error {
 	return h.Chmod(v.Path, v.Mode.Perm())
 }
 
-// MakeParent makes what is missing above the volume. Only the container's own folder is closed to all others; those above it
-// must let every container's root through (0711).
+// MakeParent makes what is missing above the volume. Only the container's own folder is closed to all others; those
+// above it must let every container's root through (0711).
 func MakeParent(h host.Host, v spec.Volume) error {
 	parent := filepath.Dir(v.Path)
 	if !ownParent(v) {
@@ -217,8 +222,9 @@ func MakeParent(h host.Host, v spec.Volume) error {
 	return h.MkdirAll(parent, closedParent, parentOwner(v))
 }
 
-// DeleteFolder removes a volume that carries its mark, and its parent if that is then empty. remove takes the folder away for
-// good. A directory of the users' own stays, whatever mark it carries. An unmarked folder is a permanent error.
+// DeleteFolder removes a volume that carries its mark, and its parent if that is then empty. remove takes the folder
+// away for good. A directory of the users' own stays, whatever mark it carries. An unmarked folder is a permanent
+// error.
 func DeleteFolder(ctx context.Context, h host.Host, v spec.Volume, remove func() error) error {
 	if v.HostDirectory != nil {
 		return nil
@@ -228,7 +234,8 @@ func DeleteFolder(ctx context.Context, h host.Host, v spec.Volume, remove func()
 		return err
 	}
 	if have != nil && have.Address == "" {
-		return PermanentHint(fmt.Errorf("%s is not marked as phoenix's and is kept", v.Path), "remove it by hand if nobody needs it")
+		return PermanentHint(fmt.Errorf("%s is not marked as phoenix's and is kept", v.Path),
+			"remove it by hand if nobody needs it")
 	}
 	if err := remove(); err != nil {
 		return err

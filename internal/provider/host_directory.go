@@ -20,13 +20,17 @@ func usable(v spec.Volume, f *Folder) error {
 	demands, owner := v.Demands(), folderOwner(v)
 	if f.UID != owner.UID && !demands.UID {
 		return PermanentHint(
-			fmt.Errorf("%s holds keys of container %s and belongs to %d, not to %d, which is %d inside", v.Path, v.Container, f.UID, owner.UID, v.UID),
-			fmt.Sprintf(`"owner_uid": %d, "owner_gid": %d in its mount_points lets phoenix set that; or: %s`, v.UID, v.GID,
+			fmt.Errorf("%s holds keys of container %s and belongs to %d, not to %d, which is %d inside", v.Path,
+				v.Container, f.UID, owner.UID, v.UID),
+			fmt.Sprintf(`"owner_uid": %d, "owner_gid": %d in its mount_points lets phoenix set that; or: %s`, v.UID,
+				v.GID,
 				host.Quote([]string{"chown", fmt.Sprintf("%d:%d", owner.UID, owner.GID), v.Path})))
 	}
 	if f.Mode&0o022 != 0 && !demands.Mode {
-		return PermanentHint(fmt.Errorf("%s holds keys of container %s and others can change it (mode %04o)", v.Path, v.Container, f.Mode),
-			`"mode": "0700" in its mount_points lets phoenix set that; or: `+host.Quote([]string{"chmod", "go-w", v.Path}))
+		return PermanentHint(fmt.Errorf("%s holds keys of container %s and others can change it (mode %04o)", v.Path,
+			v.Container, f.Mode),
+			`"mode": "0700" in its mount_points lets phoenix set that; or: `+
+				host.Quote([]string{"chmod", "go-w", v.Path}))
 	}
 	return nil
 }

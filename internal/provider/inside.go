@@ -58,7 +58,8 @@ func (i Inside) Attach(ctx context.Context, h host.Host, c host.Command, argv ..
 func NotRunning(r host.Result) bool {
 	said := string(r.Stderr)
 	return strings.Contains(said, "Failed to get init pid") || strings.Contains(said, "Failed to get attach context") ||
-		strings.Contains(said, "is not running") || strings.Contains(said, "No such file or directory - Failed to load config")
+		strings.Contains(said, "is not running") ||
+		strings.Contains(said, "No such file or directory - Failed to load config")
 }
 
 // InitPID is the process id of the container's init; 0: the container does not run.
@@ -78,7 +79,8 @@ func (i Inside) InitPID(ctx context.Context, h host.Host) (int, error) {
 	return pid, nil
 }
 
-// parseInfo reads `lxc-info --state --pid`: "State: RUNNING" and, where it runs, "PID: 12" of its init. 0: it does not run.
+// parseInfo reads `lxc-info --state --pid`: "State: RUNNING" and, where it runs, "PID: 12" of its init. 0: it does not
+// run.
 func parseInfo(out string) (pid int, err error) {
 	f := make(map[string]string)
 	for line := range strings.Lines(out) {
@@ -94,8 +96,8 @@ func parseInfo(out string) (pid int, err error) {
 	return strconv.Atoi(f["PID"])
 }
 
-// Booted tells whether the systemd of a running container has started everything. It is asked only while the container is
-// younger than a boot may take.
+// Booted tells whether the systemd of a running container has started everything. It is asked only while the container
+// is younger than a boot may take.
 func (i Inside) Booted(ctx context.Context, h host.Host, pid int) (bool, error) {
 	if age, err := processAge(h, pid); err != nil || age >= i.bootLimit() {
 		return true, nil
@@ -131,9 +133,9 @@ func age(stat, uptime string) (time.Duration, error) {
 	return time.Duration((seconds - ticks/startTick) * float64(time.Second)), errors.Join(err1, err2)
 }
 
-// askSystemd asks systemd inside. With wait it returns when the boot has come to an end, if systemd can be asked at all by now.
-// A degraded system has booted; what failed is for the health check to say. The error tells why it has not; only a permanent one
-// is more than that it takes its time.
+// askSystemd asks systemd inside. With wait it returns when the boot has come to an end, if systemd can be asked at all
+// by now. A degraded system has booted; what failed is for the health check to say. The error tells why it has not;
+// only a permanent one is more than that it takes its time.
 func (i Inside) askSystemd(ctx context.Context, h host.Host, wait bool) (bool, error) {
 	argv := []string{"systemctl", "is-system-running"}
 	if wait {
@@ -176,7 +178,8 @@ func (i Inside) WaitBooted(ctx context.Context, h host.Host, alive func(context.
 		case <-whole.Done():
 			return whole.Err()
 		case <-ctx.Done():
-			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", i.ID, i.bootLimit(), why)
+			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", i.ID, i.bootLimit(),
+				why)
 		case <-tick.C:
 		}
 	}

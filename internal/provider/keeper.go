@@ -7,8 +7,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
-// Keeper is a Deleter that puts aside what it deletes, so that a mistake can be undone. Of each object one is put aside: the
-// one that was deleted last.
+// Keeper is a Deleter that puts aside what it deletes, so that a mistake can be undone. Of each object one is put
+// aside: the one that was deleted last.
 type Keeper[Spec any] interface {
 	// Kept says where a deleted object is. It is pure.
 	Kept(s Spec) Kept

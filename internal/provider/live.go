@@ -10,15 +10,16 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// What a running container has is asked of the kernel, by files of its init's below /proc: no tool is run, and nothing inside is
-// trusted. A file that cannot be read tells of an init that has just ended, and nothing of drift.
+// What a running container has is asked of the kernel, by files of its init's below /proc: no tool is run, and nothing
+// inside is trusted. A file that cannot be read tells of an init that has just ended, and nothing of drift.
 
 // Mount is a line of mountinfo (proc_pid_mountinfo(5)).
 type Mount struct {
 	Device string // major:minor
 	Root   string // of the mount, within its file system
 	Point  string // where it is
-	Block  bool   // its file system lies on a device or in a pool: nobody in an unprivileged container can have mounted it
+	// its file system lies on a device or in a pool: nobody in an unprivileged container can have mounted it
+	Block bool
 }
 
 // Within is whether m shows nothing that o does not.
@@ -45,8 +46,8 @@ func MountsIn(h host.Host, pid int) ([]Mount, error) {
 	return out, nil
 }
 
-// ForeignMounts are mounts of the hypervisor's file systems that the configuration does not ask for; wanted has those that it does, by
-// where they are. What the container itself mounts somewhere else is within what it has anyway.
+// ForeignMounts are mounts of the hypervisor's file systems that the configuration does not ask for; wanted has those
+// that it does, by where they are. What the container itself mounts somewhere else is within what it has anyway.
 func ForeignMounts(all []Mount, wanted map[string]string) (out []Mount) {
 	var own []Mount
 	for _, m := range all {
@@ -63,7 +64,8 @@ func ForeignMounts(all []Mount, wanted map[string]string) (out []Mount) {
 	return out
 }
 
-// Addressed looks for an IPv4 address among those of a process's network namespace (fib_trie lists them); empty: for none.
+// Addressed looks for an IPv4 address among those of a process's network namespace (fib_trie lists them); empty: for
+// none.
 func Addressed(d *plan.Delta, h host.Host, pid int, address string) {
 	trie, err := h.ReadFile(procFile(pid, "net", "fib_trie"))
 	if address != "" && err == nil && !strings.Contains(string(trie), "|-- "+address+"\n") {
@@ -71,8 +73,8 @@ func Addressed(d *plan.Delta, h host.Host, pid int, address string) {
 	}
 }
 
-// Routed looks for routes over an interface, which it has none of once it is down, and for a default route where there should be a
-// gateway. Which one it is may be the container's own choice, such as a tunnel.
+// Routed looks for routes over an interface, which it has none of once it is down, and for a default route where there
+// should be a gateway. Which one it is may be the container's own choice, such as a tunnel.
 func Routed(d *plan.Delta, h host.Host, pid int, link, gateway string) {
 	raw, err := h.ReadFile(procFile(pid, "net", "route"))
 	if err != nil {

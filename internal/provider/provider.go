@@ -15,8 +15,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// Driver keeps one kind of object true. It holds no state of its own: one Driver serves many objects at once. The engine
-// retries, with backoff, what fails without being Permanent; a Driver itself waits only for what its own change brings about.
+// Driver keeps one kind of object true. It holds no state of its own: one Driver serves many objects at once. The
+// engine retries, with backoff, what fails without being Permanent; a Driver itself waits only for what its own change
+// brings about.
 type Driver[Spec, Status any] interface {
 	// Decode reads and checks a spec. It is pure.
 	Decode(raw json.RawMessage) (Spec, diag.List)
@@ -44,8 +45,8 @@ type Scheduler[Spec, Status any] interface {
 	Next(want Spec, have *Status) time.Time
 }
 
-// Watch is what an object rests on, so that a change of it is noticed when it happens. Paths may be missing; what is in a
-// folder is not watched with it.
+// Watch is what an object rests on, so that a change of it is noticed when it happens. Paths may be missing; what is in
+// a folder is not watched with it.
 type Watch struct {
 	Paths     []string `json:"paths,omitempty"`
 	Processes []int    `json:"processes,omitempty"` // whose end is a change
@@ -55,8 +56,8 @@ type Watch struct {
 	Polls     []Poll   `json:"polls,omitempty"`     // whose changes the kernel does not always report
 }
 
-// Poll is a file that other machines change too, so that it is compared several times a second: by what it holds where it is a file, by
-// its mode where it is something else.
+// Poll is a file that other machines change too, so that it is compared several times a second: by what it holds where
+// it is a file, by its mode where it is something else.
 type Poll struct {
 	Path string `json:"path"`
 	Part string `json:"part,omitempty"` // of a JSON document: the names that lead to what counts, such as ids/103/node

@@ -16,17 +16,19 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// ProxmoxWritable fails where Proxmox's configuration cannot be changed. Without quorum pct would remove disks and then fail to
-// write down that they are gone.
+// ProxmoxWritable fails where Proxmox's configuration cannot be changed. Without quorum pct would remove disks and then
+// fail to write down that they are gone.
 func ProxmoxWritable(h host.Host, p spec.Proxmox) error {
 	m, err := h.Lstat(filepath.Join(p.Dir, "local"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return PermanentHint(fmt.Errorf("proxmox's configuration is not at %s", p.Dir), "systemctl status pve-cluster")
 	case err != nil:
-		return PermanentHint(fmt.Errorf("proxmox's configuration cannot be looked at: %w", err), "systemctl status pve-cluster")
+		return PermanentHint(fmt.Errorf("proxmox's configuration cannot be looked at: %w", err),
+			"systemctl status pve-cluster")
 	case m.Mode.Perm()&0o200 == 0: // as PVE::Cluster::check_cfs_quorum looks
-		return PermanentHint(errors.New("the cluster has no quorum: nothing was changed"), "pvecm status tells which nodes are away")
+		return PermanentHint(errors.New("the cluster has no quorum: nothing was changed"),
+			"pvecm status tells which nodes are away")
 	}
 	return nil
 }
@@ -77,9 +79,11 @@ func ProxmoxHere(h host.Host, p spec.Proxmox, id string) error {
 	found, own := list[id], ProxmoxNode(h, p)
 	switch {
 	case found.Type == "qemu":
-		return PermanentHint(fmt.Errorf("%s is a virtual machine on node %s", id, found.Node), "give the container another id")
+		return PermanentHint(fmt.Errorf("%s is a virtual machine on node %s", id, found.Node),
+			"give the container another id")
 	case found.Node != "" && own != "" && found.Node != own:
-		return PermanentHint(fmt.Errorf("container %s is on node %s, and this is %s: it was not touched", id, found.Node, own),
+		return PermanentHint(fmt.Errorf("container %s is on node %s, and this is %s: it was not touched", id,
+			found.Node, own),
 			fmt.Sprintf("run phoenix on %s, or there: pct migrate %s %s", found.Node, id, own))
 	}
 	return nil
@@ -96,9 +100,10 @@ func ProxmoxNode(h host.Host, p spec.Proxmox) string {
 	return ""
 }
 
-// replaceScript replaces the file $2 by what comes in, under the lock $1, unless its digest is not $3 any more (none: there is no
-// such file). Proxmox takes the same steps with a container's file; there is no other way to write a raw option. What comes in must
-// have the digest $4: a phoenix that is killed closes the pipe, and half a file ends like a whole one.
+// replaceScript replaces the file $2 by what comes in, under the lock $1, unless its digest is not $3 any more (none:
+// there is no such file). Proxmox takes the same steps with a container's file; there is no other way to write a raw
+// option. What comes in must have the digest $4: a phoenix that is killed closes the pipe, and half a file ends like a
+// whole one.
 const replaceScript = `set -e
 [ -e "$5/local" ] || { echo "proxmox's configuration is not at $5" >&2; exit 1; }
 mkdir -p "${1%/*}" "${2%/*}"
@@ -121,8 +126,8 @@ const (
 
 var runsAlready = regexp.MustCompile(`CT \d+ already running`)
 
-// ProxmoxStart starts a container. For Proxmox one runs until its monitor has ended, which does what is left to do after the end of its
-// init. Nothing was started then, and nothing will be: it is asked again.
+// ProxmoxStart starts a container. For Proxmox one runs until its monitor has ended, which does what is left to do
+// after the end of its init. Nothing was started then, and nothing will be: it is asked again.
 func ProxmoxStart(ctx context.Context, h host.Host, id string) (host.Result, error) {
 	stoppable, end := Stoppable(ctx)
 	defer end()
@@ -158,10 +163,11 @@ func ProxmoxDigest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// ReplaceProxmox replaces a file below /etc/pve whole, under a lock. was is what it is thought to hold, nil that it is not there: where
-// it holds something else by now, it fails with Proxmox's own words and changes nothing. While pmxcfs is away nothing is written: it does
-// not mount over a directory that is not empty.
-func ReplaceProxmox(ctx context.Context, h host.Host, p spec.Proxmox, lock, path string, was *string, now string) (host.Result, error) {
+// ReplaceProxmox replaces a file below /etc/pve whole, under a lock. was is what it is thought to hold, nil that it is
+// not there: where it holds something else by now, it fails with Proxmox's own words and changes nothing. While pmxcfs
+// is away nothing is written: it does not mount over a directory that is not empty.
+func ReplaceProxmox(ctx context.Context, h host.Host, p spec.Proxmox, lock, path string, was *string,
+	now string) (host.Result, error) {
 	if err := ProxmoxWritable(h, p); err != nil {
 		return host.Result{}, err
 	}

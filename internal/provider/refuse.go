@@ -7,7 +7,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
-// Refuser is a Deleter that may have to refuse, as what nobody named would be lost with the object. It is asked before anything is touched.
+// Refuser is a Deleter that may have to refuse, as what nobody named would be lost with the object. It is asked before
+// anything is touched.
 type Refuser[Spec any] interface {
 	Refuse(ctx context.Context, h host.Host, s Spec) error
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// Roots reads the root with the pinned fingerprint out of a file, and those of good that stand there too: while one root takes
-// another's place, certificates may lead to either.
+// Roots reads the root with the pinned fingerprint out of a file, and those of good that stand there too: while one
+// root takes another's place, certificates may lead to either.
 func Roots(h host.Host, path, fingerprint string, good []string) (*x509.CertPool, error) {
 	text, err := h.ReadFile(path)
 	if err != nil {
@@ -43,7 +43,8 @@ func Roots(h host.Host, path, fingerprint string, good []string) (*x509.CertPool
 	return nil, fmt.Errorf("root certificate %s has fingerprint %s, pinned is %s", path, some, fingerprint)
 }
 
-// Exposed says why a certificate, or what issued it, counts as known to others: it was issued before that time. Empty: it does not.
+// Exposed says why a certificate, or what issued it, counts as known to others: it was issued before that time. Empty:
+// it does not.
 func Exposed(leaf *x509.Certificate, issuers []*x509.Certificate, since time.Time) string {
 	switch {
 	case since.IsZero():

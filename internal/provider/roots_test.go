@@ -32,7 +32,8 @@ func TestExposed(t *testing.T) {
 		"leaf alone, younger":  {leaf(after), nil, now, ""},
 		"leaf alone and older": {leaf(before), nil, now, "issued before"},
 	} {
-		if got := provider.Exposed(c.leaf, c.issuers, c.since); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+		if got := provider.Exposed(c.leaf, c.issuers, c.since); (got == "") != (c.want == "") ||
+			!strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}

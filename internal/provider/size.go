@@ -39,6 +39,7 @@ func TooSmall(v spec.Volume, limit, used int64) error {
 	if !Shrinks(v, limit) || used <= v.SizeBytes {
 		return nil
 	}
-	return PermanentHint(fmt.Errorf("volume %s of container %s cannot be limited to %s: %s are used", v.Name, v.Container, SizeText(v.SizeBytes), usedText(used)),
+	return PermanentHint(fmt.Errorf("volume %s of container %s cannot be limited to %s: %s are used", v.Name,
+		v.Container, SizeText(v.SizeBytes), usedText(used)),
 		fmt.Sprintf("free some of it, or let size_gb stay above what is used (its limit is %s now)", SizeText(limit)))
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// hostSources are the lines (sources.list(5)) by which apt on this host gets the suite, its updates and its security fixes; none:
-// mmdebstrap's own defaults.
+// hostSources are the lines (sources.list(5)) by which apt on this host gets the suite, its updates and its security
+// fixes; none: mmdebstrap's own defaults.
 func hostSources(h host.Host, suite string) []string {
 	const dir = "/etc/apt/sources.list.d"
 	paths := []string{"/etc/apt/sources.list"}

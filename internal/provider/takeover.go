@@ -25,9 +25,9 @@ func Definition(config string) string {
 	return digest
 }
 
-// A container that was running when phoenix took it over was started with another configuration, and is not restarted for that:
-// a file beside its configuration names its init, by process id and start, and the digest that it was brought to while it ran.
-// The next start ends that; without the file it is restarted, nothing more.
+// A container that was running when phoenix took it over was started with another configuration, and is not restarted
+// for that: a file beside its configuration names its init, by process id and start, and the digest that it was brought
+// to while it ran. The next start ends that; without the file it is restarted, nothing more.
 const takenOver = "taken-over"
 
 // TakeOver writes that the init pid of the container in the folder home was brought to the definition with that digest.

@@ -9,8 +9,9 @@ func Waiting(ctx context.Context, wait func(do func(context.Context) error) erro
 	return context.WithValue(ctx, waitingKey{}, wait)
 }
 
-// Wait is for a part of Apply that waits for somebody elsewhere, such as a CA, and changes nothing that others look at: meanwhile others
-// may change this host. Its context ends when somebody asks for the end of the work, though a change is otherwise brought to its end.
+// Wait is for a part of Apply that waits for somebody elsewhere, such as a CA, and changes nothing that others look at:
+// meanwhile others may change this host. Its context ends when somebody asks for the end of the work, though a change
+// is otherwise brought to its end.
 func Wait(ctx context.Context, do func(context.Context) error) error {
 	if wait, ok := ctx.Value(waitingKey{}).(func(func(context.Context) error) error); ok {
 		return wait(do)
@@ -25,8 +26,8 @@ func WithStop(ctx, stop context.Context) context.Context {
 	return context.WithValue(ctx, stopKey{}, stop)
 }
 
-// Stoppable is for a part of Apply that only waits, with nothing half done: its context ends when somebody asks for the end of the work,
-// though a change is otherwise brought to its end. Others do not change this host meanwhile.
+// Stoppable is for a part of Apply that only waits, with nothing half done: its context ends when somebody asks for the
+// end of the work, though a change is otherwise brought to its end. Others do not change this host meanwhile.
 func Stoppable(ctx context.Context) (context.Context, context.CancelFunc) {
 	stop, ok := ctx.Value(stopKey{}).(context.Context)
 	inner, cancel := context.WithCancelCause(ctx)

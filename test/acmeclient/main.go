@@ -1,5 +1,5 @@
-// Command acmeclient asks a CA for one certificate as a program of somebody else's would: with an account of its own, and an http-01
-// answer at port 80 of whatever it runs on. It prints the certificate's serial. For tests.
+// Command acmeclient asks a CA for one certificate as a program of somebody else's would: with an account of its own,
+// and an http-01 answer at port 80 of whatever it runs on. It prints the certificate's serial. For tests.
 package main
 
 import (

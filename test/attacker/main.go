@@ -1,6 +1,6 @@
-// Command attacker is root in a container that means harm: it sends what a container must not, tries to get certificates for the
-// names of others, and, on the other side, counts what arrived. It is for the tests of test/e2e, which build it and put it into
-// a container of their own; phoenix does not know it.
+// Command attacker is root in a container that means harm: it sends what a container must not, tries to get
+// certificates for the names of others, and, on the other side, counts what arrived. It is for the tests of test/e2e,
+// which build it and put it into a container of their own; phoenix does not know it.
 //
 //	attacker send  -interface eth0 -own MAC,IP -victim MAC,IP -target MAC,IP -host MAC,IP    every frame of the table, and a flood
 //	attacker steal … -directory URL -names A,B -for 10s                                        asks the CA as the victim; prints JSON

@@ -72,7 +72,8 @@ func sum(parts ...[]byte) int {
 
 // ipv4 is a packet; fragment is the field of flags and offset.
 func ipv4(from, to netip.Addr, proto byte, fragment int, payload []byte) []byte {
-	head := join([]byte{0x45, 0}, u16(20+len(payload)), u16(0x4242), u16(fragment), []byte{64, proto, 0, 0}, from.AsSlice(), to.AsSlice())
+	head := join([]byte{0x45, 0}, u16(20+len(payload)), u16(0x4242), u16(fragment), []byte{64, proto, 0, 0},
+		from.AsSlice(), to.AsSlice())
 	binary.BigEndian.PutUint16(head[10:], uint16(sum(head)))
 	return join(head, payload)
 }
@@ -114,7 +115,8 @@ const (
 )
 
 func tcp(from, to netip.AddrPort, seq, acked uint32, flags byte, data []byte) []byte {
-	out := join(u16(int(from.Port())), u16(int(to.Port())), u32(seq), u32(acked), []byte{5 << 4, flags}, u16(65000), u16(0), u16(0), data)
+	out := join(u16(int(from.Port())), u16(int(to.Port())), u32(seq), u32(acked), []byte{5 << 4, flags}, u16(65000),
+		u16(0), u16(0), data)
 	binary.BigEndian.PutUint16(out[16:], uint16(sum(pseudo(from.Addr(), to.Addr(), protoTCP, len(out)), out)))
 	return out
 }

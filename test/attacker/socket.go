@@ -76,7 +76,8 @@ const mark = "phxatk:"
 // heard counts frames by interface and name.
 type heard map[string]map[string]int
 
-// listen counts marked frames on all interfaces but the attacker's own port, where all of them are, until its input ends.
+// listen counts marked frames on all interfaces but the attacker's own port, where all of them are, until its input
+// ends.
 func listen(but string, limit time.Duration) (heard, error) {
 	w, err := open("")
 	if err != nil {

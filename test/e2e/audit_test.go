@@ -43,7 +43,8 @@ func (a Audited) has(rule, object, says string) bool {
 	return false
 }
 
-// A house that phoenix made audits clean, inside and outside, and the audit touches nothing. What is then done to it by hand is found.
+// A house that phoenix made audits clean, inside and outside, and the audit touches nothing. What is then done to it by
+// hand is found.
 func TestAudit(t *testing.T) {
 	h := New(t, homelab())
 	h.Phoenix("create", "103", "101", "102", "201").Want(0)
@@ -59,9 +60,13 @@ func TestAudit(t *testing.T) {
 	h.WantNoChange("103", "101", "102", "201")
 
 	const password = "c8HmnQ2vL0pZ"
-	h.Attach("101", nil, "sh", "-c", "cp /etc/nginx/ssl/gateway.key /etc/nginx/old.key && chmod 644 /etc/nginx/old.key").Want(0)
-	h.Attach("102", nil, "sh", "-c", "echo 'http: {serversTransports: {x: {insecureSkipVerify: true}}}' > /etc/traefik/by-hand.yml").Want(0)
-	h.Attach("201", nil, "sh", "-c", `sh -c "sleep 300; :" x --password=`+password+` </dev/null >/dev/null 2>&1 & printf '[Service]\nExecStart=/bin/true\nEnvironment=DB_PASSWORD=`+password+`\n' > /etc/systemd/system/by-hand.service`).Want(0)
+	h.Attach("101", nil, "sh", "-c",
+		"cp /etc/nginx/ssl/gateway.key /etc/nginx/old.key && chmod 644 /etc/nginx/old.key").Want(0)
+	h.Attach("102", nil, "sh", "-c", "echo 'http: {serversTransports: {x: {insecureSkipVerify: true}}}' > "+
+		"/etc/traefik/by-hand.yml").Want(0)
+	h.Attach("201", nil, "sh", "-c", `sh -c "sleep 300; :" x --password=`+password+
+		` </dev/null >/dev/null 2>&1 & printf '[Service]\nExecStart=/bin/true\nEnvironment=DB_PASSWORD=`+password+
+		`\n' > /etc/systemd/system/by-hand.service`).Want(0)
 	definition := filepath.Join(h.Root, "lxc", "101", "config")
 	raw, err := os.ReadFile(definition)
 	if err != nil {
@@ -73,7 +78,8 @@ func TestAudit(t *testing.T) {
 	}
 	// The shared directory of the old days.
 	shared := filepath.Join(filepath.Dir(h.Root), "shared", "ssl")
-	command(t, "sh", "-ec", `mkdir -p "$1" && echo x >"$1"/root_ca_key && chown -R 65534:65534 "$1" && chmod -R 777 "$1"`, "sh", shared)
+	command(t, "sh", "-ec",
+		`mkdir -p "$1" && echo x >"$1"/root_ca_key && chown -R 65534:65534 "$1" && chmod -R 777 "$1"`, "sh", shared)
 	definition = filepath.Join(h.Root, "lxc", "102", "config")
 	if raw, err = os.ReadFile(definition); err != nil {
 		t.Fatal(err)
@@ -84,7 +90,8 @@ func TestAudit(t *testing.T) {
 	}
 	const list = `find / -xdev ! -path /root/before ! -path '/var/log/*' | sort`
 	// Nothing of phoenix in a container: the audit looks inside all the same, and leaves nothing there.
-	h.Attach("102", nil, "sh", "-c", "systemctl stop phoenix-agent && mv /usr/local/lib/phoenix/phoenix /root/away && "+list+" > /root/before").Want(0)
+	h.Attach("102", nil, "sh", "-c", "systemctl stop phoenix-agent && mv /usr/local/lib/phoenix/phoenix /root/away && "+
+		list+" > /root/before").Want(0)
 	const foreign = "02:0e:0e:0e:0e:0e"
 	h.Exec("ip", "link", "add", "vethdocker0", "type", "veth", "peer", "name", "inside0", "address", foreign).Want(0)
 	h.Exec("ip", "link", "set", "dev", "vethdocker0", "master", "phxbr0", "up").Want(0)

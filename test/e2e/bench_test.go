@@ -41,7 +41,8 @@ func BenchmarkHomelab(b *testing.B) {
 		b.ReportMetric(order.Seconds()/lego.Seconds(), "order/lego")
 		b.ReportMetric(resident/(1<<20), "agent-MiB")
 		b.ReportMetric(float64(info.Size())/(1<<20), "binary-MiB")
-		b.Logf("up %s, floor %s (%.2f x; aim 1.5); no-op %s (aim 0.2 s, 0 mutations); order %s, lego %s (%.2f x; aim 1); agent %.1f MiB (aim 20); binary %.1f MiB",
+		b.Logf("up %s, floor %s (%.2f x; aim 1.5); no-op %s (aim 0.2 s, 0 mutations); order %s, lego %s (%.2f x; aim "+
+			"1); agent %.1f MiB (aim 20); binary %.1f MiB",
 			up, floor, up.Seconds()/floor.Seconds(), noop, order, lego, order.Seconds()/lego.Seconds(),
 			resident/(1<<20), float64(info.Size())/(1<<20))
 	}
@@ -79,7 +80,8 @@ func (h *Hypervisor) agentBytes(b *testing.B) (most float64) {
 	const script = `awk '/^VmRSS:/ { print $2 }' /proc/$(systemctl show -p MainPID --value phoenix-agent.service)/status`
 	for _, id := range ids {
 		var kib float64
-		r := h.Exec("lxc-attach", "--clear-env", "-P", filepath.Join(h.Root, "lxc"), "-n", id, "--", "/bin/sh", "-c", script).Want(0)
+		r := h.Exec("lxc-attach", "--clear-env", "-P", filepath.Join(h.Root, "lxc"), "-n", id, "--", "/bin/sh", "-c",
+			script).Want(0)
 		if _, err := fmt.Sscan(r.Stdout, &kib); err != nil {
 			b.Fatalf("%v\n%s", err, r)
 		}
@@ -146,10 +148,13 @@ func (h *Hypervisor) accepts(address string) bool {
 // process that answers the challenge on :80.
 func (h *Hypervisor) lego(b *testing.B, path string) {
 	root := filepath.Join(path, "201", "rootfs")
-	if _, err := tool(os.Environ(), "sh", "-c", `cp "$(command -v lego)" "$1/usr/local/bin/lego"`, "sh", root); err != nil {
+	if _, err := tool(os.Environ(), "sh", "-c", `cp "$(command -v lego)" "$1/usr/local/bin/lego"`, "sh",
+		root); err != nil {
 		b.Fatal(err)
 	}
-	h.Exec("lxc-attach", "--clear-env", "-P", path, "-n", "201", "--", "env", "HOME=/root", "LEGO_CA_CERTIFICATES=/etc/ssl/certs/ca-certificates.crt",
+	h.Exec("lxc-attach", "--clear-env", "-P", path, "-n", "201", "--", "env", "HOME=/root",
+		"LEGO_CA_CERTIFICATES=/etc/ssl/certs/ca-certificates.crt",
 		"lego", "--path", "/root/lego", "--server", "https://ca.homelab.internal:9000/acme/acme/directory",
-		"--email", "bench@homelab.internal", "--accept-tos", "--domains", "hello-backend.homelab.internal", "--http", "run").Want(0)
+		"--email", "bench@homelab.internal", "--accept-tos", "--domains", "hello-backend.homelab.internal", "--http",
+		"run").Want(0)
 }

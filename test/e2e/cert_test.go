@@ -31,12 +31,14 @@ func TestCert(t *testing.T) {
 			t.Errorf("%s has serial %s, served is %x", name, c.Serial, before[name].SerialNumber)
 		}
 	}
-	for name, id := range map[string]string{"www.homelab.internal": "101", "hello.homelab.internal": "102", "traefik.homelab.internal": "102", "hello-backend.homelab.internal": "201"} {
+	for name, id := range map[string]string{"www.homelab.internal": "101", "hello.homelab.internal": "102",
+		"traefik.homelab.internal": "102", "hello-backend.homelab.internal": "201"} {
 		if got[name] != id {
 			t.Errorf("%s is listed in container %q, want %s", name, got[name], id)
 		}
 	}
-	if r := h.Phoenix("cert", "show", "hello-backend.homelab.internal").Want(0); !strings.Contains(r.Stdout, shownSerial(before["hello-backend.homelab.internal"].SerialNumber.Text(16))) {
+	if r := h.Phoenix("cert", "show", "hello-backend.homelab.internal").Want(0); !strings.Contains(r.Stdout,
+		shownSerial(before["hello-backend.homelab.internal"].SerialNumber.Text(16))) {
 		t.Errorf("not shown\n%s", r)
 	}
 	h.Phoenix("cert", "renew", "nobody.homelab.internal").Want(1)
@@ -65,8 +67,8 @@ func TestCert(t *testing.T) {
 	h.Phoenix("plan", "--detailed-exitcode").Want(0)
 }
 
-// The CA's volume is lost, and its root comes back from a sealed backup: the same, so that everybody's certificates stay good. No
-// secret is in the clear outside of the container, nor on a command line.
+// The CA's volume is lost, and its root comes back from a sealed backup: the same, so that everybody's certificates
+// stay good. No secret is in the clear outside of the container, nor on a command line.
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	h := New(t, homelab())
@@ -81,13 +83,15 @@ func TestBackup(t *testing.T) {
 	h.Phoenix("ca", "backup", sealed, "--password-file", secret).Want(0)
 	h.Phoenix("ca", "backup", sealed, "--password-file", secret).Want(1) // it is there
 	raw, err := os.ReadFile(sealed)
-	if err != nil || mode(sealed) != 0o600 || strings.Contains(string(raw), "CERTIFICATE") || strings.Contains(string(raw), h.secret("root", "password")) {
+	if err != nil || mode(sealed) != 0o600 || strings.Contains(string(raw), "CERTIFICATE") ||
+		strings.Contains(string(raw), h.secret("root", "password")) {
 		t.Errorf("the backup has mode %04o and %d bytes (%v): is it sealed?", mode(sealed), len(raw), err)
 	}
 	for name, lost := range map[string][]string{
-		"the volume":                   {filepath.Join(h.Root, "volumes", "103", "ssl")},
-		"the volume and the container": {filepath.Join(h.Root, "volumes", "103", "ssl"), filepath.Join(h.Root, "lxc", "103")},
-		"the pin too":                  {filepath.Join(h.Root, "volumes", "103", "ssl"), filepath.Join(h.Root, "pins")},
+		"the volume": {filepath.Join(h.Root, "volumes", "103", "ssl")},
+		"the volume and the container": {filepath.Join(h.Root, "volumes", "103", "ssl"),
+			filepath.Join(h.Root, "lxc", "103")},
+		"the pin too": {filepath.Join(h.Root, "volumes", "103", "ssl"), filepath.Join(h.Root, "pins")},
 	} {
 		h.PowerOff("103")
 		for _, path := range lost {
@@ -107,12 +111,14 @@ func TestBackup(t *testing.T) {
 	if err := os.WriteFile(wrong, []byte("another password altogether\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := h.Phoenix("ca", "restore", sealed, "--password-file", wrong).Want(1); !strings.Contains(r.Stderr, "password does not open") {
+	if r := h.Phoenix("ca", "restore", sealed, "--password-file", wrong).Want(1); !strings.Contains(r.Stderr,
+		"password does not open") {
 		t.Errorf("what is wrong is not told\n%s", r)
 	}
 }
 
-// refusedBackups checks that a backup which is none, or not of one piece, replaces nothing, and that the same one again changes nothing.
+// refusedBackups checks that a backup which is none, or not of one piece, replaces nothing, and that the same one again
+// changes nothing.
 func (h *Hypervisor) refusedBackups(sealed, secret string) {
 	h.t.Helper()
 	raw, err := os.ReadFile(sealed)
@@ -126,12 +132,14 @@ func (h *Hypervisor) refusedBackups(sealed, secret string) {
 	before := sums()
 	flipped := append([]byte(nil), raw...)
 	flipped[len(flipped)-10] ^= 1
-	for name, content := range map[string][]byte{"empty": nil, "half": raw[:len(raw)/2], "changed": flipped, "garbage": []byte("garbage\n")} {
+	for name, content := range map[string][]byte{"empty": nil, "half": raw[:len(raw)/2], "changed": flipped,
+		"garbage": []byte("garbage\n")} {
 		file := filepath.Join(filepath.Dir(sealed), name)
 		if err := os.WriteFile(file, content, 0o600); err != nil {
 			h.t.Fatal(err)
 		}
-		if r := h.Phoenix("ca", "restore", file, "--password-file", secret); r.Exit == 0 || strings.Contains(r.Stdout, "is back") {
+		if r := h.Phoenix("ca", "restore", file, "--password-file", secret); r.Exit == 0 ||
+			strings.Contains(r.Stdout, "is back") {
 			h.t.Errorf("a backup that is %s was restored\n%s", name, r)
 		}
 	}
@@ -144,7 +152,8 @@ func (h *Hypervisor) refusedBackups(sealed, secret string) {
 	if after := sums(); after != before {
 		h.t.Errorf("the CA's keys became others:\n%s\n%s", before, after)
 	}
-	if left := h.Exec("sh", "-c", `ls -A "$1" | grep -E '^(lost-|\.)' || true`, "sh", secrets).Stdout; strings.TrimSpace(left) != "" {
+	if left := h.Exec("sh", "-c", `ls -A "$1" | grep -E '^(lost-|\.)' || true`, "sh",
+		secrets).Stdout; strings.TrimSpace(left) != "" {
 		h.t.Errorf("copies of keys were left: %s", left)
 	}
 }

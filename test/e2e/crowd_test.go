@@ -14,12 +14,13 @@ import (
 // Debian's own limits of what containers share.
 var debiansLimits = map[string]string{
 	"fs/inotify/max_user_instances": "128", "kernel/keys/maxkeys": "200", "kernel/keys/maxbytes": "20000",
-	"net/ipv4/neigh/default/gc_thresh1": "128", "net/ipv4/neigh/default/gc_thresh2": "512", "net/ipv4/neigh/default/gc_thresh3": "1024",
+	"net/ipv4/neigh/default/gc_thresh1": "128", "net/ipv4/neigh/default/gc_thresh2": "512",
+	"net/ipv4/neigh/default/gc_thresh3": "1024",
 }
 
-// BenchmarkCrowd brings many containers with certificates up at once, and says what they take. PHOENIX_CROWD is how many. With
-// PHOENIX_CROWD_DEBIAN=1 the machine's limits become Debian's first and then those of phoenix setup, and at the end what they were before:
-// for a machine on which nobody else runs containers.
+// BenchmarkCrowd brings many containers with certificates up at once, and says what they take. PHOENIX_CROWD is how
+// many. With PHOENIX_CROWD_DEBIAN=1 the machine's limits become Debian's first and then those of phoenix setup, and at
+// the end what they were before: for a machine on which nobody else runs containers.
 func BenchmarkCrowd(b *testing.B) {
 	n, err := strconv.Atoi(os.Getenv("PHOENIX_CROWD"))
 	if err != nil {
@@ -48,7 +49,8 @@ func crowd(b *testing.B, n int) {
 	time.Sleep(10 * time.Second) // what the start set going comes to rest
 	idle := cpuOf(b, time.Minute)
 	b.ReportMetric(idle*100, "idle-cpu-%")
-	b.Logf("%d containers; PHX-HOST-001: %s", n, regexp.MustCompile(`inotify instances[^"]*`).FindString(h.Phoenix("health", "-o", "json").Stdout))
+	b.Logf("%d containers; PHX-HOST-001: %s", n,
+		regexp.MustCompile(`inotify instances[^"]*`).FindString(h.Phoenix("health", "-o", "json").Stdout))
 }
 
 // fill adds containers with a certificate each until there are n, and gives the ids of all.
@@ -60,10 +62,14 @@ func (h *Hypervisor) fill(n int) []string {
 		id, name, ip := strconv.Itoa(300+i), fmt.Sprintf("crowd%d", i), fmt.Sprintf("10.86.17.%d", 110+i)
 		h.edit(id, func(c map[string]any) {
 			for key, value := range map[string]any{
-				"name": name, "start_at_boot": true, "boot_order": 5, "memory_mb": 256, "cores": 1, "unprivileged": true, "clone_from_ctid": "900",
-				"network_config": map[string]any{"name": "eth0", "bridge": bridge, "ip": ip + "/24", "gw": "10.86.17.1"},
-				"mac_address":    fmt.Sprintf("52:54:00:86:18:%02X", i), "features": []any{"base_setup", "trusted_ca"}, "firewall": map[string]any{"enabled": true},
-				"certificates": []any{map[string]any{"common_name": name + ".homelab.internal", "cert_path": "/etc/ssl/" + name + ".crt", "key_path": "/etc/ssl/private/" + name + ".key"}},
+				"name": name, "start_at_boot": true, "boot_order": 5, "memory_mb": 256, "cores": 1,
+				"unprivileged": true, "clone_from_ctid": "900",
+				"network_config": map[string]any{"name": "eth0", "bridge": bridge, "ip": ip + "/24",
+					"gw": "10.86.17.1"},
+				"mac_address": fmt.Sprintf("52:54:00:86:18:%02X", i), "features": []any{"base_setup", "trusted_ca"},
+				"firewall": map[string]any{"enabled": true},
+				"certificates": []any{map[string]any{"common_name": name + ".homelab.internal",
+					"cert_path": "/etc/ssl/" + name + ".crt", "key_path": "/etc/ssl/private/" + name + ".key"}},
 			} {
 				c[key] = value
 			}
@@ -78,8 +84,8 @@ func (h *Hypervisor) fill(n int) []string {
 	return ids
 }
 
-// debian gives the machine Debian's limits, sees that validate counts them, and raises them as phoenix setup would. The rest of setup is
-// not for a machine on which tests run.
+// debian gives the machine Debian's limits, sees that validate counts them, and raises them as phoenix setup would. The
+// rest of setup is not for a machine on which tests run.
 func (h *Hypervisor) debian(b *testing.B, n int) {
 	for name, value := range debiansLimits {
 		path := filepath.Join("/proc/sys", name)
@@ -92,7 +98,8 @@ func (h *Hypervisor) debian(b *testing.B, n int) {
 			b.Fatal(err)
 		}
 	}
-	if said := h.Phoenix("validate").Want(0); n >= 20 && !strings.Contains(said.Stdout+said.Stderr, "fs.inotify.max_user_instances is 128") {
+	if said := h.Phoenix("validate").Want(0); n >= 20 &&
+		!strings.Contains(said.Stdout+said.Stderr, "fs.inotify.max_user_instances is 128") {
 		b.Errorf("validate does not count:\n%s", said)
 	}
 	var doc struct {

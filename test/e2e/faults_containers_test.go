@@ -36,7 +36,8 @@ var containerFaults = []fault{
 			f.remember(f.config("101"))
 			f.still(func() {
 				f.tool("stop", "101", "-k").Want(0)
-				f.rewrite(f.config("101"), func(s string) string { return strings.ReplaceAll(s, "10.86.17.101", "10.86.17.111") })
+				f.rewrite(f.config("101"),
+					func(s string) string { return strings.ReplaceAll(s, "10.86.17.101", "10.86.17.111") })
 				f.tool("start", "101").Want(0)
 			})
 		},
@@ -46,7 +47,8 @@ var containerFaults = []fault{
 		mended: func(f *faults) bool { return f.active("101", "phoenix-agent.service") }},
 	{group: "containers", name: "agent binary replaced by garbage",
 		do: func(f *faults) {
-			f.sh("201", "echo garbage >/x; chmod 755 /x; mv /x /"+agentPath+"; systemctl kill --signal KILL phoenix-agent.service")
+			f.sh("201", "echo garbage >/x; chmod 755 /x; mv /x /"+agentPath+
+				"; systemctl kill --signal KILL phoenix-agent.service")
 		},
 		mended: func(f *faults) bool {
 			fi, err := os.Stat(f.rootfs("201", agentPath))

@@ -16,7 +16,8 @@ type hostileAgent struct {
 	name, begin, end string
 }
 
-// freezer stops every agent that is started, as soon as it sees it. It knows its own processes only: those of the container.
+// freezer stops every agent that is started, as soon as it sees it. It knows its own processes only: those of the
+// container.
 const freezer = `cat >/root/freezer <<'END'
 while :; do
     for p in /proc/[0-9]*; do
@@ -60,7 +61,8 @@ func (f *faults) besideHostileAgents(t *testing.T) {
 				r := f.Phoenix(command)
 				took := time.Since(start).Round(100 * time.Millisecond)
 				// The audit may look all the same: by a phoenix that it lends to the container.
-				if said := r.Stdout + r.Stderr; !slices.Contains(exits, r.Exit) || !strings.Contains(said, "201") && command != "audit" {
+				if said := r.Stdout + r.Stderr; !slices.Contains(exits, r.Exit) || !strings.Contains(said, "201") &&
+					command != "audit" {
 					t.Errorf("%s: %s: want exit %v and the name of 201\n%s", x.name, command, exits, r)
 				}
 				if took > besideLimit {

@@ -29,7 +29,8 @@ type signer struct {
 func (f *faults) authority(name string) signer {
 	f.t.Helper()
 	dir := f.volume("103", "ssl", "secrets", name)
-	out, err := exec.Command("openssl", "pkey", "-in", filepath.Join(dir, "key"), "-passin", "file:"+filepath.Join(dir, "password")).Output()
+	out, err := exec.Command("openssl", "pkey", "-in", filepath.Join(dir, "key"), "-passin",
+		"file:"+filepath.Join(dir, "password")).Output()
 	f.must(err)
 	block, _ := pem.Decode(out)
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -66,7 +67,8 @@ func newKey() *ecdsa.PrivateKey {
 }
 
 // issue signs like with other times and a new key, and gives both as PEM.
-func (f *faults) issue(by signer, like *x509.Certificate, key *ecdsa.PrivateKey, from, to time.Time) (cert, keyPEM []byte) {
+func (f *faults) issue(by signer, like *x509.Certificate, key *ecdsa.PrivateKey, from, to time.Time) (cert,
+	keyPEM []byte) {
 	f.t.Helper()
 	t := *like
 	t.SerialNumber, t.NotBefore, t.NotAfter = big.NewInt(time.Now().UnixNano()), from, to
@@ -75,14 +77,17 @@ func (f *faults) issue(by signer, like *x509.Certificate, key *ecdsa.PrivateKey,
 	f.must(err)
 	plain, err := x509.MarshalPKCS8PrivateKey(key)
 	f.must(err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain})
 }
 
 // foreign is a CA that nobody here knows.
 func (f *faults) foreign() signer {
 	key := newKey()
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "somebody else's root"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "somebody else's root"},
+		IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(24 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 	f.must(err)
 	cert, err := x509.ParseCertificate(der)
@@ -157,7 +162,8 @@ var certificateFaults = []fault{
 	{group: "certificates", name: "another name in the configuration",
 		do: func(f *faults) {
 			f.rewrite(filepath.Join(f.Config, "phoenix_hypervisor_config.json"), func(s string) string {
-				return strings.Replace(s, `{ "hostname": "www",`, `{ "hostname": "shop", "ip_internal": "10.86.17.101" }, { "hostname": "www",`, 1)
+				return strings.Replace(s, `{ "hostname": "www",`,
+					`{ "hostname": "shop", "ip_internal": "10.86.17.101" }, { "hostname": "www",`, 1)
 			})
 		},
 		mended: func(f *faults) bool {
@@ -174,7 +180,8 @@ var certificateFaults = []fault{
 			key, err := os.ReadFile(f.key())
 			f.must(err)
 			by := f.authority("intermediate")
-			older, olderKey := f.issue(by, f.certificate(f.crt()), newKey(), time.Now().Add(-time.Hour), time.Now().Add(23*time.Hour))
+			older, olderKey := f.issue(by, f.certificate(f.crt()), newKey(), time.Now().Add(-time.Hour),
+				time.Now().Add(23*time.Hour))
 			f.still(func() {
 				f.place(f.crt(), append(older, by.pem()...))
 				f.place(f.key(), olderKey)
@@ -210,7 +217,10 @@ var certificateFaults = []fault{
 			f.in("101", "systemctl", "reload", "nginx.service")
 			f.must(os.Remove(f.key())) // an order is needed
 		},
-		mended: func(f *faults) bool { return f.same(f.rootfs("101", "etc", "nginx", "nginx.conf")) && exists(f.key()) }},
+		mended: func(f *faults) bool {
+			return f.same(f.rootfs("101", "etc", "nginx", "nginx.conf")) &&
+				exists(f.key())
+		}},
 }
 
 // serves is the serial of what the gateway serves; empty: nothing.
@@ -290,7 +300,8 @@ var authorityFaults = []fault{
 		do: func(f *faults) {
 			key := f.authority("intermediate").key.(*ecdsa.PrivateKey)
 			path := f.volume("103", "ssl", "secrets", "intermediate", "ca.crt")
-			cert, _ := f.issue(f.authority("root"), f.certificate(path), key, time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour))
+			cert, _ := f.issue(f.authority("root"), f.certificate(path), key, time.Now().Add(-48*time.Hour),
+				time.Now().Add(-24*time.Hour))
 			f.rewrite(path, func(string) string { return string(cert) })
 			f.in("103", "systemctl", "kill", "--signal", "KILL", stepUnit)
 		},

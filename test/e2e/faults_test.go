@@ -95,13 +95,14 @@ func (f *faults) stop() {
 	}
 }
 
-// still keeps watch, and the daemons in these containers, from doing anything while do runs: a fault of several steps is whole
-// before anybody sees it.
+// still keeps watch, and the daemons in these containers, from doing anything while do runs: a fault of several steps
+// is whole before anybody sees it.
 func (f *faults) still(do func(), ids ...string) {
 	f.t.Helper()
 	pids := []int{-f.watch.Process.Pid}
 	for _, id := range ids {
-		pid, err := strconv.Atoi(strings.TrimSpace(f.in(id, "systemctl", "show", "--value", "--property", "MainPID", "phoenix-agent.service")))
+		pid, err := strconv.Atoi(strings.TrimSpace(f.in(id, "systemctl", "show", "--value", "--property", "MainPID",
+			"phoenix-agent.service")))
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -343,7 +344,8 @@ func table(rows []outcome) string {
 	round := func(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
 	for _, o := range rows {
 		what := cmp.Or(map[bool]string{true: "FAILED"}[o.problem != ""], o.fault.slow)
-		fmt.Fprintf(w, "%s: %s\t%s\t%s\t%s\t%d\t%s\n", o.fault.group, o.fault.name, round(o.detected), round(o.healed), o.by, o.attempts, what)
+		fmt.Fprintf(w, "%s: %s\t%s\t%s\t%s\t%d\t%s\n", o.fault.group, o.fault.name, round(o.detected), round(o.healed),
+			o.by, o.attempts, what)
 	}
 	_ = w.Flush() // into memory
 	return b.String()
@@ -363,14 +365,15 @@ func median(rows []outcome) time.Duration {
 	return all[len(all)/2]
 }
 
-// Each fault is made while watch runs, and is repaired without anybody's help; what cannot be repaired is told, and is whole again
-// once a person has done his part. PHOENIX_FAULT names the ones to make, by a part of "group: name".
+// Each fault is made while watch runs, and is repaired without anybody's help; what cannot be repaired is told, and is
+// whole again once a person has done his part. PHOENIX_FAULT names the ones to make, by a part of "group: name".
 func TestFaults(t *testing.T) {
 	f := newFaults(t, smallVolume)
 	f.WantHealthy()
 	root := fingerprint(f.RootCertificate())
 	var rows []outcome
-	for _, x := range slices.Concat(containerFaults, volumeFaults, nameFaults, certificateFaults, proxyFaults, hostFaults, authorityFaults) {
+	for _, x := range slices.Concat(containerFaults, volumeFaults, nameFaults, certificateFaults, proxyFaults,
+		hostFaults, authorityFaults) {
 		full := x.group + ": " + x.name
 		if !strings.Contains(full, os.Getenv("PHOENIX_FAULT")) {
 			continue

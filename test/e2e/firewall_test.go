@@ -32,11 +32,13 @@ const otherAddress = "10.86.99.1"
 var (
 	openFlows = [][3]string{
 		{"101", "10.86.17.103", "9000"}, {"102", "10.86.17.103", "9000"}, {"201", "10.86.17.103", "9000"},
-		{"101", "10.86.17.102", "443"}, {"102", "10.86.17.201", "8443"}, {"103", "10.86.17.201", "80"}, {"201", "10.86.17.101", "443"},
+		{"101", "10.86.17.102", "443"}, {"102", "10.86.17.201", "8443"}, {"103", "10.86.17.201", "80"},
+		{"201", "10.86.17.101", "443"},
 		{"201", "10.86.17.1", "53"},
 	}
 	closedFlows = [][3]string{
-		{"101", "10.86.17.201", "8443"}, {"103", "10.86.17.201", "8443"}, {"201", "10.86.17.102", "443"}, {"103", "10.86.17.102", "443"},
+		{"101", "10.86.17.201", "8443"}, {"103", "10.86.17.201", "8443"}, {"201", "10.86.17.102", "443"},
+		{"103", "10.86.17.102", "443"},
 		{"102", "10.86.17.101", "22"}, {"201", "10.86.17.103", "22"},
 		// Of the hypervisor, at each of its addresses, names alone.
 		{"201", "10.86.17.1", "22"}, {"101", "10.86.17.1", "8006"}, {"201", otherAddress, "53"},
@@ -54,8 +56,8 @@ func (h *Hypervisor) wantFlows() {
 	}
 }
 
-// Who is not let in is met with silence: between containers, after a restart, with another's address, and for all who are not on the
-// hypervisor's own bridge. A second run changes nothing, and what is deleted leaves no table.
+// Who is not let in is met with silence: between containers, after a restart, with another's address, and for all who
+// are not on the hypervisor's own bridge. A second run changes nothing, and what is deleted leaves no table.
 func TestFirewall(t *testing.T) {
 	h := New(t, homelab())
 	h.Exec("ip", "address", "add", otherAddress+"/32", "dev", "lo").Want(0)
@@ -83,7 +85,8 @@ func TestFirewall(t *testing.T) {
 		t.Errorf("tables:\n%s", rules)
 	}
 	h.Phoenix("delete", "201", "--yes").Want(0)
-	if left := h.Exec("nft", "list", "tables").Want(0).Stdout; strings.Count(left, "table bridge phoenix_v") != 3 || strings.Contains(left, "v201p") {
+	if left := h.Exec("nft", "list", "tables").Want(0).Stdout; strings.Count(left, "table bridge phoenix_v") != 3 ||
+		strings.Contains(left, "v201p") {
 		t.Errorf("after 201 was deleted:\n%s", left)
 	}
 	h.Phoenix("delete", "--all", "--volumes=103", "--yes").Want(0)
@@ -105,8 +108,10 @@ func TestFirewallRulesOfTheUsers(t *testing.T) {
 	})
 	h.Phoenix("create", "103", "101", "102", "201").Want(0)
 	for f, want := range map[[3]string]string{
-		{"102", "10.86.17.101", "22"}: open, {"103", "10.86.17.101", "22"}: closed, {"103", "10.86.17.101", "443"}: open,
-		{"201", "10.86.17.101", "443"}: closed, {"101", "10.86.17.103", "9000"}: open, {"101", "10.86.17.103", "22"}: closed,
+		{"102", "10.86.17.101", "22"}: open, {"103", "10.86.17.101", "22"}: closed,
+		{"103", "10.86.17.101", "443"}: open,
+		{"201", "10.86.17.101", "443"}: closed, {"101", "10.86.17.103", "9000"}: open,
+		{"101", "10.86.17.103", "22"}: closed,
 	} {
 		if got := h.connect(f[0], f[1], f[2]); got != want {
 			t.Errorf("from %s to %s:%s is %s, want %s", f[0], f[1], f[2], got, want)
@@ -137,12 +142,14 @@ func (h *Hypervisor) hostSideFlushed(t *testing.T) {
 	}
 	h.Exec("nft", "flush", "table", "inet", "phoenix_host_"+name).Want(0)
 	// And a server that nobody asked for, in the CA's container.
-	h.Attach("103", nil, "sh", "-ec", "echo 'pid /run/by-hand.pid; events{} http{server{listen 2222;}}' >/root/by-hand && nginx -c /root/by-hand </dev/null >/dev/null 2>&1").Want(0)
+	h.Attach("103", nil, "sh", "-ec", "echo 'pid /run/by-hand.pid; events{} http{server{listen 2222;}}' "+
+		">/root/by-hand && nginx -c /root/by-hand </dev/null >/dev/null 2>&1").Want(0)
 	told := h.Phoenix("health", "-q").Want(3).Stdout
 	if !strings.Contains(told, "PHX-FW-006") {
 		t.Errorf("flushed rules are not told\n%s", told)
 	}
-	if !strings.Contains(told, "PHX-CT-008") || !strings.Contains(told, "on tcp/2222") || !strings.Contains(told, "nginx (process ") {
+	if !strings.Contains(told, "PHX-CT-008") || !strings.Contains(told, "on tcp/2222") ||
+		!strings.Contains(told, "nginx (process ") {
 		t.Errorf("the server is not told\n%s", told)
 	}
 	h.Attach("103", nil, "nginx", "-c", "/root/by-hand", "-s", "stop").Want(0)

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// broken is a fault with the check of health that finds it. then makes of its fix what a person does with it; nil: it is pasted as it stands.
+// broken is a fault with the check of health that finds it. then makes of its fix what a person does with it; nil: it
+// is pasted as it stands.
 type broken struct {
 	name, check, id string
 	fault           []string
@@ -22,8 +23,8 @@ func before(more string) func(string) string {
 	}
 }
 
-// fixes breaks one thing after the other, does what health says literally, in a shell, and wants the check green. Where an agent would be
-// faster than a person it is stopped.
+// fixes breaks one thing after the other, does what health says literally, in a shell, and wants the check green. Where
+// an agent would be faster than a person it is stopped.
 func (h *Hypervisor) fixes(t *testing.T) {
 	lxc, dir := filepath.Join(h.Root, "lxc"), filepath.Dir(h.Root)
 	inside := func(id, script string) []string {
@@ -36,13 +37,17 @@ func (h *Hypervisor) fixes(t *testing.T) {
 	h.Phoenix("ca", "backup", backup, "--password-file", password).Want(0)
 	for _, b := range []broken{
 		{"stopped", "PHX-CT-001", "201", []string{"lxc-stop", "-P", lxc, "-n", "201", "-k"}, nil},
-		{"an open volume", "PHX-VOL-001", "201", []string{"chmod", "0777", filepath.Join(h.Root, "volumes", "201", "tls")}, nil},
+		{"an open volume", "PHX-VOL-001", "201",
+			[]string{"chmod", "0777", filepath.Join(h.Root, "volumes", "201", "tls")}, nil},
 		{"no daemon", "PHX-CT-002", "201", inside("201", "systemctl stop phoenix-agent.service"), before(";")},
-		{"an open pin", "PHX-PIN-001", "103", []string{"chmod", "0666", filepath.Join(h.Root, "pins", "103")}, before("; then compare")},
-		{"a lost root", "PHX-CA-008", "103", []string{"rm", "-r", filepath.Join(h.Root, "volumes", "103", "ssl", "secrets", "root")}, func(fix string) string {
-			command, _, _ := strings.Cut(fix, " brings the same root back")
-			return strings.Replace(strings.Replace(command, "FILE", backup, 1), "FILE", password, 1)
-		}},
+		{"an open pin", "PHX-PIN-001", "103", []string{"chmod", "0666", filepath.Join(h.Root, "pins", "103")},
+			before("; then compare")},
+		{"a lost root", "PHX-CA-008", "103",
+			[]string{"rm", "-r", filepath.Join(h.Root, "volumes", "103", "ssl", "secrets", "root")},
+			func(fix string) string {
+				command, _, _ := strings.Cut(fix, " brings the same root back")
+				return strings.Replace(strings.Replace(command, "FILE", backup, 1), "FILE", password, 1)
+			}},
 	} {
 		t.Run(b.name, func(t *testing.T) {
 			h := h.in(t)

@@ -233,7 +233,8 @@ type Result struct {
 
 // String has everything that a person needs to see what happened.
 func (r Result) String() string {
-	return fmt.Sprintf("$ %s\n%s%s(exit %d after %s)", strings.Join(r.Argv, " "), r.Stdout, r.Stderr, r.Exit, r.Took.Round(time.Millisecond))
+	return fmt.Sprintf("$ %s\n%s%s(exit %d after %s)", strings.Join(r.Argv, " "), r.Stdout, r.Stderr, r.Exit,
+		r.Took.Round(time.Millisecond))
 }
 
 // Want stops the test unless the command ended with this exit code.

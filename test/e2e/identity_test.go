@@ -13,7 +13,8 @@ import (
 )
 
 // Names of examples/homelab that the CA gives certificates for; the last is 201's own.
-var stealable = []string{"www.homelab.internal", "nginx.homelab.internal", "traefik.homelab.internal", "hello.homelab.internal", "ca.homelab.internal", "hello-backend.homelab.internal"}
+var stealable = []string{"www.homelab.internal", "nginx.homelab.internal", "traefik.homelab.internal",
+	"hello.homelab.internal", "ca.homelab.internal", "hello-backend.homelab.internal"}
 
 // attack is root in 201, who means harm: what test/attacker sends and asks for, while somebody visits the gateway.
 type attack struct {
@@ -33,7 +34,8 @@ func newAttack(h *Hypervisor) *attack {
 	}
 	h.Push(a.program, "201", "/root/attacker")
 	for _, id := range []string{"101", "102", "103", "201"} {
-		a.macs["10.86.17."+id] = strings.TrimSpace(h.Attach(id, nil, "cat", "/sys/class/net/eth0/address").Want(0).Stdout)
+		a.macs["10.86.17."+id] = strings.TrimSpace(h.Attach(id, nil, "cat",
+			"/sys/class/net/eth0/address").Want(0).Stdout)
 	}
 	a.macs["10.86.17.1"] = strings.TrimSpace(h.Exec("cat", "/sys/class/net/"+bridge+"/address").Want(0).Stdout)
 	i := slices.IndexFunc(h.Links(), func(name string) bool { return strings.HasPrefix(name, "v201p") })
@@ -44,7 +46,8 @@ func newAttack(h *Hypervisor) *attack {
 // here is how the attacker is told who is where: it takes the gateway's place and lies to the CA.
 func (a *attack) here() []string {
 	var out []string
-	for flag, address := range map[string]string{"-own": "10.86.17.201", "-victim": "10.86.17.101", "-target": "10.86.17.103", "-host": "10.86.17.1"} {
+	for flag, address := range map[string]string{"-own": "10.86.17.201", "-victim": "10.86.17.101",
+		"-target": "10.86.17.103", "-host": "10.86.17.1"} {
 		out = append(out, flag, a.macs[address]+","+address)
 	}
 	return out
@@ -100,7 +103,8 @@ func (a *attack) sends() {
 	}
 }
 
-// believed wants nobody to have learned anything that is not so: which MAC is where, whose an address is, who leads out.
+// believed wants nobody to have learned anything that is not so: which MAC is where, whose an address is, who leads
+// out.
 func (a *attack) believed() {
 	a.t.Helper()
 	var table []struct {
@@ -151,7 +155,8 @@ func whoever(id string) string {
 func (a *attack) steals() {
 	a.t.Helper()
 	argv := append([]string{"/root/attacker", "steal"}, a.here()...)
-	argv = append(argv, "-directory", "https://10.86.17.103:9000/acme/acme/directory", "-names", strings.Join(stealable, ","), "-for", "8s")
+	argv = append(argv, "-directory", "https://10.86.17.103:9000/acme/acme/directory", "-names",
+		strings.Join(stealable, ","), "-for", "8s")
 	var got struct {
 		Issued, Refused map[string]string
 		Asked           int
@@ -195,20 +200,24 @@ func (h *Hypervisor) everything(t *testing.T, forward string) {
 	a.steals()
 	a.believed()
 	stop()
-	t.Logf("%d requests through the gateway in %s, %d failed", v.requests, time.Since(start).Round(time.Second), len(v.failed))
+	t.Logf("%d requests through the gateway in %s, %d failed", v.requests, time.Since(start).Round(time.Second),
+		len(v.failed))
 	if len(v.failed) > 0 || v.requests == 0 {
 		t.Errorf("requests failed meanwhile:\n%s", strings.Join(v.failed, "\n"))
 	}
 }
 
-// attacked is 201's root at work, whether the hypervisor routes or not, by each way to track connections, and where 201 has no firewall.
+// attacked is 201's root at work, whether the hypervisor routes or not, by each way to track connections, and where 201
+// has no firewall.
 func (h *Hypervisor) attacked(t *testing.T) {
 	native, netfilter := h.conntrack()
 	for _, way := range []struct {
 		name string
 		has  bool
 		why  string
-	}{{"nf_conntrack_bridge", native, "this kernel has none"}, {"br_netfilter", netfilter && !native, "it is not there, or the kernel has the other way, which is preferred"}} {
+	}{{"nf_conntrack_bridge", native, "this kernel has none"},
+		{"br_netfilter", netfilter && !native,
+			"it is not there, or the kernel has the other way, which is preferred"}} {
 		for _, forward := range []string{"0", "1"} {
 			t.Run(way.name+" ip_forward="+forward, func(t *testing.T) {
 				if !way.has {

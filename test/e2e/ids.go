@@ -11,8 +11,8 @@ import (
 // idsOfOne is how many ids a container has.
 const idsOfOne = 65536
 
-// shiftTree gives the files of a container that does not run the ids that they would have with another range, as a house of before has
-// them. It keeps what a system needs to boot.
+// shiftTree gives the files of a container that does not run the ids that they would have with another range, as a
+// house of before has them. It keeps what a system needs to boot.
 func shiftTree(t testing.TB, top string, from, to int) {
 	t.Helper()
 	err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {

@@ -78,8 +78,8 @@ func (h *Hypervisor) asBefore(id string) {
 	}
 }
 
-// Each container has ids of its own; a house of before gets them with --yes, also where that is killed; and a user who has a
-// container's ids is told of.
+// Each container has ids of its own; a house of before gets them with --yes, also where that is killed; and a user who
+// has a container's ids is told of.
 func TestOwnIDs(t *testing.T) {
 	t.Parallel()
 	h := New(t, homelab())
@@ -95,7 +95,8 @@ func TestOwnIDs(t *testing.T) {
 		t.Fatal("103 was moved without consent")
 	}
 	h.Phoenix("apply", "103", "201").Want(0)
-	if r := h.Phoenix("plan", "103", "201"); !strings.Contains(r.Stdout, "ids/103") || !strings.Contains(r.Stdout, "range of ids of its own") {
+	if r := h.Phoenix("plan", "103", "201"); !strings.Contains(r.Stdout, "ids/103") ||
+		!strings.Contains(r.Stdout, "range of ids of its own") {
 		t.Errorf("plan does not say it\n%s", r)
 	}
 	if r := h.Phoenix("health", "103"); r.Exit == 0 || !strings.Contains(r.Stdout, "PHX-IDS-001") {
@@ -125,7 +126,8 @@ func (h *Hypervisor) separate(t *testing.T) {
 	}
 	for id, base := range map[string]int{"103": ca, "201": web} {
 		want := fmt.Sprintf("0 %d %d", base, idsOfOne)
-		if got := strings.Join(strings.Fields(h.Attach(id, nil, "cat", "/proc/self/uid_map").Stdout), " "); got != want {
+		if got := strings.Join(strings.Fields(h.Attach(id, nil, "cat", "/proc/self/uid_map").Stdout),
+			" "); got != want {
 			t.Errorf("%s runs with %s, want %s", id, got, want)
 		}
 		for _, dir := range []string{filepath.Join(h.Root, "lxc", id), filepath.Join(h.Root, "volumes", id)} {
@@ -139,7 +141,8 @@ func (h *Hypervisor) separate(t *testing.T) {
 	}
 }
 
-// strangersDescriptor hands root of 201, with all its capabilities, open descriptors of 103's volume and of the directory above it.
+// strangersDescriptor hands root of 201, with all its capabilities, open descriptors of 103's volume and of the
+// directory above it.
 func (h *Hypervisor) strangersDescriptor(t *testing.T) {
 	t.Helper()
 	parent := filepath.Join(h.Root, "volumes", "103")
@@ -168,8 +171,10 @@ echo "refused $n"`
 
 func (h *Hypervisor) withDescriptors(t *testing.T, id, parent, volume, script string) string {
 	t.Helper()
-	pid := strings.TrimSpace(h.Exec("lxc-info", "-P", filepath.Join(h.Root, "lxc"), "-n", id, "-p", "-H").Want(0).Stdout)
-	cmd := exec.Command("nsenter", "-t", pid, "-U", "-m", "-p", "--setuid", "0", "--setgid", "0", "sh", "-c", "NAME="+filepath.Base(volume)+"; "+script)
+	pid := strings.TrimSpace(h.Exec("lxc-info", "-P", filepath.Join(h.Root, "lxc"), "-n", id, "-p",
+		"-H").Want(0).Stdout)
+	cmd := exec.Command("nsenter", "-t", pid, "-U", "-m", "-p", "--setuid", "0", "--setgid", "0", "sh", "-c",
+		"NAME="+filepath.Base(volume)+"; "+script)
 	for _, dir := range []string{parent, volume} {
 		f, err := os.OpenFile(dir, syscall.O_DIRECTORY, 0)
 		if err != nil {
@@ -192,8 +197,10 @@ func (h *Hypervisor) neighbour(t *testing.T) {
 	if err := os.WriteFile(file, []byte("root:100000:65536\nann:100000:65536\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for command, want := range map[string]string{"validate": "are ann's too", "health": "ann can become any user", "audit": "PHX-AUD-085"} {
-		argv := append([]string{"sh", "-ec", `mount --bind "$1" /etc/subuid; shift; exec "$@"`, "sh", file}, h.argv([]string{command})...)
+	for command, want := range map[string]string{"validate": "are ann's too", "health": "ann can become any user",
+		"audit": "PHX-AUD-085"} {
+		argv := append([]string{"sh", "-ec", `mount --bind "$1" /etc/subuid; shift; exec "$@"`, "sh", file},
+			h.argv([]string{command})...)
 		if r := h.Exec(argv...); !strings.Contains(r.Stdout+r.Stderr, want) {
 			t.Errorf("%s does not say %q\n%s", command, want, r)
 		}

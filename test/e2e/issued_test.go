@@ -21,15 +21,16 @@ type issuedCertificate struct {
 	From      string    `json:"from"`
 }
 
-// What the CA issued is known, and what is not in order is told by health, by the audit and in the list: over restarts and the death of
-// the CA, over the loss of its database, and until nobody trusts it any more.
+// What the CA issued is known, and what is not in order is told by health, by the audit and in the list: over restarts
+// and the death of the CA, over the loss of its database, and until nobody trusts it any more.
 func TestIssued(t *testing.T) {
 	t.Parallel()
 	h := New(t, homelab())
 	h.edits(func(c map[string]any) {
 		c["step_ca"].(map[string]any)["allowed_names"] = []string{"printer.homelab.internal"}
 		zone := c["dns_server"].(map[string]any)["authoritative_zones"].([]any)[0].(map[string]any)
-		zone["records"] = append(zone["records"].([]any), map[string]any{"hostname": "printer", "ip_internal": "10.86.17.201"})
+		zone["records"] = append(zone["records"].([]any),
+			map[string]any{"hostname": "printer", "ip_internal": "10.86.17.201"})
 	})
 	h.Phoenix("create", "103", "201").Want(0)
 	h.WantHealthy("103", "201")
@@ -40,20 +41,23 @@ func TestIssued(t *testing.T) {
 	h.wantIssued(map[string]string{own[0].Serial: "accounted"})
 
 	client := filepath.Join(t.TempDir(), "acmeclient")
-	if _, err := tool(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-o", client, "./test/acmeclient"); err != nil {
+	if _, err := tool(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-o", client,
+		"./test/acmeclient"); err != nil {
 		t.Fatal(err)
 	}
 	h.Push(client, "201", "/root/acmeclient")
 	order := func(name string) string {
 		t.Helper()
-		return strings.TrimSpace(h.Attach("201", nil, "/root/acmeclient", "-directory", "https://"+ca+"/acme/acme/directory", name).Want(0).Stdout)
+		return strings.TrimSpace(h.Attach("201", nil, "/root/acmeclient", "-directory",
+			"https://"+ca+"/acme/acme/directory", name).Want(0).Stdout)
 	}
 	printer := order("printer.homelab.internal")
 	h.wantIssued(map[string]string{own[0].Serial: "accounted", printer: "listed"})
 	h.WantHealthy("103", "201")
 
 	// Root of 201 has another account, and takes a certificate for a name that phoenix keeps there.
-	want := map[string]string{own[0].Serial: "accounted", printer: "listed", order("hello-backend.homelab.internal"): "foreign"}
+	want := map[string]string{own[0].Serial: "accounted", printer: "listed",
+		order("hello-backend.homelab.internal"): "foreign"}
 	h.Attach("103", nil, "systemctl", "kill", "--signal=KILL", "step-ca.service").Want(0)
 	h.wantIssued(want)
 	h.Phoenix("restart", "103").Want(0)
@@ -69,7 +73,8 @@ func TestIssued(t *testing.T) {
 
 	// The database is cut off, and step-ca begins another.
 	db := "/etc/step-ca/ssl/db/step-ca.db"
-	h.Attach("103", nil, "sh", "-c", "systemctl stop step-ca.service; truncate -s 12288 "+db+"; systemctl reset-failed; :").Want(0)
+	h.Attach("103", nil, "sh", "-c", "systemctl stop step-ca.service; truncate -s 12288 "+db+
+		"; systemctl reset-failed; :").Want(0)
 	h.Phoenix("apply", "103").Want(0)
 	h.wantIssued(want)
 	h.Phoenix("plan", "--detailed-exitcode", "103", "201").Want(0)
@@ -149,7 +154,8 @@ func (h *Hypervisor) told(check, rule string, want map[string]string, state stri
 	}
 	h.Phoenix("health", "103", "201", "-o", "json").Want(3).JSON(&report)
 	if !slices.ContainsFunc(report.Checks, func(c struct{ ID, Status, Evidence, Fix string }) bool {
-		return c.ID == check && c.Status == "fail" && strings.Contains(c.Evidence, "serial "+shownSerial(serial)) && strings.Contains(c.Evidence, "10.86.17.201") && c.Fix != ""
+		return c.ID == check && c.Status == "fail" && strings.Contains(c.Evidence, "serial "+shownSerial(serial)) &&
+			strings.Contains(c.Evidence, "10.86.17.201") && c.Fix != ""
 	}) {
 		h.t.Errorf("%s does not tell of %s: %+v", check, serial, report.Checks)
 	}
@@ -158,7 +164,8 @@ func (h *Hypervisor) told(check, rule string, want map[string]string, state stri
 	}
 	h.Phoenix("audit", "-o", "json").Want(3).JSON(&audited)
 	if !slices.ContainsFunc(audited.Findings, func(f struct{ Rule, Object, Summary string }) bool {
-		return f.Rule == rule && f.Object == "container/103" && strings.Contains(f.Summary, "serial "+shownSerial(serial))
+		return f.Rule == rule && f.Object == "container/103" &&
+			strings.Contains(f.Summary, "serial "+shownSerial(serial))
 	}) {
 		h.t.Errorf("%s does not tell of %s: %+v", rule, serial, audited.Findings)
 	}

@@ -33,11 +33,12 @@ func (p killPoint) String() string {
 	if p.both {
 		who += " and phoenix"
 	}
-	return fmt.Sprintf("%s, %s (%d) %.100s", who, map[bool]string{true: "after", false: "before"}[p.after], p.nth, p.what)
+	return fmt.Sprintf("%s, %s (%d) %.100s", who, map[bool]string{true: "after", false: "before"}[p.after],
+		p.nth, p.what)
 }
 
-// attachShim gives the phoenix inside its environment, which lxc-attach does not let through, and takes the hypervisor's
-// phoenix with it where the one inside was killed (137 is 128 and SIGKILL).
+// attachShim gives the phoenix inside its environment, which lxc-attach does not let through, and takes the
+// hypervisor's phoenix with it where the one inside was killed (137 is 128 and SIGKILL).
 const attachShim = `#!/bin/sh
 case "$*" in *" agent serve"*) ;; *) exec REAL "$@" ;; esac
 path=$2 id=$4
@@ -60,7 +61,8 @@ func newKillable(t *testing.T) *killable {
 	h := New(t, homelab())
 	k := &killable{Hypervisor: h, state: filepath.Join(filepath.Dir(h.Root), "kill")}
 	h.bin = filepath.Join(k.state, "phoenix")
-	if _, err := tool(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.bin, "./test/kill/phoenix"); err != nil {
+	if _, err := tool(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o",
+		h.bin, "./test/kill/phoenix"); err != nil {
 		t.Fatal(err)
 	}
 	real, err := exec.LookPath("lxc-attach")
@@ -155,8 +157,8 @@ func (k *killable) points(id string) (points []killPoint) {
 	return points
 }
 
-// On real containers: a random sample of all kill points, from nothing each. A third dies on the hypervisor, a third is an agent
-// alone, in the rest an agent and phoenix die together.
+// On real containers: a random sample of all kill points, from nothing each. A third dies on the hypervisor, a third is
+// an agent alone, in the rest an agent and phoenix die together.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -195,7 +197,8 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// strike kills at p, runs create again and wants the same end. false: another order of parallel changes, p was not reached.
+// strike kills at p, runs create again and wants the same end. false: another order of parallel changes, p was not
+// reached.
 func (k *killable) strike(t *testing.T, p killPoint) bool {
 	t.Helper()
 	r := k.run(p)

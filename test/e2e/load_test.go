@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// briefly is the configuration with certificates that have to be renewed every minute: they live for two, and step-ca dates them back
-// by one.
+// briefly is the configuration with certificates that have to be renewed every minute: they live for two, and step-ca
+// dates them back by one.
 func briefly(h *Hypervisor) {
 	path := filepath.Join(h.Config, "phoenix_hypervisor_config.json")
 	raw, err := os.ReadFile(path)
@@ -55,9 +55,13 @@ func (c *caller) call(address string) {
 func (c *caller) request(address string) error {
 	pool := x509.NewCertPool()
 	pool.AddCert(c.root)
-	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "hello.homelab.internal"},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) { return c.h.Dial(ctx, network, address) }}
-	response, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Get("https://hello.homelab.internal/")
+	transport := &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "hello.homelab.internal"},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return c.h.Dial(ctx, network, address)
+		}}
+	response, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).
+		Get("https://hello.homelab.internal/")
 	if err != nil {
 		return err
 	}
@@ -86,9 +90,9 @@ func (c *caller) during(address string, stop <-chan struct{}) {
 	}
 }
 
-// While all certificates are renewed every minute, by the containers alone, no request fails, none is answered with a certificate past
-// its end or of another key. Then the CA is away until the gateway's certificate has ended, and all is well soon after it is back.
-// PHOENIX_LOAD is for how long requests are made.
+// While all certificates are renewed every minute, by the containers alone, no request fails, none is answered with a
+// certificate past its end or of another key. Then the CA is away until the gateway's certificate has ended, and all is
+// well soon after it is back. PHOENIX_LOAD is for how long requests are made.
 func TestLoadWhileRenewing(t *testing.T) {
 	t.Parallel()
 	length := 3 * time.Minute
@@ -114,7 +118,8 @@ func TestLoadWhileRenewing(t *testing.T) {
 	time.AfterFunc(length, func() { close(stop) })
 	all.Wait()
 	for address, c := range callers {
-		t.Logf("%s: %d requests, %d failed, %d certificates in %s", address, c.requests, len(c.failed), len(c.serials), length)
+		t.Logf("%s: %d requests, %d failed, %d certificates in %s", address, c.requests, len(c.failed), len(c.serials),
+			length)
 		if len(c.failed) > 0 {
 			t.Errorf("%s: failed requests: %s", address, strings.Join(c.failed, "; "))
 		}
@@ -129,7 +134,8 @@ func TestLoadWhileRenewing(t *testing.T) {
 func awayUntilTheEnd(t *testing.T, h *Hypervisor, root *x509.Certificate) {
 	in := func(argv ...string) {
 		t.Helper()
-		h.Exec(append([]string{"lxc-attach", "-P", filepath.Join(h.Root, "lxc"), "-n", "101", "--clear-env", "--"}, argv...)...).Want(0)
+		h.Exec(append([]string{"lxc-attach", "-P", filepath.Join(h.Root, "lxc"), "-n", "101", "--clear-env", "--"},
+			argv...)...).Want(0)
 	}
 	in("ip", "route", "add", "blackhole", "10.86.17.103/32")
 	c := &caller{h: h, root: root, serials: map[string]bool{}}

@@ -57,7 +57,8 @@ func (o *oldLayout) moved() {
 		if r := o.in(id, "cat /proc/1/mountinfo"); strings.Contains(r.Stdout, "/persistent/103/ssl") {
 			o.t.Errorf("container %s still sees the shared directory\n%s", id, r)
 		}
-		if raw, err := os.ReadFile(filepath.Join(o.lxc, id, "config")); err != nil || strings.Contains(string(raw), o.shared) {
+		if raw, err := os.ReadFile(filepath.Join(o.lxc, id, "config")); err != nil ||
+			strings.Contains(string(raw), o.shared) {
 			o.t.Errorf("container %s is still defined to see the shared directory: %v\n%s", id, err, raw)
 		}
 	}
@@ -66,14 +67,16 @@ func (o *oldLayout) moved() {
 	}
 }
 
-// sharing are the findings of the audit that this is about: shared directories, and keys and folders that others can read.
+// sharing are the findings of the audit that this is about: shared directories, and keys and folders that others can
+// read.
 func (o *oldLayout) sharing() []string {
 	o.t.Helper()
 	var a Audited
 	o.Phoenix("audit", "-o", "json").JSON(&a)
 	var out []string
 	for _, f := range a.Findings {
-		if slices.Contains([]string{"PHX-AUD-001", "PHX-AUD-002", "PHX-AUD-003", "PHX-AUD-004", "PHX-AUD-050", "PHX-AUD-052", "PHX-AUD-053", "PHX-AUD-054", "PHX-AUD-070"}, f.Rule) &&
+		if slices.Contains([]string{"PHX-AUD-001", "PHX-AUD-002", "PHX-AUD-003", "PHX-AUD-004", "PHX-AUD-050",
+			"PHX-AUD-052", "PHX-AUD-053", "PHX-AUD-054", "PHX-AUD-070"}, f.Rule) &&
 			!strings.Contains(f.Summary, o.shared) && !strings.Contains(f.Summary, "/usr/share") {
 			out = append(out, f.Rule+" "+f.Object+": "+f.Summary)
 		}
@@ -100,8 +103,8 @@ func (o *oldLayout) newKeys() {
 	}
 }
 
-// A house as the old scripts left it is moved while a client calls: no request fails, the root stays, what leaked is new, and
-// afterwards nothing is left to do.
+// A house as the old scripts left it is moved while a client calls: no request fails, the root stays, what leaked is
+// new, and afterwards nothing is left to do.
 func TestMigrateLive(t *testing.T) {
 	o := newOldLayout(t, nil)
 	o.works()
@@ -126,7 +129,8 @@ func TestMigrateLive(t *testing.T) {
 	if len(doc.Steps) < 10 || len(doc.Leaked) < 7 || doc.Made || doc.Steps[0].Done {
 		t.Errorf("the plan as JSON: %+v", doc)
 	}
-	if now, err := os.ReadFile(filepath.Join(o.Config, "phoenix_lxc_configs.json")); err != nil || string(now) != string(before) {
+	if now, err := os.ReadFile(filepath.Join(o.Config, "phoenix_lxc_configs.json")); err != nil ||
+		string(now) != string(before) {
 		t.Errorf("a plan changed the configuration: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(o.Root, "migration")); err == nil {
@@ -179,7 +183,8 @@ func (o *oldLayout) replaceRoot(t *testing.T) {
 	o.Phoenix("plan", "--detailed-exitcode").Want(0)
 }
 
-// Killed at random moments, again and again, it ends the same; so does the way back. When the old directory is emptied there is none.
+// Killed at random moments, again and again, it ends the same; so does the way back. When the old directory is emptied
+// there is none.
 func TestMigrateLiveKilled(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -263,7 +268,8 @@ func (o *oldLayout) removeAll(t *testing.T) {
 	if r := o.Phoenix("delete", "201", "--yes").Want(0); !strings.Contains(r.Stdout, "create makes it there again") {
 		t.Errorf("not a word on where it was\n%s", r)
 	}
-	if r := o.Phoenix(o.live("--rollback", "--yes")...).Want(1); !strings.Contains(r.Stderr, "container 201 was deleted") {
+	if r := o.Phoenix(o.live("--rollback", "--yes")...).Want(1); !strings.Contains(r.Stderr,
+		"container 201 was deleted") {
 		t.Errorf("the way back without a container\n%s", r)
 	}
 	o.Phoenix("create", "201").Want(0)
@@ -289,13 +295,14 @@ func (o *oldLayout) removeAll(t *testing.T) {
 	}
 }
 
-// killing kills a command as often, each time when it has said up to so many lines and a moment later: how far it comes does not
-// depend on how busy the machine is.
+// killing kills a command as often, each time when it has said up to so many lines and a moment later: how far it comes
+// does not depend on how busy the machine is.
 func (o *oldLayout) killing(draw *rand.Rand, times, lines int, args []string) {
 	o.t.Helper()
 	for range times {
 		n, moment := draw.IntN(lines+1), time.Duration(draw.Int64N(int64(500*time.Millisecond)))
-		o.t.Logf("%s killed after %d lines and %s: %s", strings.Join(args[4:], " "), n, moment.Round(time.Millisecond), o.killed(n, moment, args))
+		o.t.Logf("%s killed after %d lines and %s: %s", strings.Join(args[4:], " "), n, moment.Round(time.Millisecond),
+			o.killed(n, moment, args))
 	}
 }
 
@@ -352,7 +359,8 @@ func (o *oldLayout) back(files map[string]string) {
 			o.t.Errorf("container %s has not its old definition: %v\n%s", id, err, raw)
 		}
 	}
-	for _, path := range []string{filepath.Join(o.Root, "migration"), filepath.Join(o.Root, "pins", "103"), filepath.Join(o.Root, "lxc", "101")} {
+	for _, path := range []string{filepath.Join(o.Root, "migration"), filepath.Join(o.Root, "pins", "103"),
+		filepath.Join(o.Root, "lxc", "101")} {
 		if _, err := os.Lstat(path); err == nil {
 			o.t.Errorf("%s was left", path)
 		}

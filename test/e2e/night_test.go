@@ -24,10 +24,12 @@ func unattended(t *testing.T) *faults {
 	return f
 }
 
-// templateAway asks for a template that cannot be built, as the mirror is not reached from here: who needs none is in nobody's way.
+// templateAway asks for a template that cannot be built, as the mirror is not reached from here: who needs none is in
+// nobody's way.
 func (f *faults) templateAway() {
 	f.t.Helper()
-	f.rewrite(filepath.Join(f.Config, "phoenix_lxc_configs.json"), func(s string) string { // libssl3 is there already: nothing has to be fetched
+	// libssl3 is there already: nothing has to be fetched
+	f.rewrite(filepath.Join(f.Config, "phoenix_lxc_configs.json"), func(s string) string {
 		return strings.Replace(s, `"name": "hello",`, `"name": "hello", "packages": ["libssl3"],`, 1)
 	})
 	for _, args := range [][]string{{"apply", "101"}, {"up"}, {"cert", "renew", "www.homelab.internal"}} {
@@ -40,7 +42,8 @@ func (f *faults) templateAway() {
 	}
 }
 
-// programReplaced puts another phoenix in the place of the one that watches: bytes behind the end mean nothing to the kernel.
+// programReplaced puts another phoenix in the place of the one that watches: bytes behind the end mean nothing to the
+// kernel.
 func (f *faults) programReplaced() {
 	f.t.Helper()
 	raw, err := os.ReadFile(f.bin)
@@ -53,7 +56,8 @@ func (f *faults) programReplaced() {
 		f.t.Errorf("watch does not begin its new program\n%s", f.log.String())
 	}
 	r := f.Phoenix("up").Want(0)
-	if !strings.Contains(r.Stdout, "the same version, keeps it so (pid ") || !strings.Contains(f.Phoenix("health").Want(0).Stdout, "PHX-WATCH-001") {
+	if !strings.Contains(r.Stdout, "the same version, keeps it so (pid ") ||
+		!strings.Contains(f.Phoenix("health").Want(0).Stdout, "PHX-WATCH-001") {
 		f.t.Errorf("up and health do not say which watch runs\n%s", r)
 	}
 }
@@ -68,14 +72,15 @@ func (f *faults) stays(what string, so func() bool) {
 	}
 }
 
-// What runs unattended makes no root, and brings nothing back that a person deleted. A site is burnt down and restored with watch
-// enabled all the time.
+// What runs unattended makes no root, and brings nothing back that a person deleted. A site is burnt down and restored
+// with watch enabled all the time.
 func TestNight(t *testing.T) {
 	f := unattended(t)
 	f.stays("a machine on which nobody called up", func() bool { return !hasFile(f.Root) })
 	f.Phoenix("up").Want(0)
 	root := fingerprint(f.RootCertificate())
-	password, backup := filepath.Join(filepath.Dir(f.Root), "password"), filepath.Join(filepath.Dir(f.Root), "ca.sealed")
+	password, backup := filepath.Join(filepath.Dir(f.Root), "password"),
+		filepath.Join(filepath.Dir(f.Root), "ca.sealed")
 	f.must(os.WriteFile(password, []byte("correct horse battery staple\n"), 0o600))
 	f.Phoenix("ca", "backup", backup, "--password-file", password).Want(0)
 	restore := []string{"ca", "restore", backup, "--password-file", password}
@@ -85,17 +90,20 @@ func TestNight(t *testing.T) {
 	f.Phoenix("stop", "103").Want(0)
 	f.stays("103, which others depend on and a person stopped,", func() bool { return !f.runs("103") })
 
-	if r := f.Phoenix("delete", "103", "--volumes", "--yes"); r.Exit == 0 || !strings.Contains(r.Stderr, root) || !strings.Contains(r.Stderr, "--volumes=103") {
+	if r := f.Phoenix("delete", "103", "--volumes", "--yes"); r.Exit == 0 || !strings.Contains(r.Stderr, root) ||
+		!strings.Contains(r.Stderr, "--volumes=103") {
 		t.Errorf("the root of the site goes with --yes alone, or it is not said how\n%s", r)
 	}
 	if r := f.answer("yes\n", "delete", "103", "--volumes"); r.Exit == 0 || !strings.Contains(r.Stderr, root) {
 		t.Errorf("the root of the site goes without its name\n%s", r)
 	}
 	f.answer("step-ca\n", "delete", "103", "--volumes").Want(0)
-	f.stays("103, deleted with its volume,", func() bool { return !hasFile(f.volume("103", "ssl")) && !hasFile(filepath.Join(f.lxc(), "103")) })
+	f.stays("103, deleted with its volume,",
+		func() bool { return !hasFile(f.volume("103", "ssl")) && !hasFile(filepath.Join(f.lxc(), "103")) })
 
 	f.Phoenix("create", "103").Want(0) // by mistake: another root
-	if r := f.Phoenix(append(restore, "--yes")...); r.Exit == 0 || !strings.Contains(r.Stderr, "delete 103 --volumes=103") {
+	if r := f.Phoenix(append(restore, "--yes")...); r.Exit == 0 ||
+		!strings.Contains(r.Stderr, "delete 103 --volumes=103") {
 		t.Errorf("another root is in use, and restore takes its place or does not say how to\n%s", r)
 	}
 	f.Phoenix("delete", "--all", "--volumes=103", "--yes").Want(0)
@@ -113,7 +121,8 @@ func TestNight(t *testing.T) {
 	f.templateAway()
 	f.programReplaced()
 	f.WantHealthy()
-	for _, text := range []string{" watches containers ", "nothing to keep", "did you mean nginx_gateway", " wait for a person", "its program was replaced"} {
+	for _, text := range []string{" watches containers ", "nothing to keep", "did you mean nginx_gateway",
+		" wait for a person", "its program was replaced"} {
 		if !strings.Contains(f.log.String(), text) {
 			t.Errorf("watch does not say %q\n%s", text, f.log.String())
 		}
@@ -132,10 +141,12 @@ func (f *faults) savedIsNotDeployed() {
 		f.t.Errorf("a mistyped feature is taken\n%s", r)
 	}
 	f.rewrite(file, func(s string) string {
-		return strings.Replace(strings.Replace(s, `"nginx_gatewy"`, `"nginx_gateway"`, 1), `"name": "nginx",`, `"name": "edge",`, 1)
+		return strings.Replace(strings.Replace(s, `"nginx_gatewy"`, `"nginx_gateway"`, 1), `"name": "nginx",`,
+			`"name": "edge",`, 1)
 	})
 	f.stays("the gateway, renamed in the file,", untouched)
-	if r := f.Phoenix("status", "-o", "json"); !strings.Contains(r.Stdout, `"waiting"`) || !strings.Contains(r.Stdout, "container/101") {
+	if r := f.Phoenix("status", "-o", "json"); !strings.Contains(r.Stdout, `"waiting"`) ||
+		!strings.Contains(r.Stdout, "container/101") {
 		f.t.Errorf("status does not say what waits\n%s", r)
 	}
 	if r := f.Phoenix("events").Want(0); !strings.Contains(r.Stdout, "waits for phoenix apply") {

@@ -22,8 +22,9 @@ import (
 	"time"
 )
 
-// oldLayout is a house as the scripts of before left it: one directory of the CA, of nobody's and open to all, mounted in the
-// containers of the CA, the gateway and the proxy, with the keys of all three in it. Nothing of phoenix is in the containers.
+// oldLayout is a house as the scripts of before left it: one directory of the CA, of nobody's and open to all, mounted
+// in the containers of the CA, the gateway and the proxy, with the keys of all three in it. Nothing of phoenix is in
+// the containers.
 type oldLayout struct {
 	*Hypervisor
 	lxc    string // lxcpath
@@ -40,7 +41,8 @@ func newOldLayout(t *testing.T, rules map[string]string) *oldLayout {
 	t.Helper()
 	h := New(t, homelab())
 	base := filepath.Dir(h.Root)
-	o := &oldLayout{Hypervisor: h, lxc: filepath.Join(base, "old", "lxc"), shared: filepath.Join(base, "old", "persistent", "103", "ssl")}
+	o := &oldLayout{Hypervisor: h, lxc: filepath.Join(base, "old", "lxc"),
+		shared: filepath.Join(base, "old", "persistent", "103", "ssl")}
 	h.Phoenix("create", "900").Want(0) // for its root file system; phoenix makes nothing else here
 	o.configure(rules)
 	o.fill()
@@ -68,7 +70,8 @@ func (o *oldLayout) configure(rules map[string]string) {
 		}
 		text := strings.ReplaceAll(string(raw), "/mnt/persistent/103/ssl", o.shared)
 		for name, rule := range rules {
-			text = strings.Replace(text, `"name": "`+name+`",`, `"name": "`+name+`", "firewall": {"enabled": true, "rules": [`+rule+`]},`, 1)
+			text = strings.Replace(text, `"name": "`+name+`",`,
+				`"name": "`+name+`", "firewall": {"enabled": true, "rules": [`+rule+`]},`, 1)
 		}
 		if err := os.WriteFile(filepath.Join(o.Config, name), []byte(text), 0o644); err != nil {
 			o.t.Fatal(err)
@@ -83,12 +86,16 @@ func (o *oldLayout) container(id string) {
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		o.t.Fatal(err)
 	}
-	command(o.t, "cp", "--archive", "--reflink=auto", "--no-target-directory", filepath.Join(o.Root, "templates", "900", "rootfs"), filepath.Join(home, "rootfs"))
+	command(o.t, "cp", "--archive", "--reflink=auto", "--no-target-directory",
+		filepath.Join(o.Root, "templates", "900", "rootfs"), filepath.Join(home, "rootfs"))
 	shiftTree(o.t, filepath.Join(home, "rootfs"), templateIDs(o.t, filepath.Join(home, "rootfs")), 100000)
 	lines := []string{
-		"lxc.include = /usr/share/lxc/config/common.conf", "lxc.include = /usr/share/lxc/config/userns.conf", "lxc.arch = linux64",
-		"lxc.idmap = u 0 100000 65536", "lxc.idmap = g 0 100000 65536", "lxc.rootfs.path = dir:" + home + "/rootfs", "lxc.uts.name = old-" + id,
-		"lxc.net.0.type = veth", "lxc.net.0.link = " + bridge, "lxc.net.0.flags = up", "lxc.net.0.name = eth0", "lxc.net.0.ipv4.address = 10.86.17." + id + "/24",
+		"lxc.include = /usr/share/lxc/config/common.conf", "lxc.include = /usr/share/lxc/config/userns.conf",
+		"lxc.arch = linux64",
+		"lxc.idmap = u 0 100000 65536", "lxc.idmap = g 0 100000 65536", "lxc.rootfs.path = dir:" + home + "/rootfs",
+		"lxc.uts.name = old-" + id,
+		"lxc.net.0.type = veth", "lxc.net.0.link = " + bridge, "lxc.net.0.flags = up", "lxc.net.0.name = eth0",
+		"lxc.net.0.ipv4.address = 10.86.17." + id + "/24",
 		"lxc.net.0.ipv4.gateway = 10.86.17.1", "lxc.apparmor.profile = unconfined", "lxc.signal.halt = SIGRTMIN+3",
 	}
 	if id != "201" {
@@ -99,7 +106,8 @@ func (o *oldLayout) container(id string) {
 	}
 	o.Exec("lxc-start", "-P", o.lxc, "-n", id, "--daemon").Want(0)
 	if !await(time.Minute, func() bool {
-		r := o.Exec("lxc-attach", "-P", o.lxc, "-n", id, "--clear-env", "--", "systemctl", "is-system-running", "--wait")
+		r := o.Exec("lxc-attach", "-P", o.lxc, "-n", id, "--clear-env", "--", "systemctl", "is-system-running",
+			"--wait")
 		return strings.Contains(r.Stdout, "running") || strings.Contains(r.Stdout, "degraded")
 	}) {
 		o.t.Fatalf("old container %s does not come up", id)
@@ -115,7 +123,8 @@ func (o *oldLayout) in(id, script string) Result {
 // put writes a file inside an old container.
 func (o *oldLayout) put(id, path, text string) {
 	o.t.Helper()
-	o.in(id, fmt.Sprintf("mkdir -p %q && printf %%s %q | base64 -d >%q", filepath.Dir(path), base64.StdEncoding.EncodeToString([]byte(text)), path)).Want(0)
+	o.in(id, fmt.Sprintf("mkdir -p %q && printf %%s %q | base64 -d >%q", filepath.Dir(path),
+		base64.StdEncoding.EncodeToString([]byte(text)), path)).Want(0)
 }
 
 // program puts one of the built programs into an old container.
@@ -127,7 +136,8 @@ func (o *oldLayout) program(id, name string) {
 		o.t.Fatal(err)
 	}
 	defer from.Close()
-	o.exec(from, []string{"lxc-attach", "-P", o.lxc, "-n", id, "--clear-env", "--", "sh", "-ec", "cat >/usr/local/bin/" + name + " && chmod 755 /usr/local/bin/" + name}).Want(0)
+	o.exec(from, []string{"lxc-attach", "-P", o.lxc, "-n", id, "--clear-env", "--", "sh", "-ec",
+		"cat >/usr/local/bin/" + name + " && chmod 755 /usr/local/bin/" + name}).Want(0)
 }
 
 // fill makes what is in the shared directory: a CA with a password for all, and leaf certificates made by hand.
@@ -144,7 +154,8 @@ func (o *oldLayout) fill() {
 	o.save("provisioner_password.txt", []byte(oldPassword+"\n"))
 	o.save("config/ca.json", o.authority())
 	for name, names := range map[string][]string{
-		"nginx":   {"nginx.homelab.internal", "www.homelab.internal", "hello.homelab.internal", "traefik.homelab.internal"},
+		"nginx": {"nginx.homelab.internal", "www.homelab.internal", "hello.homelab.internal",
+			"traefik.homelab.internal"},
 		"traefik": {"hello.homelab.internal", "traefik.homelab.internal"},
 	} {
 		key, leaf := o.sign(names[0], names, inter, interKey)
@@ -172,7 +183,8 @@ func (o *oldLayout) save(path string, data []byte) {
 }
 
 // sign makes a key and a certificate for it: a leaf with names, else a CA; its own signature without a parent.
-func (o *oldLayout) sign(cn string, names []string, parent *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
+func (o *oldLayout) sign(cn string, names []string, parent *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey,
+	*x509.Certificate) {
 	o.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -183,8 +195,10 @@ func (o *oldLayout) sign(cn string, names []string, parent *x509.Certificate, by
 		o.t.Fatal(err)
 	}
 	c := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: cn}, DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
-		BasicConstraintsValid: true, IsCA: names == nil, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, MaxPathLen: -1,
+		SerialNumber: serial, Subject: pkix.Name{CommonName: cn}, DNSNames: names,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
+		BasicConstraintsValid: true, IsCA: names == nil, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		MaxPathLen: -1,
 	}
 	if names != nil {
 		c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
@@ -264,14 +278,18 @@ func (o *oldLayout) authority() []byte {
 		o.t.Fatal(err)
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
-	jwk := map[string]any{"use": "sig", "kty": "EC", "kid": "old", "crv": "P-256", "alg": "ES256", "x": b64(public[1:33]), "y": b64(public[33:])}
+	jwk := map[string]any{"use": "sig", "kty": "EC", "kid": "old", "crv": "P-256", "alg": "ES256",
+		"x": b64(public[1:33]), "y": b64(public[33:])}
 	dir := "/etc/step-ca/ssl/"
 	raw, err := json.MarshalIndent(map[string]any{
-		"root": dir + "certs/root_ca.crt", "crt": dir + "certs/intermediate_ca.crt", "key": dir + "secrets/intermediate_ca_key",
-		"address": ":9000", "dnsNames": []string{"ca.homelab.internal", "10.86.17.103"}, "logger": map[string]any{"format": "text"},
-		"db": map[string]any{"type": "badgerv2", "dataSource": dir + "db"},
+		"root": dir + "certs/root_ca.crt", "crt": dir + "certs/intermediate_ca.crt",
+		"key":     dir + "secrets/intermediate_ca_key",
+		"address": ":9000", "dnsNames": []string{"ca.homelab.internal", "10.86.17.103"},
+		"logger": map[string]any{"format": "text"},
+		"db":     map[string]any{"type": "badgerv2", "dataSource": dir + "db"},
 		"authority": map[string]any{"provisioners": []any{
-			map[string]any{"type": "JWK", "name": "admin@homelab.internal", "key": jwk, "encryptedKey": "eyJhbGciOiJQQkVTMi1IUzI1NitBMTI4S1cifQ.x.x.x.x"},
+			map[string]any{"type": "JWK", "name": "admin@homelab.internal", "key": jwk,
+				"encryptedKey": "eyJhbGciOiJQQkVTMi1IUzI1NitBMTI4S1cifQ.x.x.x.x"},
 			map[string]any{"type": "ACME", "name": "acme"},
 		}},
 	}, "", "\t")
@@ -291,26 +309,33 @@ func (o *oldLayout) unit(id, name, exec string) {
 
 func (o *oldLayout) caOf(id string) {
 	o.program(id, "step-ca")
-	o.unit(id, "step-ca", "/usr/local/bin/step-ca /etc/step-ca/ssl/config/ca.json --password-file /etc/step-ca/ssl/password.txt")
+	o.unit(id, "step-ca", "/usr/local/bin/step-ca /etc/step-ca/ssl/config/ca.json --password-file "+
+		"/etc/step-ca/ssl/password.txt")
 }
 
 func (o *oldLayout) backend(id string) {
-	o.put(id, "/etc/nginx/conf.d/hello.conf", "server { listen 8000; location / { default_type text/plain; return 200 \"hello from container "+id+"\\n\"; } }\n")
+	o.put(id, "/etc/nginx/conf.d/hello.conf", "server { listen 8000; location / { default_type text/plain; return "+
+		"200 \"hello from container "+id+"\\n\"; } }\n")
 	o.in(id, "rm -f /etc/nginx/sites-enabled/default; systemctl enable nginx; systemctl restart nginx").Want(0)
 }
 
 func (o *oldLayout) proxy(id string) {
 	o.program(id, "traefik")
-	o.put(id, "/etc/traefik/traefik.yml", "entryPoints:\n  web:\n    address: \":80\"\n  websecure:\n    address: \":443\"\nproviders:\n  file:\n    directory: /etc/traefik/dynamic\n    watch: true\n")
-	o.put(id, "/etc/traefik/dynamic/services.yml", "http:\n  routers:\n    hello:\n      rule: \"Host(`hello.homelab.internal`)\"\n      entryPoints: [websecure]\n      service: hello\n      tls: {}\n"+
+	o.put(id, "/etc/traefik/traefik.yml", "entryPoints:\n  web:\n    address: \":80\"\n  websecure:\n    address: "+
+		"\":443\"\nproviders:\n  file:\n    directory: /etc/traefik/dynamic\n    watch: true\n")
+	o.put(id, "/etc/traefik/dynamic/services.yml", "http:\n  routers:\n    hello:\n      rule: "+
+		"\"Host(`hello.homelab.internal`)\"\n      entryPoints: [websecure]\n      service: hello\n      tls: {}\n"+
 		"  services:\n    hello:\n      loadBalancer:\n        servers:\n          - url: http://10.86.17.201:8000\n"+
-		"tls:\n  certificates:\n    - certFile: /etc/step-ca/ssl/certs/traefik.crt\n      keyFile: /etc/step-ca/ssl/certs/traefik.key\n")
+		"tls:\n  certificates:\n    - certFile: /etc/step-ca/ssl/certs/traefik.crt\n      keyFile: "+
+		"/etc/step-ca/ssl/certs/traefik.key\n")
 	o.unit(id, "traefik", "/usr/local/bin/traefik --configFile=/etc/traefik/traefik.yml")
 }
 
 func (o *oldLayout) gateway(id string) {
-	o.put(id, "/etc/nginx/sites-enabled/gateway", "server {\n  listen 443 ssl;\n  server_name _;\n  ssl_certificate /etc/step-ca/ssl/certs/nginx.crt;\n  ssl_certificate_key /etc/step-ca/ssl/certs/nginx.key;\n"+
-		"  location / {\n    proxy_pass https://10.86.17.102:443;\n    proxy_ssl_server_name on;\n    proxy_ssl_name $host;\n    proxy_set_header Host $host;\n  }\n}\n"+
+	o.put(id, "/etc/nginx/sites-enabled/gateway", "server {\n  listen 443 ssl;\n  server_name _;\n  ssl_certificate "+
+		"/etc/step-ca/ssl/certs/nginx.crt;\n  ssl_certificate_key /etc/step-ca/ssl/certs/nginx.key;\n"+
+		"  location / {\n    proxy_pass https://10.86.17.102:443;\n    proxy_ssl_server_name on;\n    proxy_ssl_name "+
+		"$host;\n    proxy_set_header Host $host;\n  }\n}\n"+
 		"server {\n  listen 80;\n  server_name _;\n  return 301 https://$host$request_uri;\n}\n")
 	o.in(id, "rm -f /etc/nginx/sites-enabled/default; systemctl enable nginx; systemctl restart nginx").Want(0)
 }

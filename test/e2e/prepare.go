@@ -68,7 +68,8 @@ func prepare() (parts, error) {
 	p := parts{bin: os.Getenv("PHOENIX_BIN"), artifacts: map[string]string{}}
 	if p.bin == "" {
 		p.bin = filepath.Join(scratch, "phoenix")
-		if _, err := tool(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-trimpath", "-o", p.bin, "./cmd/phoenix"); err != nil {
+		if _, err := tool(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-trimpath", "-o", p.bin,
+			"./cmd/phoenix"); err != nil {
 			return p, err
 		}
 	}

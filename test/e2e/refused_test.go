@@ -92,7 +92,8 @@ func TestWrongArtifactIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := fmt.Sprintf(`{"artifacts": {"step-ca": {"path": %q, "sha256": %q}},`, parts.artifacts["step-ca"], strings.Repeat("0", 64))
+	wrong := fmt.Sprintf(`{"artifacts": {"step-ca": {"path": %q, "sha256": %q}},`, parts.artifacts["step-ca"],
+		strings.Repeat("0", 64))
 	if err := os.WriteFile(file, []byte(strings.Replace(string(raw), "{", wrong, 1)), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,8 @@ import (
 	"time"
 )
 
-// visitor makes requests through the gateway, as one who trusts whatever root is pinned at the moment, until it is told to stop.
+// visitor makes requests through the gateway, as one who trusts whatever root is pinned at the moment, until it is told
+// to stop.
 type visitor struct {
 	h        *Hypervisor
 	mu       sync.Mutex // guards what follows
@@ -64,8 +65,11 @@ func (v *visitor) ask(roots *x509.CertPool) {
 
 // through is one request over TLS verified against roots.
 func (h *Hypervisor) through(address, name string, roots *x509.CertPool) error {
-	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: name}}
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return h.Dial(ctx, network, address) }
+	transport := &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: name}}
+	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return h.Dial(ctx, network, address)
+	}
 	response, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Get("https://" + name + "/")
 	if err != nil {
 		return err
@@ -77,10 +81,12 @@ func (h *Hypervisor) through(address, name string, roots *x509.CertPool) error {
 	return nil
 }
 
-// servers are who presents a certificate for a name: a container, and the port in there. They are asked from inside, past every firewall.
+// servers are who presents a certificate for a name: a container, and the port in there. They are asked from inside,
+// past every firewall.
 var servers = map[string]struct{ id, port string }{
-	"www.homelab.internal": {"101", "443"}, "hello.homelab.internal": {"102", "443"}, "hello-backend.homelab.internal": {"201", "8443"},
-	"ca.homelab.internal": {"103", "9000"},
+	"www.homelab.internal": {"101", "443"}, "hello.homelab.internal": {"102", "443"},
+	"hello-backend.homelab.internal": {"201", "8443"},
+	"ca.homelab.internal":            {"103", "9000"},
 }
 
 // leaves are the certificates that are served, by name.
@@ -99,7 +105,8 @@ func (h *Hypervisor) leaves() leaves {
 func (h *Hypervisor) served(name string) (chain []*x509.Certificate) {
 	h.t.Helper()
 	at := servers[name]
-	r := h.Attach(at.id, nil, "openssl", "s_client", "-connect", "127.0.0.1:"+at.port, "-servername", name, "-showcerts").Want(0)
+	r := h.Attach(at.id, nil, "openssl", "s_client", "-connect", "127.0.0.1:"+at.port, "-servername", name,
+		"-showcerts").Want(0)
 	for rest := []byte(r.Stdout); ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
@@ -154,7 +161,8 @@ func TestRotateKeys(t *testing.T) {
 	h.Phoenix("up").Want(0)
 	root, before := h.RootCertificate(), h.leaves()
 	passwords := h.secret("root", "password") + h.secret("intermediate", "password")
-	if r := h.Phoenix("ca", "rotate").Want(1); !strings.Contains(r.Stdout, "stepca/103") || !strings.Contains(r.Stderr, "--yes") {
+	if r := h.Phoenix("ca", "rotate").Want(1); !strings.Contains(r.Stdout, "stepca/103") ||
+		!strings.Contains(r.Stderr, "--yes") {
 		t.Errorf("the plan does not tell what would be done\n%s", r)
 	}
 	h.Phoenix("plan", "--detailed-exitcode").Want(0)
@@ -228,10 +236,12 @@ func (h *Hypervisor) replaced(root *x509.Certificate, before leaves) {
 	for name := range servers {
 		chain := h.served(name)
 		between := pool(chain[1:]...)
-		if _, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool(now), Intermediates: between}); err != nil {
+		if _, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool(now),
+			Intermediates: between}); err != nil {
 			h.t.Errorf("%s: %v", name, err)
 		}
-		if _, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool(root), Intermediates: between}); err == nil {
+		if _, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool(root),
+			Intermediates: between}); err == nil {
 			h.t.Errorf("%s still leads to the old root", name)
 		}
 	}
@@ -241,7 +251,8 @@ func (h *Hypervisor) replaced(root *x509.Certificate, before leaves) {
 	}
 	old := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))
 	for _, id := range []string{"101", "102", "201"} {
-		store := h.Attach(id, nil, "sh", "-ec", "cat /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates/*").Want(0).Stdout
+		store := h.Attach(id, nil, "sh", "-ec", "cat /etc/ssl/certs/ca-certificates.crt "+
+			"/usr/local/share/ca-certificates/*").Want(0).Stdout
 		if strings.Contains(store, old) {
 			h.t.Errorf("container %s still trusts the old root", id)
 		}
@@ -254,8 +265,8 @@ func (h *Hypervisor) replaced(root *x509.Certificate, before leaves) {
 	h.Phoenix("plan", "--detailed-exitcode").Want(0)
 }
 
-// While watch runs, a new root is begun again and again, and phoenix killed each time at another moment; then it comes to its end. No
-// request fails meanwhile.
+// While watch runs, a new root is begun again and again, and phoenix killed each time at another moment; then it comes
+// to its end. No request fails meanwhile.
 func TestRotateKilled(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -287,7 +298,8 @@ func TestRotateKilled(t *testing.T) {
 	f.replaced(root, before)
 }
 
-// killAfter starts a phoenix command and kills it, with its children, after a while; one that has ended by then has ended.
+// killAfter starts a phoenix command and kills it, with its children, after a while; one that has ended by then has
+// ended.
 func (h *Hypervisor) killAfter(d time.Duration, args ...string) {
 	h.t.Helper()
 	argv := h.inside(h.argv(args))
@@ -301,15 +313,16 @@ func (h *Hypervisor) killAfter(d time.Duration, args ...string) {
 	_ = cmd.Wait()
 }
 
-// A container that does not run is waited for, and told; meanwhile the others renew their certificates alone, and everyone takes them.
-// Once it runs, all goes on.
+// A container that does not run is waited for, and told; meanwhile the others renew their certificates alone, and
+// everyone takes them. Once it runs, all goes on.
 func TestRotateWaitsForAll(t *testing.T) {
 	t.Parallel()
 	f := &faults{Hypervisor: New(t, homelab()), keep: map[string]string{}}
 	f.Phoenix("up").Want(0)
 	root, before := f.RootCertificate(), f.leaves()
 	f.Phoenix("stop", "201").Want(0)
-	if r := f.Phoenix("ca", "rotate", "--new-root", "--yes").Want(1); !strings.Contains(r.Stderr, "container 201 does not run") {
+	if r := f.Phoenix("ca", "rotate", "--new-root", "--yes").Want(1); !strings.Contains(r.Stderr,
+		"container 201 does not run") {
 		t.Errorf("who is in the way is not told\n%s", r)
 	}
 	if now := f.RootCertificate(); !now.Equal(root) {

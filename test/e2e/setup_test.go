@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A bare machine is a container here: Debian with systemd, and nothing that phoenix calls. It has no network; the packages come
-// from an archive of empty ones in it.
+// A bare machine is a container here: Debian with systemd, and nothing that phoenix calls. It has no network; the
+// packages come from an archive of empty ones in it.
 const emptyArchive = `mkdir -p /root/archive && cd /root/archive
 for name; do
 	mkdir -p $name/DEBIAN
@@ -32,7 +32,8 @@ func (h *Hypervisor) setsUp(t *testing.T, id string) {
 		f.Close()
 	}
 	said := h.Attach(id, nil, "/root/phoenix", "setup").Want(0)
-	for _, want := range []string{"package/hypervisor", "subid/1879048192", "network/phxbr0", "file/hypervisor/usr/local/bin/phoenix", "unit/hypervisor/phoenix.service", "mmdebstrap"} {
+	for _, want := range []string{"package/hypervisor", "subid/1879048192", "network/phxbr0",
+		"file/hypervisor/usr/local/bin/phoenix", "unit/hypervisor/phoenix.service", "mmdebstrap"} {
 		if !strings.Contains(said.Stdout, want) {
 			t.Errorf("%s is not said:\n%s", want, said)
 		}
@@ -73,20 +74,25 @@ systemd-analyze verify phoenix.service`).Want(0)
 	h.unsetsUp(t, id)
 }
 
-// unsetsUp takes back what setup did, and nothing else: lines of others, what was edited, packages and the configuration stay.
+// unsetsUp takes back what setup did, and nothing else: lines of others, what was edited, packages and the
+// configuration stay.
 func (h *Hypervisor) unsetsUp(t *testing.T, id string) {
 	const left = `grep -q ^root:1879048192: /etc/subuid && ip link show dev phxbr0 && test -e /etc/systemd/system/phoenix.service && test -e /usr/local/bin/phoenix`
-	h.Attach(id, nil, "sh", "-c", "echo somebody:700000:65536 >>/etc/subuid; systemctl start --no-block phoenix.service").Want(0)
+	h.Attach(id, nil, "sh", "-c",
+		"echo somebody:700000:65536 >>/etc/subuid; systemctl start --no-block phoenix.service").Want(0)
 	said := h.Attach(id, nil, "/root/phoenix", "setup", "--remove").Want(0)
-	for _, want := range []string{"removable unit/hypervisor/phoenix.service", "removable network/phxbr0", "removable file/hypervisor/etc/subuid",
-		"removable file/hypervisor/usr/local/bin/phoenix", "nothing was removed", "packages stay", "mmdebstrap", "the configuration stays: /etc/phoenix"} {
+	for _, want := range []string{"removable unit/hypervisor/phoenix.service", "removable network/phxbr0",
+		"removable file/hypervisor/etc/subuid",
+		"removable file/hypervisor/usr/local/bin/phoenix", "nothing was removed", "packages stay", "mmdebstrap",
+		"the configuration stays: /etc/phoenix"} {
 		if !strings.Contains(said.Stdout, want) {
 			t.Errorf("%q is not said:\n%s", want, said)
 		}
 	}
 	h.Attach(id, nil, "sh", "-exc", left).Want(0)
 	h.Attach(id, nil, "/usr/local/bin/phoenix", "setup", "--remove", "--yes").Want(0)
-	h.Attach(id, nil, "sh", "-exc", `! grep root: /etc/subuid /etc/subgid && grep -qx somebody:700000:65536 /etc/subuid &&
+	h.Attach(id, nil, "sh", "-exc",
+		`! grep root: /etc/subuid /etc/subgid && grep -qx somebody:700000:65536 /etc/subuid &&
 ! ip link show dev phxbr0 && ! test -e /usr/local/bin/phoenix && ! test -e /etc/systemd/system/phoenix.service &&
 ! test -e /etc/sysctl.d/99-phoenix.conf && ! systemctl is-active phoenix.service && ! systemctl is-enabled phoenix.service &&
 ! test -e /var/lib/phoenix-setup.json && dpkg-query --show mmdebstrap && test -e /etc/phoenix/phoenix_lxc_configs.json`).Want(0)

@@ -94,10 +94,12 @@ func (h *Hypervisor) buildInit(rootfs string) {
 		}
 	}
 	source := filepath.Join(h.t.TempDir(), "init.go")
-	if err := os.WriteFile(source, []byte("package main\n\nimport \"time\"\n\nfunc main() { time.Sleep(10 * time.Minute) }\n"), 0o644); err != nil {
+	if err := os.WriteFile(source, []byte("package main\n\nimport \"time\"\n\nfunc main() { time.Sleep(10 * "+
+		"time.Minute) }\n"), 0o644); err != nil {
 		h.t.Fatal(err)
 	}
-	if _, err := tool(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-o", filepath.Join(rootfs, "init"), source); err != nil {
+	if _, err := tool(append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-o", filepath.Join(rootfs, "init"),
+		source); err != nil {
 		h.t.Fatal(err)
 	}
 }

@@ -43,7 +43,8 @@ func (h *Hypervisor) slow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const name, check = `"name": "hello",`, `"health_check": {"command": "echo >>/run/phx-tries; test $(wc -l </run/phx-tries) -ge 3", "retries": 5, "interval": 1},`
+	const name, check = `"name": "hello",`,
+		`"health_check": {"command": "echo >>/run/phx-tries; test $(wc -l </run/phx-tries) -ge 3", "retries": 5, "interval": 1},`
 	text := strings.Replace(string(raw), name, name+" "+check, 1)
 	if text == string(raw) {
 		t.Fatalf("no container has %s", name)
@@ -51,7 +52,8 @@ func (h *Hypervisor) slow(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if r := h.Phoenix("health", "201").Want(3); !strings.Contains(r.Stdout, "asked once: ") || !strings.Contains(r.Stdout, " up asks up to 5 times more, 1s apart") {
+	if r := h.Phoenix("health", "201").Want(3); !strings.Contains(r.Stdout, "asked once: ") ||
+		!strings.Contains(r.Stdout, " up asks up to 5 times more, 1s apart") {
 		t.Errorf("health does not say that it asks once\n%s", r)
 	}
 	r := h.Phoenix("up").Want(0)
@@ -64,7 +66,8 @@ func (h *Hypervisor) slow(t *testing.T) {
 func (h *Hypervisor) hangs(t *testing.T) {
 	each := func(signal string) {
 		for id, unit := range map[string]string{"103": "step-ca.service", "101": "nginx.service"} {
-			h.Exec("lxc-attach", "-P", filepath.Join(h.Root, "lxc"), "-n", id, "--", "systemctl", "kill", "--signal", signal, unit).Want(0)
+			h.Exec("lxc-attach", "-P", filepath.Join(h.Root, "lxc"), "-n", id, "--", "systemctl", "kill", "--signal",
+				signal, unit).Want(0)
 		}
 	}
 	each("STOP")
@@ -81,7 +84,8 @@ func TestDeleteAllLeavesNothing(t *testing.T) {
 	t.Parallel()
 	h := New(t, homelab())
 	h.Phoenix("create", "101").Want(0)
-	h.Phoenix("stop", "101").Want(0)                                                        // leaves word of it, for watch
+	// leaves word of it, for watch
+	h.Phoenix("stop", "101").Want(0)
 	if err := os.WriteFile(filepath.Join(h.Root, "events.jsonl"), nil, 0o600); err != nil { // watch's
 		t.Fatal(err)
 	}

@@ -61,8 +61,8 @@ func (h *hypervisor) counted() map[string]int {
 	return n
 }
 
-// once wants every change of the reference to have been made, and none more often than there. That a folder is there by now
-// may be seen too late within one process too.
+// once wants every change of the reference to have been made, and none more often than there. That a folder is there by
+// now may be seen too late within one process too.
 func (h *hypervisor) once() {
 	h.t.Helper()
 	want := map[string]int{}
@@ -112,7 +112,8 @@ func TestSecondWaits(t *testing.T) {
 
 	r := h.phoenix(h.watch(point{}), append(slices.Clone(create), "--timeout", "700ms")...)
 	doc := h.document(r)
-	if r.exit != 1 || !strings.Contains(doc.Stopped, holder) || !strings.Contains(doc.Stopped, "--timeout 700ms is over") {
+	if r.exit != 1 || !strings.Contains(doc.Stopped, holder) ||
+		!strings.Contains(doc.Stopped, "--timeout 700ms is over") {
 		t.Errorf("want exit 1 and the holder%s...: %s", holder, r)
 	}
 	if len(doc.Changes) > 0 || len(doc.Left) == 0 {
@@ -120,7 +121,8 @@ func TestSecondWaits(t *testing.T) {
 	}
 
 	b := h.start(h.watch(point{}), create...)
-	eventually(t, "the second says for whom it waits", func() bool { return strings.Contains(b.stderr.String(), "waiting: ") })
+	eventually(t, "the second says for whom it waits",
+		func() bool { return strings.Contains(b.stderr.String(), "waiting: ") })
 	if said := b.stderr.String(); !strings.Contains(said, holder) {
 		t.Errorf("want the holder%s...: %s", holder, said)
 	}
@@ -217,8 +219,8 @@ func (h *hypervisor) signal(a *process, signal syscall.Signal) {
 	}
 }
 
-// stopped wants what is left to be told: all that a plan would change, and what was not looked at. The step that was under way is
-// not among it.
+// stopped wants what is left to be told: all that a plan would change, and what was not looked at. The step that was
+// under way is not among it.
 func (h *hypervisor) stopped(r result, signal syscall.Signal, address string) {
 	h.t.Helper()
 	doc := h.document(r)
@@ -234,7 +236,8 @@ func (h *hypervisor) stopped(r result, signal syscall.Signal, address string) {
 	if len(planned.Changes) == 0 {
 		h.t.Error("nothing is left: the test proves nothing")
 	}
-	if slices.Contains(doc.Left, address) || !slices.ContainsFunc(doc.Changes, func(c change) bool { return c.Address == address }) {
+	if slices.Contains(doc.Left, address) ||
+		!slices.ContainsFunc(doc.Changes, func(c change) bool { return c.Address == address }) {
 		h.t.Errorf("%s was not brought to its end: %s", address, r)
 	}
 }

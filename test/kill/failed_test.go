@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// failures are, for each change, all ways in which it can go wrong: before its effect for good, after it once; commands also hang
-// in both ways, and end well without having done anything.
+// failures are, for each change, all ways in which it can go wrong: before its effect for good, after it once; commands
+// also hang in both ways, and end well without having done anything.
 func failures(points []point) (cases []point) {
 	for _, p := range points {
 		if p.looks() {
@@ -29,8 +29,8 @@ func failures(points []point) (cases []point) {
 	return cases
 }
 
-// What phoenix mends by its own it ends well; else it says which call failed and what to do. Run again without the fault: the
-// same end, an empty plan, no change after that.
+// What phoenix mends by its own it ends well; else it says which call failed and what to do. Run again without the
+// fault: the same end, an empty plan, no change after that.
 func TestFailingAnywhere(t *testing.T) {
 	all := hypervisors(t)
 	whole := failures(all[0].made)
@@ -158,9 +158,11 @@ func (h *hypervisor) told(raw string, r result) {
 	}
 }
 
-// saysCall is whether an error names the call; of the command that builds a template, which fills a screen, also what it was for.
+// saysCall is whether an error names the call; of the command that builds a template, which fills a screen, also what
+// it was for.
 func saysCall(message, raw string) bool {
-	return strings.Contains(message, call(raw)) || strings.Contains(raw, "mmdebstrap ") && strings.Contains(message, "could not be built: ")
+	return strings.Contains(message, call(raw)) || strings.Contains(raw, "mmdebstrap ") &&
+		strings.Contains(message, "could not be built: ")
 }
 
 // call is what an error must name: a command as it is pasted, a file with what was done to it.
@@ -169,9 +171,9 @@ func call(raw string) string {
 	switch kind {
 	case "run", "look":
 		return what
-	case "rename":
-		from, _, _ := strings.Cut(what, " ")
-		return "rename " + from
+	case "rename", "setxattr":
+		path, _, _ := strings.Cut(what, " ")
+		return kind + " " + path
 	}
 	return raw
 }

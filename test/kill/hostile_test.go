@@ -17,7 +17,8 @@ import (
 
 // hostileWays are those in which the agent of container 201 is hostile (test/kill/fakes/hostile.go).
 var hostileWays = []string{
-	"no-hello", "silent", "slow", "alive", "does-not-end", "reads-nothing", "unasked", "flood-of-life", "flood-of-answers", "flood-of-changes",
+	"no-hello", "silent", "slow", "alive", "does-not-end", "reads-nothing", "unasked", "flood-of-life",
+	"flood-of-answers", "flood-of-changes",
 	"flood-of-wishes", "large", "deep", "escapes", "others", "fickle",
 }
 
@@ -43,30 +44,35 @@ var (
 		{"plan"}, {"status"}, {"cert", "list"}, {"health"}, {"audit"}, {"events"}, {"ca", "backup"},
 	}
 	apart = [][]string{
-		{"apply"}, {"start", "201"}, {"up"}, {"ca", "rotate", "--yes"}, {"restart", "201"}, {"stop", "201"}, {"delete", "201", "--yes"},
+		{"apply"}, {"start", "201"}, {"up"}, {"ca", "rotate", "--yes"}, {"restart", "201"}, {"stop", "201"},
+		{"delete", "201", "--yes"},
 	}
 )
 
-// outcomes are what a command does beside a hostile 201: the codes that it may end with, and whether it must name the container. An
-// agent that lies where nobody can know better is believed about its own objects.
+// outcomes are what a command does beside a hostile 201: the codes that it may end with, and whether it must name the
+// container. An agent that lies where nobody can know better is believed about its own objects.
 var outcomes = map[string]struct {
 	exits []int
 	names bool
 }{
-	"plan": {[]int{1}, true}, "status": {[]int{1}, true}, "cert list": {[]int{1}, true}, "health": {[]int{3}, true}, "audit": {[]int{0, 3}, true},
-	"events": {[]int{1}, true}, "ca backup": {[]int{0, 1}, false}, "apply": {[]int{1}, true}, "start 201": {[]int{1}, true}, "up": {[]int{1}, true},
-	"ca rotate --yes": {[]int{1}, true}, "restart 201": {[]int{1}, true}, "stop 201": {[]int{0}, false}, "delete 201 --yes": {[]int{0}, false},
+	"plan": {[]int{1}, true}, "status": {[]int{1}, true}, "cert list": {[]int{1}, true}, "health": {[]int{3}, true},
+	"audit":  {[]int{0, 3}, true},
+	"events": {[]int{1}, true}, "ca backup": {[]int{0, 1}, false}, "apply": {[]int{1}, true},
+	"start 201": {[]int{1}, true}, "up": {[]int{1}, true},
+	"ca rotate --yes": {[]int{1}, true}, "restart 201": {[]int{1}, true}, "stop 201": {[]int{0}, false},
+	"delete 201 --yes": {[]int{0}, false},
 }
 
-// believed are the ways that are no more than a lie to these commands: what 201 says of itself is all that there is to know.
+// believed are the ways that are no more than a lie to these commands: what 201 says of itself is all that there is to
+// know.
 var believed = map[string][]string{
 	"escapes": {"status", "cert list", "events", "audit"},
 	"others":  {"plan", "status", "cert list", "events", "audit"},
 	"fickle":  {"plan", "status", "cert list", "events", "audit"},
 }
 
-// Each way x each command: it ends, with a code and words that name the container, harmless on a terminal, and takes no memory to speak
-// of. PHOENIX_HOSTILE names the ways to try.
+// Each way x each command: it ends, with a code and words that name the container, harmless on a terminal, and takes no
+// memory to speak of. PHOENIX_HOSTILE names the ways to try.
 func TestHostileAgent(t *testing.T) {
 	if err := missing(); err != nil {
 		t.Skip(err)
@@ -177,10 +183,13 @@ func (h *hypervisor) besides(way string, bar honest) {
 	}
 }
 
-// hostileCAs are the ways that are another thing where the CA is asked for a backup: the one answer is all that it can say.
-var hostileCAs = []string{"no-hello", "silent", "slow", "alive", "does-not-end", "flood-of-answers", "large", "deep", "escapes", "others", "fickle"}
+// hostileCAs are the ways that are another thing where the CA is asked for a backup: the one answer is all that it can
+// say.
+var hostileCAs = []string{"no-hello", "silent", "slow", "alive", "does-not-end", "flood-of-answers", "large", "deep",
+	"escapes", "others", "fickle"}
 
-// hostileCA asks a hostile 103 for a backup: it ends, names the container, writes nothing, and the backup of before stays.
+// hostileCA asks a hostile 103 for a backup: it ends, names the container, writes nothing, and the backup of before
+// stays.
 func (h *hypervisor) hostileCA(way string, bar honest) {
 	h.t.Helper()
 	h.write("hostile "+way, "agent.103")
@@ -195,7 +204,8 @@ func (h *hypervisor) hostileCA(way string, bar honest) {
 		if r.exit != 1 || path == fresh && !strings.Contains(said, "container 103") {
 			h.t.Errorf("ca backup of a hostile CA: want exit 1 and its name: %s", r)
 		}
-		if at := strings.IndexFunc(said, control); at >= 0 || !utf8.ValidString(said) || strings.Contains(said, "curl http") {
+		if at := strings.IndexFunc(said, control); at >= 0 || !utf8.ValidString(said) ||
+			strings.Contains(said, "curl http") {
 			h.t.Errorf("ca backup of a hostile CA: %q", said)
 		}
 		if took > hostileMost || memory > bar.memory["ca backup"]+memoryMost {
@@ -213,7 +223,8 @@ func (h *hypervisor) hostileCA(way string, bar honest) {
 
 func (h *hypervisor) more(c []string, i int) []string {
 	if c[0] == "ca" && c[1] == "backup" {
-		return []string{h.path(fmt.Sprintf("sealed-%d-%d", time.Now().UnixNano(), i)), "--password-file", h.path("password")}
+		return []string{h.path(fmt.Sprintf("sealed-%d-%d", time.Now().UnixNano(), i)), "--password-file",
+			h.path("password")}
 	}
 	return nil
 }
@@ -233,7 +244,8 @@ func (h *hypervisor) honest() {
 func (h *hypervisor) timed(command, more []string) (result, time.Duration, int64) {
 	h.t.Helper()
 	began := time.Now()
-	p := h.start([]string{"PHX_AGENT_LIMIT=" + agentLimit.String()}, append([]string{"-o", "text"}, append(slices.Clone(command), more...)...)...)
+	p := h.start([]string{"PHX_AGENT_LIMIT=" + agentLimit.String()},
+		append([]string{"-o", "text"}, append(slices.Clone(command), more...)...)...)
 	r := p.wait()
 	return r, time.Since(began), memory(h.t, p)
 }
@@ -264,13 +276,15 @@ func (h *hypervisor) cell(way string, bar honest, command, more []string) {
 	if want.names && !lie && !strings.Contains(said, "201") {
 		h.t.Errorf("%s: it does not name the container: %s", name, r)
 	}
-	if at := strings.IndexFunc(said, control); at >= 0 || !utf8.ValidString(said) || strings.Contains(said, "curl http") {
+	if at := strings.IndexFunc(said, control); at >= 0 || !utf8.ValidString(said) ||
+		strings.Contains(said, "curl http") {
 		h.t.Errorf("%s: what it says does something, or advises for the container: %q", name, said)
 	}
 	if memory > bar.memory[name]+memoryMost {
 		h.t.Errorf("%s: it took %d MiB of memory, %d with honest agents", name, memory>>10, bar.memory[name]>>10)
 	}
-	h.t.Logf("%-18s exit %d, %5.1f s, %3d MiB (%+d)", name, r.exit, took.Seconds(), memory>>10, (memory-bar.memory[name])>>10)
+	h.t.Logf("%-18s exit %d, %5.1f s, %3d MiB (%+d)", name, r.exit, took.Seconds(), memory>>10,
+		(memory-bar.memory[name])>>10)
 }
 
 func control(r rune) bool {
@@ -304,7 +318,8 @@ func (h *hypervisor) heals(bar honest) time.Duration {
 	return best
 }
 
-// watched ends watch, and looks at what it said and took. That was not measured with honest agents where that is done now.
+// watched ends watch, and looks at what it said and took. That was not measured with honest agents where that is done
+// now.
 func (h *hypervisor) watched(w *process, bar honest) {
 	h.t.Helper()
 	_ = w.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself

@@ -29,7 +29,8 @@ var (
 
 // names the fakes are called by.
 var names = []string{
-	"lxc-start", "lxc-stop", "lxc-info", "lxc-attach", "lxc-usernsexec", "mmdebstrap", "init", "fail", "hang", "garbage", "hostile",
+	"lxc-start", "lxc-stop", "lxc-info", "lxc-attach", "lxc-usernsexec", "mmdebstrap", "init", "fail", "hang",
+	"garbage", "hostile",
 }
 
 // hypervisor is a network namespace and a tmpfs: bin has phoenix and the fakes, all else is what phoenix makes.
@@ -65,7 +66,8 @@ func hypervisors(t *testing.T) []*hypervisor {
 		t.Skip(err)
 	}
 	for len(house) < runtime.GOMAXPROCS(0)+1 {
-		h := &hypervisor{name: fmt.Sprintf("%s-kill-%d-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"), os.Getpid(), len(house))}
+		h := &hypervisor{name: fmt.Sprintf("%s-kill-%d-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"),
+			os.Getpid(), len(house))}
 		house = append(house, h)
 		h.in(t).stand(h)
 	}
@@ -156,7 +158,8 @@ func (h *hypervisor) build() {
 			h.command("cp", first.path("bin", program), h.path("bin", program))
 			continue
 		}
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.path("bin", program), "./test/kill/"+program)
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.path("bin", program),
+			"./test/kill/"+program)
 		build.Dir, build.Env = repo(), append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			h.t.Fatalf("%v: %v\n%s", build, err, out)
@@ -172,12 +175,13 @@ func (h *hypervisor) build() {
 	h.age()
 }
 
-// age makes the programs as old as installed ones are: phoenix remembers no digest of a file that was just written, and whether
-// a run remembers it must not depend on how soon after the build it comes.
+// age makes the programs as old as installed ones are: phoenix remembers no digest of a file that was just written, and
+// whether a run remembers it must not depend on how soon after the build it comes.
 func (h *hypervisor) age() {
 	h.t.Helper()
 	old := time.Now().Add(-time.Hour)
-	for _, path := range []string{h.path("bin", "phoenix"), h.path("programs", "step-ca"), h.path("programs", "traefik")} {
+	for _, path := range []string{h.path("bin", "phoenix"), h.path("programs", "step-ca"),
+		h.path("programs", "traefik")} {
 		if err := os.Chtimes(path, old, old); err != nil {
 			h.t.Fatal(err)
 		}
@@ -197,7 +201,8 @@ func (h *hypervisor) reset() {
 	h.t.Helper()
 	h.end()
 	links := exec.Command("ip", "-n", h.name, "-force", "-batch", "-")
-	links.Stdin = strings.NewReader("link delete phxbr0\nlink delete in103\nlink delete in101\nlink delete in102\nlink delete in201\n")
+	links.Stdin = strings.NewReader("link delete phxbr0\nlink delete in103\nlink delete in101\nlink delete " +
+		"in102\nlink delete in201\n")
 	_ = links.Run() // there may be none
 	h.command("nsenter", "--net=/run/netns/"+h.name, "nft", "flush", "ruleset")
 	left, err := os.ReadDir(h.base)
@@ -339,9 +344,11 @@ func (h *hypervisor) phoenix(env []string, args ...string) result {
 func (h *hypervisor) start(env []string, args ...string) *process {
 	h.t.Helper()
 	// With a /sys of the namespace: the bridge's switches are in there.
-	argv := append([]string{"--net=/run/netns/" + h.name, "sh", "-c", `mount -t sysfs sysfs /sys && exec "$@"`, "sh", h.path("bin", "phoenix"), "--config", h.path("config"),
+	argv := append([]string{"--net=/run/netns/" + h.name, "sh", "-c", `mount -t sysfs sysfs /sys && exec "$@"`, "sh",
+		h.path("bin", "phoenix"), "--config", h.path("config"),
 		"--root", h.path("root"), "--runtime", "lxc", "--timeout", "2m", "-o", "json"}, args...)
-	p := &process{t: h.t, cmd: exec.Command("unshare", append([]string{"--mount", "--propagation", "slave", "nsenter"}, argv...)...)}
+	p := &process{t: h.t,
+		cmd: exec.Command("unshare", append([]string{"--mount", "--propagation", "slave", "nsenter"}, argv...)...)}
 	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") }),
 		"PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"), "PHX_IDS="+h.path("ids"))
 	p.cmd.Env = append(p.cmd.Env, env...)
@@ -397,9 +404,9 @@ func (h *hypervisor) document(r result) (doc document) {
 	return doc
 }
 
-// state is everything that stands after a run: files with mode, owner and content, the bridge, processes. Left out is the content of
-// what is another in each run: the CA's root and what is derived from it, process ids, the memory of digests, the
-// lock's last holder, and what was applied when.
+// state is everything that stands after a run: files with mode, owner and content, the bridge, processes. Left out is
+// the content of what is another in each run: the CA's root and what is derived from it, process ids, the memory of
+// digests, the lock's last holder, and what was applied when.
 func (h *hypervisor) state() []string {
 	h.t.Helper()
 	var out []string
@@ -421,7 +428,8 @@ func (h *hypervisor) state() []string {
 	}
 	out = append(out, h.links()...)
 	for _, family := range []string{"bridge", "inet"} { // in the order in which they were made
-		for table := range strings.SplitSeq(h.command("nsenter", "--net=/run/netns/"+h.name, "nft", "--stateless", "list", "ruleset", family), "\n}\n") {
+		for table := range strings.SplitSeq(h.command("nsenter", "--net=/run/netns/"+h.name, "nft", "--stateless",
+			"list", "ruleset", family), "\n}\n") {
 			out = append(out, table)
 		}
 	}
@@ -463,8 +471,10 @@ func describe(path string) (string, error) {
 	}
 	st := fi.Sys().(*syscall.Stat_t)
 	line := fmt.Sprintf("%s %s %d:%d", path, fi.Mode(), st.Uid, st.Gid)
-	variable := strings.Contains(path, "/objects/") || strings.HasSuffix(path, "/ssl/root") || strings.Contains(path, "/pins/") ||
-		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") || strings.HasSuffix(path, "/root/lock") ||
+	variable := strings.Contains(path, "/objects/") || strings.HasSuffix(path, "/ssl/root") ||
+		strings.Contains(path, "/pins/") ||
+		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") ||
+		strings.HasSuffix(path, "/root/lock") ||
 		strings.HasSuffix(path, "/root/applied.json")
 	if fi.Mode().Type() == fs.ModeSymlink {
 		target, err := os.Readlink(path)

@@ -48,7 +48,8 @@ func (p point) text(most int) string {
 
 func (p point) environment() []string {
 	env := []string{"PHX_AT=" + p.what, "PHX_FAULT=" + p.fault, fmt.Sprintf("PHX_NTH=%d", p.nth)}
-	for name, on := range map[string]bool{"PHX_AFTER": p.after, "PHX_ALWAYS": p.always, "PHX_PARENT": p.parent, "PHX_LOOKS": p.looks()} {
+	for name, on := range map[string]bool{"PHX_AFTER": p.after, "PHX_ALWAYS": p.always, "PHX_PARENT": p.parent,
+		"PHX_LOOKS": p.looks()} {
 		if on {
 			env = append(env, name+"=1")
 		}
@@ -88,8 +89,8 @@ func (h *hypervisor) quiet() {
 
 func (h *hypervisor) calls(id string) string { return h.path("calls." + id) }
 
-// reference makes the state that every run must end in, and notes what is done on the way. Two runs from nothing end the same:
-// else comparing would say nothing.
+// reference makes the state that every run must end in, and notes what is done on the way. Two runs from nothing end
+// the same: else comparing would say nothing.
 func (h *hypervisor) reference() {
 	h.t.Helper()
 	for range 2 {
@@ -120,7 +121,8 @@ func pointsOf(id, calls string) (points []point) {
 		what = strings.TrimSuffix(what, "\n")
 		seen[what]++
 		for _, after := range []bool{false, true} {
-			points = append(points, point{where: id, what: what, nth: seen[what], fault: "kill", after: after, parent: id != "" && after})
+			points = append(points, point{where: id, what: what, nth: seen[what], fault: "kill", after: after,
+				parent: id != "" && after})
 		}
 	}
 	return points
@@ -224,7 +226,8 @@ func some(cases []point) (out []point) {
 	return out
 }
 
-// Killed right before and right after every single change, and run again: the same end, an empty plan, no change after that.
+// Killed right before and right after every single change, and run again: the same end, an empty plan, no change after
+// that.
 func TestKilledAnywhere(t *testing.T) {
 	all := hypervisors(t)
 	points := slices.DeleteFunc(slices.Clone(all[0].made), point.looks)

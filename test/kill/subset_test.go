@@ -38,7 +38,8 @@ func orders(left []string) (out [][]string) {
 	return out
 }
 
-// Whatever is asked for, in any order: what can be true becomes true; what depends on a broken container says so, and why.
+// Whatever is asked for, in any order: what can be true becomes true; what depends on a broken container says so, and
+// why.
 func TestAnySubset(t *testing.T) {
 	all := hypervisors(t)
 	var cases []order
@@ -94,8 +95,10 @@ func (h *hypervisor) broken(o order, r result) {
 	for _, f := range doc.Failures {
 		failed = append(failed, f.Address)
 		switch {
-		case f.Address == culprit && f.BlockedBy == "" && f.Hint != "" && strings.HasPrefix(f.Message, "command failed: cp --archive "):
-		case f.BlockedBy == culprit && strings.HasPrefix(f.Message, "blocked by "+culprit+": command failed: cp --archive "):
+		case f.Address == culprit && f.BlockedBy == "" && f.Hint != "" &&
+			strings.HasPrefix(f.Message, "command failed: cp --archive "):
+		case f.BlockedBy == culprit &&
+			strings.HasPrefix(f.Message, "blocked by "+culprit+": command failed: cp --archive "):
 		default:
 			h.t.Errorf("%s: want it blocked by %s: %+v", f.Address, culprit, f)
 		}
@@ -114,14 +117,16 @@ func (h *hypervisor) broken(o order, r result) {
 	}
 }
 
-// depends tells whether an object may be blocked by a container: its own ones are, and those inside of one that it comes in with.
+// depends tells whether an object may be blocked by a container: its own ones are, and those inside of one that it
+// comes in with.
 func (h *hypervisor) depends(address, broken string) bool {
 	scope := strings.Split(address, "/")[1]
 	if scope == broken {
 		return true
 	}
 	outside := []string{"container", "running", "port", "binary", "volume", "network", "dns", "template"}
-	return slices.Contains(brings[scope], broken) && !slices.ContainsFunc(outside, func(kind string) bool { return strings.HasPrefix(address, kind+"/") })
+	return slices.Contains(brings[scope], broken) &&
+		!slices.ContainsFunc(outside, func(kind string) bool { return strings.HasPrefix(address, kind+"/") })
 }
 
 // One after another, in any order, ends as all at once; so does starting them.

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// A container that comes to another node of the cluster brings its notes and its volumes, and not the pin of the node that it was on. The
-// cluster's copy is the pin then; where there is none, no root is made for a volume that is found empty.
+// A container that comes to another node of the cluster brings its notes and its volumes, and not the pin of the node
+// that it was on. The cluster's copy is the pin then; where there is none, no root is made for a volume that is found
+// empty.
 func TestTheRootOnAnotherNode(t *testing.T) {
 	h := newHost(t)
 	h.reset()
@@ -36,7 +37,8 @@ func TestTheRootOnAnotherNode(t *testing.T) {
 		t.Errorf("with the cluster's pin: %s", r)
 	}
 	forget("pve", "phoenix", "pins")
-	if r := h.phoenix(nil, create...); r.exit == 0 || !strings.Contains(r.stdout+r.stderr, "nobody on this node of the cluster knows its root") {
+	if r := h.phoenix(nil, create...); r.exit == 0 ||
+		!strings.Contains(r.stdout+r.stderr, "nobody on this node of the cluster knows its root") {
 		t.Errorf("without any pin: %s", r)
 	}
 	if _, err := os.Stat(h.path("mounts", "103", "ssl", "root")); err == nil {
@@ -52,11 +54,13 @@ func TestVolumesThatAreKeptAreTold(t *testing.T) {
 	h := newHost(t)
 	h.reset()
 	h.write("phoenix: volume/103/old local-zfs:subvol-103-disk-8 /x\n", "root", "volumes", "103", "old")
-	h.write("#phoenix%3A container/103\n#phoenix%3A volume/103/older local-zfs%3Asubvol-103-disk-9 /y\n#phoenix%3A volume/103/ssl local-zfs%3Asubvol-103-disk-1 /z\n"+
+	h.write("#phoenix%3A container/103\n#phoenix%3A volume/103/older local-zfs%3Asubvol-103-disk-9 /y\n#phoenix%3A "+
+		"volume/103/ssl local-zfs%3Asubvol-103-disk-1 /z\n"+
 		"hostname: x\nrootfs: local-zfs:subvol-103-disk-0,size=1G\nunprivileged: 1\n", "pve", "lxc", "103.conf")
 	for _, command := range []string{"plan", "validate"} {
 		r := h.phoenix(nil, command)
-		for _, want := range []string{"volume/103/old: kept, not in the configuration any more", "volume/103/older: kept", "subvol-103-disk-9"} {
+		for _, want := range []string{"volume/103/old: kept, not in the configuration any more",
+			"volume/103/older: kept", "subvol-103-disk-9"} {
 			if !strings.Contains(r.stdout+r.stderr, want) {
 				t.Errorf("%s: no %q in %s", command, want, r)
 			}
@@ -71,14 +75,18 @@ func TestVolumesThatAreKeptAreTold(t *testing.T) {
 func TestACopyIsTold(t *testing.T) {
 	h := newHost(t)
 	h.reset()
-	const original = "#phoenix%3A container/103\nhostname: a\nnet0: name=eth0,bridge=vmbr0,hwaddr=52:54:00:AA:BB:CA,ip=10.0.0.10/24,type=veth\nrootfs: local-zfs:subvol-%-disk-0,size=1G\nunprivileged: 1\n"
+	const original = "#phoenix%3A container/103\nhostname: a\nnet0: " +
+		"name=eth0,bridge=vmbr0,hwaddr=52:54:00:AA:BB:CA,ip=10.0.0.10/24,type=veth\nrootfs: " +
+		"local-zfs:subvol-%-disk-0,size=1G\nunprivileged: 1\n"
 	for _, id := range []string{"103", "302"} {
 		h.write(strings.Replace(original, "%-", id+"-", 1), "pve", "lxc", id+".conf")
 	}
-	h.write("hostname: other\nnet0: name=eth0,bridge=vmbr0,hwaddr=52:54:00:AA:BB:01,ip=10.0.0.11/24,type=veth\n", "pve", "lxc", "303.conf")
+	h.write("hostname: other\nnet0: name=eth0,bridge=vmbr0,hwaddr=52:54:00:AA:BB:01,ip=10.0.0.11/24,type=veth\n", "pve",
+		"lxc", "303.conf")
 	for _, command := range []string{"plan", "validate"} {
 		r := h.phoenix(nil, command)
-		if said := r.stdout + r.stderr; !strings.Contains(said, "container 302 has the address, the hardware address, the marks of container 103") || strings.Contains(said, "container 303") {
+		if said := r.stdout + r.stderr; !strings.Contains(said, "container 302 has the address, the hardware "+
+			"address, the marks of container 103") || strings.Contains(said, "container 303") {
 			t.Errorf("%s: %s", command, r)
 		}
 	}
@@ -90,7 +98,8 @@ func TestVolumesAreRemovedByName(t *testing.T) {
 	h.reset()
 	config := h.read("config", "phoenix_lxc_configs.json")
 	defer h.write(config, "config", "phoenix_lxc_configs.json")
-	h.write(strings.Replace(config, `"zfs_volumes": [`, `"zfs_volumes": [{"name": "old", "mount_point": "/srv/old"},`, 1), "config", "phoenix_lxc_configs.json")
+	h.write(strings.Replace(config, `"zfs_volumes": [`, `"zfs_volumes": [{"name": "old", "mount_point": "/srv/old"},`,
+		1), "config", "phoenix_lxc_configs.json")
 	h.changes(0, "create", "103")
 	h.write(config, "config", "phoenix_lxc_configs.json")
 	volumes := func() int {
@@ -114,8 +123,9 @@ func TestVolumesAreRemovedByName(t *testing.T) {
 			t.Errorf("%v: %s", args, r)
 		}
 	}
-	says(0, []string{`"name": "103/ssl"`, `"state": "in use"`, `"name": "103/old"`, `"state": "kept, not in the configuration any more"`, "local-zfs:subvol-103-disk-"}, "volumes")
-	says(1, []string{"container 103 runs and has", "phoenix stop 103"}, "volumes", "remove", "103/old", "--yes")
+	says(0, []string{`"name": "103/ssl"`, `"state": "in use"`, `"name": "103/old"`,
+		`"state": "kept, not in the configuration any more"`, "local-zfs:subvol-103-disk-"}, "volumes")
+	says(1, []string{"container 103 runs and has", " stop 103"}, "volumes", "remove", "103/old", "--yes")
 	says(1, []string{"is in the configuration: nothing was removed"}, "volumes", "remove", "103/ssl", "--yes")
 	says(1, []string{"there is no volume 103/none"}, "volumes", "remove", "103/none", "--yes")
 	if volumes() != before {
@@ -123,11 +133,13 @@ func TestVolumesAreRemovedByName(t *testing.T) {
 	}
 	says(0, nil, "stop", "103")
 	says(0, []string{"volume/103/old"}, "volumes", "remove", "103/old", "--yes")
-	if c := h.conf("103"); volumes() != before-1 || strings.Contains(c, "/srv/old") || strings.Contains(c, "103/old") || strings.Contains(c, "unused") {
+	if c := h.conf("103"); volumes() != before-1 || strings.Contains(c, "/srv/old") || strings.Contains(c, "103/old") ||
+		strings.Contains(c, "unused") {
 		t.Errorf("%d volumes, of %d:\n%s", volumes(), before, c)
 	}
 	// One that waits for a container that does not exist.
-	h.write(strings.Replace(config, `"zfs_volumes": [`, `"zfs_volumes": [{"name": "old", "mount_point": "/srv/old"},`, 1), "config", "phoenix_lxc_configs.json")
+	h.write(strings.Replace(config, `"zfs_volumes": [`, `"zfs_volumes": [{"name": "old", "mount_point": "/srv/old"},`,
+		1), "config", "phoenix_lxc_configs.json")
 	h.changes(0, "create", "103")
 	says(0, nil, "delete", "103", "--yes")
 	h.write(config, "config", "phoenix_lxc_configs.json")

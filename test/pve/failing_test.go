@@ -43,15 +43,18 @@ func TestFailuresThatDoNotHeal(t *testing.T) {
 		return h.pct()
 	}
 	h.write(`{"code":255,"stderr":"the frobnicator has failed\n","stays":true}`, "faults", "create")
-	if calls := fails("an unknown failure", "the frobnicator has failed", "not tried again"); counted(calls, "pct create") != 1 {
+	if calls := fails("an unknown failure", "the frobnicator has failed", "not tried again"); counted(calls,
+		"pct create") != 1 {
 		t.Errorf("an unknown failure: %q", calls)
 	}
 	h.write("", "faults", "none")
-	if err := errorsOf(os.Remove(h.path("faults", "create")), os.Rename(h.path("bin", "pvesm"), h.path("bin", "pvesm.away"))); err != nil {
+	if err := errorsOf(os.Remove(h.path("faults", "create")),
+		os.Rename(h.path("bin", "pvesm"), h.path("bin", "pvesm.away"))); err != nil {
 		t.Fatal(err)
 	}
 	fails("no pvesm", "install pvesm")
-	if err := errorsOf(os.Rename(h.path("bin", "pvesm.away"), h.path("bin", "pvesm")), os.Rename(h.path("pve"), h.path("pve.away")),
+	if err := errorsOf(os.Rename(h.path("bin", "pvesm.away"), h.path("bin", "pvesm")),
+		os.Rename(h.path("pve"), h.path("pve.away")),
 		os.Mkdir(h.path("pve"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +106,8 @@ func TestLocksAreWaitedFor(t *testing.T) {
 		}
 	}
 	memory := func(from, to string) {
-		h.write(strings.Replace(h.read("config", "phoenix_lxc_configs.json"), `"memory_mb": `+from, `"memory_mb": `+to, -1), "config", "phoenix_lxc_configs.json")
+		h.write(strings.Replace(h.read("config", "phoenix_lxc_configs.json"), `"memory_mb": `+from, `"memory_mb": `+to,
+			-1), "config", "phoenix_lxc_configs.json")
 	}
 	for _, args := range [][]string{{"restart", "103"}, {"stop", "103"}, {"start", "103"}, {"delete", "103", "--yes"}} {
 		lock(true)

@@ -48,7 +48,8 @@ func newHost(t *testing.T) *hypervisor {
 		t.Skip(err)
 	}
 	// The path is the same in every run: it is part of what is compared.
-	h := &hypervisor{t: t, name: fmt.Sprintf("%s-pve-%d-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"), os.Getpid(), hosts.Add(1))}
+	h := &hypervisor{t: t, name: fmt.Sprintf("%s-pve-%d-%d", cmp.Or(os.Getenv("PHOENIX_TEST_PREFIX"), "phx"),
+		os.Getpid(), hosts.Add(1))}
 	var err error
 	if h.base, err = os.MkdirTemp("", "phxpve-"); err != nil {
 		t.Fatal(err)
@@ -62,8 +63,8 @@ func newHost(t *testing.T) *hypervisor {
 	return h
 }
 
-// groups makes place for control groups (fakes/group.go). What is mounted over the second tree are files of the test's own: a machine
-// that has the controllers in the first generation has no limits in it.
+// groups makes place for control groups (fakes/group.go). What is mounted over the second tree are files of the test's
+// own: a machine that has the controllers in the first generation has no limits in it.
 func (h *hypervisor) groups() {
 	h.t.Helper()
 	for _, m := range []struct{ fs, name string }{{"cgroup2", "processes"}, {"cgroup2", "files"}, {"tmpfs", "files"}} {
@@ -78,12 +79,13 @@ func (h *hypervisor) groups() {
 func (h *hypervisor) ungroup() {
 	h.t.Helper()
 	var dirs []string
-	err := filepath.WalkDir(h.path("groups", "processes", filepath.Base(h.base)), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			dirs = append(dirs, path)
-		}
-		return err
-	})
+	err := filepath.WalkDir(h.path("groups", "processes", filepath.Base(h.base)),
+		func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return err
+		})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		h.t.Error(err)
 	}
@@ -172,12 +174,13 @@ func (h *hypervisor) build() {
 	h.age()
 }
 
-// age makes the programs as old as installed ones are: phoenix remembers no digest of a file that was just written, and whether
-// a run remembers it must not depend on how soon after the build it comes.
+// age makes the programs as old as installed ones are: phoenix remembers no digest of a file that was just written, and
+// whether a run remembers it must not depend on how soon after the build it comes.
 func (h *hypervisor) age() {
 	h.t.Helper()
 	old := time.Now().Add(-time.Hour)
-	for _, path := range []string{h.path("bin", "phoenix"), h.path("programs", "step-ca"), h.path("programs", "traefik")} {
+	for _, path := range []string{h.path("bin", "phoenix"), h.path("programs", "step-ca"),
+		h.path("programs", "traefik")} {
 		if err := os.Chtimes(path, old, old); err != nil {
 			h.t.Fatal(err)
 		}
@@ -265,7 +268,8 @@ func (h *hypervisor) processes() map[int]string {
 	for _, path := range inits { // those of containers are in namespaces of their own
 		environ, err := os.ReadFile(path)
 		pid, perr := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if vars := strings.Split(string(environ), "\x00"); err == nil && perr == nil && vars[0] == "PHX_PROXMOX="+h.base && len(vars) > 1 && strings.HasPrefix(vars[1], "PHX_ID=") {
+		if vars := strings.Split(string(environ), "\x00"); err == nil && perr == nil &&
+			vars[0] == "PHX_PROXMOX="+h.base && len(vars) > 1 && strings.HasPrefix(vars[1], "PHX_ID=") {
 			found[pid] = "init"
 		}
 	}
@@ -348,8 +352,9 @@ func (h *hypervisor) changes(want int, args ...string) (document, result) {
 	return doc, r
 }
 
-// state is everything that stands after a run: files with mode, owner and content, the bridge, processes. Left out is the content of
-// what is another in each run: the CA's root and what is derived from it, process ids, the memory of digests.
+// state is everything that stands after a run: files with mode, owner and content, the bridge, processes. Left out is
+// the content of what is another in each run: the CA's root and what is derived from it, process ids, the memory of
+// digests.
 func (h *hypervisor) state() []string {
 	h.t.Helper()
 	out := h.guests()
@@ -408,8 +413,10 @@ func describe(path string) (string, error) {
 	}
 	st := fi.Sys().(*syscall.Stat_t)
 	line := fmt.Sprintf("%s %s %d:%d", path, fi.Mode(), st.Uid, st.Gid)
-	variable := strings.Contains(path, "/objects/") || strings.HasSuffix(path, "/ssl/root") || strings.Contains(path, "/pins/") ||
-		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") || strings.HasSuffix(path, "/root/lock") ||
+	variable := strings.Contains(path, "/objects/") || strings.HasSuffix(path, "/ssl/root") ||
+		strings.Contains(path, "/pins/") ||
+		strings.HasSuffix(path, ".pid") || strings.HasSuffix(path, "/digests.json") ||
+		strings.HasSuffix(path, "/root/lock") ||
 		strings.HasSuffix(path, "/root/applied.json")
 	if !fi.Mode().IsRegular() || variable {
 		return line, nil

@@ -65,7 +65,8 @@ func (h *hypervisor) conf(id string) string {
 	return string(raw)
 }
 
-// The three on a Proxmox host, from nothing: few calls, none for a plan and none for a second run, and the CA outlives its container.
+// The three on a Proxmox host, from nothing: few calls, none for a plan and none for a second run, and the CA outlives
+// its container.
 func TestProxmoxHouse(t *testing.T) {
 	h := newHost(t)
 	h.reset()
@@ -83,11 +84,13 @@ func TestProxmoxHouse(t *testing.T) {
 	calls := h.pct()
 	t.Logf("%d calls:\n%s", len(calls), strings.Join(calls, "\n"))
 	for _, id := range ids {
-		sets := slices.DeleteFunc(slices.Clone(calls), func(c string) bool { return !strings.HasPrefix(c, "pct set "+id) })
+		sets := slices.DeleteFunc(slices.Clone(calls),
+			func(c string) bool { return !strings.HasPrefix(c, "pct set "+id) })
 		if len(sets) != 1 {
 			t.Errorf("changes of %s are not in one call: %q", id, sets)
 		}
-		if c := h.conf(id); !strings.Contains(c, "backup=1") || !strings.Contains(c, "mp=/etc/") || !strings.Contains(c, "unprivileged: 1") {
+		if c := h.conf(id); !strings.Contains(c, "backup=1") || !strings.Contains(c, "mp=/etc/") ||
+			!strings.Contains(c, "unprivileged: 1") {
 			t.Errorf("%s:\n%s", id, c)
 		}
 	}
@@ -125,7 +128,8 @@ func (h *hypervisor) guests() (out []string) {
 		}
 		out = append(out, fmt.Sprintf("%s: files of the ranges %v", id, h.ranges(id)))
 	}
-	for _, name := range []string{"pve/local/host.fw", "pve/firewall/cluster.fw", "pve/firewall/101.fw", "pve/firewall/102.fw", "pve/firewall/103.fw"} {
+	for _, name := range []string{"pve/local/host.fw", "pve/firewall/cluster.fw", "pve/firewall/101.fw",
+		"pve/firewall/102.fw", "pve/firewall/103.fw"} {
 		if raw, err := os.ReadFile(h.path(name)); err == nil {
 			out = append(out, name+" "+string(raw))
 		}
@@ -243,7 +247,8 @@ func TestProxmoxCommands(t *testing.T) {
 			}
 		}
 	}
-	says(0, []string{`"state": "running"`, h.path("zfs") + "/subvol-103-disk-", `"owner": "1879244800:1879244800"`, `"mode": "0700"`}, "status")
+	says(0, []string{`"state": "running"`, h.path("zfs") + "/subvol-103-disk-", `"owner": "1879244800:1879244800"`,
+		`"mode": "0700"`}, "status")
 	says(0, []string{"running/101"}, "stop", "101")
 	if calls := h.pct(); len(calls) != 1 || !strings.HasPrefix(calls[0], "pct shutdown 101 ") {
 		t.Errorf("stop: %q", calls)
@@ -263,7 +268,8 @@ func TestProxmoxCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid = h.read("pids", "102")
-	for _, args := range [][]string{{"delete", "102", "--yes"}, {"delete", "--all", "--volumes=103", "--yes"}, {"restart", "102"}, {"create", "102"}} {
+	for _, args := range [][]string{{"delete", "102", "--yes"}, {"delete", "--all", "--volumes=103", "--yes"},
+		{"restart", "102"}, {"create", "102"}} {
 		says(1, []string{"the cluster has no quorum: nothing was changed"}, args...)
 		if calls := h.pct(); len(calls) > 0 || h.read("pids", "102") != pid {
 			t.Errorf("%v without quorum: %q", args, calls)

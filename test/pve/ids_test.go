@@ -94,7 +94,8 @@ func (h *hypervisor) asBefore(id string) {
 		}
 	})
 	lines := strings.SplitAfter(h.conf(id), "\n")
-	h.write(strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "lxc.idmap") }), ""), "pve", "lxc", id+".conf")
+	h.write(strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "lxc.idmap") }),
+		""), "pve", "lxc", id+".conf")
 	if err := os.Remove(h.path("ids", "claims", fmt.Sprint(own.Base))); err != nil {
 		h.t.Fatal(err)
 	}
@@ -105,7 +106,8 @@ func (h *hypervisor) asBefore(id string) {
 func (h *hypervisor) eventually(argv ...string) {
 	h.t.Helper()
 	script := `for i in 1 2 3 4 5 6 7 8 9; do "$@" 2>/dev/null && exit; sleep 0.1; done; exec "$@"`
-	h.command(append([]string{"nsenter", "--net=/run/netns/" + h.name, "env", "PATH=" + h.path("bin") + ":" + os.Getenv("PATH"), "PHX_PROXMOX=" + h.base,
+	h.command(append([]string{"nsenter", "--net=/run/netns/" + h.name, "env",
+		"PATH=" + h.path("bin") + ":" + os.Getenv("PATH"), "PHX_PROXMOX=" + h.base,
 		"sh", "-c", script, "sh"}, argv...)...)
 }
 
@@ -153,13 +155,15 @@ func TestProxmoxOwnIDs(t *testing.T) {
 	}
 
 	root := "BASE/zfs/subvol-101-disk-0"
-	for _, p := range []point{{what: "move the ids in " + root, nth: 1}, {what: "move the ids in " + root, nth: 1, after: true}} {
+	for _, p := range []point{{what: "move the ids in " + root, nth: 1},
+		{what: "move the ids in " + root, nth: 1, after: true}} {
 		r := h.phoenix(h.watch(p), "apply", "101", "--yes")
 		h.quiet()
 		if _, err := os.Stat(h.calls("") + ".struck"); err != nil || r.exit != -1 {
 			t.Fatalf("%s: not killed: %s", p, r)
 		}
-		if g := idrange.ParseGuest("101", h.conf("101")); !g.IsMoving() || !strings.Contains(h.conf("101"), "lock: mounted") {
+		if g := idrange.ParseGuest("101", h.conf("101")); !g.IsMoving() ||
+			!strings.Contains(h.conf("101"), "lock: mounted") {
 			t.Errorf("%s: nothing says so:\n%s", p, h.conf("101"))
 		}
 		_ = os.Remove(h.calls("") + ".struck") // seen

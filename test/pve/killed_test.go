@@ -109,7 +109,8 @@ func pointsOf(id, calls string) (points []point) {
 		what = strings.TrimSuffix(what, "\n")
 		seen[what]++
 		for _, after := range []bool{false, true} {
-			points = append(points, point{where: id, what: what, nth: seen[what], after: after, parent: id != "" && after})
+			points = append(points, point{where: id, what: what, nth: seen[what], after: after, parent: id != "" &&
+				after})
 		}
 	}
 	return points
@@ -175,7 +176,8 @@ func (h *hypervisor) strike(p point, create []string) bool {
 	return false
 }
 
-// Killed right before and right after every single change, and run again: the same end, an empty plan, no change after that.
+// Killed right before and right after every single change, and run again: the same end, an empty plan, no change after
+// that.
 func TestKilledAnywhere(t *testing.T) {
 	h := newHost(t)
 	create := append([]string{"create"}, ids...)

@@ -23,11 +23,12 @@ import (
 	"time"
 )
 
-// guestsOfOld are the containers of the old layout on a Proxmox host: the three that see the shared directory, and a backend.
+// guestsOfOld are the containers of the old layout on a Proxmox host: the three that see the shared directory, and a
+// backend.
 var guestsOfOld = append(slices.Clone(ids), "201")
 
-// old makes a Proxmox host as the old scripts left it, with one directory mounted in three containers, and returns the root's
-// fingerprint.
+// old makes a Proxmox host as the old scripts left it, with one directory mounted in three containers, and returns the
+// root's fingerprint.
 func (h *hypervisor) old() string {
 	h.t.Helper()
 	h.reset()
@@ -37,21 +38,27 @@ func (h *hypervisor) old() string {
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		text := strings.NewReplacer("/mnt/persistent/103/ssl", shared, "/var/lib/vz/", h.path("vz")+"/").Replace(string(raw))
+		text := strings.NewReplacer("/mnt/persistent/103/ssl", shared, "/var/lib/vz/",
+			h.path("vz")+"/").Replace(string(raw))
 		h.write(text, "config", name)
 	}
 	root := h.oldRoot(shared)
 	for _, id := range guestsOfOld {
-		argv := []string{"pct", "create", id, "local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst", "--rootfs", "local-zfs:4", "--unprivileged", "1",
-			"--hostname", "old-" + id, "--memory", "512", "--net0", "name=eth0,bridge=phxbr0,ip=10.86.17." + id + "/24,gw=10.86.17.1,type=veth"}
+		argv := []string{"pct", "create", id, "local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst", "--rootfs",
+			"local-zfs:4", "--unprivileged", "1",
+			"--hostname", "old-" + id, "--memory", "512", "--net0",
+			"name=eth0,bridge=phxbr0,ip=10.86.17." + id + "/24,gw=10.86.17.1,type=veth"}
 		if id != "201" { // whose definition differs in what waits for a restart
-			argv = append(argv, "--features", "nesting=1", "--nameserver", "10.86.17.1", "--searchdomain", "homelab.internal", "--mp0", shared+",mp=/etc/step-ca/ssl")
+			argv = append(argv, "--features", "nesting=1", "--nameserver", "10.86.17.1", "--searchdomain",
+				"homelab.internal", "--mp0", shared+",mp=/etc/step-ca/ssl")
 		}
 		h.tool(argv...)
 		rootfs := h.path("zfs", "subvol-"+id+"-disk-0")
-		for name, text := range map[string]string{"etc/hosts": "127.0.0.1 old\n", "etc/nginx/conf.d/old.conf": "server {}\n", "usr/local/bin/old": "#!/bin/sh\n"} {
+		for name, text := range map[string]string{"etc/hosts": "127.0.0.1 old\n",
+			"etc/nginx/conf.d/old.conf": "server {}\n", "usr/local/bin/old": "#!/bin/sh\n"} {
 			path := filepath.Join(rootfs, name)
-			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+				os.WriteFile(path, []byte(text), 0o644)); err != nil {
 				h.t.Fatal(err)
 			}
 		}
@@ -67,8 +74,10 @@ func (h *hypervisor) oldRoot(shared string) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Old Root CA"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Old Root CA"},
+		NotBefore: time.Now().Add(-time.Hour),
+		NotAfter:  time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
 		h.t.Fatal(err)
@@ -77,9 +86,11 @@ func (h *hypervisor) oldRoot(shared string) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	for name, b := range map[string]*pem.Block{"root_ca.crt": {Type: "CERTIFICATE", Bytes: der}, "root_ca_key": {Type: "PRIVATE KEY", Bytes: plain}} {
+	for name, b := range map[string]*pem.Block{"root_ca.crt": {Type: "CERTIFICATE", Bytes: der},
+		"root_ca_key": {Type: "PRIVATE KEY", Bytes: plain}} {
 		path := filepath.Join(shared, name)
-		if err := errors.Join(os.MkdirAll(shared, 0o777), os.WriteFile(path, pem.EncodeToMemory(b), 0o666)); err != nil {
+		if err := errors.Join(os.MkdirAll(shared, 0o777),
+			os.WriteFile(path, pem.EncodeToMemory(b), 0o666)); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -90,7 +101,8 @@ func (h *hypervisor) oldRoot(shared string) string {
 // tool runs one of the fakes on the host.
 func (h *hypervisor) tool(argv ...string) {
 	h.t.Helper()
-	cmd := exec.Command("nsenter", append([]string{"--net=/run/netns/" + h.name, h.path("bin", argv[0])}, argv[1:]...)...)
+	cmd := exec.Command("nsenter", append([]string{"--net=/run/netns/" + h.name, h.path("bin", argv[0])},
+		argv[1:]...)...)
 	cmd.Env = append(os.Environ(), "PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHX_PROXMOX="+h.base)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		h.t.Fatalf("%v: %v\n%s", argv, err, out)
@@ -127,8 +139,8 @@ func (h *hypervisor) migrated(root string) {
 	}
 }
 
-// On a Proxmox host the old containers become phoenix's as they are: their volumes are plugged in while they run, the shared
-// directory goes out of their files, nobody but the CA is restarted. The way back leads to the old files.
+// On a Proxmox host the old containers become phoenix's as they are: their volumes are plugged in while they run, the
+// shared directory goes out of their files, nobody but the CA is restarted. The way back leads to the old files.
 func TestProxmoxMigrateLive(t *testing.T) {
 	h := newHost(t)
 	root := h.old()
@@ -145,7 +157,8 @@ func TestProxmoxMigrateLive(t *testing.T) {
 			Path string `json:"path"`
 		} `json:"leaked"`
 	}
-	if err := json.Unmarshal([]byte(r.stdout), &doc); err != nil || r.exit != 0 || len(doc.Steps) < 8 || len(doc.Leaked) != 1 {
+	if err := json.Unmarshal([]byte(r.stdout), &doc); err != nil || r.exit != 0 || len(doc.Steps) < 8 ||
+		len(doc.Leaked) != 1 {
 		t.Fatalf("the plan (%v): %s", err, r)
 	}
 	for _, id := range guestsOfOld {
@@ -168,7 +181,8 @@ func TestProxmoxMigrateLive(t *testing.T) {
 	}
 	h.isBack(before)
 	h.migrated(root)
-	if r := h.phoenix(nil, "migrate", "--live", "--shred", "--yes"); r.exit != 1 || !strings.Contains(r.stdout, "not healthy") {
+	if r := h.phoenix(nil, "migrate", "--live", "--shred", "--yes"); r.exit != 1 ||
+		!strings.Contains(r.stdout, "not healthy") {
 		t.Errorf("shred of a house that is not healthy: %s", r)
 	}
 	if names, err := os.ReadDir(h.path("shared", "103", "ssl")); err != nil || len(names) == 0 {
@@ -180,12 +194,15 @@ func TestProxmoxMigrateLive(t *testing.T) {
 func (h *hypervisor) isBack(before map[string]string) {
 	h.t.Helper()
 	for _, id := range guestsOfOld {
-		kept := slices.DeleteFunc(strings.SplitAfter(h.conf(id), "\n"), func(l string) bool { return strings.HasPrefix(l, "unused") })
+		kept := slices.DeleteFunc(strings.SplitAfter(h.conf(id), "\n"),
+			func(l string) bool { return strings.HasPrefix(l, "unused") })
 		if now := strings.Join(kept, ""); now != before[id] {
 			h.t.Errorf("container %s is\n%s\nwas\n%s", id, h.conf(id), before[id])
 		}
-		for name, text := range map[string]string{"etc/hosts": "127.0.0.1 old\n", "etc/nginx/conf.d/old.conf": "server {}\n"} {
-			if raw, err := os.ReadFile(filepath.Join(h.path("zfs"), "subvol-"+id+"-disk-0", name)); err != nil || string(raw) != text {
+		for name, text := range map[string]string{"etc/hosts": "127.0.0.1 old\n",
+			"etc/nginx/conf.d/old.conf": "server {}\n"} {
+			if raw, err := os.ReadFile(filepath.Join(h.path("zfs"), "subvol-"+id+"-disk-0", name)); err != nil ||
+				string(raw) != text {
 				h.t.Errorf("container %s: %s is %q: %v", id, name, raw, err)
 			}
 		}
@@ -211,7 +228,8 @@ func TestProxmoxMigrateKilled(t *testing.T) {
 		h.killAfter(time.Duration(draw.Int64N(int64(300*time.Millisecond))), "migrate", "--live", "--rollback", "--yes")
 	}
 	// On a quick machine it was done before it was killed.
-	if r := h.phoenix(nil, "migrate", "--live", "--rollback", "--yes"); r.exit != 0 && !strings.Contains(r.stdout, "there is nothing to go back from") {
+	if r := h.phoenix(nil, "migrate", "--live", "--rollback", "--yes"); r.exit != 0 &&
+		!strings.Contains(r.stdout, "there is nothing to go back from") {
 		t.Fatalf("rollback: %s", r)
 	}
 	h.isBack(before)
@@ -220,9 +238,11 @@ func TestProxmoxMigrateKilled(t *testing.T) {
 // killAfter starts phoenix and kills it, with what it has started.
 func (h *hypervisor) killAfter(d time.Duration, args ...string) {
 	h.t.Helper()
-	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"), "--root", h.path("root"), "-v"}, args...)
+	argv := append([]string{"--net=/run/netns/" + h.name, h.path("bin", "phoenix"), "--config", h.path("config"),
+		"--root", h.path("root"), "-v"}, args...)
 	cmd := exec.Command("nsenter", argv...)
-	cmd.Env = append(os.Environ(), "PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"), "PHX_PROXMOX="+h.base, "PHX_IDS="+h.path("ids"))
+	cmd.Env = append(os.Environ(), "PATH="+h.path("bin")+":"+os.Getenv("PATH"), "PHOENIX_CACHE="+h.path("cache"),
+		"PHX_PROXMOX="+h.base, "PHX_IDS="+h.path("ids"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	said, err := os.Create(filepath.Join(h.t.TempDir(), "said"))
 	if err != nil {

@@ -36,8 +36,9 @@ func sampled(points []string, most int) (out []string) {
 	return out
 }
 
-// A power cut, or the kernel short of memory, ends phoenix and Proxmox's command and its worker at once: nothing is taken back. Before each
-// change that any of the commands makes, and run again: the same end, nothing that is left over, no change after that.
+// A power cut, or the kernel short of memory, ends phoenix and Proxmox's command and its worker at once: nothing is
+// taken back. Before each change that any of the commands makes, and run again: the same end, nothing that is left
+// over, no change after that.
 func TestPowerCut(t *testing.T) {
 	h := newHost(t)
 	create := append([]string{"create"}, ids...)

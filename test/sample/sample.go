@@ -1,5 +1,5 @@
-// Package sample thins out tests that do the same at every point of a run: containers are made alike, and what happens at a
-// point of one's happens at those of the others.
+// Package sample thins out tests that do the same at every point of a run: containers are made alike, and what happens
+// at a point of one's happens at those of the others.
 package sample
 
 import (
@@ -11,8 +11,8 @@ import (
 // Everything in the environment makes every case run: make faults.
 const Everything = "PHOENIX_EVERY_CASE"
 
-// What differs between two cases of a kind: the container and its addresses and ids, the digest of what is written, how often it was done
-// before.
+// What differs between two cases of a kind: the container and its addresses and ids, the digest of what is written, how
+// often it was done before.
 var (
 	digest   = regexp.MustCompile(`\b[0-9a-f]{16,64}\b`)
 	address  = regexp.MustCompile(`\b(10|127|192)(\.[0-9]+){3}\b|\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b`)
@@ -36,8 +36,8 @@ func Kind(text string) string {
 	})
 }
 
-// OfEachKind is one case of each kind, by the whole text of each, in their order: of which container is another one from kind to kind, and the same each time.
-// All of them where the environment says so.
+// OfEachKind is one case of each kind, by the whole text of each, in their order: of which container is another one
+// from kind to kind, and the same each time. All of them where the environment says so.
 func OfEachKind[C any](all []C, text func(C) string) (out []C) {
 	if os.Getenv(Everything) != "" {
 		return all

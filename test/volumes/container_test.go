@@ -73,7 +73,8 @@ func (l *lab) do(argv ...string) string {
 func (l *lab) phoenix(args ...string) string {
 	l.t.Helper()
 	start := time.Now()
-	cmd := exec.Command(os.Getenv("PHOENIX_BIN"), append(args, "--config", l.config, "--root", l.root, "--runtime", "lxc", "--no-color")...)
+	cmd := exec.Command(os.Getenv("PHOENIX_BIN"),
+		append(args, "--config", l.config, "--root", l.root, "--runtime", "lxc", "--no-color")...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -86,7 +87,8 @@ func (l *lab) phoenix(args ...string) string {
 
 func (l *lab) inside(argv ...string) string {
 	l.t.Helper()
-	return l.do(append([]string{"lxc-attach", "-P", filepath.Join(l.root, "lxc"), "-n", "103", "--clear-env", "--"}, argv...)...)
+	return l.do(append([]string{"lxc-attach", "-P", filepath.Join(l.root, "lxc"), "-n", "103", "--clear-env", "--"},
+		argv...)...)
 }
 
 // made is that of a second create and of nothing left to do.
@@ -150,11 +152,13 @@ func TestOnZFS(t *testing.T) {
 	file := filepath.Join(l.config, "phoenix_lxc_configs.json")
 	raw, err := os.ReadFile(file)
 	must(t, err)
-	must(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(raw), `"pool": "homelab"`, `"pool": "`+pool+`/volumes"`)), 0o644))
+	must(t, os.WriteFile(file,
+		[]byte(strings.ReplaceAll(string(raw), `"pool": "homelab"`, `"pool": "`+pool+`/volumes"`)), 0o644))
 
 	volume := pool + "/volumes/phoenix-103-ssl"
 	l.live(func() {
-		if got := l.do("zfs", "get", "-Hp", "-o", "value", "refquota,canmount,phoenix:volume,mounted", volume); got != "1073741824\nnoauto\n103/ssl\nyes" {
+		if got := l.do("zfs", "get", "-Hp", "-o", "value", "refquota,canmount,phoenix:volume,mounted",
+			volume); got != "1073741824\nnoauto\n103/ssl\nyes" {
 			t.Errorf("the dataset: %q", got)
 		}
 		l.do("zfs", "unmount", volume)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The steps of a first build print on standard output, of which the caller takes the name of the directory. The programs
-// that take minutes and a network are replaced by ones that leave what the steps after them need.
+// The steps of a first build print on standard output, of which the caller takes the name of the directory. The
+// programs that take minutes and a network are replaced by ones that leave what the steps after them need.
 func TestMachineBuildPrintsOnlyItsDirectory(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("a build enters a mount namespace: needs root")

@@ -204,7 +204,8 @@ func TestTwoAtOnceBuildOnce(t *testing.T) {
 	for i := range logs {
 		wg.Go(func() {
 			var stdout bytes.Buffer
-			if code := run(context.Background(), []string{"-pins", b.pins, "-cache", b.cache}, &stdout, &logs[i]); code != 0 {
+			if code := run(context.Background(), []string{"-pins", b.pins, "-cache", b.cache}, &stdout,
+				&logs[i]); code != 0 {
 				t.Errorf("run %d: exit %d\n%s", i, code, logs[i].String())
 			}
 		})
@@ -224,10 +225,13 @@ func TestRefused(t *testing.T) {
 		change func(b *bed)
 		want   string
 	}{
-		"go.sum differs":   {func(b *bed) { b.write("hello/go.sum", "example.test/dep v1.0.0 h1:xyz=\n") }, "the pin says h1:abc="},
-		"not in go.sum":    {func(b *bed) { b.write("hello/go.sum", "") }, "does not list example.test/dep v1.0.0"},
-		"does not compile": {func(b *bed) { b.write("hello/main.go", "package main\n") }, "function main is undeclared"},
-		"misspelt key":     {func(b *bed) { b.write("artifacts.json", `{"artifacts":[{"sha265":{}}]}`) }, `unknown field "sha265"`},
+		"go.sum differs": {func(b *bed) { b.write("hello/go.sum", "example.test/dep v1.0.0 h1:xyz=\n") },
+			"the pin says h1:abc="},
+		"not in go.sum": {func(b *bed) { b.write("hello/go.sum", "") }, "does not list example.test/dep v1.0.0"},
+		"does not compile": {func(b *bed) { b.write("hello/main.go", "package main\n") },
+			"function main is undeclared"},
+		"misspelt key": {func(b *bed) { b.write("artifacts.json", `{"artifacts":[{"sha265":{}}]}`) },
+			`unknown field "sha265"`},
 		"path as name": {func(b *bed) {
 			b.artifact.Name = "../hello"
 			b.pin(nil)
@@ -263,7 +267,8 @@ func TestPinsAgreeWithModules(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"tool " + a.Package + "\n", fmt.Sprintf("%s %s // indirect\n", a.Module, a.Version)} {
+		for _, want := range []string{"tool " + a.Package + "\n",
+			fmt.Sprintf("%s %s // indirect\n", a.Module, a.Version)} {
 			if !strings.Contains(string(mod), want) {
 				t.Errorf("tools/%s/go.mod has no line %q", a.Name, strings.TrimSpace(want))
 			}

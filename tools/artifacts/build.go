@@ -110,7 +110,8 @@ func (b builder) make(ctx context.Context, a Artifact) (Built, error) {
 	}
 	defer os.RemoveAll(tmp)
 	start := time.Now()
-	fmt.Fprintf(b.log, "artifacts: building %s %s with %s (once; Traefik takes minutes when Go's own cache is cold)\n", a.Name, a.Version, b.toolchain)
+	fmt.Fprintf(b.log, "artifacts: building %s %s with %s (once; Traefik takes minutes when Go's own cache is cold)\n",
+		a.Name, a.Version, b.toolchain)
 	file := filepath.Join(tmp, a.Name)
 	if err := b.compile(ctx, a, file); err != nil {
 		return Built{}, err
@@ -140,11 +141,13 @@ func (b builder) verify(a Artifact, file string) (sum string, pinned bool, err e
 	}
 	pin, pinned := a.SHA256[b.toolchain]
 	if pinned && sum != pin {
-		return "", true, fmt.Errorf("the binary built with %s has sha256 %s, the pin says %s; nothing was put in place. "+
+		return "", true, fmt.Errorf("the binary built with %s has sha256 %s, the pin says %s; nothing was put in "+
+			"place. "+
 			"If the sources or flags were changed on purpose, update tools/artifacts.json", b.toolchain, sum, pin)
 	}
 	if !pinned {
-		fmt.Fprintf(b.log, "artifacts: %s: no sha256 is pinned for %s; relying on go.sum, built %s\n", a.Name, b.toolchain, sum)
+		fmt.Fprintf(b.log, "artifacts: %s: no sha256 is pinned for %s; relying on go.sum, built %s\n", a.Name,
+			b.toolchain, sum)
 	}
 	return sum, pinned, nil
 }

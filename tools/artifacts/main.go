@@ -41,7 +41,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("artifacts", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	pins := flags.String("pins", "tools/artifacts.json", "the file with the pins; modules are looked for beside it")
-	cache := flags.String("cache", "", "where built artifacts are kept (default $PHOENIX_CACHE, $XDG_CACHE_HOME/phoenix, ~/.cache/phoenix)")
+	cache := flags.String("cache", "", "where built artifacts are kept (default $PHOENIX_CACHE, "+
+		"$XDG_CACHE_HOME/phoenix, ~/.cache/phoenix)")
 	format := flags.String("o", "json", "json, or env: lines for a shell")
 	if err := flags.Parse(args); err != nil {
 		return 64

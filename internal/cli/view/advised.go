@@ -8,8 +8,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/health"
 )
 
-// advised is a View whose advice names commands as they have to be called here: whoever wrote the advice knew neither the files nor the root
-// that phoenix was called with, and a command without them is about another site.
+// advised is a View whose advice names commands as they have to be called here: whoever wrote the advice knew neither
+// the files nor the root that phoenix was called with, and a command without them is about another site.
 type advised struct {
 	View
 	say func(string) string

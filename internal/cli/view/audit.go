@@ -61,11 +61,13 @@ func (p *people) Audit(a Audit) {
 	for _, f := range a.Findings {
 		if f.Accepted != nil {
 			accepted++
-			p.say("%s  %s  %s: %s (until %s: %s)\n", p.paint(yellow, "accepted"), f.Rule, f.place(), f.Summary, f.Accepted.Until, f.Accepted.Reason)
+			p.say("%s  %s  %s: %s (until %s: %s)\n", p.paint(yellow, "accepted"), f.Rule, f.place(), f.Summary,
+				f.Accepted.Until, f.Accepted.Reason)
 			continue
 		}
 		counts[f.Severity]++
-		fmt.Fprintf(p.Out, "%s  %s  %s: %s\n", p.paint(severityColour(f.Severity), fmt.Sprintf("%-8s", f.Severity)), f.Rule, f.place(), f.about())
+		fmt.Fprintf(p.Out, "%s  %s  %s: %s\n", p.paint(severityColour(f.Severity), fmt.Sprintf("%-8s", f.Severity)),
+			f.Rule, f.place(), f.about())
 		p.say("          why: %s\n", f.Why)
 		fmt.Fprintf(p.Out, "          fix: %s\n", f.Fix)
 	}
@@ -83,7 +85,8 @@ func (p *people) Audit(a Audit) {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
 		}
 	}
-	fmt.Fprintf(p.Err, "%s: %s; %d accepted\n", p.paint(red, count(open, "finding")), strings.Join(parts, ", "), accepted)
+	fmt.Fprintf(p.Err, "%s: %s; %d accepted\n", p.paint(red, count(open, "finding")), strings.Join(parts, ", "),
+		accepted)
 }
 
 // about is the summary, with the object where the place does not say it already.

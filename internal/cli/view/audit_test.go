@@ -11,11 +11,16 @@ import (
 func found() Audit {
 	return Audit{
 		Findings: []Finding{
-			{Rule: "PHX-AUD-001", Severity: "high", File: "/etc/phoenix/lxc a.json", Line: 518, Path: "lxc_configs.101.mount_points[0].host_path", Object: "container/101",
-				Summary: "container 101 would share <it>", Why: "keys", Fix: "give it a volume & more", Title: "one directory"},
-			{Rule: "PHX-AUD-012", Severity: "medium", File: "lxc.json", Line: 9, Path: "lxc_configs.103.apparmor_profile", Object: "container/103", Summary: "unconfined", Why: "barrier",
+			{Rule: "PHX-AUD-001", Severity: "high", File: "/etc/phoenix/lxc a.json", Line: 518,
+				Path: "lxc_configs.101.mount_points[0].host_path", Object: "container/101",
+				Summary: "container 101 would share <it>", Why: "keys", Fix: "give it a volume & more",
+				Title: "one directory"},
+			{Rule: "PHX-AUD-012", Severity: "medium", File: "lxc.json", Line: 9,
+				Path: "lxc_configs.103.apparmor_profile", Object: "container/103", Summary: "unconfined",
+				Why: "barrier",
 				Fix: "remove it", Title: "no AppArmor", Accepted: &Acceptance{Reason: "known", Until: "2027-01-31"}},
-			{Rule: "PHX-AUD-052", Severity: "critical", Object: "container/103", Summary: "a key can be read", Why: "all", Fix: "chmod", Title: "open key"},
+			{Rule: "PHX-AUD-052", Severity: "critical", Object: "container/103", Summary: "a key can be read",
+				Why: "all", Fix: "chmod", Title: "open key"},
 		},
 		NotSeen: []NotSeen{{"container/201", "it does not run"}},
 		Rules:   40, Version: "v1",
@@ -24,7 +29,8 @@ func found() Audit {
 
 func TestAuditForPeople(t *testing.T) {
 	out, errs := shown(Options{}, func(v View) { v.Audit(found()) })
-	want(t, "stdout", out, `high      PHX-AUD-001  /etc/phoenix/lxc a.json:518: container/101: container 101 would share <it>
+	want(t, "stdout", out,
+		`high      PHX-AUD-001  /etc/phoenix/lxc a.json:518: container/101: container 101 would share <it>
           why: keys
           fix: give it a volume & more
 accepted  PHX-AUD-012  lxc.json:9: unconfined (until 2027-01-31: known)
@@ -34,7 +40,8 @@ critical  PHX-AUD-052  container/103: a key can be read
 not seen  container/201: it does not run
 `)
 	want(t, "stderr", errs, "2 findings: 1 critical, 1 high; 1 accepted\n")
-	if out, errs := shown(Options{}, func(v View) { v.Audit(Audit{Rules: 3}) }); !strings.Contains(out, "clean: nothing found") || errs != "" {
+	if out, errs := shown(Options{}, func(v View) { v.Audit(Audit{Rules: 3}) }); !strings.Contains(out,
+		"clean: nothing found") || errs != "" {
 		t.Errorf("a clean audit says %q %q", out, errs)
 	}
 }
@@ -52,7 +59,8 @@ func TestAuditForPrograms(t *testing.T) {
 			t.Errorf("no %s in %v", key, doc.Findings[0])
 		}
 	}
-	if out, _ := shown(Options{JSON: true}, func(v View) { v.Audit(Audit{}) }); !strings.Contains(out, `"findings": []`) {
+	if out, _ := shown(Options{JSON: true}, func(v View) { v.Audit(Audit{}) }); !strings.Contains(out,
+		`"findings": []`) {
 		t.Errorf("an empty audit is %s", out)
 	}
 }
@@ -93,19 +101,28 @@ func TestSARIF(t *testing.T) {
 	}{
 		{"2.1.0", []any{"version"}}, // 3.13.2
 		{"https://json.schemastore.org/sarif-2.1.0.json", []any{"$schema"}},
-		{"phoenix", []any{"runs", 0, "tool", "driver", "name"}},                                                             // 3.14.6, 3.19.8
-		{"PHX-AUD-001", []any{"runs", 0, "tool", "driver", "rules", 0, "id"}},                                               // 3.49.3
-		{"container 101 would share <it>. Fix: give it a volume & more", []any{"runs", 0, "results", 0, "message", "text"}}, // 3.27.11
-		{"error", []any{"runs", 0, "results", 0, "level"}},                                                                  // 3.27.10
+		// 3.14.6, 3.19.8
+		{"phoenix", []any{"runs", 0, "tool", "driver", "name"}},
+		// 3.49.3
+		{"PHX-AUD-001", []any{"runs", 0, "tool", "driver", "rules", 0, "id"}},
+		// 3.27.11
+		{"container 101 would share <it>. Fix: give it a volume & more",
+			[]any{"runs", 0, "results", 0, "message", "text"}},
+		// 3.27.10
+		{"error", []any{"runs", 0, "results", 0, "level"}},
 		{"error", []any{"runs", 0, "results", 2, "level"}},
 		{"warning", []any{"runs", 0, "results", 1, "level"}},
-		{"file:///etc/phoenix/lxc%20a.json", []any{"runs", 0, "results", 0, "locations", 0, "physicalLocation", "artifactLocation", "uri"}}, // 3.4.3
-		{518.0, []any{"runs", 0, "results", 0, "locations", 0, "physicalLocation", "region", "startLine"}},                                  // 3.30.5
+		// 3.4.3
+		{"file:///etc/phoenix/lxc%20a.json",
+			[]any{"runs", 0, "results", 0, "locations", 0, "physicalLocation", "artifactLocation", "uri"}},
+		// 3.30.5
+		{518.0, []any{"runs", 0, "results", 0, "locations", 0, "physicalLocation", "region", "startLine"}},
 		{"lxc.json", []any{"runs", 0, "results", 1, "locations", 0, "physicalLocation", "artifactLocation", "uri"}},
 		{"container/103", []any{"runs", 0, "results", 2, "locations", 0, "logicalLocations", 0, "fullyQualifiedName"}},
 		{"external", []any{"runs", 0, "results", 1, "suppressions", 0, "kind"}}, // 3.35.2
 		{true, []any{"runs", 0, "invocations", 0, "executionSuccessful"}},       // 3.20.14
-		{"not seen: container/201: it does not run", []any{"runs", 0, "invocations", 0, "toolExecutionNotifications", 0, "message", "text"}},
+		{"not seen: container/201: it does not run",
+			[]any{"runs", 0, "invocations", 0, "toolExecutionNotifications", 0, "message", "text"}},
 	} {
 		if got := member(t, doc, c.way...); got != c.want {
 			t.Errorf("%v is %v, want %v", c.way, got, c.want)
@@ -147,7 +164,8 @@ func TestJUnit(t *testing.T) {
 	if s.Tests != 4 || s.Failures != 2 || s.Skipped != 2 || len(s.Cases) != 4 || s.Errors != 0 {
 		t.Errorf("got %+v", s)
 	}
-	if f := s.Cases[0].Failure; f == nil || f.Message != "container 101 would share <it>" || !strings.Contains(f.Text, "fix: give it a volume & more") {
+	if f := s.Cases[0].Failure; f == nil || f.Message != "container 101 would share <it>" ||
+		!strings.Contains(f.Text, "fix: give it a volume & more") {
 		t.Errorf("got %+v", s.Cases[0])
 	}
 	out, _ = shown(Options{Format: "junit"}, func(v View) { v.Audit(Audit{}) })
@@ -157,10 +175,12 @@ func TestJUnit(t *testing.T) {
 }
 
 func TestMigrationForPeople(t *testing.T) {
-	m := Migration{Valid: true, Changes: []Change{{"a.json", 3, "container/101", "gets a volume"}}, Files: []MigratedFile{{File: "a.json", Diff: "--- a.json\n+++ a.json\n@@ -1 +1 @@\n-x\n+y\n"}}}
+	m := Migration{Valid: true, Changes: []Change{{"a.json", 3, "container/101", "gets a volume"}},
+		Files: []MigratedFile{{File: "a.json", Diff: "--- a.json\n+++ a.json\n@@ -1 +1 @@\n-x\n+y\n"}}}
 	out, errs := shown(Options{}, func(v View) { v.Migration(m) })
 	want(t, "stdout", out, "--- a.json\n+++ a.json\n@@ -1 +1 @@\n-x\n+y\n")
-	want(t, "stderr", errs, "a.json:3: container/101: gets a volume\nnothing was written; --write does it and keeps the old files\n")
+	want(t, "stderr", errs, "a.json:3: container/101: gets a volume\nnothing was written; --write does it and keeps "+
+		"the old files\n")
 	out, _ = shown(Options{Color: true}, func(v View) { v.Migration(m) })
 	if !strings.Contains(out, "\x1b[31m-x\x1b[0m\n\x1b[32m+y\x1b[0m\n") {
 		t.Errorf("got %q", out)

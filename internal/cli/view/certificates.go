@@ -49,9 +49,12 @@ func (p *people) CertificateDetails(list []FullCertificate) {
 		}
 		w := tabwriter.NewWriter(p.Out, 0, 0, 2, ' ', 0)
 		for _, f := range [][2]string{
-			{"object", string(c.Object)}, {"names", strings.Join(c.DNSNames, ", ")}, {"serial", issued.Serial(c.Serial)}, {"issuer", c.Issuer},
-			{"key", c.KeyType}, {"valid from", stamp(c.NotBefore)}, {"valid until", stamp(c.NotAfter)}, {"renewed at", stamp(c.RenewAt)},
-			{"file", c.Path}, {"served", issued.Serial(c.Served)}, {"reload pending", c.ReloadPending}, {"problem", c.Problem},
+			{"object", string(c.Object)}, {"names", strings.Join(c.DNSNames, ", ")},
+			{"serial", issued.Serial(c.Serial)}, {"issuer", c.Issuer},
+			{"key", c.KeyType}, {"valid from", stamp(c.NotBefore)}, {"valid until", stamp(c.NotAfter)},
+			{"renewed at", stamp(c.RenewAt)},
+			{"file", c.Path}, {"served", issued.Serial(c.Served)}, {"reload pending", c.ReloadPending},
+			{"problem", c.Problem},
 		} {
 			if f[1] != "" {
 				writeRow(w, f[0], f[1])

@@ -52,7 +52,8 @@ func (p *people) Difference(d Difference) {
 	}
 	switch {
 	case len(d.Files) == 0 && len(d.Scripts) == 0:
-		p.say("the files are as they were applied at %s by phoenix %s\n", d.Applied.Local().Format(time.DateTime), d.Version)
+		p.say("the files are as they were applied at %s by phoenix %s\n", d.Applied.Local().Format(time.DateTime),
+			d.Version)
 	case d.Revert && !d.Written && len(d.Files) > 0:
 		fmt.Fprintf(p.Err, "nothing was written; %s takes the lines with + out and puts those with - back\n", d.Next)
 	}

@@ -34,7 +34,8 @@ func unwell(r health.Report) string {
 	for _, c := range r.Checks {
 		counts[c.Status]++
 	}
-	return fmt.Sprintf("%d of %s failed, %d skipped", counts[health.Fail], count(len(r.Checks), "check"), counts[health.Skip])
+	return fmt.Sprintf("%d of %s failed, %d skipped", counts[health.Fail], count(len(r.Checks), "check"),
+		counts[health.Skip])
 }
 
 type group struct {

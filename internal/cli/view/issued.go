@@ -24,7 +24,8 @@ func (p *people) Issued(r issued.Report) {
 		if v.Alarming() {
 			state = p.paint(red, state)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", issued.Serial(v.Serial), strings.Join(v.Names, ","), v.NotAfter.Local().Format("2006-01-02 15:04"), state, recipient(v))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", issued.Serial(v.Serial), strings.Join(v.Names, ","),
+			v.NotAfter.Local().Format("2006-01-02 15:04"), state, recipient(v))
 	}
 	_ = w.Flush() // to where everything goes
 	for _, names := range slices.Sorted(maps.Keys(r.More)) {
@@ -36,7 +37,8 @@ func (p *people) Issued(r issued.Report) {
 }
 
 func rank(v issued.Verdict) int {
-	return slices.Index([]issued.State{issued.Foreign, issued.Unwanted, issued.Unclear, issued.Listed, issued.Former, issued.Accounted, issued.Pending}, v.State)
+	return slices.Index([]issued.State{issued.Foreign, issued.Unwanted, issued.Unclear, issued.Listed, issued.Former,
+		issued.Accounted, issued.Pending}, v.State)
 }
 
 // recipient is the container that a certificate went to, or else what is known of whoever has it.

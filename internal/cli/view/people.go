@@ -72,7 +72,8 @@ func (p *people) Validation(v Validation) {
 		}
 	}
 	if !v.Valid {
-		fmt.Fprintf(p.Err, "%s: %s; nothing was touched\n", p.paint(red, "the configuration cannot be used"), count(counts[diag.Error], "error"))
+		fmt.Fprintf(p.Err, "%s: %s; nothing was touched\n", p.paint(red, "the configuration cannot be used"),
+			count(counts[diag.Error], "error"))
 		if v.Hint != "" {
 			fmt.Fprintln(p.Err, "  hint: "+v.Hint)
 		}
@@ -108,7 +109,8 @@ func (p *people) Plan(r engine.Result) {
 		p.say("nothing to do\n")
 		return
 	}
-	p.say("%d to create, %d to update, %d to replace, %d to delete\n", s[plan.Create], s[plan.Update], s[plan.Replace], s[plan.Delete])
+	p.say("%d to create, %d to update, %d to replace, %d to delete\n", s[plan.Create], s[plan.Update], s[plan.Replace],
+		s[plan.Delete])
 }
 
 func (p *people) action(a plan.Action) string {
@@ -145,9 +147,11 @@ func (p *people) Applied(a Applied) {
 	switch broken := untrue(a); {
 	case a.Stopped != nil:
 		p.left(a.Result.Left())
-		p.problem(fmt.Sprintf("stopped: %v (%s, %.1f s)", a.Stopped, changes, took), "run it again: it goes on from where it stands")
+		p.problem(fmt.Sprintf("stopped: %v (%s, %.1f s)", a.Stopped, changes, took),
+			"run it again: it goes on from where it stands")
 	case broken > 0:
-		fmt.Fprintf(p.Err, "%d of %s up to date, %s, %.1f s\n", len(a.Containers)-broken, count(len(a.Containers), "container"), changes, took)
+		fmt.Fprintf(p.Err, "%d of %s up to date, %s, %.1f s\n", len(a.Containers)-broken,
+			count(len(a.Containers), "container"), changes, took)
 	case len(a.Result.Failures) > 0:
 		fmt.Fprintf(p.Err, "%s, %s, %.1f s\n", count(len(a.Result.Failures), "failure"), changes, took)
 	case a.Health != nil && !a.Health.Healthy:
@@ -179,7 +183,8 @@ func causes(a Applied) []engine.Failure {
 		return a.Result.Failures
 	}
 	left := a.Result.Left()
-	return slices.DeleteFunc(slices.Clone(a.Result.Failures), func(f engine.Failure) bool { return slices.Contains(left, f.Address) })
+	return slices.DeleteFunc(slices.Clone(a.Result.Failures),
+		func(f engine.Failure) bool { return slices.Contains(left, f.Address) })
 }
 
 // namedLeft is how many objects that are left are named.
@@ -283,7 +288,8 @@ func (p *people) Removed(r Removed) {
 		p.say("kept %s\n", a)
 	}
 	for _, a := range r.Aside {
-		p.say("put aside %s: %s, until it is deleted again\n  to get it back: %s\n  to remove it for good: %s\n", a.Address, a.Place, a.Restore, a.Remove)
+		p.say("put aside %s: %s, until it is deleted again\n  to get it back: %s\n  to remove it for good: %s\n",
+			a.Address, a.Place, a.Restore, a.Remove)
 	}
 	for _, n := range r.Notes {
 		p.say("note: %s\n", n)
@@ -335,7 +341,8 @@ func (p *people) certificates(s Status) {
 			if w.Header() {
 				fmt.Fprintln(w, "\nID\tCERTIFICATE\tEXPIRES\tSERIAL\tISSUER")
 			}
-			writeRow(w, strconv.Itoa(c.ID), x.CommonName, x.NotAfter.UTC().Format(time.DateTime+"Z"), issued.Serial(x.Serial), x.Issuer)
+			writeRow(w, strconv.Itoa(c.ID), x.CommonName, x.NotAfter.UTC().Format(time.DateTime+"Z"),
+				issued.Serial(x.Serial), x.Issuer)
 		}
 	}
 	w.Flush()

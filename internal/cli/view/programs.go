@@ -65,7 +65,8 @@ func (v *programs) Applied(a Applied) { v.write(v.applied(a)) }
 func (v *programs) applied(a Applied) applied {
 	doc := applied{
 		Plan: a.Result.Plan, Mutations: a.Result.Mutations, Failures: a.Result.Failures,
-		ElapsedMS: a.Elapsed.Milliseconds(), Health: a.Health, Addresses: a.Addresses, Root: a.Root, Watch: a.Watch, Diagnostics: v.notes,
+		ElapsedMS: a.Elapsed.Milliseconds(), Health: a.Health, Addresses: a.Addresses, Root: a.Root, Watch: a.Watch,
+		Diagnostics: v.notes,
 	}
 	if a.Stopped != nil {
 		doc.Stopped, doc.Left = a.Stopped.Error(), a.Result.Left()

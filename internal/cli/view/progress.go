@@ -73,7 +73,8 @@ func what(e engine.Event) string {
 	return string(e.Delta.Action) + ": " + reason
 }
 
-// live draws one line a container over and over, on a terminal. It draws when something happens only: no timer, no spinner.
+// live draws one line a container over and over, on a terminal. It draws when something happens only: no timer, no
+// spinner.
 type live struct {
 	mu    sync.Mutex // guards what follows
 	out   io.Writer

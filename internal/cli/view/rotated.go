@@ -35,7 +35,8 @@ type Rotation struct {
 func (r *Rotated) Add(a Applied) {
 	changes := append(r.Result.Plan.Changes, a.Result.Plan.Changes...)
 	r.Result = engine.Result{
-		Plan: plan.New(changes), Statuses: a.Result.Statuses, Failures: a.Result.Failures, Mutations: r.Result.Mutations + a.Result.Mutations,
+		Plan: plan.New(changes), Statuses: a.Result.Statuses, Failures: a.Result.Failures,
+		Mutations: r.Result.Mutations + a.Result.Mutations,
 	}
 	r.Containers, r.Elapsed, r.Stopped = a.Containers, a.Elapsed, a.Stopped
 }
@@ -47,7 +48,8 @@ func (p *people) Rotated(r Rotated) {
 	p.say("%s, %.1f s\n", count(len(r.Result.Plan.Changes), "change"), r.Elapsed.Seconds())
 	switch {
 	case r.Old != "":
-		p.say("the root is now %s; no container trusts %s any more\n", rootWords(r.RootName, r.Root), rootWords(r.OldName, r.Old))
+		p.say("the root is now %s; no container trusts %s any more\n", rootWords(r.RootName, r.Root),
+			rootWords(r.OldName, r.Old))
 		for _, todo := range r.todo() {
 			p.say("left to do: %s\n", todo)
 		}
@@ -56,10 +58,12 @@ func (p *people) Rotated(r Rotated) {
 			p.advice("give both to clients outside (phoenix ca show), then run it without --prepare"))
 	default:
 		p.say("the root is the same, sha256 %s\n", r.Root)
-		p.say("%s\n", p.advice("were the keys of the root or of the intermediate known to others too? then only a new root helps: phoenix ca rotate --new-root --yes"))
+		p.say("%s\n", p.advice("were the keys of the root or of the intermediate known to others too? then only a "+
+			"new root helps: phoenix ca rotate --new-root --yes"))
 	}
 	if len(r.Down) > 0 {
-		fmt.Fprintf(p.Err, "not running, so their certificates are made anew when they are started: %s\n", strings.Join(r.Down, ", "))
+		fmt.Fprintf(p.Err, "not running, so their certificates are made anew when they are started: %s\n",
+			strings.Join(r.Down, ", "))
 	}
 }
 
@@ -77,8 +81,10 @@ func (r Rotated) todo() []string {
 		return nil
 	}
 	list := []string{
-		"phones, browsers and other machines that were given the old root still trust it: remove it from each of them, and give it the new one (phoenix ca show)",
-		"older backups of the CA hold the key of the old root: destroy them, once a new one was made (phoenix ca backup FILE --password-file FILE)",
+		"phones, browsers and other machines that were given the old root still trust it: remove it from each of " +
+			"them, and give it the new one (phoenix ca show)",
+		"older backups of the CA hold the key of the old root: destroy them, once a new one was made (phoenix ca " +
+			"backup FILE --password-file FILE)",
 	}
 	if r.say == nil {
 		return list

@@ -101,7 +101,8 @@ var sarifSeverity = map[string]struct{ level, score string }{
 }
 
 func (v *sarif) Audit(a Audit) {
-	run := sarifRun{Results: []sarifResult{}, Tool: sarifTool{sarifDriver{Name: "phoenix", Version: a.Version, Rules: []sarifRule{}}}}
+	run := sarifRun{Results: []sarifResult{},
+		Tool: sarifTool{sarifDriver{Name: "phoenix", Version: a.Version, Rules: []sarifRule{}}}}
 	index := map[string]int{}
 	for _, f := range a.Findings {
 		i, known := index[f.Rule]
@@ -109,26 +110,30 @@ func (v *sarif) Audit(a Audit) {
 			i = len(run.Tool.Driver.Rules)
 			index[f.Rule] = i
 			s := sarifSeverity[f.Severity]
-			run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, sarifRule{f.Rule, sarifText{f.Title}, sarifText{f.Why}, sarifLevel{s.level},
-				map[string]string{"security-severity": s.score}})
+			run.Tool.Driver.Rules = append(run.Tool.Driver.Rules,
+				sarifRule{f.Rule, sarifText{f.Title}, sarifText{f.Why}, sarifLevel{s.level},
+					map[string]string{"security-severity": s.score}})
 		}
 		run.Results = append(run.Results, sarifFinding(f, i))
 	}
 	call := sarifCall{Successful: true}
 	for _, n := range a.NotSeen {
-		call.Notifications = append(call.Notifications, sarifNote{"warning", sarifText{"not seen: " + n.Object + ": " + n.Reason}})
+		call.Notifications = append(call.Notifications,
+			sarifNote{"warning", sarifText{"not seen: " + n.Object + ": " + n.Reason}})
 	}
 	run.Invocations = []sarifCall{call}
 	enc := json.NewEncoder(v.Out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(sarifLog{"https://json.schemastore.org/sarif-2.1.0.json", "2.1.0", []sarifRun{run}}); err != nil {
+	if err := enc.Encode(sarifLog{"https://json.schemastore.org/sarif-2.1.0.json", "2.1.0",
+		[]sarifRun{run}}); err != nil {
 		fmt.Fprintf(v.Err, "error: the result could not be written: %v\n", err)
 	}
 }
 
 func sarifFinding(f Finding, rule int) sarifResult {
-	r := sarifResult{RuleID: f.Rule, RuleIndex: rule, Level: sarifSeverity[f.Severity].level, Message: sarifText{f.Summary + ". Fix: " + f.Fix}}
+	r := sarifResult{RuleID: f.Rule, RuleIndex: rule, Level: sarifSeverity[f.Severity].level,
+		Message: sarifText{f.Summary + ". Fix: " + f.Fix}}
 	at := sarifLocation{Logical: []sarifLogical{{f.Object}}}
 	if f.Path != "" {
 		at.Logical = []sarifLogical{{f.Path}}
@@ -141,7 +146,8 @@ func sarifFinding(f Finding, rule int) sarifResult {
 	}
 	r.Locations = []sarifLocation{at}
 	if f.Accepted != nil {
-		r.Suppressions = []sarifSuppression{{"external", "accepted", f.Accepted.Reason + " (until " + f.Accepted.Until + ")"}}
+		r.Suppressions = []sarifSuppression{{"external", "accepted",
+			f.Accepted.Reason + " (until " + f.Accepted.Until + ")"}}
 	}
 	return r
 }

@@ -12,7 +12,8 @@ type Sealed struct {
 func (p *people) Sealed(s Sealed) {
 	p.progress.end()
 	if !s.Restored {
-		p.say("%s: the keys of the root sha256 %s, encrypted\nkeep the password or the identity as well, and not beside it\n", s.File, s.Root)
+		p.say("%s: the keys of the root sha256 %s, encrypted\nkeep the password or the identity as well, and not "+
+			"beside it\n", s.File, s.Root)
 		return
 	}
 	if s.Changes == 0 {

@@ -12,8 +12,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
-// View shows what a command found or did. Event may be called at once by many; the others are for one goroutine, each at
-// most once a command.
+// View shows what a command found or did. Event may be called at once by many; the others are for one goroutine, each
+// at most once a command.
 type View interface {
 	// Event is progress while long work runs.
 	Event(engine.Event)
@@ -58,7 +58,8 @@ type Options struct {
 	Live     bool // Out is a terminal: lines may be drawn over
 	Width    int  // of the terminal, columns
 
-	// Advice has the commands in a text that says what to do be called as they have to be here; nil: they stay as they are.
+	// Advice has the commands in a text that says what to do be called as they have to be here; nil: they stay as they
+	// are.
 	Advice func(string) string
 }
 

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Firewall is who a container is on the network, what may reach it, and what it may reach. Of the rules the first that fits
-// decides; what none fits stays outside, and is let out. Its identity is enforced whatever the rules: frames from it carry its MAC
-// and its addresses, and frames to it are for these.
+// Firewall is who a container is on the network, what may reach it, and what it may reach. Of the rules the first that
+// fits decides; what none fits stays outside, and is let out. Its identity is enforced whatever the rules: frames from
+// it carry its MAC and its addresses, and frames to it are for these.
 type Firewall struct {
 	ID      string `json:"id"`
 	Off     bool   `json:"off,omitempty"`    // there is to be none
@@ -16,9 +16,10 @@ type Firewall struct {
 	Port    string `json:"port,omitempty"`   // the hypervisor's end of the container's interface
 	Bridge  string `json:"bridge,omitempty"` // that it is plugged into
 	Address string `json:"address"`          // the container's own, the only one that it may speak with
-	MAC     string `json:"mac,omitempty"`    // likewise; its IPv6 address is the link-local one of this MAC. Empty where Proxmox knows it
-	Rules   []Rule `json:"rules,omitempty"`
-	Prune   bool   `json:"prune,omitempty"` // rules that somebody else wrote go
+	// likewise; its IPv6 address is the link-local one of this MAC. Empty where Proxmox knows it
+	MAC   string `json:"mac,omitempty"`
+	Rules []Rule `json:"rules,omitempty"`
+	Prune bool   `json:"prune,omitempty"` // rules that somebody else wrote go
 	// Proxmox, where there is one: its firewall does it, and Port and Bridge are empty.
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
 }
@@ -28,10 +29,12 @@ func (f Firewall) Table() string {
 	return "phoenix_" + strings.NewReplacer(".", "_", "-", "_").Replace(f.Port)
 }
 
-// Advertisements keeps a container without an IPv6 address from answering for the addresses of others: Proxmox's filters do not look
-// into a neighbour advertisement. It has an effect where ndp is off, as that would allow them before all rules.
+// Advertisements keeps a container without an IPv6 address from answering for the addresses of others: Proxmox's
+// filters do not look into a neighbour advertisement. It has an effect where ndp is off, as that would allow them
+// before all rules.
 func Advertisements() Rule {
-	return Rule{Direction: Out, Action: Drop, Proto: "icmpv6", ICMPType: "neighbor-advertisement", Comment: "addresses of others"}
+	return Rule{Direction: Out, Action: Drop, Proto: "icmpv6", ICMPType: "neighbor-advertisement",
+		Comment: "addresses of others"}
 }
 
 // FilterMark begins the comment of phoenix's rules in Proxmox's files.
@@ -55,8 +58,8 @@ const (
 	Reject = "REJECT"
 )
 
-// Rule is one rule of a firewall. An empty field stands for anything. Addresses and ports are as Addresses and Ports write them, so
-// that two rules that mean the same are the same.
+// Rule is one rule of a firewall. An empty field stands for anything. Addresses and ports are as Addresses and Ports
+// write them, so that two rules that mean the same are the same.
 type Rule struct {
 	Direction   string `json:"direction"`
 	Action      string `json:"action"` // of a group: its name
@@ -94,11 +97,14 @@ func (r Rule) Meaning() string {
 	return strings.Join(parts, " ")
 }
 
-// Covers reports whether whatever fits other fits r too, so that behind r other has no effect. Where it is not known the answer is no.
+// Covers reports whether whatever fits other fits r too, so that behind r other has no effect. Where it is not known
+// the answer is no.
 func (r Rule) Covers(other Rule) bool {
 	same := func(mine, others string) bool { return mine == "" || mine == others }
-	return r.Direction == other.Direction && r.Direction != Group && other.Macro == r.Macro && same(r.Proto, other.Proto) && same(r.ICMPType, other.ICMPType) &&
-		same(r.Interface, other.Interface) && within(other.Ports, r.Ports, portSpans) && within(other.SourcePorts, r.SourcePorts, portSpans) &&
+	return r.Direction == other.Direction && r.Direction != Group && other.Macro == r.Macro &&
+		same(r.Proto, other.Proto) && same(r.ICMPType, other.ICMPType) &&
+		same(r.Interface, other.Interface) && within(other.Ports, r.Ports, portSpans) &&
+		within(other.SourcePorts, r.SourcePorts, portSpans) &&
 		within(other.Source, r.Source, addressSpans) && within(other.Dest, r.Dest, addressSpans)
 }
 
@@ -106,11 +112,12 @@ func (r Rule) Covers(other Rule) bool {
 func (r Rule) Meets(other Rule) bool {
 	apart := func(a, b string) bool { return a != "" && b != "" && a != b }
 	return r.Direction == other.Direction && !apart(r.Proto, other.Proto) && !apart(r.ICMPType, other.ICMPType) &&
-		touch(other.Ports, r.Ports, portSpans) && touch(other.Source, r.Source, addressSpans) && touch(other.Dest, r.Dest, addressSpans)
+		touch(other.Ports, r.Ports, portSpans) && touch(other.Source, r.Source, addressSpans) &&
+		touch(other.Dest, r.Dest, addressSpans)
 }
 
-// Verdict is what the rules do with the first packet of a connection; Drop where none fits that comes in, Accept where none fits that
-// goes out. False: nobody can tell, as one of the rules before is Proxmox's to understand.
+// Verdict is what the rules do with the first packet of a connection; Drop where none fits that comes in, Accept where
+// none fits that goes out. False: nobody can tell, as one of the rules before is Proxmox's to understand.
 func (f Firewall) Verdict(direction, proto, from, to string, port int) (action string, known bool) {
 	asked := Rule{Direction: direction, Proto: proto, Source: from, Dest: to, Ports: strconv.Itoa(port)}
 	for _, r := range f.Rules {
@@ -136,8 +143,8 @@ func readable(addresses string) bool {
 // FilterOn reads from the text of one of Proxmox's firewall files whether that firewall is on.
 func FilterOn(text string) bool { return FilterOption(text, "enable") == "1" }
 
-// FilterOption is the value of an option in one of Proxmox's firewall files, as its own parser reads it: a line with anything else in
-// it, such as a comment or a blank before the colon, is left out. Of several lines the last counts.
+// FilterOption is the value of an option in one of Proxmox's firewall files, as its own parser reads it: a line with
+// anything else in it, such as a comment or a blank before the colon, is left out. Of several lines the last counts.
 func FilterOption(text, key string) (value string) {
 	options := false
 	for line := range strings.Lines(text) {

@@ -12,10 +12,14 @@ import (
 func TestAddresses(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "any": "", "0.0.0.0/0": "", "::/0": "", "0.0.0.0-255.255.255.255": "", "0.0.0.0/1,128.0.0.0/1": "",
-		"10.0.0.12": "10.0.0.12", "10.0.0.12/32": "10.0.0.12", "10.0.0.77/24": "10.0.0.0/24", " 10.0.0.2 , 10.0.0.1 ": "10.0.0.1,10.0.0.2",
-		"10.0.0.1,10.0.0.1": "10.0.0.1", "10.0.0.0/24,10.0.0.5": "10.0.0.0/24", "10.0.0.0,10.0.0.1": "10.0.0.0/31",
-		"10.0.0.1-10.0.0.6": "10.0.0.1,10.0.0.2/31,10.0.0.4/31,10.0.0.6", "255.255.255.254-255.255.255.255": "255.255.255.254/31",
-		"10.0.0.300": "bad", "10.0.0.9-10.0.0.1": "bad", "host": "bad", "10.0.0.0/33": "bad", "fe80::1": "bad", "10.0.0.1,,": "bad", "+set": "bad",
+		"10.0.0.12": "10.0.0.12", "10.0.0.12/32": "10.0.0.12", "10.0.0.77/24": "10.0.0.0/24",
+		" 10.0.0.2 , 10.0.0.1 ": "10.0.0.1,10.0.0.2",
+		"10.0.0.1,10.0.0.1":     "10.0.0.1", "10.0.0.0/24,10.0.0.5": "10.0.0.0/24", "10.0.0.0,10.0.0.1": "10.0.0.0/31",
+		"10.0.0.1-10.0.0.6":               "10.0.0.1,10.0.0.2/31,10.0.0.4/31,10.0.0.6",
+		"255.255.255.254-255.255.255.255": "255.255.255.254/31",
+		"10.0.0.300":                      "bad", "10.0.0.9-10.0.0.1": "bad", "host": "bad", "10.0.0.0/33": "bad",
+		"fe80::1":    "bad",
+		"10.0.0.1,,": "bad", "+set": "bad",
 	} {
 		got, err := Addresses(in)
 		if err != nil {
@@ -29,7 +33,8 @@ func TestAddresses(t *testing.T) {
 
 func TestPorts(t *testing.T) {
 	for in, want := range map[string]string{
-		"": "", "80": "80", "443,80": "80,443", "80,81,82": "80:82", "8000:8010,8005": "8000:8010", "ssh": "22", "HTTP,https": "80,443", "0:65535": "", " 80 : 90 ": "80:90",
+		"": "", "80": "80", "443,80": "80,443", "80,81,82": "80:82", "8000:8010,8005": "8000:8010", "ssh": "22",
+		"HTTP,https": "80,443", "0:65535": "", " 80 : 90 ": "80:90",
 		"70000": "bad", "-1": "bad", "+80": "bad", "90:80": "bad", "eighty": "bad", ",": "bad", "80-90": "bad",
 	} {
 		got, err := Ports(in)
@@ -44,7 +49,8 @@ func TestPorts(t *testing.T) {
 
 // What is written is read as the same, means the same addresses and no others, and is written the same again.
 func FuzzAddresses(f *testing.F) {
-	for _, s := range []string{"10.0.0.1", "10.0.0.0/24,10.0.0.5-10.0.1.9", "0.0.0.0-255.255.255.255", "1.2.3.4/0", "a,b"} {
+	for _, s := range []string{"10.0.0.1", "10.0.0.0/24,10.0.0.5-10.0.1.9", "0.0.0.0-255.255.255.255",
+		"1.2.3.4/0", "a,b"} {
 		f.Add(s, uint32(0x0a000005))
 	}
 	f.Fuzz(func(t *testing.T, text string, sample uint32) {
@@ -99,7 +105,8 @@ func FuzzPorts(f *testing.F) {
 func small(r *rand.Rand) Rule {
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
 	rule := Rule{Direction: pick(In, In, Out), Action: pick(Accept, Accept, Drop), Proto: pick("", "tcp", "udp"),
-		Source: pick("", "10.0.0.1", "10.0.0.0/30", "10.0.0.2/31", "10.0.0.1,10.0.0.3"), Dest: pick("", "", "10.0.0.2", "10.0.0.2/31")}
+		Source: pick("", "10.0.0.1", "10.0.0.0/30", "10.0.0.2/31", "10.0.0.1,10.0.0.3"),
+		Dest:   pick("", "", "10.0.0.2", "10.0.0.2/31")}
 	if rule.Proto != "" {
 		rule.Ports = pick("", "80", "80:82", "80,82", "81")
 	}
@@ -133,7 +140,8 @@ func (r Rule) fits(direction, proto, from, to string, port int) bool {
 		return low <= port && port <= high
 	})
 	return r.Direction == direction && (r.Proto == "" || r.Proto == proto) && ports &&
-		(r.Source == "" || covered(r.Source, netip.MustParseAddr(from))) && (r.Dest == "" || covered(r.Dest, netip.MustParseAddr(to)))
+		(r.Source == "" || covered(r.Source, netip.MustParseAddr(from))) &&
+		(r.Dest == "" || covered(r.Dest, netip.MustParseAddr(to)))
 }
 
 // Verdict, Covers and Meets are what they are by trying every packet.
@@ -155,7 +163,8 @@ func TestRulesByEveryPacket(t *testing.T) {
 				return
 			}
 			want := map[string]string{In: Drop, Out: Accept}[direction]
-			if i := slices.IndexFunc(f.Rules, func(x Rule) bool { return x.fits(direction, proto, from, to, port) }); i >= 0 {
+			if i := slices.IndexFunc(f.Rules,
+				func(x Rule) bool { return x.fits(direction, proto, from, to, port) }); i >= 0 {
 				want = f.Rules[i].Action
 			}
 			if got, known := f.Verdict(direction, proto, from, to, port); got != want || !known {
@@ -183,14 +192,17 @@ func TestRulesByEveryPacket(t *testing.T) {
 // What nobody can read decides nothing for sure.
 func TestVerdictUnknown(t *testing.T) {
 	last := Rule{Direction: In, Action: Accept, Proto: "tcp", Ports: "80"}
-	for _, first := range []Rule{{Direction: Group, Action: "ours"}, {Direction: In, Action: Accept, Macro: "SSH"}, {Direction: In, Action: Drop, Source: "+bad"},
+	for _, first := range []Rule{{Direction: Group, Action: "ours"}, {Direction: In, Action: Accept, Macro: "SSH"},
+		{Direction: In, Action: Drop, Source: "+bad"},
 		{Direction: In, Action: Drop, Proto: "tcp", SourcePorts: "1:1023"}} {
 		if _, known := (Firewall{Rules: []Rule{first, last}}).Verdict(In, "tcp", "10.0.0.1", "10.0.0.2", 80); known {
 			t.Errorf("%q: known", first.Meaning())
 		}
 	}
-	for _, first := range []Rule{{Direction: In, Action: Drop, Source: "+bad", Proto: "udp"}, {Direction: In, Action: Drop, Proto: "tcp", Ports: "22", SourcePorts: "1:1023"}} {
-		if got, known := (Firewall{Rules: []Rule{first, last}}).Verdict(In, "tcp", "10.0.0.1", "10.0.0.2", 80); !known || got != Accept {
+	for _, first := range []Rule{{Direction: In, Action: Drop, Source: "+bad", Proto: "udp"},
+		{Direction: In, Action: Drop, Proto: "tcp", Ports: "22", SourcePorts: "1:1023"}} {
+		if got, known := (Firewall{Rules: []Rule{first, last}}).Verdict(In, "tcp", "10.0.0.1", "10.0.0.2",
+			80); !known || got != Accept {
 			t.Errorf("%q: %s, %t", first.Meaning(), got, known)
 		}
 	}
@@ -201,8 +213,12 @@ func TestMeaning(t *testing.T) {
 	full := Rule{"in", "ACCEPT", "SSH", "tcp", "10.0.0.1", "10.0.0.2", "1:2", "3", "8", "net0", "info", "why"}
 	seen := map[string]bool{full.Meaning(): true}
 	for _, change := range []func(*Rule){
-		func(r *Rule) { r.Direction = "out" }, func(r *Rule) { r.Action = "DROP" }, func(r *Rule) { r.Macro = "" }, func(r *Rule) { r.Proto = "" },
-		func(r *Rule) { r.Source = "" }, func(r *Rule) { r.Dest = "" }, func(r *Rule) { r.SourcePorts = "" }, func(r *Rule) { r.Ports = "" },
+		func(r *Rule) {
+			r.Direction = "out"
+		}, func(r *Rule) { r.Action = "DROP" }, func(r *Rule) { r.Macro = "" }, func(r *Rule) { r.Proto = "" },
+		func(r *Rule) {
+			r.Source = ""
+		}, func(r *Rule) { r.Dest = "" }, func(r *Rule) { r.SourcePorts = "" }, func(r *Rule) { r.Ports = "" },
 		func(r *Rule) { r.ICMPType = "" }, func(r *Rule) { r.Interface = "" }, func(r *Rule) { r.Log = "" },
 	} {
 		r := full

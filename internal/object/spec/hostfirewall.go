@@ -2,11 +2,12 @@ package spec
 
 import "strings"
 
-// KindHostFirewall is a kind of the hypervisor's: hostfirewall/vmbr0, provider firewall: what containers of a bridge reach of the hypervisor.
+// KindHostFirewall is a kind of the hypervisor's: hostfirewall/vmbr0, provider firewall: what containers of a bridge
+// reach of the hypervisor.
 const KindHostFirewall = "hostfirewall"
 
-// HostFirewall restricts what the hypervisor itself accepts from the containers on a bridge, at any of its addresses. Others on that bridge
-// are none of its business: a bridge may lead out of the machine.
+// HostFirewall restricts what the hypervisor itself accepts from the containers on a bridge, at any of its addresses.
+// Others on that bridge are none of its business: a bridge may lead out of the machine.
 type HostFirewall struct {
 	Name    string   `json:"name"`            // of the table, without its prefix
 	Bridge  string   `json:"bridge"`          // where they are

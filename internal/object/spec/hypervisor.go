@@ -2,10 +2,11 @@ package spec
 
 // Kinds of objects that live on the hypervisor.
 const (
-	KindNetwork   = "network"   // network/vmbr0            provider network
-	KindDNS       = "dns"       // dns/vmbr0                provider dns
-	KindSubID     = "subid"     // subid/1879048192         provider subid: ids that root may give to containers
-	KindIDs       = "ids"       // ids/101                  provider lxc, pve: the range of ids that is this container's alone
+	KindNetwork = "network" // network/vmbr0            provider network
+	KindDNS     = "dns"     // dns/vmbr0                provider dns
+	KindSubID   = "subid"   // subid/1879048192         provider subid: ids that root may give to containers
+	// ids/101                  provider lxc, pve: the range of ids that is this container's alone
+	KindIDs       = "ids"
 	KindStorage   = "storage"   // storage/local-zfs        provider pve
 	KindTemplate  = "template"  // template/900             provider template
 	KindVolume    = "volume"    // volume/101/ssl           provider dir, btrfs, zfs, pve
@@ -14,10 +15,13 @@ const (
 	KindPort      = "port"      // port/101/eth0            provider network: its interface is plugged into its bridge
 	KindBinary    = "binary"    // binary/101               provider lxc, pve: the phoenix binary inside
 	KindSnapshot  = "snapshot"  // snapshot/101/final-form  provider pve: a state of the container that is kept
-	KindPin       = "pin"       // pin/103                  provider trust: the root's fingerprint, kept on the hypervisor
-	KindFirewall  = "firewall"  // firewall/101             provider firewall, pve: what may reach the container
-	KindNode      = "node"      // node/firewall            provider pve: what the firewall of the Proxmox host itself lets in
-	KindHostTrust = "hosttrust" // hosttrust/103            provider trust: the root in the hypervisor's own store (--trust-host)
+	// pin/103                  provider trust: the root's fingerprint, kept on the hypervisor
+	KindPin      = "pin"
+	KindFirewall = "firewall" // firewall/101             provider firewall, pve: what may reach the container
+	// node/firewall            provider pve: what the firewall of the Proxmox host itself lets in
+	KindNode = "node"
+	// hosttrust/103            provider trust: the root in the hypervisor's own store (--trust-host)
+	KindHostTrust = "hosttrust"
 )
 
 // Network is a bridge on the hypervisor with an address of its own.
@@ -52,7 +56,8 @@ type IDRange struct {
 	ID    string `json:"id"`
 	Path  string `json:"path"`   // lxcpath
 	IDMap IDMap  `json:"id_map"` // its own: no other container's, and nobody else's
-	// Claims is a directory with a link for each range of this hypervisor that a container has; all phoenix roots share it.
+	// Claims is a directory with a link for each range of this hypervisor that a container has; all phoenix roots share
+	// it.
 	Claims string `json:"claims"`
 	// Stays: a container that is there keeps the range that it has, which is not its own. Nothing is to do.
 	Stays bool `json:"stays,omitempty"`
@@ -61,19 +66,23 @@ type IDRange struct {
 	// Why it cannot be moved yet; empty: it can.
 	Held    string   `json:"held,omitempty"`
 	Volumes []string `json:"volumes,omitempty"` // directories that were made for it
-	Binds   []string `json:"binds,omitempty"`   // directories of others in which it has files; they move along, what is not its own stays
-	// Folders (lxcpaths) hold all containers of this machine that are known, where it has Binds: another may mount the same directory.
+	// directories of others in which it has files; they move along, what is not its own stays
+	Binds []string `json:"binds,omitempty"`
+	// Folders (lxcpaths) hold all containers of this machine that are known, where it has Binds: another may mount the
+	// same directory.
 	Folders []string `json:"folders,omitempty"`
-	// Proxmox, where there is one, has the container's file below Path. Records is where phoenix writes down which volumes wait for it.
+	// Proxmox, where there is one, has the container's file below Path. Records is where phoenix writes down which
+	// volumes wait for it.
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
 	Records string   `json:"records,omitempty"`
 }
 
 // Template is a root file system that containers are cloned from.
 type Template struct {
-	ID       string   `json:"id"`
-	Dir      string   `json:"dir"`      // templates folder; the tree stands at Dir/ID/rootfs, owner-shifted by IDMap
-	Cache    string   `json:"cache"`    // folder shared by all roots where built trees are kept as archives, by content; may be empty
+	ID  string `json:"id"`
+	Dir string `json:"dir"` // templates folder; the tree stands at Dir/ID/rootfs, owner-shifted by IDMap
+	// folder shared by all roots where built trees are kept as archives, by content; may be empty
+	Cache    string   `json:"cache"`
 	Archive  string   `json:"archive"`  // an existing archive to unpack instead of building; empty: build
 	Suite    string   `json:"suite"`    // Debian suite, such as bookworm
 	Mirror   string   `json:"mirror"`   // empty: what apt on the hypervisor uses
@@ -101,8 +110,8 @@ type Volume struct {
 	Keys bool `json:"keys,omitempty"`
 	// HostDirectory, where it is set: the directory is the users' own. It is never made, marked or removed.
 	HostDirectory *HostDirectory `json:"host_directory,omitempty"`
-	// Proxmox, where there is one: the volume is one of its storage Pool, and Path is where phoenix writes down which one while
-	// its container does not exist.
+	// Proxmox, where there is one: the volume is one of its storage Pool, and Path is where phoenix writes down which
+	// one while its container does not exist.
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
 }
 
@@ -123,22 +132,23 @@ func (v Volume) Demands() HostDirectory {
 
 // Container is a system container's definition: its root file system and its configuration, not its running.
 type Container struct {
-	ID            string    `json:"id"`
-	Name          string    `json:"name"`
-	Path          string    `json:"path"`     // lxcpath: holds ID/config and ID/rootfs
-	Template      string    `json:"template"` // a template's tree (Template.Dir/ID/rootfs)
-	IsTemplate    bool      `json:"is_template,omitempty"`
-	MemoryBytes   int64     `json:"memory_bytes,omitempty"`
-	SwapBytes     int64     `json:"swap_bytes,omitempty"`
-	Cores         int       `json:"cores,omitempty"`
-	PidsMax       int64     `json:"pids_max,omitempty"` // processes and threads; 0: nothing is said about them
-	Interface     NIC       `json:"interface"`
-	IDMap         IDMap     `json:"id_map"` // zero: privileged
-	Mounts        []Mount   `json:"mounts,omitempty"`
-	Options       []Option  `json:"options,omitempty"` // raw lines of the user's, allowed ones only
-	StartAtBoot   bool      `json:"start_at_boot,omitempty"`
-	BootOrder     int       `json:"boot_order,omitempty"`
-	Programs      []Program `json:"programs,omitempty"` // put into a fresh clone before its first start; later they are objects of their own
+	ID          string   `json:"id"`
+	Name        string   `json:"name"`
+	Path        string   `json:"path"`     // lxcpath: holds ID/config and ID/rootfs
+	Template    string   `json:"template"` // a template's tree (Template.Dir/ID/rootfs)
+	IsTemplate  bool     `json:"is_template,omitempty"`
+	MemoryBytes int64    `json:"memory_bytes,omitempty"`
+	SwapBytes   int64    `json:"swap_bytes,omitempty"`
+	Cores       int      `json:"cores,omitempty"`
+	PidsMax     int64    `json:"pids_max,omitempty"` // processes and threads; 0: nothing is said about them
+	Interface   NIC      `json:"interface"`
+	IDMap       IDMap    `json:"id_map"` // zero: privileged
+	Mounts      []Mount  `json:"mounts,omitempty"`
+	Options     []Option `json:"options,omitempty"` // raw lines of the user's, allowed ones only
+	StartAtBoot bool     `json:"start_at_boot,omitempty"`
+	BootOrder   int      `json:"boot_order,omitempty"`
+	// put into a fresh clone before its first start; later they are objects of their own
+	Programs      []Program `json:"programs,omitempty"`
 	SearchDomains []string  `json:"search_domains,omitempty"`
 	Nameservers   []string  `json:"nameservers,omitempty"`
 	// Guest, where there is one: the container is Proxmox's, and Path, Template and Mounts are empty.
@@ -176,7 +186,8 @@ type Guest struct {
 	Volumes   []Volume `json:"volumes,omitempty"`    // of Proxmox's storage
 	Records   string   `json:"records,omitempty"`    // directory for the records of its volumes while it does not exist
 	Binds     []Mount  `json:"binds,omitempty"`      // folders of the hypervisor
-	Gone      []string `json:"gone,omitempty"`       // folders of the hypervisor that it saw once, and is not to see after its next start
+	// folders of the hypervisor that it saw once, and is not to see after its next start
+	Gone []string `json:"gone,omitempty"`
 }
 
 // Snapshot is a state of a container that is kept. Once it is there it is not made anew.

@@ -18,7 +18,8 @@ const (
 	KindNginx       = "nginx"       // nginx/101                        provider nginx
 	KindTraefik     = "traefik"     // traefik/102                      provider traefik
 	KindScript      = "script"      // script/201/hello.sh              provider script
-	KindAgent       = "agent"       // agent/101                        provider agent: the daemon and the objects it keeps
+	// agent/101                        provider agent: the daemon and the objects it keeps
+	KindAgent = "agent"
 )
 
 // File is one file or folder.
@@ -35,7 +36,8 @@ type File struct {
 // User is a system user with a group of the same name, without a login.
 type User struct {
 	Name string `json:"name"`
-	// UID and GID it must have, the same number, so that its files on a volume stay its own when the container is made anew; 0: any.
+	// UID and GID it must have, the same number, so that its files on a volume stay its own when the container is made
+	// anew; 0: any.
 	UID  int    `json:"uid,omitempty"`
 	Home string `json:"home,omitempty"`
 }
@@ -47,26 +49,29 @@ type Package struct {
 
 // Unit is a systemd unit.
 type Unit struct {
-	Name    string `json:"name"`               // step-ca.service
-	Content string `json:"content,omitempty"`  // of /etc/systemd/system/NAME; empty: the package brings it
-	DropIn  string `json:"drop_in,omitempty"`  // of /etc/systemd/system/NAME.d/50-phoenix.conf
-	Inputs  string `json:"inputs,omitempty"`   // digest of all that the process reads at its start; a running instance with another one is restarted
+	Name    string `json:"name"`              // step-ca.service
+	Content string `json:"content,omitempty"` // of /etc/systemd/system/NAME; empty: the package brings it
+	DropIn  string `json:"drop_in,omitempty"` // of /etc/systemd/system/NAME.d/50-phoenix.conf
+	// digest of all that the process reads at its start; a running instance with another one is restarted
+	Inputs  string `json:"inputs,omitempty"`
 	Also    string `json:"also,omitempty"`     // a second digest, for what only another object's status knows
 	Ready   string `json:"ready,omitempty"`    // address (host:port) that accepts connections once it is up
 	Stopped bool   `json:"stopped,omitempty"`  // disabled and not running
 	Oneshot bool   `json:"one_shot,omitempty"` // no process stays behind
 	AtBoot  bool   `json:"at_boot,omitempty"`  // the next boot starts it; one that runs already is kept up to date
-	// Lasting, the process that runs is left alone when the drop-in changes: its next start takes the new one. It is for what
-	// clients are connected to, and a drop-in that is worth no interruption of theirs.
+	// Lasting, the process that runs is left alone when the drop-in changes: its next start takes the new one. It is
+	// for what clients are connected to, and a drop-in that is worth no interruption of theirs.
 	Lasting bool `json:"lasting,omitempty"`
 }
 
-// Trust is a root certificate in the system's store, taken from the CA over the network and checked against Fingerprint.
+// Trust is a root certificate in the system's store, taken from the CA over the network and checked against
+// Fingerprint.
 type Trust struct {
 	Name        string `json:"name"`        // file name in the store, without .crt
 	Server      string `json:"server"`      // base address of the CA: https://ca.example:9000
 	Fingerprint string `json:"fingerprint"` // lower-case hex SHA-256 of the DER
-	// Both, where there are any, are all roots that are trusted while one takes another's place; Gone is one that must not be.
+	// Both, where there are any, are all roots that are trusted while one takes another's place; Gone is one that must
+	// not be.
 	Both []string `json:"both,omitempty"`
 	Gone string   `json:"gone,omitempty"`
 }
@@ -83,8 +88,8 @@ type StepCA struct {
 	AllowedNames     []string `json:"allowed_names"`       // x509 policy: exactly these
 	Domains          []string `json:"domains"`             // name constraints of the intermediate: these and below
 	Addresses        []string `json:"addresses,omitempty"` // name constraints: the CA's own addresses
-	// RootPermits are domains and subnets that a root which is made may sign for, besides those of the intermediate; RootOpen: it has no name
-	// constraints. A root that is there stays as it is.
+	// RootPermits are domains and subnets that a root which is made may sign for, besides those of the intermediate;
+	// RootOpen: it has no name constraints. A root that is there stays as it is.
 	RootPermits      []string `json:"root_permits,omitempty"`
 	RootOpen         bool     `json:"root_open,omitempty"`
 	LeafLifetime     Duration `json:"leaf_lifetime"`
@@ -92,20 +97,21 @@ type StepCA struct {
 	RootLifetime     Duration `json:"root_lifetime"`
 	IntermediateLife Duration `json:"intermediate_lifetime"`
 	Database         string   `json:"database"` // bbolt or badgerv2
-	// Credentials is the folder in which the running step-ca finds what its unit loads with LoadCredential: ca.json, password,
-	// root_ca.crt, intermediate_ca.crt, intermediate_ca_key. Usually /run/credentials/step-ca.service.
+	// Credentials is the folder in which the running step-ca finds what its unit loads with LoadCredential: ca.json,
+	// password, root_ca.crt, intermediate_ca.crt, intermediate_ca_key. Usually /run/credentials/step-ca.service.
 	Credentials string `json:"credentials"`
 	// Data is where the running step-ca sees Dir/db, bound there by its unit: /var/lib/step-ca.
 	Data string `json:"data"`
-	// Pinned is the root fingerprint that the hypervisor has pinned, empty where there is none. With it no other root is made.
+	// Pinned is the root fingerprint that the hypervisor has pinned, empty where there is none. With it no other root
+	// is made.
 	Pinned string `json:"pinned,omitempty"`
-	// FirstRoot: a person asked for the first root of a site that never had one. Without it none is made: what runs unattended
-	// cannot tell a new site from one whose root was deleted or lost.
+	// FirstRoot: a person asked for the first root of a site that never had one. Without it none is made: what runs
+	// unattended cannot tell a new site from one whose root was deleted or lost.
 	FirstRoot bool `json:"first_root,omitempty"`
 	// NewRoot is a person's consent to a new root where the old one is lost.
 	NewRoot bool `json:"new_root,omitempty"`
-	// Next, Old and Gone are the other root while one takes another's place (Pins): made and not used yet, still offered to those
-	// who trust it, or to be destroyed.
+	// Next, Old and Gone are the other root while one takes another's place (Pins): made and not used yet, still
+	// offered to those who trust it, or to be destroyed.
 	Next string `json:"next,omitempty"`
 	Old  string `json:"old,omitempty"`
 	Gone string `json:"gone,omitempty"`
@@ -113,8 +119,8 @@ type StepCA struct {
 	MakeNext bool `json:"make_next,omitempty"`
 	// Exposed: the intermediate and the passwords that were made before count as known to others.
 	Exposed time.Time `json:"exposed,omitzero"`
-	// Import is a folder with the files of a CA that was made otherwise: where there is no root, the pinned one and its key are
-	// taken from there. Nothing else is.
+	// Import is a folder with the files of a CA that was made otherwise: where there is no root, the pinned one and its
+	// key are taken from there. Nothing else is.
 	Import string `json:"import,omitempty"`
 }
 
@@ -130,7 +136,8 @@ const (
 	TLSALPN01 = "tls-alpn-01"
 )
 
-// OrderTimeout is how long an order of a certificate may take. step-ca takes a fraction of a second, if it reaches the container.
+// OrderTimeout is how long an order of a certificate may take. step-ca takes a fraction of a second, if it reaches the
+// container.
 const OrderTimeout = 20 * time.Second
 
 // Certificate is a certificate that the agent keeps issued, with a key that is made in place.
@@ -145,7 +152,8 @@ type Certificate struct {
 	Good []string `json:"good,omitempty"`
 	// Exposed: a certificate or an intermediate that was issued before counts as known to others, and is replaced.
 	Exposed time.Time `json:"exposed,omitzero"`
-	// Leaked are keys that others could read, by SHA-256 of their SubjectPublicKeyInfo in lower-case hex: never used again.
+	// Leaked are keys that others could read, by SHA-256 of their SubjectPublicKeyInfo in lower-case hex: never used
+	// again.
 	Leaked []string `json:"leaked,omitempty"`
 	// Renew: a person wants another one than was issued before.
 	Renew       time.Time `json:"renew,omitzero"`
@@ -159,9 +167,12 @@ type Certificate struct {
 	// OrderTimeout is how long one order may take; 0: OrderTimeout.
 	OrderTimeout Duration `json:"order_timeout,omitempty"`
 	Challenge    string   `json:"challenge"`
-	Webroot      string   `json:"webroot,omitempty"` // http-01 answers are written here; empty: the agent itself listens on :80 during the order
-	Reload       []string `json:"reload,omitempty"`  // command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
-	Served       string   `json:"served,omitempty"`  // host:port that must serve it after the reload; empty: nobody does
+	// http-01 answers are written here; empty: the agent itself listens on :80 during the order
+	Webroot string `json:"webroot,omitempty"`
+	// command after a change, argv; must succeed where nothing runs (systemctl try-reload-or-restart)
+	Reload []string `json:"reload,omitempty"`
+	// host:port that must serve it after the reload; empty: nobody does
+	Served string `json:"served,omitempty"`
 }
 
 // The parts of a proxy's configuration that are objects of their own.
@@ -185,10 +196,12 @@ type Nginx struct {
 
 // NginxSite is one name that the gateway answers.
 type NginxSite struct {
-	Name     string `json:"name"`               // DNS name
-	Upstream string `json:"upstream,omitempty"` // host:port of the TLS upstream (Traefik); empty: no route, answered 404
-	Cover    string `json:"cover,omitempty"`    // host:port of who answers while the upstream is started anew
-	// Challenge is host:port that http-01 challenges for Name go to when the gateway itself has no answer; empty: nowhere.
+	Name string `json:"name"` // DNS name
+	// host:port of the TLS upstream (Traefik); empty: no route, answered 404
+	Upstream string `json:"upstream,omitempty"`
+	Cover    string `json:"cover,omitempty"` // host:port of who answers while the upstream is started anew
+	// Challenge is host:port that http-01 challenges for Name go to when the gateway itself has no answer; empty:
+	// nowhere.
 	Challenge string `json:"challenge,omitempty"`
 }
 
@@ -209,14 +222,18 @@ type Traefik struct {
 	Lifetime    Duration       `json:"lifetime"`         // of the leaves, so that Traefik renews in time
 	Challenge   string         `json:"challenge"`
 	Routes      []TraefikRoute `json:"routes"`
-	// Gateways are the addresses whose word on where a request came from is taken (X-Forwarded-For and its like); that of all others
-	// is replaced.
+	// Gateways are the addresses whose word on where a request came from is taken (X-Forwarded-For and its like); that
+	// of all others is replaced.
 	Gateways []string `json:"gateways,omitempty"`
-	OwnName  string   `json:"own_name,omitempty"` // name under which Traefik itself answers, with its ping and nothing more; empty: none
-	Binary   string   `json:"binary,omitempty"`   // looks at the static file before it is put in place; empty: /usr/local/bin/traefik, where there is one
-	// Cover is a unit that answers at CoverPort with the certificates of before while Traefik is started anew; empty: there is none.
-	Cover   string   `json:"cover,omitempty"`
-	Restart []string `json:"restart,omitempty"` // command that restarts it, argv; empty: systemctl restart traefik.service
+	// name under which Traefik itself answers, with its ping and nothing more; empty: none
+	OwnName string `json:"own_name,omitempty"`
+	// looks at the static file before it is put in place; empty: /usr/local/bin/traefik, where there is one
+	Binary string `json:"binary,omitempty"`
+	// Cover is a unit that answers at CoverPort with the certificates of before while Traefik is started anew; empty:
+	// there is none.
+	Cover string `json:"cover,omitempty"`
+	// command that restarts it, argv; empty: systemctl restart traefik.service
+	Restart []string `json:"restart,omitempty"`
 }
 
 // TraefikRoute sends names to one backend.

@@ -1,6 +1,7 @@
 package spec
 
-// KindSysctl is a kind of the hypervisor's: sysctl/hypervisor, provider sysctl: limits of the kernel that all containers share.
+// KindSysctl is a kind of the hypervisor's: sysctl/hypervisor, provider sysctl: limits of the kernel that all
+// containers share.
 const KindSysctl = "sysctl"
 
 // Sysctl are values of the kernel that are raised, and never lowered, now and at each boot.
@@ -13,12 +14,13 @@ type Sysctl struct {
 type KernelLimit struct {
 	Key   string `json:"key"`   // fs.inotify.max_user_instances
 	Value int64  `json:"value"` // the least that it should be
-	// Computed: without a file the kernel sets it at boot from the machine's size, so that a value that is high enough needs no file.
+	// Computed: without a file the kernel sets it at boot from the machine's size, so that a value that is high enough
+	// needs no file.
 	Computed bool `json:"computed,omitempty"`
 }
 
-// SharedLimit is a limit of the kernel that all containers of a machine share, whoever their root is outside. What one container needs was
-// measured: docs/limits.md.
+// SharedLimit is a limit of the kernel that all containers of a machine share, whoever their root is outside. What one
+// container needs was measured: docs/limits.md.
 type SharedLimit struct {
 	Key      string
 	Least    int64 // what setup raises it to

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Pins is what a pin file on the hypervisor says: the root that certificates have to lead to and, while another takes its
-// place, that other. All are fingerprints, the lower-case hex SHA-256 of the DER; those that are empty do not exist.
+// Pins is what a pin file on the hypervisor says: the root that certificates have to lead to and, while another takes
+// its place, that other. All are fingerprints, the lower-case hex SHA-256 of the DER; those that are empty do not
+// exist.
 //
 // It is a wish, and everything follows it: a root takes another's place in four of them.
 //
@@ -45,7 +46,8 @@ func ParsePins(text string) (Pins, error) {
 		case len(f) == 0:
 			continue
 		case at == nil || len(f) > 2 || !IsFingerprint(f[len(f)-1]):
-			return Pins{}, fmt.Errorf("%.80q is neither a fingerprint nor next, old or gone with one", strings.TrimSpace(line))
+			return Pins{}, fmt.Errorf("%.80q is neither a fingerprint nor next, old or gone with one",
+				strings.TrimSpace(line))
 		case *at != "":
 			return Pins{}, fmt.Errorf("%.80q comes after another of its kind", strings.TrimSpace(line))
 		}

@@ -42,7 +42,8 @@ func TestPinsAlongTheWay(t *testing.T) {
 		{Pins{Root: "n", Old: "r"}, "n r", ""},
 		{Pins{Root: "n", Gone: "r"}, "", ""},
 	} {
-		if both, good := strings.Join(c.pins.Both(), " "), strings.Join(c.pins.Good(), " "); both != c.both || good != c.good {
+		if both, good := strings.Join(c.pins.Both(), " "), strings.Join(c.pins.Good(), " "); both != c.both ||
+			good != c.good {
 			t.Errorf("%+v: trusted %q, want %q; good for certificates %q, want %q", c.pins, both, c.both, good, c.good)
 		}
 	}

@@ -7,12 +7,15 @@ import (
 )
 
 // unitTypes are the endings of systemd's units; a name without one is a service's.
-var unitTypes = []string{".service", ".socket", ".target", ".timer", ".path", ".mount", ".slice", ".scope", ".automount", ".swap", ".device"}
+var unitTypes = []string{".service", ".socket", ".target", ".timer", ".path", ".mount", ".slice", ".scope",
+	".automount", ".swap", ".device"}
 
 // reloadVerbs are those of systemctl that have a unit read its files again.
-var reloadVerbs = []string{"reload", "restart", "try-restart", "reload-or-restart", "try-reload-or-restart", "condrestart", "force-reload"}
+var reloadVerbs = []string{"reload", "restart", "try-restart", "reload-or-restart", "try-reload-or-restart",
+	"condrestart", "force-reload"}
 
-// ReloadUnits are the units of systemd that the certificate's reload is about, each once. A line for a shell is looked through, too.
+// ReloadUnits are the units of systemd that the certificate's reload is about, each once. A line for a shell is looked
+// through, too.
 func (c Certificate) ReloadUnits() []string {
 	words := c.Reload
 	if len(words) == 3 && path.Base(words[0]) == "sh" && words[1] == "-c" {
@@ -25,7 +28,8 @@ func (c Certificate) ReloadUnits() []string {
 			continue
 		}
 		rest := words[i+1:]
-		if end := slices.IndexFunc(rest, func(w string) bool { return w == ";" || path.Base(w) == "systemctl" }); end >= 0 {
+		if end := slices.IndexFunc(rest,
+			func(w string) bool { return w == ";" || path.Base(w) == "systemctl" }); end >= 0 {
 			rest = rest[:end]
 		}
 		rest = slices.DeleteFunc(slices.Clone(rest), func(w string) bool { return strings.HasPrefix(w, "-") })

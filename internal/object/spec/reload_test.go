@@ -11,11 +11,13 @@ func TestReloadUnits(t *testing.T) {
 	}{
 		{nil, nil},
 		{[]string{"systemctl", "try-reload-or-restart", "web"}, []string{"web.service"}},
-		{[]string{"/usr/bin/systemctl", "--no-block", "restart", "b.service", "a.socket", "b"}, []string{"a.socket", "b.service"}},
+		{[]string{"/usr/bin/systemctl", "--no-block", "restart", "b.service", "a.socket", "b"},
+			[]string{"a.socket", "b.service"}},
 		{[]string{"systemctl", "is-active", "web"}, nil},
 		{[]string{"systemctl"}, nil},
 		{[]string{"nginx", "-s", "reload"}, nil},
-		{[]string{"/bin/sh", "-c", "cp a b && systemctl reload web; /bin/systemctl restart db@1.service || true"}, []string{"db@1.service", "web.service"}},
+		{[]string{"/bin/sh", "-c", "cp a b && systemctl reload web; /bin/systemctl restart db@1.service || true"},
+			[]string{"db@1.service", "web.service"}},
 		{[]string{"/bin/sh", "-c", "systemctl restart $UNIT 'web*'"}, nil},
 	} {
 		if got := (Certificate{Reload: c.reload}).ReloadUnits(); !slices.Equal(got, c.want) {

@@ -15,8 +15,8 @@ import (
 // Span is all numbers from First to Last: ports, or IPv4 addresses.
 type Span struct{ First, Last uint32 }
 
-// Addresses writes a list of IPv4 addresses, subnets and ranges (10.0.0.1-10.0.0.9) the one way in which its meaning is written here:
-// sorted, as the fewest addresses and subnets that it takes. Anything at all is empty.
+// Addresses writes a list of IPv4 addresses, subnets and ranges (10.0.0.1-10.0.0.9) the one way in which its meaning is
+// written here: sorted, as the fewest addresses and subnets that it takes. Anything at all is empty.
 func Addresses(text string) (string, error) {
 	if anywhere(text) {
 		return "", nil
@@ -86,7 +86,8 @@ func addressNumber(text string) (uint32, error) {
 	return binary.BigEndian.Uint32(a.AsSlice()), nil
 }
 
-// Ports writes a list of ports and ranges (8000:8010) the one way in which its meaning is written here. Every port is empty.
+// Ports writes a list of ports and ranges (8000:8010) the one way in which its meaning is written here. Every port is
+// empty.
 func Ports(text string) (string, error) {
 	if strings.TrimSpace(text) == "" {
 		return "", nil
@@ -117,7 +118,8 @@ func portSpans(text string) ([]Span, error) {
 }
 
 // known are the names of ports that stand in people's rules (services(5)).
-var known = map[string]uint32{"ftp": 21, "ssh": 22, "smtp": 25, "domain": 53, "http": 80, "ntp": 123, "snmp": 161, "ldap": 389, "https": 443, "nfs": 2049, "mysql": 3306, "postgresql": 5432}
+var known = map[string]uint32{"ftp": 21, "ssh": 22, "smtp": 25, "domain": 53, "http": 80, "ntp": 123, "snmp": 161,
+	"ldap": 389, "https": 443, "nfs": 2049, "mysql": 3306, "postgresql": 5432}
 
 func portNumber(text string) (uint32, error) {
 	if n, ok := known[strings.ToLower(text)]; ok {
@@ -152,7 +154,9 @@ func spans(text string, one func(string) (Span, error)) ([]Span, error) {
 		}
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b Span) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last)) })
+	slices.SortFunc(all, func(a, b Span) int {
+		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
+	})
 	var out []Span
 	for _, s := range all {
 		if n := len(out); n > 0 && uint64(s.First) <= uint64(out[n-1].Last)+1 {

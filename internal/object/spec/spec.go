@@ -1,5 +1,5 @@
-// Package spec has what each kind of object should be. The configuration writes these, providers and health read them; they
-// are pure data and their JSON goes over the agent's pipe. Paths are absolute. No secret is ever in a spec.
+// Package spec has what each kind of object should be. The configuration writes these, providers and health read them;
+// they are pure data and their JSON goes over the agent's pipe. Paths are absolute. No secret is ever in a spec.
 package spec
 
 import (
@@ -68,7 +68,8 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return err
 }
 
-// IDMap maps ids inside a user namespace to the host's: inside 0 is Base outside, Count ids. The zero value is no map (privileged).
+// IDMap maps ids inside a user namespace to the host's: inside 0 is Base outside, Count ids. The zero value is no map
+// (privileged).
 type IDMap struct {
 	Base  int `json:"base,omitempty"`
 	Count int `json:"count,omitempty"`

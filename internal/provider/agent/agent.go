@@ -1,5 +1,5 @@
-// Package agent keeps the list of objects that phoenix's daemon inside a container looks after by itself. The daemon is a
-// systemd unit, an object of its own that needs this one's digest.
+// Package agent keeps the list of objects that phoenix's daemon inside a container looks after by itself. The daemon is
+// a systemd unit, an object of its own that needs this one's digest.
 package agent
 
 import (

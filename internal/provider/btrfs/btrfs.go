@@ -1,6 +1,6 @@
-// Package btrfs keeps volumes that are Btrfs subvolumes on the hypervisor, with the volume's size as the limit of its quota group.
-// Quotas are switched on for the file system when the first volume with a size asks for it: simple ones where the kernel and the
-// tools have them, which cost next to nothing, else full ones.
+// Package btrfs keeps volumes that are Btrfs subvolumes on the hypervisor, with the volume's size as the limit of its
+// quota group. Quotas are switched on for the file system when the first volume with a size asks for it: simple ones
+// where the kernel and the tools have them, which cost next to nothing, else full ones.
 package btrfs
 
 import (
@@ -89,7 +89,8 @@ func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.
 			return nil
 		}
 		if m.Inode != subvolumeInode {
-			return provider.PermanentHint(fmt.Errorf("%s is a plain directory, not a subvolume", v.Path), "remove it by hand if nobody needs it")
+			return provider.PermanentHint(fmt.Errorf("%s is a plain directory, not a subvolume", v.Path),
+				"remove it by hand if nobody needs it")
 		}
 		if err := drop(ctx, h, asideOf(v)); err != nil {
 			return err

@@ -29,7 +29,8 @@ func pool(t *testing.T) string {
 	dir := t.TempDir()
 	image, mount := filepath.Join(dir, "image"), filepath.Join(dir, "pool")
 	for _, argv := range [][]string{
-		{"mkdir", mount}, {"truncate", "-s", "256M", image}, {"mkfs.btrfs", "-q", image}, {"mount", "-o", "loop", image, mount},
+		{"mkdir", mount}, {"truncate", "-s", "256M", image}, {"mkfs.btrfs", "-q", image},
+		{"mount", "-o", "loop", image, mount},
 	} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			t.Skipf("no loop-mounted Btrfs here: %v\n%s", err, out)
@@ -98,18 +99,27 @@ func TestConformance(t *testing.T) {
 		return &host.Local{}, asObject(t, spec1(path))
 	}
 	conformance.Run(t, conformance.Case{
-		Driver: btrfs.New(), Fresh: fresh, Volatile: []string{"path", "used"}, Fields: []string{"uid", "gid", "mode", "parent", "address", "limit"},
-		State: conformance.Under(func() string { return filepath.Dir(filepath.Dir(filepath.Dir(path))) }),
+		Driver: btrfs.New(), Fresh: fresh, Volatile: []string{"path", "used"},
+		Fields: []string{"uid", "gid", "mode", "parent", "address", "limit"},
+		State:  conformance.Under(func() string { return filepath.Dir(filepath.Dir(filepath.Dir(path))) }),
 		Break: map[string]conformance.Damage{
-			"a wide mode":    func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chmod(path, 0o755)) },
-			"an owner":       func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chown(path, 0, 0)) },
-			"an open parent": func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chmod(filepath.Dir(path), 0o755)) },
+			"a wide mode": func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chmod(path, 0o755)) },
+			"an owner":    func(t *testing.T, _ host.Host, _ object.Object) { must(t, os.Chown(path, 0, 0)) },
+			"an open parent": func(t *testing.T, _ host.Host, _ object.Object) {
+				must(t, os.Chmod(filepath.Dir(path), 0o755))
+			},
 			"a lost mark": func(t *testing.T, _ host.Host, _ object.Object) {
 				command(t, "setfattr", "-x", "trusted.phoenix.address", path)
 			},
-			"a lost subvolume": func(t *testing.T, _ host.Host, _ object.Object) { command(t, "btrfs", "subvolume", "delete", path) },
-			"another limit":    func(t *testing.T, _ host.Host, _ object.Object) { command(t, "btrfs", "qgroup", "limit", "8M", path) },
-			"no quotas":        func(t *testing.T, _ host.Host, _ object.Object) { command(t, "btrfs", "quota", "disable", mount) },
+			"a lost subvolume": func(t *testing.T, _ host.Host, _ object.Object) {
+				command(t, "btrfs", "subvolume", "delete", path)
+			},
+			"another limit": func(t *testing.T, _ host.Host, _ object.Object) {
+				command(t, "btrfs", "qgroup", "limit", "8M", path)
+			},
+			"no quotas": func(t *testing.T, _ host.Host, _ object.Object) {
+				command(t, "btrfs", "quota", "disable", mount)
+			},
 		},
 		Foreign: func(t *testing.T, h host.Host, o object.Object) {
 			must(t, os.MkdirAll(filepath.Dir(path), 0o700))
@@ -148,7 +158,8 @@ func TestLimitIsKept(t *testing.T) {
 
 	v.SizeBytes = 8 << 20
 	err = apply(t, h, v)
-	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), "cannot be limited to 8 MiB: 20.") || provider.Hint(err) == "" {
+	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), "cannot be limited to 8 MiB: 20.") ||
+		provider.Hint(err) == "" {
 		t.Errorf("shrinking below what is used: %v", err)
 	}
 	for i := range 5 {

@@ -79,9 +79,10 @@ func drop(ctx context.Context, h host.Host, path string) error {
 // Kept implements provider.Keeper.
 func (Driver) Kept(v spec.Volume) provider.Kept {
 	return provider.Kept{
-		Place:   "subvolume " + asideOf(v),
-		Restore: host.Quote([]string{"mkdir", "-p", filepath.Dir(v.Path)}) + " && " + host.Quote([]string{"mv", "-T", asideOf(v), v.Path}),
-		Remove:  host.Quote([]string{"btrfs", "subvolume", "delete", asideOf(v)}),
+		Place: "subvolume " + asideOf(v),
+		Restore: host.Quote([]string{"mkdir", "-p", filepath.Dir(v.Path)}) + " && " +
+			host.Quote([]string{"mv", "-T", asideOf(v), v.Path}),
+		Remove: host.Quote([]string{"btrfs", "subvolume", "delete", asideOf(v)}),
 	}
 }
 

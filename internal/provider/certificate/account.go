@@ -80,9 +80,9 @@ func accountState(h host.Host, s spec.Certificate) string {
 	return "unreadable"
 }
 
-// prepareAccount makes the key of the account where there is none, and keeps it before the CA hears of it. It is called under the lock
-// that others wait for, so that of all who order at once each uses the one account: the CA gives the same one for the same key
-// (RFC 8555, section 7.3).
+// prepareAccount makes the key of the account where there is none, and keeps it before the CA hears of it. It is called
+// under the lock that others wait for, so that of all who order at once each uses the one account: the CA gives the
+// same one for the same key (RFC 8555, section 7.3).
 func (o *order) prepareAccount() error {
 	if _, err := loadAccount(o.host, o.spec); err == nil {
 		return nil
@@ -110,7 +110,8 @@ func (o *order) loadOrRegister(ctx context.Context) error {
 // registering keeps the orders of one process from writing the account at once.
 var registering sync.Mutex
 
-// replaceAccount takes another account than the one that the CA does not take any more, unless another order has done so meanwhile.
+// replaceAccount takes another account than the one that the CA does not take any more, unless another order has done
+// so meanwhile.
 func (o *order) replaceAccount(ctx context.Context, inactive bool) error {
 	registering.Lock()
 	a, err := loadAccount(o.host, o.spec)
@@ -147,7 +148,8 @@ func (o *order) keepAccount(a acme.Account) error {
 	if err != nil {
 		return err
 	}
-	f := stored{Directory: o.spec.ACME.Directory, Location: a.Location, Key: string(text), Before: formerAccounts(o.host, o.spec)}
+	f := stored{Directory: o.spec.ACME.Directory, Location: a.Location, Key: string(text),
+		Before: formerAccounts(o.host, o.spec)}
 	if block, _ := pem.Decode(text); block != nil {
 		own := issued.Thumbprint(block.Bytes)
 		f.Before = slices.DeleteFunc(f.Before, func(print string) bool { return print == own })

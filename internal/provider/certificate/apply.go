@@ -62,7 +62,8 @@ func (dr Driver) issue(ctx context.Context, h host.Host, s spec.Certificate, o o
 		return err
 	}
 	chain, err := ord.within(ctx, key)
-	if err == nil { // another process may have been here meanwhile, and have taken the staged version for one left behind
+	// another process may have been here meanwhile, and have taken the staged version for one left behind
+	if err == nil {
 		if _, gone := h.Lstat(filepath.Join(l.version(id), keyFile)); errors.Is(gone, fs.ErrNotExist) {
 			err = l.stage(h, s, o, id, text)
 		}

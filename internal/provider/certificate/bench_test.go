@@ -31,7 +31,8 @@ func BenchmarkLego(b *testing.B) {
 	}
 	dir := b.TempDir()
 	for b.Loop() {
-		cmd := exec.Command(lego, "--accept-tos", "--email", "a@test.internal", "--server", ca.Directory, "--http", "--path",
+		cmd := exec.Command(lego, "--accept-tos", "--email", "a@test.internal", "--server", ca.Directory, "--http",
+			"--path",
 			filepath.Join(dir, "lego"), "-d", "a.test.internal", "-d", "b.test.internal", "run")
 		cmd.Env = []string{"LEGO_CA_CERTIFICATES=" + ca.RootFile, "HOME=" + dir}
 		if out, err := cmd.CombinedOutput(); err != nil {

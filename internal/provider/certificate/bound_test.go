@@ -27,14 +27,18 @@ func silentCA(t *testing.T, dir string) spec.Certificate {
 	t.Cleanup(func() { close(done); server.Close() })
 	cert := server.Certificate()
 	file := filepath.Join(dir, "root.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600); err != nil {
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(cert.Raw)
 	return spec.Certificate{
-		CommonName: "a.test.internal", DNSNames: []string{"a.test.internal"}, KeyType: "ec-p256", Mode: 0o600, Challenge: spec.HTTP01,
-		ACME: spec.ACME{Directory: server.URL + "/acme/acme/directory", RootFile: file}, Fingerprint: hex.EncodeToString(sum[:]),
-		AccountDir: filepath.Join(dir, "account"), CertPath: filepath.Join(dir, "ssl", "tls.crt"), KeyPath: filepath.Join(dir, "ssl", "tls.key"),
+		CommonName: "a.test.internal", DNSNames: []string{"a.test.internal"}, KeyType: "ec-p256", Mode: 0o600,
+		Challenge:   spec.HTTP01,
+		ACME:        spec.ACME{Directory: server.URL + "/acme/acme/directory", RootFile: file},
+		Fingerprint: hex.EncodeToString(sum[:]),
+		AccountDir:  filepath.Join(dir, "account"), CertPath: filepath.Join(dir, "ssl", "tls.crt"),
+		KeyPath: filepath.Join(dir, "ssl", "tls.key"),
 	}
 }
 
@@ -51,7 +55,8 @@ func TestOrderIsBounded(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "has not issued it within 300ms") || provider.IsPermanent(err) {
 		t.Errorf("got %v", err)
 	}
-	if hint := provider.Hint(err); !strings.Contains(hint, "a.test.internal, at port 80") || !strings.Contains(hint, "step_ca.order_timeout") {
+	if hint := provider.Hint(err); !strings.Contains(hint, "a.test.internal, at port 80") ||
+		!strings.Contains(hint, "step_ca.order_timeout") {
 		t.Errorf("hint %q", hint)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "ssl", "tls.key.d", "*")); len(left) > 0 {

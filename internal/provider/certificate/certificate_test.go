@@ -49,14 +49,28 @@ func TestConformance(t *testing.T) {
 			"a missing certificate": damage(func(d string) error { return os.Remove(filepath.Join(d, "tls.crt")) }),
 			"a missing key":         damage(func(d string) error { return os.Remove(filepath.Join(d, "tls.key")) }),
 			"all of it gone":        damage(os.RemoveAll),
-			"garbage":               damage(func(d string) error { return os.WriteFile(filepath.Join(d, "tls.crt"), []byte("x"), 0o644) }),
-			"an open key":           damage(func(d string) error { return os.Chmod(filepath.Join(d, "tls.key"), 0o644) }),
-			"an open folder":        damage(func(d string) error { return os.Chmod(d, 0o777) }),
-			"a key's folder open":   damage(func(d string) error { return os.Chmod(filepath.Join(d, "tls.key.d", current), 0o755) }),
-			"a key of a stranger":   damage(func(d string) error { return os.Chown(filepath.Join(d, "tls.key"), 4242, 4242) }),
-			"an open account":       damage(func(d string) error { return os.Chmod(filepath.Join(d, "..", "account", "account.json"), 0o644) }),
-			"an old version":        damage(func(d string) error { return os.Mkdir(filepath.Join(d, "tls.key.d", "0123"), 0o700) }),
-			"a reload that was not": damage(func(d string) error { return os.WriteFile(filepath.Join(d, "tls.key.d", reloadDue), nil, 0o600) }),
+			"garbage": damage(func(d string) error {
+				return os.WriteFile(filepath.Join(d, "tls.crt"), []byte("x"), 0o644)
+			}),
+			"an open key": damage(func(d string) error {
+				return os.Chmod(filepath.Join(d, "tls.key"), 0o644)
+			}),
+			"an open folder": damage(func(d string) error { return os.Chmod(d, 0o777) }),
+			"a key's folder open": damage(func(d string) error {
+				return os.Chmod(filepath.Join(d, "tls.key.d", current), 0o755)
+			}),
+			"a key of a stranger": damage(func(d string) error {
+				return os.Chown(filepath.Join(d, "tls.key"), 4242, 4242)
+			}),
+			"an open account": damage(func(d string) error {
+				return os.Chmod(filepath.Join(d, "..", "account", "account.json"), 0o644)
+			}),
+			"an old version": damage(func(d string) error {
+				return os.Mkdir(filepath.Join(d, "tls.key.d", "0123"), 0o700)
+			}),
+			"a reload that was not": damage(func(d string) error {
+				return os.WriteFile(filepath.Join(d, "tls.key.d", reloadDue), nil, 0o600)
+			}),
 		},
 	})
 }
@@ -107,14 +121,18 @@ func TestReasons(t *testing.T) {
 		change func(*spec.Certificate)
 		want   string
 	}{
-		"expired":     {shifted{h, 2 * day}, func(*spec.Certificate) {}, "expired at"},
-		"names":       {h, func(s *spec.Certificate) { s.DNSNames = []string{"a.test.internal", "c.test.internal"} }, "names are a.test.internal, b.test.internal"},
-		"key type":    {h, func(s *spec.Certificate) { s.KeyType = "ec-p384" }, "key type is ec-p256"},
-		"foreign CA":  {h, func(s *spec.Certificate) { s.Fingerprint = strings.Repeat("0", 64) }, "does not end in the pinned root"},
-		"exposed":     {h, func(s *spec.Certificate) { s.Exposed = time.Now().Add(time.Minute) }, "issued before"},
-		"old issuer":  {h, func(s *spec.Certificate) { s.Exposed = time.Now().Add(-time.Minute) }, "issued by an intermediate from before"},
+		"expired": {shifted{h, 2 * day}, func(*spec.Certificate) {}, "expired at"},
+		"names": {h, func(s *spec.Certificate) { s.DNSNames = []string{"a.test.internal", "c.test.internal"} },
+			"names are a.test.internal, b.test.internal"},
+		"key type": {h, func(s *spec.Certificate) { s.KeyType = "ec-p384" }, "key type is ec-p256"},
+		"foreign CA": {h, func(s *spec.Certificate) { s.Fingerprint = strings.Repeat("0", 64) },
+			"does not end in the pinned root"},
+		"exposed": {h, func(s *spec.Certificate) { s.Exposed = time.Now().Add(time.Minute) }, "issued before"},
+		"old issuer": {h, func(s *spec.Certificate) { s.Exposed = time.Now().Add(-time.Minute) },
+			"issued by an intermediate from before"},
 		"wanted anew": {h, func(s *spec.Certificate) { s.Renew = time.Now().Add(time.Minute) }, "issued before"},
-		"renew early": {h, func(s *spec.Certificate) { s.RenewBefore = spec.Duration(24*time.Hour - time.Second) }, "renewal is due"},
+		"renew early": {h, func(s *spec.Certificate) { s.RenewBefore = spec.Duration(24*time.Hour - time.Second) },
+			"renewal is due"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -227,13 +245,25 @@ func TestErrors(t *testing.T) {
 		want      string
 		hint      string
 	}{
-		"name that policy refuses": {func(s *spec.Certificate) { s.DNSNames = append(s.DNSNames, "foreign.test.internal") }, true, "rejectedIdentifier", "step_ca.allowed_names"},
-		"CA is down":               {func(s *spec.Certificate) { s.ACME.Directory = "https://127.0.0.1:9999/acme/acme/directory" }, false, "connection refused", ""},
-		"CA has no address":        {func(s *spec.Certificate) { s.ACME.Directory = "https://nowhere.invalid:9000/acme/acme/directory" }, false, "nowhere.invalid", ""},
-		"CA under another name":    {func(s *spec.Certificate) { s.ACME.Directory = "https://traefik.test.internal:9000/acme/acme/directory" }, true, "traefik.test.internal", "step_ca.dns_names"},
-		"root is not the pinned":   {func(s *spec.Certificate) { s.Fingerprint = strings.Repeat("ab", 32) }, true, "pinned is abab", "trust object"},
-		"root is not there yet":    {func(s *spec.Certificate) { s.ACME.RootFile = "/nonexistent/root.crt" }, false, "/nonexistent/root.crt", ""},
-		"challenge is not answered": {func(s *spec.Certificate) { s.Webroot = filepath.Join(filepath.Dir(s.AccountDir), "webroot") }, false,
+		"name that policy refuses": {func(s *spec.Certificate) {
+			s.DNSNames = append(s.DNSNames, "foreign.test.internal")
+		}, true, "rejectedIdentifier", "step_ca.allowed_names"},
+		"CA is down": {func(s *spec.Certificate) {
+			s.ACME.Directory = "https://127.0.0.1:9999/acme/acme/directory"
+		}, false, "connection refused", ""},
+		"CA has no address": {func(s *spec.Certificate) {
+			s.ACME.Directory = "https://nowhere.invalid:9000/acme/acme/directory"
+		}, false, "nowhere.invalid", ""},
+		"CA under another name": {func(s *spec.Certificate) {
+			s.ACME.Directory = "https://traefik.test.internal:9000/acme/acme/directory"
+		}, true, "traefik.test.internal", "step_ca.dns_names"},
+		"root is not the pinned": {func(s *spec.Certificate) { s.Fingerprint = strings.Repeat("ab", 32) }, true,
+			"pinned is abab", "trust object"},
+		"root is not there yet": {func(s *spec.Certificate) { s.ACME.RootFile = "/nonexistent/root.crt" }, false,
+			"/nonexistent/root.crt", ""},
+		"challenge is not answered": {func(s *spec.Certificate) {
+			s.Webroot = filepath.Join(filepath.Dir(s.AccountDir), "webroot")
+		}, false,
 			"could not prove a.test.internal by http-01", ""},
 	}
 	for name, c := range cases {
@@ -288,13 +318,15 @@ func TestPortIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	err = apply(&host.Local{}, specIn(room(t), ca), plan.Delta{Action: plan.Create, Fields: []plan.Field{{Path: fieldCertificate}}})
+	err = apply(&host.Local{}, specIn(room(t), ca),
+		plan.Delta{Action: plan.Create, Fields: []plan.Field{{Path: fieldCertificate}}})
 	if err == nil || !strings.Contains(err.Error(), "port :80 is taken") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// Plain files from another time are taken over without a new issuance, and are switched in one step when they are renewed.
+// Plain files from another time are taken over without a new issuance, and are switched in one step when they are
+// renewed.
 func TestPlainFilesAreAdopted(t *testing.T) {
 	ca := sandbox.StartCA(t, day, "a.test.internal", "b.test.internal")
 	s, h := specIn(room(t), ca), &host.Local{}
@@ -305,7 +337,8 @@ func TestPlainFilesAreAdopted(t *testing.T) {
 		t.Fatalf("plain files are not enough: %+v", d)
 	}
 	pairs := &pairWatch{Host: h, s: s}
-	if err := apply(pairs, s, plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: fieldCertificate}}}); err != nil {
+	if err := apply(pairs, s,
+		plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: fieldCertificate}}}); err != nil {
 		t.Fatal(err)
 	}
 	if pairs.broken != "" {
@@ -356,7 +389,8 @@ func TestRenewalNeverShowsAMixedPair(t *testing.T) {
 	s, h := specIn(room(t), ca), &host.Local{}
 	made(t, h, s)
 	pairs := &pairWatch{Host: h, s: s}
-	if err := apply(pairs, s, plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: fieldCertificate}}}); err != nil {
+	if err := apply(pairs, s,
+		plan.Delta{Action: plan.Update, Fields: []plan.Field{{Path: fieldCertificate}}}); err != nil {
 		t.Fatal(err)
 	}
 	if pairs.broken != "" {

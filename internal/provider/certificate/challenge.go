@@ -85,7 +85,8 @@ type listenFunc func(ctx context.Context, network, address string) (net.Listener
 func (l listenFunc) open(ctx context.Context, address string) (net.Listener, error) {
 	ln, err := l(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("port %s is taken by what runs here; it has to answer the challenge from a webroot: %w", address, err)
+		return nil, fmt.Errorf("port %s is taken by what runs here; it has to answer the challenge from a webroot: %w",
+			address, err)
 	}
 	return ln, err
 }
@@ -118,12 +119,15 @@ func (l alpnListener) present(ctx context.Context, _ host.Host, c acme.Challenge
 	if err != nil {
 		return nil, err
 	}
-	conf := &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{acmez.ACMETLS1Protocol}, MinVersion: tls.VersionTLS12}
-	srv := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: 10 * time.Second, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
+	conf := &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{acmez.ACMETLS1Protocol},
+		MinVersion: tls.VersionTLS12}
+	srv := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: 10 * time.Second,
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
 	return serve(tls.NewListener(ln, conf), srv.Serve, srv.Close), nil
 }
 
-// serve runs until the returned function, which waits for its end. The one goroutine here: the CA dials back while it is asked.
+// serve runs until the returned function, which waits for its end. The one goroutine here: the CA dials back while it
+// is asked.
 func serve(ln net.Listener, run func(net.Listener) error, stop func() error) func() error {
 	ended := make(chan error, 1)
 	go func() { ended <- run(ln) }()

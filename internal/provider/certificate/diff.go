@@ -17,7 +17,8 @@ const (
 // Diff implements provider.Driver. What depends on the clock was worked out by Observe.
 func (Driver) Diff(want spec.Certificate, have *Status) plan.Delta {
 	if have == nil {
-		return plan.Delta{Action: plan.Create, Reason: "missing", Fields: []plan.Field{{Path: fieldCertificate, Want: want.CommonName}}}
+		return plan.Delta{Action: plan.Create, Reason: "missing",
+			Fields: []plan.Field{{Path: fieldCertificate, Want: want.CommonName}}}
 	}
 	var d plan.Delta
 	if have.Problem != "" {

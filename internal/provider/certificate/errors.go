@@ -43,10 +43,11 @@ var hopeless = []string{
 }
 
 // refused are those by which a CA says that it does not sign a name.
-var refused = []string{acme.ProblemTypeRejectedIdentifier, acme.ProblemTypeUnsupportedIdentifier, acme.ProblemTypeUnauthorized}
+var refused = []string{acme.ProblemTypeRejectedIdentifier, acme.ProblemTypeUnsupportedIdentifier,
+	acme.ProblemTypeUnauthorized}
 
-// classify marks what trying again cannot mend. All else, such as a CA that is down, a name that does not resolve yet, or a
-// rate limit, passes.
+// classify marks what trying again cannot mend. All else, such as a CA that is down, a name that does not resolve yet,
+// or a rate limit, passes.
 func classify(s spec.Certificate, at stage, err error) error {
 	err = fmt.Errorf("certificate for %s from %s: %w", s.CommonName, s.ACME.Directory, err)
 	var p acme.Problem
@@ -55,7 +56,8 @@ func classify(s spec.Certificate, at stage, err error) error {
 	}
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &unknown) {
-		return provider.PermanentHint(err, "what answers there is not the pinned CA (root "+s.Fingerprint+"); if the CA was made anew on purpose, pin its root first")
+		return provider.PermanentHint(err, "what answers there is not the pinned CA (root "+s.Fingerprint+
+			"); if the CA was made anew on purpose, pin its root first")
 	}
 	var name x509.HostnameError
 	if errors.As(err, &name) {
@@ -67,7 +69,8 @@ func classify(s spec.Certificate, at stage, err error) error {
 func classifyProblem(s spec.Certificate, at stage, p acme.Problem, err error) error {
 	switch {
 	case slices.Contains(refused, p.Type) && (at == atOrder || at == atFinalize):
-		return provider.PermanentHint(err, "the CA's policy does not allow one of "+strings.Join(s.DNSNames, ", ")+": add it to step_ca.allowed_names, or take it out of certificates[].dns_names")
+		return provider.PermanentHint(err, "the CA's policy does not allow one of "+strings.Join(s.DNSNames, ", ")+
+			": add it to step_ca.allowed_names, or take it out of certificates[].dns_names")
 	case slices.Contains(hopeless, p.Type) && at != atChallenge:
 		return provider.Permanent(err)
 	}
@@ -79,5 +82,6 @@ func rootError(s spec.Certificate, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return err // the trust object brings it
 	}
-	return provider.PermanentHint(err, "a root that is not the pinned one is never used; look at the trust object of this container")
+	return provider.PermanentHint(err, "a root that is not the pinned one is never used; look at the trust object of "+
+		"this container")
 }

@@ -90,7 +90,8 @@ func (l layout) stage(h host.Host, s spec.Certificate, o owners, id string, keyP
 	return h.WriteFile(filepath.Join(l.version(id), keyFile), keyPEM, s.Mode.Perm(), o.owner)
 }
 
-// place puts a staged version in use. The pair that was in use before stays whole until the one rename that replaces it.
+// place puts a staged version in use. The pair that was in use before stays whole until the one rename that replaces
+// it.
 func (l layout) place(h host.Host, s spec.Certificate, o owners, id string, chain []byte) error {
 	if err := h.WriteFile(filepath.Join(l.version(id), certFile), chain, certMode, o.owner); err != nil {
 		return err
@@ -109,8 +110,8 @@ func (l layout) place(h host.Host, s spec.Certificate, o owners, id string, chai
 	return l.link(h, o)
 }
 
-// adopt copies a working pair that stands in plain files into a version of its own and links to it, so that the switch to
-// the next one is a single rename.
+// adopt copies a working pair that stands in plain files into a version of its own and links to it, so that the switch
+// to the next one is a single rename.
 func (l layout) adopt(h host.Host, s spec.Certificate, o owners) error {
 	if l.linked(h) {
 		return nil

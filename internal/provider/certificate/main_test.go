@@ -33,8 +33,9 @@ func specIn(dir string, ca *sandbox.CA) spec.Certificate {
 	return spec.Certificate{
 		CommonName: "a.test.internal", DNSNames: []string{"a.test.internal", "b.test.internal"}, KeyType: "ec-p256",
 		ACME: spec.ACME{Directory: ca.Directory, RootFile: ca.RootFile}, Fingerprint: ca.Fingerprint,
-		AccountDir: filepath.Join(dir, "account"), CertPath: filepath.Join(dir, "ssl", "tls.crt"), KeyPath: filepath.Join(dir, "ssl", "tls.key"),
-		Mode: 0o600, Challenge: spec.HTTP01,
+		AccountDir: filepath.Join(dir, "account"), CertPath: filepath.Join(dir, "ssl", "tls.crt"),
+		KeyPath: filepath.Join(dir, "ssl", "tls.key"),
+		Mode:    0o600, Challenge: spec.HTTP01,
 	}
 }
 

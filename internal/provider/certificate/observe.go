@@ -42,10 +42,11 @@ type Status struct {
 	Files      []File    `json:"files,omitempty"`   // key, certificate, the folder of both, the account
 	Account    string    `json:"account"`           // ok, none, unreadable
 	Served     string    `json:"served,omitempty"`  // serial; empty: nobody serves one
-	Serving    string    `json:"serving,omitempty"` // why none is served: NotListening, Rejected, or what else went wrong
-	Stale      int       `json:"stale,omitempty"`   // versions left behind
-	ReloadDue  bool      `json:"reload_due,omitempty"`
-	Accounts   []string  `json:"accounts,omitempty"` // thumbprints of the account and those before it
+	// why none is served: NotListening, Rejected, or what else went wrong
+	Serving   string   `json:"serving,omitempty"`
+	Stale     int      `json:"stale,omitempty"` // versions left behind
+	ReloadDue bool     `json:"reload_due,omitempty"`
+	Accounts  []string `json:"accounts,omitempty"` // thumbprints of the account and those before it
 
 	// ReloadPending is why the reload is not done yet; empty: there is no such reason.
 	ReloadPending string `json:"reload_pending,omitempty"`
@@ -67,7 +68,8 @@ const jitterShare = 25 // a renewal comes up to 1/25 of the lifetime early
 // Observe implements provider.Driver.
 func (d Driver) Observe(ctx context.Context, h host.Host, a object.Address, s spec.Certificate) (*Status, error) {
 	if s.Fingerprint == "" {
-		return nil, provider.Permanent(fmt.Errorf("%s: no root fingerprint is pinned, so no certificate can be trusted", a))
+		return nil, provider.Permanent(fmt.Errorf("%s: no root fingerprint is pinned, so no certificate can be trusted",
+			a))
 	}
 	certPEM, err := optional(h.ReadFile(s.CertPath))
 	if err != nil {
@@ -285,7 +287,8 @@ func (w want) ownerOf(m host.Meta) host.Owner {
 	return *w.owner
 }
 
-// wanted lists what has a mode to keep. The folders that hold the links may be open, but nobody else may replace the links.
+// wanted lists what has a mode to keep. The folders that hold the links may be open, but nobody else may replace the
+// links.
 func wanted(h host.Host, s spec.Certificate, o owners) []want {
 	exactly := func(m fs.FileMode) func(fs.FileMode) fs.FileMode {
 		return func(fs.FileMode) fs.FileMode { return m }
@@ -304,7 +307,8 @@ func wanted(h host.Host, s spec.Certificate, o owners) []want {
 		out = append(out, want{dir, shut, nil})
 	}
 	if filepath.Dir(filepath.Dir(key)) == l.versions {
-		out = append(out, want{l.versions, exactly(o.folder), &o.owner}, want{real(h, filepath.Dir(key)), exactly(o.folder), &o.owner})
+		out = append(out, want{l.versions, exactly(o.folder), &o.owner},
+			want{real(h, filepath.Dir(key)), exactly(o.folder), &o.owner})
 	}
 	return out
 }

@@ -57,7 +57,8 @@ func newOrder(h host.Host, s spec.Certificate, answers answerer) (*order, error)
 	return &order{host: h, spec: s, answers: answers, roots: roots, client: c, http: t}, nil
 }
 
-// within is run, for as long as an order may take. Others may change this host meanwhile: all that is written is the order's own.
+// within is run, for as long as an order may take. Others may change this host meanwhile: all that is written is the
+// order's own.
 func (o *order) within(ctx context.Context, key crypto.Signer) (chain []byte, err error) {
 	limit := cmp.Or(time.Duration(o.spec.OrderTimeout), spec.OrderTimeout)
 	over := fmt.Errorf("the CA has not issued it within %s", limit)
@@ -195,18 +196,21 @@ func (o *order) accept(chain []byte, key crypto.Signer) error {
 		return errors.New("the CA signed another key than the one it was given")
 	}
 	if !slices.Equal(sorted(leaf.DNSNames), sorted(o.spec.DNSNames)) {
-		return fmt.Errorf("the CA signed the names %s, asked for were %s", strings.Join(sorted(leaf.DNSNames), ", "), strings.Join(sorted(o.spec.DNSNames), ", "))
+		return fmt.Errorf("the CA signed the names %s, asked for were %s", strings.Join(sorted(leaf.DNSNames), ", "),
+			strings.Join(sorted(o.spec.DNSNames), ", "))
 	}
 	now := o.host.Now()
 	if now.Before(leaf.NotBefore) {
-		return fmt.Errorf("the certificate is valid from %s only, here it is %s: the clocks of the CA and of this container differ",
+		return fmt.Errorf("the certificate is valid from %s only, here it is %s: the clocks of the CA and of this "+
+			"container differ",
 			leaf.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if err := verify(leaf, issuers, o.roots, now); err != nil {
 		return fmt.Errorf("the new certificate does not verify: %w", err)
 	}
 	if why := provider.Exposed(leaf, issuers, o.spec.Exposed); why != "" {
-		return fmt.Errorf("the new certificate is no better than the one it is for, the CA is to be rotated first: %s", why)
+		return fmt.Errorf("the new certificate is no better than the one it is for, the CA is to be rotated first: %s",
+			why)
 	}
 	return nil
 }

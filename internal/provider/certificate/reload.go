@@ -18,9 +18,9 @@ type reloads struct {
 	pending string // why it is not done now; empty: there is no such reason
 }
 
-// lookReload tells whether the reload is still to be done. One whose unit does not exist yet is pending, and no failure: often it is the
-// application's script that makes the unit, and the script runs once the certificate is there. A unit that was started after the change has
-// read the new certificate, and needs no reload.
+// lookReload tells whether the reload is still to be done. One whose unit does not exist yet is pending, and no
+// failure: often it is the application's script that makes the unit, and the script runs once the certificate is there.
+// A unit that was started after the change has read the new certificate, and needs no reload.
 func lookReload(ctx context.Context, h host.Host, s spec.Certificate) reloads {
 	l := layoutOf(s)
 	changed, err := h.Lstat(l.marker())
@@ -55,9 +55,11 @@ func lookReload(ctx context.Context, h host.Host, s spec.Certificate) reloads {
 	return reloads{due: fresh < len(units)}
 }
 
-// showUnits asks systemd for units, which it knows something of also where they do not exist; one answer for each, in their order.
+// showUnits asks systemd for units, which it knows something of also where they do not exist; one answer for each, in
+// their order.
 func showUnits(ctx context.Context, h host.Host, units []string) ([]map[string]string, error) {
-	argv := append([]string{"systemctl", "show", "--timestamp=us+utc", "--property=LoadState,ActiveState,ActiveEnterTimestamp", "--"}, units...)
+	argv := append([]string{"systemctl", "show", "--timestamp=us+utc",
+		"--property=LoadState,ActiveState,ActiveEnterTimestamp", "--"}, units...)
 	res, err := h.Run(ctx, host.Command{Argv: argv})
 	if err != nil {
 		return nil, fmt.Errorf("systemd does not answer for %s: %w", strings.Join(units, ", "), err)
@@ -71,7 +73,8 @@ func showUnits(ctx context.Context, h host.Host, units []string) ([]map[string]s
 		}
 		out = append(out, u)
 	}
-	if len(out) != len(units) || slices.ContainsFunc(out, func(u map[string]string) bool { return u["LoadState"] == "" }) {
+	if len(out) != len(units) ||
+		slices.ContainsFunc(out, func(u map[string]string) bool { return u["LoadState"] == "" }) {
 		return nil, fmt.Errorf("systemd does not say what it knows of %s", strings.Join(units, ", "))
 	}
 	return out, nil

@@ -51,8 +51,8 @@ func (f fakeSystemd) calls() int {
 	return strings.Count(string(raw), "\n")
 }
 
-// A reload whose unit the application's script makes later is pending, so that the script runs; what was started after the change needs
-// none, what ran before gets it.
+// A reload whose unit the application's script makes later is pending, so that the script runs; what was started after
+// the change needs none, what ran before gets it.
 func TestReloadOfAUnitThatDoesNotExistYet(t *testing.T) {
 	ca := sandbox.StartCA(t, day, "a.test.internal", "b.test.internal")
 	systemd := newFakeSystemd(t)

@@ -57,8 +57,8 @@ var servedLimit = 15 * time.Second // shorter in tests
 
 const (
 	servedEvery = 3 * time.Millisecond
-	// servedSteady is how long no other certificate may be seen: nginx lets its old workers accept for 100 ms after a reload
-	// (ngx_master_process_cycle), so that one good answer tells little.
+	// servedSteady is how long no other certificate may be seen: nginx lets its old workers accept for 100 ms after a
+	// reload (ngx_master_process_cycle), so that one good answer tells little.
 	servedSteady = 150 * time.Millisecond
 )
 
@@ -86,7 +86,8 @@ func awaitServed(ctx context.Context, h host.Host, s spec.Certificate, before st
 			return nil
 		}
 		if err := pause(ctx, servedEvery); err != nil {
-			return fmt.Errorf("%s serves %s for %s after the reload, on disk is serial %s: %w (look at the log of what runs there)",
+			return fmt.Errorf("%s serves %s for %s after the reload, on disk is serial %s: %w (look at the log of "+
+				"what runs there)",
 				s.Served, nonEmpty("serial "+got, got, why), s.CommonName, want, err)
 		}
 	}

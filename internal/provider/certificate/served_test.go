@@ -24,9 +24,10 @@ type server struct {
 func startServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		return s.pair.Load(), nil // none: Go sends alert 112, as ssl_reject_handshake does
-	}})
+	ln, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return s.pair.Load(), nil // none: Go sends alert 112, as ssl_reject_handshake does
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,9 @@
 // Package certificate keeps a certificate issued by ACME (RFC 8555) with a key that is made where it is used and never
 // leaves. It renews in time, sees what is on disk as well as what is served, and may be killed anywhere.
 //
-// Key and chain of one issuance stand together in a folder of their own beside the key, KEY.d/ID/, and KEY.d/current points
-// to the present one. CertPath and KeyPath are links through current, so that one rename puts a new pair in place: nobody
-// ever sees the key of one with the chain of another, whenever phoenix or the machine stops.
+// Key and chain of one issuance stand together in a folder of their own beside the key, KEY.d/ID/, and KEY.d/current
+// points to the present one. CertPath and KeyPath are links through current, so that one rename puts a new pair in
+// place: nobody ever sees the key of one with the chain of another, whenever phoenix or the machine stops.
 package certificate
 
 import (
@@ -72,13 +72,15 @@ func checkNames(s spec.Certificate, diags *diag.List) {
 	}
 	for _, n := range s.DNSNames {
 		if !dnsName(n) {
-			diags.Errorf("dns name %q cannot be in a certificate: lower-case letters, digits, - and dots, no wildcard (the challenges of this CA cannot prove one)", n)
+			diags.Errorf("dns name %q cannot be in a certificate: lower-case letters, digits, - and dots, no "+
+				"wildcard (the challenges of this CA cannot prove one)", n)
 		}
 	}
 }
 
 func checkPaths(s spec.Certificate, diags *diag.List) {
-	paths := map[string]string{"cert_path": s.CertPath, "key_path": s.KeyPath, "account_dir": s.AccountDir, "acme.root_file": s.ACME.RootFile}
+	paths := map[string]string{"cert_path": s.CertPath, "key_path": s.KeyPath, "account_dir": s.AccountDir,
+		"acme.root_file": s.ACME.RootFile}
 	if s.Webroot != "" {
 		paths["webroot"] = s.Webroot
 	}

@@ -24,7 +24,8 @@ func TestDecode(t *testing.T) {
 		"cannot be negative":      func(s *spec.Certificate) { s.RenewBefore = -1 },
 	} {
 		s := spec.Certificate{
-			CommonName: "a.internal", DNSNames: []string{"a.internal"}, ACME: spec.ACME{Directory: "https://ca", RootFile: "/r"},
+			CommonName: "a.internal", DNSNames: []string{"a.internal"},
+			ACME:       spec.ACME{Directory: "https://ca", RootFile: "/r"},
 			AccountDir: "/a", CertPath: "/c", KeyPath: "/k",
 		}
 		change(&s)

@@ -1,7 +1,7 @@
 // Package conformance is the one suite that every provider passes: observing changes nothing, applying once is enough,
-// applying twice changes nothing, an apply that is killed anywhere and run again ends the same, drift is found and repaired,
-// what is somebody else's is refused, what is deleted is gone, and a tool that is missing or dead is told. test/conformance
-// makes one table of it.
+// applying twice changes nothing, an apply that is killed anywhere and run again ends the same, drift is found and
+// repaired, what is somebody else's is refused, what is deleted is gone, and a tool that is missing or dead is told.
+// test/conformance makes one table of it.
 package conformance
 
 import (
@@ -46,12 +46,14 @@ type Case struct {
 }
 
 // The parts of the suite, in the order of the table.
-var Parts = []string{"decode", "observe", "create", "idempotent", "drift", "killed", "foreign", "delete", "missing tool", "dead tool"}
+var Parts = []string{"decode", "observe", "create", "idempotent", "drift", "killed", "foreign", "delete",
+	"missing tool", "dead tool"}
 
 // Run runs the suite.
 func Run(t *testing.T, c Case) {
 	parts := map[string]func(*testing.T, Case){
-		"decode": strict, "observe": unchanged, "create": created, "idempotent": twice, "drift": drift, "killed": killed,
+		"decode": strict, "observe": unchanged, "create": created, "idempotent": twice, "drift": drift,
+		"killed":  killed,
 		"foreign": foreign, "delete": deleted,
 		"missing tool": func(t *testing.T, c Case) { tools(t, c, missing) },
 		"dead tool":    func(t *testing.T, c Case) { tools(t, c, dead) },
@@ -159,7 +161,8 @@ func killed(t *testing.T, c Case) {
 			t.Run(fmt.Sprintf("change %d of %d, applied %t", at, f.Seen(), applied), func(t *testing.T) {
 				h, o := c.Fresh(t)
 				obs := observe(t, c, h, o)
-				err := c.Driver.Apply(context.Background(), &host.Faulty{Host: h, At: at, Applied: applied}, o, obs.Delta)
+				err := c.Driver.Apply(context.Background(), &host.Faulty{Host: h, At: at, Applied: applied}, o,
+					obs.Delta)
 				if err == nil {
 					t.Error("a failed change was not reported")
 				}

@@ -11,11 +11,12 @@ import (
 
 const isolated = "PHOENIX_TEST_ISOLATED"
 
-// Isolate is for TestMain: it runs the package's tests in network and mount namespaces of their own, so that bridges, resolvers
-// and lxc's abstract sockets of two runs never meet, and gives the exit code. Without the rights for it the tests run where
-// they are, and Isolated tells them.
+// Isolate is for TestMain: it runs the package's tests in network and mount namespaces of their own, so that bridges,
+// resolvers and lxc's abstract sockets of two runs never meet, and gives the exit code. Without the rights for it the
+// tests run where they are, and Isolated tells them.
 //
-// A new sysfs shows the new network's interfaces, which lxc looks for there; the control groups are mounted back into it.
+// A new sysfs shows the new network's interfaces, which lxc looks for there; the control groups are mounted back into
+// it.
 func Isolate(m *testing.M) int {
 	switch {
 	case os.Getenv(isolated) != "":

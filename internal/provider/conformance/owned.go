@@ -36,7 +36,8 @@ func foreign(t *testing.T, c Case) {
 	if !provider.IsPermanent(err) || provider.Hint(err) == "" {
 		t.Errorf("it was not refused for good, with a hint: %v", err)
 	}
-	if err := c.Driver.Delete(context.Background(), counted, o); err != nil && !provider.IsPermanent(err) && !errors.Is(err, errors.ErrUnsupported) {
+	if err := c.Driver.Delete(context.Background(), counted, o); err != nil && !provider.IsPermanent(err) &&
+		!errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("deleting it was neither refused nor passed over: %v", err)
 	}
 	if c.State != nil && c.State(t, o) != before {
@@ -44,8 +45,8 @@ func foreign(t *testing.T, c Case) {
 	}
 }
 
-// deleted demands that a deleted object is gone, that deleting it again is no error, that it can be made again and, where the
-// driver puts aside what it deletes, that it comes back with what was in it.
+// deleted demands that a deleted object is gone, that deleting it again is no error, that it can be made again and,
+// where the driver puts aside what it deletes, that it comes back with what was in it.
 func deleted(t *testing.T, c Case) {
 	h, o := c.Fresh(t)
 	counted := host.NewCounted(h, nil)
@@ -96,7 +97,8 @@ func Tree(t *testing.T, top string) string {
 			return nil
 		}
 		if st, ok := info.Sys().(*syscall.Stat_t); err == nil && ok {
-			fmt.Fprintf(&out, "%s %s %d:%d %d %d.%09d\n", path, info.Mode(), st.Uid, st.Gid, info.Size(), st.Ctim.Sec, st.Ctim.Nsec)
+			fmt.Fprintf(&out, "%s %s %d:%d %d %d.%09d\n", path, info.Mode(), st.Uid, st.Gid, info.Size(), st.Ctim.Sec,
+				st.Ctim.Nsec)
 		}
 		return err
 	})

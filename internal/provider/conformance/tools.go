@@ -17,12 +17,14 @@ type fault func(argv []string) (host.Result, error)
 
 // missing is a tool that is not installed, as host.Local tells it.
 func missing(argv []string) (host.Result, error) {
-	return host.Result{Code: -1}, &host.RunError{Argv: argv, Code: -1, Cause: &exec.Error{Name: argv[0], Err: exec.ErrNotFound}}
+	return host.Result{Code: -1},
+		&host.RunError{Argv: argv, Code: -1, Cause: &exec.Error{Name: argv[0], Err: exec.ErrNotFound}}
 }
 
 // dead is a tool that never ends, as host.Local tells it.
 func dead(argv []string) (host.Result, error) {
-	return host.Result{Code: -1}, &host.RunError{Argv: argv, Code: -1, Cause: errors.New("gave up after 2m0s: context deadline exceeded")}
+	return host.Result{Code: -1},
+		&host.RunError{Argv: argv, Code: -1, Cause: errors.New("gave up after 2m0s: context deadline exceeded")}
 }
 
 // broken is a host on which one tool is at fault.
@@ -41,7 +43,8 @@ func (b *broken) Run(ctx context.Context, c host.Command) (host.Result, error) {
 	return b.Host.Run(ctx, c)
 }
 
-// tools demands of each tool that its fault is told, is never taken for drift or for an object that is not there, and does no harm.
+// tools demands of each tool that its fault is told, is never taken for drift or for an object that is not there, and
+// does no harm.
 func tools(t *testing.T, c Case, f fault) {
 	if len(c.Tools) == 0 {
 		t.Skip("it runs no tool")

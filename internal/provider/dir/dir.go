@@ -1,5 +1,5 @@
-// Package dir keeps volumes that are plain directories on the hypervisor. A directory has no size of its own: size_bytes is
-// not kept by this backend.
+// Package dir keeps volumes that are plain directories on the hypervisor. A directory has no size of its own:
+// size_bytes is not kept by this backend.
 package dir
 
 import (
@@ -41,7 +41,8 @@ func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, v spec.V
 	return provider.ApplyFolder(ctx, h, v, d, func() error { return h.MkdirAll(v.Path, 0o700, host.Root) })
 }
 
-// Delete implements provider.Deleter. The directory is renamed first, so that no half of it is ever taken for the volume.
+// Delete implements provider.Deleter. The directory is renamed first, so that no half of it is ever taken for the
+// volume.
 func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) error {
 	dead := filepath.Join(filepath.Dir(v.Path), "."+filepath.Base(v.Path)+".deleted")
 	return provider.DeleteFolder(ctx, h, v, func() error {

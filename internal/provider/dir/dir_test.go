@@ -213,7 +213,8 @@ func TestUsersOwnIsNotChanged(t *testing.T) {
 	if err != nil || before.Mode != after.Mode || before.UID != after.UID || before.GID != after.GID {
 		t.Errorf("%+v became %+v, %v", before, after, err)
 	}
-	if out, err := exec.Command("getfattr", "--absolute-names", "-d", "-m", "trusted", p).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.Command("getfattr", "--absolute-names", "-d", "-m", "trusted",
+		p).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("marked: %s %v", out, err)
 	}
 	if _, err := os.Stat(filepath.Join(p, "film")); err != nil {
@@ -283,7 +284,8 @@ func TestLinkIsRefused(t *testing.T) {
 	p := path(t, o)
 	must(t, os.MkdirAll(filepath.Dir(p), 0o755))
 	must(t, os.Symlink("/etc", p))
-	if _, err := dir.New().Observe(context.Background(), h, o); err == nil || !strings.Contains(err.Error(), "is not a folder") {
+	if _, err := dir.New().Observe(context.Background(), h, o); err == nil ||
+		!strings.Contains(err.Error(), "is not a folder") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,5 +1,6 @@
-// Package dns keeps a dnsmasq on a bridge's address that answers the containers: its own zones from the configuration, all else
-// from explicit upstreams. It reads neither the hypervisor's resolv.conf nor its hosts file and listens on no other address.
+// Package dns keeps a dnsmasq on a bridge's address that answers the containers: its own zones from the configuration,
+// all else from explicit upstreams. It reads neither the hypervisor's resolv.conf nor its hosts file and listens on no
+// other address.
 package dns
 
 import (
@@ -27,17 +28,20 @@ func New() provider.Erased { return provider.New(Driver{}) }
 
 // Status is what was seen of a resolver.
 type Status struct {
-	PID     int    `json:"pid"`     // 0: not running
-	Running string `json:"running"` // configuration file the process was started with; its name carries the digest of its content
-	Intact  bool   `json:"intact"`  // that file still has that content
+	PID int `json:"pid"` // 0: not running
+	// configuration file the process was started with; its name carries the digest of its content
+	Running string `json:"running"`
+	Intact  bool   `json:"intact"` // that file still has that content
 }
 
 var (
 	plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	dnsName   = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?$`)
+	dnsName   = regexp.MustCompile(
+		`^(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?$`)
 )
 
-// Decode implements provider.Driver. What goes into the configuration file is checked here, so that no value can add a line.
+// Decode implements provider.Driver. What goes into the configuration file is checked here, so that no value can add a
+// line.
 func (Driver) Decode(raw json.RawMessage) (spec.DNS, diag.List) {
 	s, diags := provider.Decode[spec.DNS](raw)
 	if diags.HasErrors() {
@@ -106,12 +110,13 @@ func confPath(s spec.DNS) string {
 
 func pidPath(s spec.DNS) string { return filepath.Join(s.Dir, s.Name+".pid") }
 
-// render writes dnsmasq's configuration (dnsmasq(8)). bind-dynamic keeps two resolvers on two bridges apart and waits for an
-// address that is not there yet.
+// render writes dnsmasq's configuration (dnsmasq(8)). bind-dynamic keeps two resolvers on two bridges apart and waits
+// for an address that is not there yet.
 func render(s spec.DNS) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# phoenix: dns/%s\n", s.Name)
-	for _, line := range []string{"bind-dynamic", "no-resolv", "no-hosts", "no-poll", "domain-needed", "bogus-priv", "dns-loop-detect",
+	for _, line := range []string{"bind-dynamic", "no-resolv", "no-hosts", "no-poll", "domain-needed", "bogus-priv",
+		"dns-loop-detect",
 		"cache-size=1000", "user=nobody", "pid-file=" + pidPath(s)} {
 		fmt.Fprintln(&b, line)
 	}

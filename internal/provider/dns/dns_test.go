@@ -47,7 +47,8 @@ var next atomic.Int32
 
 func fresh(t *testing.T) (host.Host, object.Object) {
 	listen := fmt.Sprintf("127.0.1.%d", next.Add(1))
-	return &host.Local{}, zoned(t, "vmbr0", listen, "", spec.Record{Name: "ca.lab.internal", Addresses: []string{"10.0.0.10"}})
+	return &host.Local{},
+		zoned(t, "vmbr0", listen, "", spec.Record{Name: "ca.lab.internal", Addresses: []string{"10.0.0.10"}})
 }
 
 func listens(t *testing.T, o object.Object) string {
@@ -116,7 +117,8 @@ func TestConformance(t *testing.T) {
 
 func TestAnswers(t *testing.T) {
 	conformance.Isolated(t, "dnsmasq")
-	up := zoned(t, "up", "127.0.0.61", "", spec.Record{Name: "elsewhere.lab.internal", Addresses: []string{"192.0.2.7"}})
+	up := zoned(t, "up", "127.0.0.61", "",
+		spec.Record{Name: "elsewhere.lab.internal", Addresses: []string{"192.0.2.7"}})
 	var other spec.DNS
 	if err := json.Unmarshal(up.Spec, &other); err != nil {
 		t.Fatal(err)
@@ -128,7 +130,8 @@ func TestAnswers(t *testing.T) {
 		spec.Record{Name: "*.app.lab.internal", Addresses: []string{"10.0.0.12"}})
 	spawn(t, up)
 	spawn(t, o)
-	for name, want := range map[string]string{"ca.lab.internal": "10.0.0.10", "x.app.lab.internal": "10.0.0.12", "www.example.org": "192.0.2.7"} {
+	for name, want := range map[string]string{"ca.lab.internal": "10.0.0.10", "x.app.lab.internal": "10.0.0.12",
+		"www.example.org": "192.0.2.7"} {
 		if got, err := resolve("127.0.0.53", name); err != nil || len(got) != 1 || got[0] != want {
 			t.Errorf("%s: got %v, %v; want %s", name, got, err, want)
 		}
@@ -195,8 +198,10 @@ func TestDecode(t *testing.T) {
 		"loop":          {func(s *spec.DNS) { s.Upstreams = []string{"10.0.0.1"} }, true},
 		"no listen":     {func(s *spec.DNS) { s.Listen = nil }, true},
 		"injected line": {func(s *spec.DNS) { s.Zones = []spec.Zone{{Name: "a\nconf-file=/etc/passwd"}} }, true},
-		"bad record":    {func(s *spec.DNS) { s.Zones = []spec.Zone{{Name: "a", Records: []spec.Record{{Name: "b/c"}}}} }, true},
-		"bad name":      {func(s *spec.DNS) { s.Name = "../x" }, true},
+		"bad record": {func(s *spec.DNS) {
+			s.Zones = []spec.Zone{{Name: "a", Records: []spec.Record{{Name: "b/c"}}}}
+		}, true},
+		"bad name": {func(s *spec.DNS) { s.Name = "../x" }, true},
 	} {
 		s := good
 		tc.change(&s)

@@ -56,7 +56,8 @@ func put(ctx context.Context, h host.Host, s spec.File, owner host.Owner) error 
 	return err
 }
 
-// makeWay refuses what may hold data and takes away a link where a folder should be; a file replaces the rest by itself.
+// makeWay refuses what may hold data and takes away a link where a folder should be; a file replaces the rest by
+// itself.
 func makeWay(h host.Host, s spec.File) error {
 	m, err := h.Lstat(s.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,18 +77,20 @@ func makeWay(h host.Host, s spec.File) error {
 	return nil
 }
 
-// fetch puts a checked blob in place together with its stamp. The name beside it is always the same, so that what a killed
-// apply leaves there is used up by the next.
+// fetch puts a checked blob in place together with its stamp. The name beside it is always the same, so that what a
+// killed apply leaves there is used up by the next.
 func fetch(ctx context.Context, h host.Host, s spec.File, owner host.Owner) error {
 	fresh := filepath.Join(filepath.Dir(s.Path), "."+filepath.Base(s.Path)+".phoenix-new")
 	err := h.Fetch(ctx, s.SHA256, fresh, s.Mode.Perm(), owner)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("content of %s (sha256 %s) is not on this host: run phoenix apply on the hypervisor, which has it: %w", s.Path, s.SHA256, err)
+		return fmt.Errorf("content of %s (sha256 %s) is not on this host: run phoenix apply on the hypervisor, which "+
+			"has it: %w", s.Path, s.SHA256, err)
 	}
 	if err != nil {
 		return err
 	}
-	touch := []string{"touch", "--no-create", "--no-dereference", "-m", "--date=" + provider.StampText(s.SHA256), "--", fresh}
+	touch := []string{"touch", "--no-create", "--no-dereference", "-m", "--date=" + provider.StampText(s.SHA256),
+		"--", fresh}
 	if _, err := h.Run(ctx, host.Command{Argv: touch, Mutates: true}); err != nil {
 		return err
 	}

@@ -105,8 +105,9 @@ func TestConformance(t *testing.T) {
 	}
 	for name, c := range map[string]conformance.Case{
 		"content": {Fresh: fresh(spec.File{Content: "nameserver 10.0.0.13\n", Mode: 0o644}), Break: files},
-		"blob":    {Fresh: fresh(spec.File{SHA256: sumOf(blob), Mode: 0o4755, Owner: "daemon", Group: "adm"}), Break: files},
-		"empty":   {Fresh: fresh(spec.File{Mode: 0o600, Owner: "1234", Group: "4321"})},
+		"blob": {Fresh: fresh(spec.File{SHA256: sumOf(blob), Mode: 0o4755, Owner: "daemon", Group: "adm"}),
+			Break: files},
+		"empty": {Fresh: fresh(spec.File{Mode: 0o600, Owner: "1234", Group: "4321"})},
 		"folder": {Fresh: fresh(spec.File{Folder: true, Mode: 0o2750, Owner: "daemon"}),
 			Break: map[string]func(*testing.T, host.Host, object.Object){"mode": mode, "owner": owner, "link": link}},
 	} {
@@ -178,7 +179,8 @@ func TestBlobIsNotReadAtEachLook(t *testing.T) {
 	if st := look(); h.digests != 1 || !(Driver{}).Diff(s, st).Empty() {
 		t.Fatalf("a touched file with the right content: read %d times, %+v", h.digests, Driver{}.Diff(s, st))
 	}
-	if other := sumOf([]byte("other")); provider.Stamp(other).Equal(provider.Stamp(s.SHA256)) || provider.Stamp(other).Year() > 2010 || provider.Stamp(other).Year() < 2001 {
+	if other := sumOf([]byte("other")); provider.Stamp(other).Equal(provider.Stamp(s.SHA256)) ||
+		provider.Stamp(other).Year() > 2010 || provider.Stamp(other).Year() < 2001 {
 		t.Errorf("stamp of another digest: %s", provider.Stamp(other))
 	}
 }
@@ -226,7 +228,8 @@ func TestUnknownOwnerAndBlob(t *testing.T) {
 }
 
 func TestNoContentInDelta(t *testing.T) {
-	d := Driver{}.Diff(spec.File{Content: "password=hunter2", Mode: 0o600}, &Status{Kind: isFile, Mode: 0o600, Wanted: "0:0", Owner: "0:0", Size: 3})
+	d := Driver{}.Diff(spec.File{Content: "password=hunter2", Mode: 0o600},
+		&Status{Kind: isFile, Mode: 0o600, Wanted: "0:0", Owner: "0:0", Size: 3})
 	text, err := json.Marshal(d)
 	if err != nil {
 		t.Fatal(err)
@@ -238,7 +241,8 @@ func TestNoContentInDelta(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for _, raw := range []string{
-		`{"path":"etc/x","mode":"0644"}`, `{"path":"/etc/../x","mode":"0644"}`, `{"path":"/x"}`, `{"path":"/x","mode":"0644","sha256":"12"}`,
+		`{"path":"etc/x","mode":"0644"}`, `{"path":"/etc/../x","mode":"0644"}`, `{"path":"/x"}`,
+		`{"path":"/x","mode":"0644","sha256":"12"}`,
 		`{"path":"/x","mode":"0644","folder":true,"content":"y"}`,
 	} {
 		if _, diags := (Driver{}).Decode(json.RawMessage(raw)); !diags.HasErrors() {

@@ -23,12 +23,14 @@ const (
 
 // Status is what was seen at the path.
 type Status struct {
-	Kind   string    `json:"kind"`
-	Size   int64     `json:"size"`             // bytes
-	SHA256 string    `json:"sha256,omitempty"` // lower-case hex; empty: not read, because the size alone tells that it differs
+	Kind string `json:"kind"`
+	Size int64  `json:"size"` // bytes
+	// lower-case hex; empty: not read, because the size alone tells that it differs
+	SHA256 string    `json:"sha256,omitempty"`
 	Mode   spec.Mode `json:"mode"`
-	Owner  string    `json:"owner"`            // uid:gid
-	Wanted string    `json:"wanted,omitempty"` // uid:gid of the spec's owner here; empty: this host knows no such user or group yet
+	Owner  string    `json:"owner"` // uid:gid
+	// uid:gid of the spec's owner here; empty: this host knows no such user or group yet
+	Wanted string `json:"wanted,omitempty"`
 }
 
 // Observe implements provider.Driver.
@@ -75,7 +77,8 @@ func kind(m fs.FileMode) string {
 	return isOther
 }
 
-// wanted is the spec's owner as ids; empty where this host does not know the user or the group: another object makes them first.
+// wanted is the spec's owner as ids; empty where this host does not know the user or the group: another object makes
+// them first.
 func wanted(h host.Host, s spec.File) (string, error) {
 	o, err := h.Lookup(s.Owner, s.Group)
 	var noUser user.UnknownUserError

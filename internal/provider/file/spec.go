@@ -1,10 +1,11 @@
 // Package file keeps one file or folder: its content, mode and owner.
 //
-// A symbolic link, fifo or device that stands where a file should be is replaced, never followed; a folder is not, nor is a file where a
-// folder should be: either may hold somebody's data. What is in a folder stays as it is. No content is ever shown, only sizes and digests.
+// A symbolic link, fifo or device that stands where a file should be is replaced, never followed; a folder is not, nor
+// is a file where a folder should be: either may hold somebody's data. What is in a folder stays as it is. No content
+// is ever shown, only sizes and digests.
 //
-// Large files (Spec.SHA256) are not read at each look: SHA-256 runs at 1 GB/s on a processor with SHA instructions, which is
-// 0.18 s for Traefik. Their modification time is derived from their digest instead, see provider.Stamp.
+// Large files (Spec.SHA256) are not read at each look: SHA-256 runs at 1 GB/s on a processor with SHA instructions,
+// which is 0.18 s for Traefik. Their modification time is derived from their digest instead, see provider.Stamp.
 package file
 
 import (

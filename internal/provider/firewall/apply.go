@@ -16,7 +16,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Apply implements provider.Driver. Until the tables are sealed at the end they count as half made; they hold from the first step.
+// Apply implements provider.Driver. Until the tables are sealed at the end they count as half made; they hold from the
+// first step.
 func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Firewall, _ plan.Delta) error {
 	native, err := tracked(ctx, h, s)
 	if err != nil {
@@ -54,7 +55,8 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	return err
 }
 
-// tracked sees that connections on the bridge are tracked, where rules ask for it, and tells whether the kernel does so by itself.
+// tracked sees that connections on the bridge are tracked, where rules ask for it, and tells whether the kernel does so
+// by itself.
 func tracked(ctx context.Context, h host.Host, s spec.Firewall) (native bool, err error) {
 	if s.Open {
 		return false, nil
@@ -77,7 +79,8 @@ func showGroups(ctx context.Context, h host.Host, bridge string) error {
 		return nil
 	}
 	mask, _ := groupMask(h, bridge)
-	argv := []string{"ip", "link", "set", "dev", bridge, "type", "bridge", "group_fwd_mask", fmt.Sprintf("%#x", mask|lldp)}
+	argv := []string{"ip", "link", "set", "dev", bridge, "type", "bridge", "group_fwd_mask",
+		fmt.Sprintf("%#x", mask|lldp)}
 	_, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true})
 	return err
 }
@@ -89,8 +92,9 @@ func needsNFT(s spec.Firewall, err error) error {
 	return err
 }
 
-// forgetAll makes a bridge, the hypervisor and every container on the bridge forget which MAC is where and whose address it has:
-// while the identity of one of them was not pinned, it may have said anything. All of it is learned again with the next packets.
+// forgetAll makes a bridge, the hypervisor and every container on the bridge forget which MAC is where and whose
+// address it has: while the identity of one of them was not pinned, it may have said anything. All of it is learned
+// again with the next packets.
 const forgetAll = `ip link set dev "$1" type bridge fdb_flush
 ip neighbour flush dev "$1"
 ids=" $(ip -o link show master "$1" | sed -n 's/.* link-netnsid \([0-9]*\).*/\1/p' | tr '\n' ' ') "
@@ -98,7 +102,8 @@ lsns --type net --noheadings --raw --output NETNSID,PID | while read -r id pid; 
 	case $ids in *" $id "*) timeout 2 nsenter --net="/proc/$pid/ns/net" ip neighbour flush all || : ;; esac
 done`
 
-// readdress gives the other end of a port its MAC: a container that was adopted while it ran may have had another one since its start.
+// readdress gives the other end of a port its MAC: a container that was adopted while it ran may have had another one
+// since its start.
 const readdress = `line=$(ip -o link show dev "$1")
 index=${line#*@if} index=${index%%:*} id=${line#* link-netnsid } id=${id%% *}
 pid=$(lsns --type net --noheadings --raw --output NETNSID,PID | sed -n "s/^$id //p" | head -n 1)
@@ -107,8 +112,8 @@ inside="timeout 2 nsenter --net=/proc/$pid/ns/net ip"
 set -- "$2" $($inside -o link | sed -n "s/^$index: \([^:@]*\)[:@].* link\/ether \([0-9a-f:]*\).*/\1 \2/p")
 [ -z "$2" ] || [ "$1" = "$3" ] || $inside link set dev "$2" address "$1"`
 
-// introduce begins again where the container is on the bridge already: it has its MAC, and nobody believes what was said before. One
-// command serves all that ask at once.
+// introduce begins again where the container is on the bridge already: it has its MAC, and nobody believes what was
+// said before. One command serves all that ask at once.
 func introduce(ctx context.Context, h host.Host, s spec.Firewall) error {
 	if _, err := h.Lstat(filepath.Join("/sys/class/net", s.Bridge, "brif", s.Port)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -117,7 +122,8 @@ func introduce(ctx context.Context, h host.Host, s spec.Firewall) error {
 	if _, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true}); err != nil {
 		return err
 	}
-	_, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-ec", forgetAll, "sh", s.Bridge}, Mutates: true, Shared: true})
+	_, err := h.Run(ctx, host.Command{Argv: []string{"sh", "-ec", forgetAll, "sh", s.Bridge}, Mutates: true,
+		Shared: true})
 	return err
 }
 
@@ -148,14 +154,16 @@ func nft(ctx context.Context, h host.Host, c host.Command, args ...string) (host
 
 // follows asks the kernel whether it follows connections on bridges by itself. Nothing is changed.
 func follows(ctx context.Context, h host.Host, s spec.Firewall) (bool, error) {
-	probe := fmt.Sprintf("table bridge %s_probe {\n\tchain probe {\n\t\tct state established accept\n\t}\n}\n", table(s))
+	probe := fmt.Sprintf("table bridge %s_probe {\n\tchain probe {\n\t\tct state established accept\n\t}\n}\n",
+		table(s))
 	res, err := nft(ctx, h, host.Command{Stdin: []byte(probe)}, "--check", "--file", "-")
 	said := strings.TrimSpace(string(res.Stdout) + string(res.Stderr))
 	switch {
 	case host.Missing(err):
 		return false, needsNFT(s, err)
 	case err == nil && said != "":
-		return false, host.Misread([]string{"nft", "--check", "--file", "-"}, res, errors.New("nft says nothing where all is well"))
+		return false, host.Misread([]string{"nft", "--check", "--file", "-"}, res,
+			errors.New("nft says nothing where all is well"))
 	case err != nil && strings.Contains(said, "Could not process rule"):
 		return false, nil
 	}
@@ -167,13 +175,16 @@ func hand(ctx context.Context, h host.Host, s spec.Firewall) error {
 	own := switches(s.Bridge)[0]
 	if _, err := h.Lstat("/proc/sys/net/bridge"); errors.Is(err, fs.ErrNotExist) {
 		if _, err := h.Run(ctx, host.Command{Argv: []string{"modprobe", "br_netfilter"}, Mutates: true}); err != nil {
-			return provider.PermanentHint(fmt.Errorf("%s: this kernel does not follow connections on bridges: %w", named(s), err),
+			return provider.PermanentHint(fmt.Errorf("%s: this kernel does not follow connections on bridges: %w",
+				named(s), err),
 				"use a kernel with nf_conntrack_bridge or br_netfilter, or set firewall.enabled to false")
 		}
 	}
 	if _, err := h.Lstat(filepath.Dir(own)); err != nil {
 		return fmt.Errorf("bridge %s is not there: %w", s.Bridge, err)
 	}
-	_, err := h.Run(ctx, host.Command{Argv: []string{"ip", "link", "set", "dev", s.Bridge, "type", "bridge", "nf_call_iptables", "1"}, Mutates: true})
+	_, err := h.Run(ctx,
+		host.Command{Argv: []string{"ip", "link", "set", "dev", s.Bridge, "type", "bridge", "nf_call_iptables", "1"},
+			Mutates: true})
 	return err
 }

@@ -1,6 +1,7 @@
-// Package firewall keeps who a container is on the network, and what may reach it, with nftables, on the hypervisor's end of the container's interface: packets
-// between two containers cross a bridge only, and the container itself cannot touch what stands there. Each container has tables
-// of its own, named after that interface, which are replaced in one step; they hold before it exists and stay when it is made anew.
+// Package firewall keeps who a container is on the network, and what may reach it, with nftables, on the hypervisor's
+// end of the container's interface: packets between two containers cross a bridge only, and the container itself cannot
+// touch what stands there. Each container has tables of its own, named after that interface, which are replaced in one
+// step; they hold before it exists and stay when it is made anew.
 package firewall
 
 import (
@@ -55,7 +56,8 @@ func (Driver) Decode(raw json.RawMessage) (spec.Firewall, diag.List) {
 	}
 	for _, name := range []string{s.Port, s.Bridge} {
 		if !ifname.MatchString(name) {
-			diags.Errorf("%q is no name for an interface: at most 15 letters, digits, dots, dashes or underscores", name)
+			diags.Errorf("%q is no name for an interface: at most 15 letters, digits, dots, dashes or underscores",
+				name)
 		}
 	}
 	if a, err := netip.ParseAddr(s.Address); err != nil || !a.Is4() {
@@ -93,7 +95,8 @@ func unkept(r spec.Rule) string {
 		return "its addresses are not written as they should be"
 	case err3 != nil || err4 != nil || ports != r.Ports || sports != r.SourcePorts:
 		return "its ports are not written as they should be"
-	case r.Direction != spec.In && r.Direction != spec.Out, r.Action != spec.Accept && r.Action != spec.Drop, r.Macro != "", r.Interface != "":
+	case r.Direction != spec.In && r.Direction != spec.Out, r.Action != spec.Accept && r.Action != spec.Drop,
+		r.Macro != "", r.Interface != "":
 		return "only in and out, ACCEPT and DROP are kept here"
 	case slices.ContainsFunc(words, func(w string) bool { return w != "" && !plainWord.MatchString(w) }):
 		return "it has a word in it that is none"

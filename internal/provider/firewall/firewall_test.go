@@ -34,20 +34,24 @@ func run(t *testing.T, stdin string, argv ...string) string {
 
 // everything has each thing that a rule can say.
 func everything() spec.Firewall {
-	return spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103", MAC: "02:00:00:00:01:03", Rules: []spec.Rule{
-		{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "9000", Source: "10.99.2.101,10.99.2.102", Comment: "clients of the CA"},
-		{Direction: "in", Action: "DROP", Source: "10.99.2.66"},
-		{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "80,443,8000:8010", SourcePorts: "1024:65535", Source: "10.99.0.0/16", Dest: "10.99.2.103", Log: "info"},
-		{Direction: "in", Action: "ACCEPT", Proto: "icmp", ICMPType: "echo-request", Source: "10.99.2.0/24"},
-		{Direction: "in", Action: "ACCEPT", Proto: "ipv6-icmp", ICMPType: "echo-request"},
-		{Direction: "in", Action: "ACCEPT", Proto: "udp", Ports: "53", Comment: `"quoted"`},
-		{Direction: "in", Action: "ACCEPT", Proto: "esp"},
-		{Direction: "in", Action: "ACCEPT", Proto: "47"},
-		{Direction: "in", Action: "DROP", Log: "warning"},
-		{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33,35,37,39,41,43,45,47,49,51,53,55,57,59,61,63,65,67,69,71,73,75,77,79"},
-		{Direction: "out", Action: "ACCEPT", Proto: "udp", Ports: "53", Dest: "10.99.2.1"},
-		{Direction: "out", Action: "DROP", Proto: "tcp", Ports: "25"},
-	}}
+	return spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103", MAC: "02:00:00:00:01:03",
+		Rules: []spec.Rule{
+			{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "9000", Source: "10.99.2.101,10.99.2.102",
+				Comment: "clients of the CA"},
+			{Direction: "in", Action: "DROP", Source: "10.99.2.66"},
+			{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "80,443,8000:8010", SourcePorts: "1024:65535",
+				Source: "10.99.0.0/16", Dest: "10.99.2.103", Log: "info"},
+			{Direction: "in", Action: "ACCEPT", Proto: "icmp", ICMPType: "echo-request", Source: "10.99.2.0/24"},
+			{Direction: "in", Action: "ACCEPT", Proto: "ipv6-icmp", ICMPType: "echo-request"},
+			{Direction: "in", Action: "ACCEPT", Proto: "udp", Ports: "53", Comment: `"quoted"`},
+			{Direction: "in", Action: "ACCEPT", Proto: "esp"},
+			{Direction: "in", Action: "ACCEPT", Proto: "47"},
+			{Direction: "in", Action: "DROP", Log: "warning"},
+			{Direction: "in", Action: "ACCEPT", Proto: "tcp",
+				Ports: "1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33,35,37,39,41,43,45,47,49,51,53,55,57,59,61,63,65,67,69,71,73,75,77,79"},
+			{Direction: "out", Action: "ACCEPT", Proto: "udp", Ports: "53", Dest: "10.99.2.1"},
+			{Direction: "out", Action: "DROP", Proto: "tcp", Ports: "25"},
+		}}
 }
 
 func asObject(t *testing.T, s spec.Firewall) object.Object {
@@ -76,26 +80,29 @@ func TestConformance(t *testing.T) {
 		return func(t *testing.T, _ host.Host, _ object.Object) { run(t, "", argv...) }
 	}
 	table := "phoenix_" + port
-	conformance.Run(t, conformance.Case{Driver: firewall.New(), Fresh: fresh, Break: map[string]func(*testing.T, host.Host, object.Object){
-		"everything flushed":                  damage("nft", "flush", "ruleset"),
-		"a deleted table":                     damage("nft", "delete", "table", "bridge", table),
-		"an emptied chain":                    damage("nft", "flush", "chain", "bridge", table, "to_container"),
-		"a rule added by hand":                damage("nft", "insert", "rule", "bridge", table, "to_container", "accept"),
-		"a chain that drops no one":           damage("nft", "flush", "chain", "bridge", table, "bridged"),
-		"a chain added by hand":               damage("nft", "add", "chain", "bridge", table, "other"),
-		"an identity that lets everything in": damage("nft", "insert", "rule", "bridge", table, "own", "accept"),
-		"an identity that nobody asks":        damage("nft", "flush", "chain", "bridge", table, "identity"),
-		"a lost seal": func(t *testing.T, _ host.Host, _ object.Object) {
-			for line := range strings.Lines(run(t, "", "nft", "list", "table", "bridge", table)) {
-				if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], "sealed_") {
-					run(t, "", "nft", "delete", "chain", "bridge", table, f[1])
+	conformance.Run(t, conformance.Case{Driver: firewall.New(), Fresh: fresh,
+		Break: map[string]func(*testing.T, host.Host, object.Object){
+			"everything flushed": damage("nft", "flush", "ruleset"),
+			"a deleted table":    damage("nft", "delete", "table", "bridge", table),
+			"an emptied chain":   damage("nft", "flush", "chain", "bridge", table, "to_container"),
+			"a rule added by hand": damage("nft", "insert", "rule", "bridge", table, "to_container",
+				"accept"),
+			"a chain that drops no one":           damage("nft", "flush", "chain", "bridge", table, "bridged"),
+			"a chain added by hand":               damage("nft", "add", "chain", "bridge", table, "other"),
+			"an identity that lets everything in": damage("nft", "insert", "rule", "bridge", table, "own", "accept"),
+			"an identity that nobody asks":        damage("nft", "flush", "chain", "bridge", table, "identity"),
+			"a lost seal": func(t *testing.T, _ host.Host, _ object.Object) {
+				for line := range strings.Lines(run(t, "", "nft", "list", "table", "bridge", table)) {
+					if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], "sealed_") {
+						run(t, "", "nft", "delete", "chain", "bridge", table, f[1])
+					}
 				}
-			}
-		},
-	}})
+			},
+		}})
 }
 
-// Where the kernel's own way to follow connections on a bridge is missing, that of br_netfilter can be put out for the bridge.
+// Where the kernel's own way to follow connections on a bridge is missing, that of br_netfilter can be put out for the
+// bridge.
 func TestConnectionsAreFollowed(t *testing.T) {
 	conformance.Isolated(t, "ip", "nft")
 	h, o := fresh(t)
@@ -136,7 +143,8 @@ func TestOff(t *testing.T) {
 	if err := d.Apply(ctx, h, o, plan.Delta{}); err != nil {
 		t.Fatal(err)
 	}
-	off := asObject(t, spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103", MAC: "02:00:00:00:01:03", Open: true})
+	off := asObject(t, spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: "10.99.2.103",
+		MAC: "02:00:00:00:01:03", Open: true})
 	obs, err := d.Observe(ctx, h, off)
 	if err != nil || obs.Delta.Action != plan.Update {
 		t.Fatalf("switched off: %+v, %v", obs.Delta, err)
@@ -149,7 +157,8 @@ func TestOff(t *testing.T) {
 	if left := run(t, "", "nft", "list", "tables"); left != "table bridge phoenix_"+port+"\n" {
 		t.Errorf("left: %s", left)
 	}
-	if left := run(t, "", "nft", "list", "ruleset"); strings.Contains(left, "to_container") || !strings.Contains(left, "chain own {") {
+	if left := run(t, "", "nft", "list", "ruleset"); strings.Contains(left, "to_container") ||
+		!strings.Contains(left, "chain own {") {
 		t.Errorf("the identity is not all that is left: %s", left)
 	}
 	if obs, err := d.Observe(ctx, h, off); err != nil || !obs.Delta.Empty() {

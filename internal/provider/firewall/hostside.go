@@ -17,8 +17,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// HostSide keeps what the hypervisor itself accepts from its containers: one table of phoenix's own on the hook of packets that are for
-// this machine. It knows containers by their MAC, which their identity pins. It implements provider.Driver, Deleter and Watcher.
+// HostSide keeps what the hypervisor itself accepts from its containers: one table of phoenix's own on the hook of
+// packets that are for this machine. It knows containers by their MAC, which their identity pins. It implements
+// provider.Driver, Deleter and Watcher.
 type HostSide struct{}
 
 // NewHostSide gives the driver without its types.
@@ -106,7 +107,8 @@ func (d HostSide) Apply(ctx context.Context, h host.Host, a object.Address, s sp
 	}
 	if _, err := nft(ctx, h, host.Command{Stdin: []byte(renderHost(s)), Mutates: true}, "--file", "-"); err != nil {
 		if host.Missing(err) {
-			return provider.PermanentHint(fmt.Errorf("the firewall of the hypervisor needs nft: %w", err), "apt-get install nftables")
+			return provider.PermanentHint(fmt.Errorf("the firewall of the hypervisor needs nft: %w", err),
+				"apt-get install nftables")
 		}
 		return err
 	}
@@ -144,11 +146,12 @@ func madeHost(s spec.HostFirewall) string {
 	return digest(hostVersion + string(raw))
 }
 
-// renderHost is what nft is given. What the hypervisor itself began is answered; ICMP finds out whether it is there, and IPv6 does not
-// work without.
+// renderHost is what nft is given. What the hypervisor itself began is answered; ICMP finds out whether it is there,
+// and IPv6 does not work without.
 func renderHost(s spec.HostFirewall) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "table inet %[1]s\ndelete table inet %[1]s\ntable inet %[1]s {\n\tcomment \"phoenix: firewall/%[2]s %[3]s\"\n", s.Table(), s.Bridge, madeHost(s))
+	fmt.Fprintf(&b, "table inet %[1]s\ndelete table inet %[1]s\ntable inet %[1]s {\n\tcomment \"phoenix: "+
+		"firewall/%[2]s %[3]s\"\n", s.Table(), s.Bridge, madeHost(s))
 	b.WriteString("\tchain from_containers {\n\t\ttype filter hook input priority filter - 5; policy accept;\n")
 	line := func(format string, a ...any) { fmt.Fprintf(&b, "\t\t"+format+"\n", a...) }
 	if len(s.MACs) > 0 {

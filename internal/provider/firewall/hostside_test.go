@@ -28,19 +28,21 @@ func TestHostSideConformance(t *testing.T) {
 	damage := func(argv ...string) conformance.Damage {
 		return func(t *testing.T, _ host.Host, _ object.Object) { run(t, "", argv...) }
 	}
-	s := spec.HostFirewall{Name: "phxt0_ab12", Bridge: bridge, Address: "10.99.2.1", MACs: []string{"02:00:00:00:01:03", "02:00:00:00:01:04"}, DNS: true,
+	s := spec.HostFirewall{Name: "phxt0_ab12", Bridge: bridge, Address: "10.99.2.1",
+		MACs: []string{"02:00:00:00:01:03", "02:00:00:00:01:04"}, DNS: true,
 		Allow: []string{"tcp/3128", "udp/8000-8010"}}
 	table := s.Table()
 	fresh := func(t *testing.T) (host.Host, object.Object) {
 		run(t, "", "nft", "flush", "ruleset")
 		return &host.Local{}, hostSide(t, s)
 	}
-	conformance.Run(t, conformance.Case{Driver: firewall.NewHostSide(), Fresh: fresh, Tools: []string{"nft"}, Break: map[string]conformance.Damage{
-		"everything flushed":   damage("nft", "flush", "ruleset"),
-		"an emptied chain":     damage("nft", "flush", "chain", "inet", table, "from_containers"),
-		"a rule added by hand": damage("nft", "insert", "rule", "inet", table, "from_containers", "accept"),
-		"a chain more":         damage("nft", "add", "chain", "inet", table, "other"),
-	}, Not: map[string]string{"foreign": "the table has phoenix's name"}})
+	conformance.Run(t, conformance.Case{Driver: firewall.NewHostSide(), Fresh: fresh, Tools: []string{"nft"},
+		Break: map[string]conformance.Damage{
+			"everything flushed":   damage("nft", "flush", "ruleset"),
+			"an emptied chain":     damage("nft", "flush", "chain", "inet", table, "from_containers"),
+			"a rule added by hand": damage("nft", "insert", "rule", "inet", table, "from_containers", "accept"),
+			"a chain more":         damage("nft", "add", "chain", "inet", table, "other"),
+		}, Not: map[string]string{"foreign": "the table has phoenix's name"}})
 	t.Run("others stay, and off is off", func(t *testing.T) {
 		h, _ := fresh(t)
 		run(t, "", "nft", "add", "table", "inet", "somebodys")
@@ -56,7 +58,8 @@ func TestHostSideConformance(t *testing.T) {
 			if err := x.Apply(context.Background(), h, o, obs.Delta); err != nil {
 				t.Fatal(err)
 			}
-			if have := run(t, "", "nft", "list", "tables"); !strings.Contains(have, "somebodys") || strings.Contains(have, table) == off {
+			if have := run(t, "", "nft", "list", "tables"); !strings.Contains(have, "somebodys") ||
+				strings.Contains(have, table) == off {
 				t.Errorf("off %v: %s", off, have)
 			}
 			if obs, err := x.Observe(context.Background(), h, o); err != nil || !obs.Delta.Empty() {
@@ -66,8 +69,8 @@ func TestHostSideConformance(t *testing.T) {
 	})
 }
 
-// From a container: what is not allowed is dropped, at every address of the hypervisor; what the hypervisor begins is answered; and who
-// is on the bridge and no container of phoenix's reaches what it reached.
+// From a container: what is not allowed is dropped, at every address of the hypervisor; what the hypervisor begins is
+// answered; and who is on the bridge and no container of phoenix's reaches what it reached.
 func TestHostSideTraffic(t *testing.T) {
 	conformance.Isolated(t, "ip", "nft")
 	if _, err := exec.LookPath("python3"); err != nil {
@@ -102,7 +105,8 @@ echo "from the hypervisor $(python3 -c 'import socket;s=socket.socket();s.settim
 kill $srv $web $pid2 $pid3; ip link delete hbr0; rm -f /tmp/hostside.$$.*
 `
 	run(t, "", "nft", "flush", "ruleset")
-	s := spec.HostFirewall{Name: "hbr0_ab12", Bridge: "hbr0", Address: "10.99.7.1", MACs: []string{"02:00:00:00:07:02"}, DNS: true, Allow: []string{"tcp/3128"}}
+	s := spec.HostFirewall{Name: "hbr0_ab12", Bridge: "hbr0", Address: "10.99.7.1", MACs: []string{"02:00:00:00:07:02"},
+		DNS: true, Allow: []string{"tcp/3128"}}
 	o := hostSide(t, s)
 	x := firewall.NewHostSide()
 	obs, err := x.Observe(context.Background(), &host.Local{}, o)

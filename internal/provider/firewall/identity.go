@@ -9,15 +9,15 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// The identity of a container is the MAC and the addresses that frames from its interface may carry, and that frames to it must.
-// What it sends is checked where the bridge has not looked at it yet (prerouting, before br_netfilter and before the bridge
-// learns where a MAC is), by an allow list: what nobody thought of is dropped. The first two bytes of type decide, as they
-// stand in the frame: a tag in front of them is no IPv4, whatever the kernel makes of the rest.
+// The identity of a container is the MAC and the addresses that frames from its interface may carry, and that frames to
+// it must. What it sends is checked where the bridge has not looked at it yet (prerouting, before br_netfilter and
+// before the bridge learns where a MAC is), by an allow list: what nobody thought of is dropped. The first two bytes of
+// type decide, as they stand in the frame: a tag in front of them is no IPv4, whatever the kernel makes of the rest.
 //
-// Frames to the link-local groups (IEEE 802.1D, table 7-10) do not pass prerouting, and the bridge learns from them all the
-// same. They are dropped at the hook of what is for the hypervisor itself; but one group, LLDP's, passes no hook at all: a
-// packet in it would be the hypervisor's to read, as from the port. Bridges that forward that group (group_fwd_mask) show it to
-// prerouting, where it ends.
+// Frames to the link-local groups (IEEE 802.1D, table 7-10) do not pass prerouting, and the bridge learns from them all
+// the same. They are dropped at the hook of what is for the hypervisor itself; but one group, LLDP's, passes no hook at
+// all: a packet in it would be the hypervisor's to read, as from the port. Bridges that forward that group
+// (group_fwd_mask) show it to prerouting, where it ends.
 
 const (
 	priority = "-300" // before br_netfilter (0) and nf_conntrack_bridge (-200)
@@ -41,33 +41,40 @@ func identity(b *strings.Builder, s spec.Firewall) {
 	chain(b, "own", "ether saddr != "+s.MAC+" drop", ownGroup+" drop",
 		"ether type vmap { arp : jump own_arp, ip : jump own_ipv4, ip6 : jump own_ipv6 }", "drop")
 	chain(b, "addressed", "ether type != { arp, ip, ip6 } drop", "icmpv6 type { nd-router-advert, nd-redirect } drop",
-		anyGroup+" return", "ether daddr != "+s.MAC+" drop", "ip daddr != "+s.Address+" drop", "ip6 daddr != "+link+" drop")
-	chain(b, "identity", "type filter hook prerouting priority "+priority+"; policy accept;", "iifname "+port+" jump own")
+		anyGroup+" return", "ether daddr != "+s.MAC+" drop", "ip daddr != "+s.Address+" drop",
+		"ip6 daddr != "+link+" drop")
+	chain(b, "identity", "type filter hook prerouting priority "+priority+"; policy accept;",
+		"iifname "+port+" jump own")
 	chain(b, "identity_groups", "type filter hook input priority "+priority+"; policy accept;",
 		"iifname "+port+" "+ownGroup+" drop")
-	chain(b, "addressed_bridged", "type filter hook forward priority "+priority+"; policy accept;", "oifname "+port+" jump addressed")
-	chain(b, "addressed_sent", "type filter hook output priority "+priority+"; policy accept;", "oifname "+port+" jump addressed")
+	chain(b, "addressed_bridged", "type filter hook forward priority "+priority+"; policy accept;",
+		"oifname "+port+" jump addressed")
+	chain(b, "addressed_sent", "type filter hook output priority "+priority+"; policy accept;",
+		"oifname "+port+" jump addressed")
 }
 
-// ownIPv6 lets a container speak with its link-local address only. A neighbour's messages have one option at most, with its own
-// MAC or, while it looks whether the address is free, a nonce (RFC 7527); their options are at a fixed place then. No extension
-// headers but that of listeners' reports: behind them hides what these rules look for.
+// ownIPv6 lets a container speak with its link-local address only. A neighbour's messages have one option at most, with
+// its own MAC or, while it looks whether the address is free, a nonce (RFC 7527); their options are at a fixed place
+// then. No extension headers but that of listeners' reports: behind them hides what these rules look for.
 func ownIPv6(mac, link string) []string {
 	target := "@th,64,128 " + fmt.Sprintf("0x%x", netip.MustParseAddr(link).AsSlice())
 	option := func(kind string) string { return "ip6 length 32 @th,192,64 " + kind + strings.ReplaceAll(mac, ":", "") }
 	own := "ip6 saddr " + link
-	solicit, advert := "ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-solicit ", "ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-advert "
+	solicit, advert := "ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-solicit ",
+		"ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-advert "
 	return []string{
 		own + " ip6 nexthdr tcp accept",
 		own + " udp sport != 547 ip6 nexthdr udp accept",
-		own + " ip6 nexthdr icmpv6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, echo-request, echo-reply } accept",
+		own + " ip6 nexthdr icmpv6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, " +
+			"parameter-problem, echo-request, echo-reply } accept",
 		own + " " + solicit + "ip6 length 24 accept",
 		own + " " + solicit + option("0x0101") + " accept",
 		"ip6 saddr :: " + solicit + "ip6 length 24 " + target + " accept",
 		"ip6 saddr :: " + solicit + "ip6 length 32 @th,192,16 0x0e01 " + target + " accept",
 		own + " " + advert + "ip6 length 24 " + target + " accept",
 		own + " " + advert + target + " " + option("0x0201") + " accept",
-		"ip6 saddr { ::, " + link + " } ip6 nexthdr 0 icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept",
+		"ip6 saddr { ::, " + link + " } ip6 nexthdr 0 icmpv6 type { mld-listener-report, mld-listener-done, " +
+			"mld2-listener-report } accept",
 		"drop",
 	}
 }

@@ -49,8 +49,8 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	return st, nil
 }
 
-// seal is the digest of what nft shows of tables, without the seal itself. How nft writes a rule is its own affair, and another in
-// other releases: so what was made is compared with what is, and not with what was wanted.
+// seal is the digest of what nft shows of tables, without the seal itself. How nft writes a rule is its own affair, and
+// another in other releases: so what was made is compared with what is, and not with what was wanted.
 func seal(text, marks string) string { return digest(sealed.ReplaceAllString(text, "") + marks) }
 
 // list is what nft shows of one of the container's tables; empty: it is not there.
@@ -70,7 +70,8 @@ func listTable(ctx context.Context, h host.Host, family, name string) (string, e
 	return string(res.Stdout), err
 }
 
-// handed tells whether packets on a bridge are handed to the hooks of IP: there by its own switch, or by that of the whole system.
+// handed tells whether packets on a bridge are handed to the hooks of IP: there by its own switch, or by that of the
+// whole system.
 func handed(h host.Host, bridge string) bool {
 	for _, path := range switches(bridge) {
 		raw, err := h.ReadFile(path)
@@ -81,8 +82,8 @@ func handed(h host.Host, bridge string) bool {
 	return false
 }
 
-// groupMask are the link-local groups that a bridge forwards; false: the kernel does not show it, as where /sys is another network
-// namespace's.
+// groupMask are the link-local groups that a bridge forwards; false: the kernel does not show it, as where /sys is
+// another network namespace's.
 func groupMask(h host.Host, bridge string) (mask uint64, known bool) {
 	raw, err := h.ReadFile(filepath.Join("/sys/class/net", bridge, "bridge/group_fwd_mask"))
 	if err != nil {
@@ -99,7 +100,8 @@ func checksGroups(h host.Host, bridge string) bool {
 }
 
 func switches(bridge string) []string {
-	return []string{filepath.Join("/sys/class/net", bridge, "bridge/nf_call_iptables"), "/proc/sys/net/bridge/bridge-nf-call-iptables"}
+	return []string{filepath.Join("/sys/class/net", bridge, "bridge/nf_call_iptables"),
+		"/proc/sys/net/bridge/bridge-nf-call-iptables"}
 }
 
 // named is an object's own name in errors.

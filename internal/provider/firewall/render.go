@@ -13,8 +13,8 @@ import (
 // version is counted up when other tables are made of the same spec.
 const version = "2"
 
-// mark is the bit that tells, between two hooks, that a packet belongs to a connection that somebody was let make. It goes away with
-// the packet's way into another network namespace, and before the hypervisor looks for a route.
+// mark is the bit that tells, between two hooks, that a packet belongs to a connection that somebody was let make. It
+// goes away with the packet's way into another network namespace, and before the hypervisor looks for a route.
 const mark = "0x08000000"
 
 func table(s spec.Firewall) string { return s.Table() }
@@ -31,16 +31,17 @@ func digest(text string) string {
 	return hex.EncodeToString(sum[:])[:32]
 }
 
-// render is what nft is given: all tables of the container go, and come, in one step. A kernel that follows connections on bridges
-// by itself (nf_conntrack_bridge) is native; else br_netfilter hands the bridge's packets to the hooks of IP, which follow them and
-// leave a mark. Without rules (Open) only the identity is left.
+// render is what nft is given: all tables of the container go, and come, in one step. A kernel that follows connections
+// on bridges by itself (nf_conntrack_bridge) is native; else br_netfilter hands the bridge's packets to the hooks of
+// IP, which follow them and leave a mark. Without rules (Open) only the identity is left.
 func render(s spec.Firewall, native bool) string {
 	var b strings.Builder
 	name := table(s)
 	for _, family := range []string{"bridge", "inet"} {
 		fmt.Fprintf(&b, "table %s %s\ndelete table %s %s\n", family, name, family, name)
 	}
-	fmt.Fprintf(&b, "table bridge %s {\n\tcomment \"phoenix: firewall/%s %s %s\"\n", name, s.ID, made(s), identityDigest(s))
+	fmt.Fprintf(&b, "table bridge %s {\n\tcomment \"phoenix: firewall/%s %s %s\"\n", name, s.ID, made(s),
+		identityDigest(s))
 	identity(&b, s)
 	if !s.Open {
 		filters(&b, s, native)
@@ -58,20 +59,23 @@ func filters(b *strings.Builder, s spec.Firewall, native bool) {
 	if native {
 		known = "ct state established,related accept"
 	}
-	chain(b, "to_container", known, "ether type arp accept", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",
+	chain(b, "to_container", known, "ether type arp accept", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert "+
+		"} accept",
 		rules(s, spec.In), "drop")
 	chain(b, "from_container", "ether type arp accept", known, rules(s, spec.Out), "accept")
 	port := `"` + s.Port + `"`
-	chain(b, "bridged", "type filter hook forward priority 0; policy accept;", "oifname "+port+" jump to_container", "iifname "+port+" jump from_container")
+	chain(b, "bridged", "type filter hook forward priority 0; policy accept;", "oifname "+port+" jump to_container",
+		"iifname "+port+" jump from_container")
 	chain(b, "sent", "type filter hook output priority 0; policy accept;", "oifname "+port+" jump to_container")
 	chain(b, "received", "type filter hook input priority 0; policy accept;", "iifname "+port+" jump from_container")
 	if !native { // routing does not see the mark
-		chain(b, "cleared", "type filter hook input priority 10; policy accept;", "iifname "+port+" meta mark set meta mark & 0xf7ffffff")
+		chain(b, "cleared", "type filter hook input priority 10; policy accept;",
+			"iifname "+port+" meta mark set meta mark & 0xf7ffffff")
 	}
 }
 
-// tracking marks what belongs to a connection on its way through the bridge: before it leaves, and, for what a container sends, as it
-// comes in.
+// tracking marks what belongs to a connection on its way through the bridge: before it leaves, and, for what a
+// container sends, as it comes in.
 func tracking(b *strings.Builder, s spec.Firewall) {
 	fmt.Fprintf(b, "table inet %s {\n", table(s))
 	bridge, set := `"`+s.Bridge+`"`, " ct state established,related meta mark set meta mark | "+mark
@@ -132,7 +136,8 @@ func match(r spec.Rule) (out []string) {
 
 // logged is the part of a rule that writes into the kernel's log, ten lines a second at most.
 func logged(s spec.Firewall, r spec.Rule) []string {
-	level, known := map[string]string{"emerg": "emerg", "alert": "alert", "crit": "crit", "err": "err", "warning": "warn", "notice": "notice", "info": "info", "debug": "debug"}[r.Log]
+	level, known := map[string]string{"emerg": "emerg", "alert": "alert", "crit": "crit", "err": "err",
+		"warning": "warn", "notice": "notice", "info": "info", "debug": "debug"}[r.Log]
 	if !known {
 		return nil
 	}

@@ -35,7 +35,8 @@ func (g *guest) plug() {
 	g.t.Helper()
 	run(g.t, "", "ip", "link", "add", g.port, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(g.pid))
 	run(g.t, "", "ip", "link", "set", "dev", g.port, "master", bridge, "up")
-	run(g.t, "link set eth0 address "+macOf(g.address)+"\nlink set lo up\naddress add "+g.address+"/24 dev eth0\nlink set eth0 up\n", "nsenter", "-t", strconv.Itoa(g.pid), "-n", "ip", "-batch", "-")
+	run(g.t, "link set eth0 address "+macOf(g.address)+"\nlink set lo up\naddress add "+g.address+
+		"/24 dev eth0\nlink set eth0 up\n", "nsenter", "-t", strconv.Itoa(g.pid), "-n", "ip", "-batch", "-")
 }
 
 func newGuest(t *testing.T, port, address string) *guest {
@@ -54,7 +55,8 @@ func newGuest(t *testing.T, port, address string) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = exec.Command("ip", "link", "delete", "dev", port).Run() // by itself it goes with the namespace, some time later
+		// by itself it goes with the namespace, some time later
+		_ = exec.Command("ip", "link", "delete", "dev", port).Run()
 		in.Close()
 		_ = cmd.Wait()
 	})
@@ -78,7 +80,8 @@ func (g *guest) connect(address string, port int) string {
 func connect(t *testing.T, enter []string, address string, port int) string {
 	t.Helper()
 	var said bytes.Buffer
-	cmd := exec.Command("timeout", append(append([]string{"0.4"}, enter...), "bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/%s/%d", address, port))...)
+	cmd := exec.Command("timeout", append(append([]string{"0.4"}, enter...), "bash", "-c",
+		fmt.Sprintf("exec 3<>/dev/tcp/%s/%d", address, port))...)
 	cmd.Stderr = &said
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -102,7 +105,8 @@ func town(t *testing.T) (a, b *guest, apply func(...spec.Rule) spec.Firewall) {
 	a, b = newGuest(t, port, "10.99.2.103"), newGuest(t, "phxt101", "10.99.2.101")
 	return a, b, func(rules ...spec.Rule) spec.Firewall {
 		t.Helper()
-		s := spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: a.address, MAC: macOf(a.address), Rules: rules}
+		s := spec.Firewall{ID: "103", Port: port, Bridge: bridge, Address: a.address, MAC: macOf(a.address),
+			Rules: rules}
 		ctx, o := context.Background(), asObject(t, s)
 		if err := firewall.New().Apply(ctx, h, o, plan.Delta{}); err != nil {
 			t.Fatal(err)
@@ -136,7 +140,8 @@ func TestKernelKeepsTheRules(t *testing.T) {
 	} {
 		s := apply(rules...)
 		for _, port := range []int{80, 443, 8005} {
-			for from, got := range map[string]string{b.address: b.connect(a.address, port), "10.99.2.1": connect(t, nil, a.address, port)} {
+			for from, got := range map[string]string{b.address: b.connect(a.address, port),
+				"10.99.2.1": connect(t, nil, a.address, port)} {
 				if want, _ := s.Verdict(spec.In, "tcp", from, a.address, port); got != want {
 					t.Errorf("%v: %s to port %d: %s, want %s", rules, from, port, got, want)
 				}
@@ -170,8 +175,8 @@ func TestNobodyGetsPast(t *testing.T) {
 	}
 }
 
-// While its rules were away a container may have told the bridge and its neighbours anything. With the rules that is forgotten, by
-// the bridge, the hypervisor and every container; what was not repaired is left alone.
+// While its rules were away a container may have told the bridge and its neighbours anything. With the rules that is
+// forgotten, by the bridge, the hypervisor and every container; what was not repaired is left alone.
 func TestWhatWasStolenIsForgotten(t *testing.T) {
 	a, b, apply := town(t)
 	const forged = "02:66:66:66:66:66"
@@ -179,7 +184,8 @@ func TestWhatWasStolenIsForgotten(t *testing.T) {
 	steal := func() {
 		run(t, "", "bridge", "fdb", "replace", forged, "dev", a.port, "master", "dynamic")
 		run(t, "", "ip", "neighbour", "replace", "10.99.2.101", "lladdr", forged, "dev", bridge, "nud", "stale")
-		run(t, "", append(inB, "ip", "neighbour", "replace", "10.99.2.1", "lladdr", forged, "dev", "eth0", "nud", "stale")...)
+		run(t, "", append(inB, "ip", "neighbour", "replace", "10.99.2.1", "lladdr", forged, "dev", "eth0", "nud",
+			"stale")...)
 	}
 	stolen := func() (out []string) {
 		for where, text := range map[string]string{

@@ -30,7 +30,8 @@ type BinaryStatus struct {
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// digestScript prints the digest of $1. openssl uses the processor's own instructions and is five times as fast as sha256sum.
+// digestScript prints the digest of $1. openssl uses the processor's own instructions and is five times as fast as
+// sha256sum.
 const digestScript = `[ -f "$1" ] && [ -x "$1" ] || exit 3
 openssl dgst -sha256 -r "$1" 2>/dev/null || sha256sum "$1"`
 
@@ -45,8 +46,8 @@ touch --date="$3" "$1.new"
 sync "$1.new"
 mv -f "$1.new" "$1"`
 
-// stamped reports whether the file in the root file system carries the binary's stamp. It is only looked at, never opened: what
-// lies there is in the container's hands.
+// stamped reports whether the file in the root file system carries the binary's stamp. It is only looked at, never
+// opened: what lies there is in the container's hands.
 func stamped(h host.Host, s spec.Binary, pid int) bool {
 	root := filepath.Join("/proc", strconv.Itoa(pid), "root")
 	if s.Path != "" {
@@ -69,7 +70,8 @@ func (Binary) Decode(raw json.RawMessage) (spec.Binary, diag.List) {
 		diags.Errorf("binary of container %s: lxcpath %q is not a clean absolute path", s.ID, s.Path)
 	}
 	if !cleanPath(s.Source) || !cleanPath(s.Target) {
-		diags.Errorf("binary of container %s: source %q and target %q need clean absolute paths", s.ID, s.Source, s.Target)
+		diags.Errorf("binary of container %s: source %q and target %q need clean absolute paths", s.ID, s.Source,
+			s.Target)
 	}
 	if !hexDigest.MatchString(s.SHA256) {
 		diags.Errorf("binary of container %s: %q is no sha256", s.ID, s.SHA256)
@@ -99,7 +101,8 @@ func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 		st.SHA256 = s.SHA256
 		return st, nil
 	}
-	res, err := inside(s.Path, s.ID).Attach(ctx, h, host.Command{Limit: digestLimit}, "sh", "-c", digestScript, "sh", s.Target)
+	res, err := inside(s.Path, s.ID).Attach(ctx, h, host.Command{Limit: digestLimit}, "sh", "-c", digestScript,
+		"sh", s.Target)
 	if err != nil {
 		if res.Code == 3 || provider.NotRunning(res) {
 			return nil, nil
@@ -108,7 +111,8 @@ func (Binary) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	}
 	digest, _, _ := strings.Cut(string(res.Stdout), " ")
 	if !hexDigest.MatchString(digest) {
-		return nil, host.Misread(inside(s.Path, s.ID).Enter("sh", "-c", digestScript, "sh", s.Target), res, errors.New("no digest"))
+		return nil, host.Misread(inside(s.Path, s.ID).Enter("sh", "-c", digestScript, "sh", s.Target), res,
+			errors.New("no digest"))
 	}
 	st.SHA256 = digest
 	return st, nil
@@ -141,12 +145,15 @@ func (Binary) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.B
 		return err
 	}
 	if digest != s.SHA256 {
-		return provider.PermanentHint(fmt.Errorf("%s has sha256 %s, not %s", s.Source, digest, s.SHA256), "the binary was replaced meanwhile: run phoenix again")
+		return provider.PermanentHint(fmt.Errorf("%s has sha256 %s, not %s", s.Source, digest, s.SHA256),
+			"the binary was replaced meanwhile: run phoenix again")
 	}
-	content, err := host.ReadRegular(s.Source, binaryMost) // phoenix itself, on the hypervisor: larger than what Host reads
+	// phoenix itself, on the hypervisor: larger than what Host reads
+	content, err := host.ReadRegular(s.Source, binaryMost)
 	if err != nil {
 		return err
 	}
-	_, err = inside(s.Path, s.ID).Attach(ctx, h, host.Command{Stdin: content, Mutates: true}, "sh", "-c", pushScript, "sh", s.Target, s.SHA256, provider.StampText(s.SHA256))
+	_, err = inside(s.Path, s.ID).Attach(ctx, h, host.Command{Stdin: content, Mutates: true}, "sh", "-c", pushScript,
+		"sh", s.Target, s.SHA256, provider.StampText(s.SHA256))
 	return err
 }

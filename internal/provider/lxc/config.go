@@ -18,8 +18,8 @@ const definitionVar = provider.DefinitionVar
 
 const cpuPeriod = 100000 // µs
 
-// render writes the configuration (lxc.container.conf(5)). Its last line carries the digest of all before it, so that a running
-// container tells what it was started with.
+// render writes the configuration (lxc.container.conf(5)). Its last line carries the digest of all before it, so that a
+// running container tells what it was started with.
 func render(s spec.Container) string {
 	lines := []string{mark(s.ID), "# " + strings.TrimSpace(s.Name), "lxc.include = /usr/share/lxc/config/common.conf"}
 	if s.IDMap != (spec.IDMap{}) {
@@ -47,7 +47,8 @@ func render(s spec.Container) string {
 }
 
 func idMapLines(m spec.IDMap) []string {
-	return []string{fmt.Sprintf("lxc.idmap = u 0 %d %d", m.Base, m.Count), fmt.Sprintf("lxc.idmap = g 0 %d %d", m.Base, m.Count)}
+	return []string{fmt.Sprintf("lxc.idmap = u 0 %d %d", m.Base, m.Count),
+		fmt.Sprintf("lxc.idmap = g 0 %d %d", m.Base, m.Count)}
 }
 
 func network(s spec.Container) []string {
@@ -77,8 +78,9 @@ func network(s spec.Container) []string {
 	return lines
 }
 
-// limits are written for both generations of control groups; lxc ignores those of the one that is not there. Cores are a quota,
-// not a set: containers with one core each then do not share the first. Swap has a limit of its own only in version 2.
+// limits are written for both generations of control groups; lxc ignores those of the one that is not there. Cores are
+// a quota, not a set: containers with one core each then do not share the first. Swap has a limit of its own only in
+// version 2.
 func limits(s spec.Container) []string {
 	var lines []string
 	if s.MemoryBytes > 0 {
@@ -94,14 +96,16 @@ func limits(s spec.Container) []string {
 			fmt.Sprintf("lxc.cgroup2.cpu.max = %d %d", s.Cores*cpuPeriod, cpuPeriod))
 	}
 	if s.PidsMax > 0 {
-		lines = append(lines, fmt.Sprintf("lxc.cgroup.pids.max = %d", s.PidsMax), fmt.Sprintf("lxc.cgroup2.pids.max = %d", s.PidsMax))
+		lines = append(lines, fmt.Sprintf("lxc.cgroup.pids.max = %d", s.PidsMax),
+			fmt.Sprintf("lxc.cgroup2.pids.max = %d", s.PidsMax))
 	}
 	return lines
 }
 
 // sorted puts a mount point before those below it.
 func sorted(mounts []spec.Mount) []spec.Mount {
-	return slices.SortedFunc(slices.Values(mounts), func(a, b spec.Mount) int { return strings.Compare(a.Target, b.Target) })
+	return slices.SortedFunc(slices.Values(mounts),
+		func(a, b spec.Mount) int { return strings.Compare(a.Target, b.Target) })
 }
 
 // definition reads the digest from a configuration; empty: it has none.

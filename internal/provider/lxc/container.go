@@ -43,7 +43,8 @@ func (Container) Decode(raw json.RawMessage) (spec.Container, diag.List) {
 	if !cleanPath(s.Template) {
 		diags.Errorf("container %s: template %q is not a clean absolute path", s.ID, s.Template)
 	}
-	values := []string{s.Name, s.Interface.Name, s.Interface.Bridge, s.Interface.Address, s.Interface.Gateway, s.Interface.MAC}
+	values := []string{s.Name, s.Interface.Name, s.Interface.Bridge, s.Interface.Address, s.Interface.Gateway,
+		s.Interface.MAC}
 	for _, o := range s.Options {
 		values = append(values, o.Key, o.Value)
 	}
@@ -142,8 +143,8 @@ func keys(config string) (values map[string]string, order []string) {
 	return values, order
 }
 
-// Apply implements provider.Driver. A new container is made aside and renamed into place, so that a killed clone starts clean.
-// A changed configuration takes effect at the next start, which the running object sees to.
+// Apply implements provider.Driver. A new container is made aside and renamed into place, so that a killed clone starts
+// clean. A changed configuration takes effect at the next start, which the running object sees to.
 func (c Container) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Container, _ plan.Delta) error {
 	have, err := c.Observe(ctx, h, a, s)
 	if err != nil {
@@ -202,8 +203,8 @@ func writeConfig(h host.Host, s spec.Container, dir string) error {
 	return h.WriteFile(filepath.Join(dir, "config"), []byte(render(s)), 0o644, host.Root)
 }
 
-// clone copies the template to root: a snapshot on Btrfs, shared extents where the file system has them, else a copy. It ends
-// when all is on the disk.
+// clone copies the template to root: a snapshot on Btrfs, shared extents where the file system has them, else a copy.
+// It ends when all is on the disk.
 func clone(ctx context.Context, h host.Host, s spec.Container, root string) error {
 	m, err := h.Lstat(s.Template)
 	if err != nil {
@@ -279,8 +280,8 @@ func install(ctx context.Context, h host.Host, root int, p spec.Program, rootfs 
 	return h.Chown(filepath.Dir(target), host.Owner{UID: root, GID: root})
 }
 
-// plainWay fails where a link is on the way to a directory in a root file system: it could lead out of it, as whoever made the
-// template's archive wanted. Nothing runs in there that could put one in its place later.
+// plainWay fails where a link is on the way to a directory in a root file system: it could lead out of it, as whoever
+// made the template's archive wanted. Nothing runs in there that could put one in its place later.
 func plainWay(h host.Host, rootfs, dir string) error {
 	at := rootfs
 	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
@@ -290,7 +291,8 @@ func plainWay(h host.Host, rootfs, dir string) error {
 			return nil
 		}
 		if err == nil && !m.Mode.IsDir() {
-			err = provider.PermanentHint(fmt.Errorf("%s is a %s, not a directory", at, host.KindOf(m.Mode)), "make the template from another archive")
+			err = provider.PermanentHint(fmt.Errorf("%s is a %s, not a directory", at, host.KindOf(m.Mode)),
+				"make the template from another archive")
 		}
 		if err != nil {
 			return err
@@ -299,8 +301,8 @@ func plainWay(h host.Host, rootfs, dir string) error {
 	return nil
 }
 
-// Delete implements provider.Deleter: it stops the container and removes its definition and root file system. Volumes are
-// mounted in the container's own namespace only and are not touched.
+// Delete implements provider.Deleter: it stops the container and removes its definition and root file system. Volumes
+// are mounted in the container's own namespace only and are not touched.
 func (c Container) Delete(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
 	have, err := c.Observe(ctx, h, a, s)
 	if err != nil {

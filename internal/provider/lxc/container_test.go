@@ -27,10 +27,12 @@ func small(t *testing.T) (host.Host, object.Object) {
 	binary := filepath.Join(top, "phoenix")
 	must(t, os.WriteFile(binary, []byte("binary"), 0o600))
 	return &host.Local{}, asObject(t, spec.KindContainer, "101", spec.Container{
-		ID: "101", Name: "gateway", Path: filepath.Join(top, "lxc"), Template: tree, MemoryBytes: 64 << 20, Cores: 1, IDMap: idMap,
+		ID: "101", Name: "gateway", Path: filepath.Join(top, "lxc"), Template: tree, MemoryBytes: 64 << 20, Cores: 1,
+		IDMap:     idMap,
 		Interface: spec.NIC{Name: "eth0", Bridge: "vmbr0", Address: "10.0.0.101/24", Gateway: "10.0.0.1"},
 		Mounts:    []spec.Mount{{Source: "/volumes/101/ssl", Target: "/etc/nginx/ssl"}},
-		Programs:  []spec.Program{{Source: binary, SHA256: strings.Repeat("ab", 32), Target: "/usr/local/lib/phoenix/phoenix"}},
+		Programs: []spec.Program{{Source: binary, SHA256: strings.Repeat("ab", 32),
+			Target: "/usr/local/lib/phoenix/phoenix"}},
 	})
 }
 
@@ -59,7 +61,8 @@ func TestContainerConformance(t *testing.T) {
 		return func(t *testing.T, _ host.Host, o object.Object) {
 			raw, err := os.ReadFile(configOf(t, o))
 			must(t, err)
-			must(t, os.WriteFile(configOf(t, o), []byte(strings.Join(change(strings.SplitAfter(string(raw), "\n")), "")), 0o644))
+			must(t, os.WriteFile(configOf(t, o),
+				[]byte(strings.Join(change(strings.SplitAfter(string(raw), "\n")), "")), 0o644))
 		}
 	}
 	_, o := small(t)
@@ -81,12 +84,16 @@ func TestContainerConformance(t *testing.T) {
 		},
 		State: conformance.Under(func() string { return top }),
 		Break: map[string]conformance.Damage{
-			"a lost configuration": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Remove(configOf(t, o))) },
+			"a lost configuration": func(t *testing.T, _ host.Host, o object.Object) {
+				must(t, os.Remove(configOf(t, o)))
+			},
 			"a lost root file system": func(t *testing.T, _ host.Host, o object.Object) {
 				must(t, os.RemoveAll(filepath.Join(home(t, o), "rootfs")))
 			},
 			"an open folder": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Chmod(home(t, o), 0o755)) },
-			"another key":    edit(func(lines []string) []string { return append(lines, "lxc.cap.keep = sys_admin\n") }),
+			"another key": edit(func(lines []string) []string {
+				return append(lines, "lxc.cap.keep = sys_admin\n")
+			}),
 			"every value": edit(func(lines []string) []string {
 				for i, line := range lines {
 					if key, _, ok := strings.Cut(line, " = "); ok && !strings.HasPrefix(line, "#") {
@@ -108,7 +115,8 @@ func TestCloneIsWholeAndClosed(t *testing.T) {
 	conformance.Isolated(t, "cp", "install")
 	h, o := small(t)
 	define(t, o)
-	if b, err := os.ReadFile(filepath.Join(home(t, o), "rootfs/etc/os-release")); err != nil || string(b) != "ID=small\n" {
+	if b, err := os.ReadFile(filepath.Join(home(t, o), "rootfs/etc/os-release")); err != nil ||
+		string(b) != "ID=small\n" {
 		t.Errorf("%q, %v", b, err)
 	}
 	m, err := h.Lstat(filepath.Join(home(t, o), "rootfs/usr/local/lib/phoenix/phoenix"))
@@ -159,7 +167,8 @@ func TestDeltaNamesWhatChanged(t *testing.T) {
 	s := decoded(t, o)
 	s.MemoryBytes, s.Mounts = 128<<20, nil
 	obs, err := lxc.NewContainer().Observe(context.Background(), h, asObject(t, spec.KindContainer, "101", s))
-	if err != nil || obs.Delta.Action != plan.Update || !obs.Delta.Has("lxc.cgroup2.memory.max") || !obs.Delta.Has("lxc.mount.entry") || obs.Delta.Has("lxc.uts.name") {
+	if err != nil || obs.Delta.Action != plan.Update || !obs.Delta.Has("lxc.cgroup2.memory.max") ||
+		!obs.Delta.Has("lxc.mount.entry") || obs.Delta.Has("lxc.uts.name") {
 		t.Errorf("%+v, %v", obs.Delta, err)
 	}
 }

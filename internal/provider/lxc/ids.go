@@ -17,10 +17,11 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// IDs keeps each container in a range of ids of its own. The container's configuration says which it is; a link in a directory that all
-// of this hypervisor's containers share claims it, so that two that are made at once never get the same. A container with another range
-// is moved: it is stopped, its configuration gets the new range and a line that says from where, its files and volumes are walked, and
-// the line goes. Whoever is killed on the way goes on from there. It implements provider.Driver and provider.Deleter.
+// IDs keeps each container in a range of ids of its own. The container's configuration says which it is; a link in a
+// directory that all of this hypervisor's containers share claims it, so that two that are made at once never get the
+// same. A container with another range is moved: it is stopped, its configuration gets the new range and a line that
+// says from where, its files and volumes are walked, and the line goes. Whoever is killed on the way goes on from
+// there. It implements provider.Driver and provider.Deleter.
 type IDs struct{}
 
 // NewIDs gives the driver of ranges without its types.
@@ -66,7 +67,8 @@ func (IDs) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.ID
 	if st.Claimed, err = provider.Claimed(h, s); err != nil {
 		return nil, err
 	}
-	st.Behind = provider.AreBehind(h, s.IDMap, append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...))
+	st.Behind = provider.AreBehind(h, s.IDMap,
+		append([]string{filepath.Join(home(s.Path, s.ID), "rootfs")}, s.Volumes...))
 	if !there && !st.Claimed && len(st.Behind) == 0 {
 		return nil, nil
 	}
@@ -115,7 +117,8 @@ func (i IDs) Apply(ctx context.Context, h host.Host, a object.Address, s spec.ID
 			return err
 		}
 	}
-	if have == nil || have.From == "" && len(have.Behind) == 0 && (have.IDMap == "" || have.IDMap == idrange.Text(s.IDMap)) {
+	if have == nil || have.From == "" && len(have.Behind) == 0 &&
+		(have.IDMap == "" || have.IDMap == idrange.Text(s.IDMap)) {
 		return nil
 	}
 	if have.Running {
@@ -170,7 +173,8 @@ func move(ctx context.Context, h host.Host, s spec.IDRange) error {
 	if text == "" {
 		return nil
 	}
-	return h.WriteFile(configPath(s.Path, s.ID), []byte(strings.Replace(config, movingMark+text+"\n", "", 1)), 0o644, host.Root)
+	return h.WriteFile(configPath(s.Path, s.ID), []byte(strings.Replace(config, movingMark+text+"\n", "", 1)),
+		0o644, host.Root)
 }
 
 // remap gives a configuration another range, and says from which its files are to be moved.

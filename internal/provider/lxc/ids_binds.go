@@ -10,7 +10,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// sharedBinds are the users' directories of a container that another one of this machine mounts too, or a directory in or above one.
+// sharedBinds are the users' directories of a container that another one of this machine mounts too, or a directory in
+// or above one.
 func sharedBinds(h host.Host, s spec.IDRange) (out []string) {
 	own, _ := h.Lstat(configPath(s.Path, s.ID)) // without it all are others
 	for _, folder := range s.Folders {
@@ -28,7 +29,8 @@ func sharedBinds(h host.Host, s spec.IDRange) (out []string) {
 	return slices.Compact(out)
 }
 
-// mountSources are the paths that a configuration mounts, by entries of its own and by its table (lxc.container.conf(5)).
+// mountSources are the paths that a configuration mounts, by entries of its own and by its table
+// (lxc.container.conf(5)).
 func mountSources(h host.Host, file string) (out []string) {
 	raw, err := h.ReadFile(file)
 	if err != nil {

@@ -45,7 +45,8 @@ func put(t *testing.T, path string, uid, gid int) {
 func before(t *testing.T) (host.Host, object.Object) {
 	top := folder(t)
 	s := spec.IDRange{
-		ID: "101", Path: filepath.Join(top, "lxc"), IDMap: spec.IDMap{Base: ownBase, Count: 65536}, Claims: filepath.Join(top, "claims"),
+		ID: "101", Path: filepath.Join(top, "lxc"), IDMap: spec.IDMap{Base: ownBase, Count: 65536},
+		Claims:  filepath.Join(top, "claims"),
 		Volumes: []string{filepath.Join(top, "volumes/101/ssl")}, Binds: []string{filepath.Join(top, "srv/data")},
 	}
 	s.Folders = []string{s.Path, filepath.Join(top, "others")}
@@ -59,7 +60,8 @@ func before(t *testing.T) (host.Host, object.Object) {
 	put(t, s.Binds[0]+"/container", 100033, 100033)
 	put(t, s.Binds[0]+"/users", 1000, 1000)
 	put(t, s.Binds[0]+"/stranger", ownBase+2*65536, ownBase+2*65536)
-	must(t, os.WriteFile(filepath.Join(home, "config"), []byte(provider.ContainerMark("101")+"\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n"+
+	must(t, os.WriteFile(filepath.Join(home, "config"), []byte(provider.ContainerMark("101")+"\nlxc.idmap = u 0 "+
+		"100000 65536\nlxc.idmap = g 0 100000 65536\n"+
 		"lxc.mount.entry = "+s.Binds[0]+" srv none bind,create=dir 0 0\n"), 0o644))
 	return &host.Local{}, asObject(t, spec.KindIDs, s.ID, s)
 }
@@ -94,7 +96,8 @@ func TestIDsConformance(t *testing.T) {
 			"the old range": func(t *testing.T, _ host.Host, o object.Object) {
 				raw, err := os.ReadFile(configOf(o))
 				must(t, err)
-				must(t, os.WriteFile(configOf(o), []byte(strings.ReplaceAll(string(raw), fmt.Sprint(ownBase), "100000")), 0o644))
+				must(t, os.WriteFile(configOf(o),
+					[]byte(strings.ReplaceAll(string(raw), fmt.Sprint(ownBase), "100000")), 0o644))
 			},
 			"a volume of before": func(t *testing.T, _ host.Host, o object.Object) {
 				must(t, os.Lchown(idsOf(t, o).Volumes[0], 100033, 100033))
@@ -124,8 +127,10 @@ func TestIDsMoveInUsersDirectory(t *testing.T) {
 	must(t, lxc.NewIDs().Apply(t.Context(), h, o, obs.Delta))
 	s := idsOf(t, o)
 	owners(t, map[string]int{
-		dir: 1000, dir + "/users": 1000, dir + "/container": ownBase + 33, dir + "/stranger": ownBase + 2*65536, dir + "/mnt/file": 100033,
-		s.Volumes[0]: ownBase + 33, s.Volumes[0] + "/key": ownBase + 33, filepath.Join(s.Path, "101/rootfs/etc/passwd"): ownBase,
+		dir: 1000, dir + "/users": 1000, dir + "/container": ownBase + 33, dir + "/stranger": ownBase + 2*65536,
+		dir + "/mnt/file": 100033,
+		s.Volumes[0]:      ownBase + 33, s.Volumes[0] + "/key": ownBase + 33,
+		filepath.Join(s.Path, "101/rootfs/etc/passwd"): ownBase,
 	})
 	if m, err := h.Lstat(dir); err != nil || m.Mode.Perm() != 0o750 {
 		t.Errorf("%+v %v", m, err)
@@ -146,7 +151,8 @@ func TestIDsOfPrivilegedLeaveUsersFiles(t *testing.T) {
 	conformance.Isolated(t, "ln", "sync", "lxc-info")
 	h, o := before(t)
 	s := idsOf(t, o)
-	must(t, os.WriteFile(filepath.Join(s.Path, "101/config"), []byte(provider.ContainerMark("101")+"\nlxc.uts.name = x\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(s.Path, "101/config"),
+		[]byte(provider.ContainerMark("101")+"\nlxc.uts.name = x\n"), 0o644))
 	put(t, filepath.Join(s.Path, "101/rootfs/etc/passwd"), 0, 0)
 	obs, err := lxc.NewIDs().Observe(t.Context(), h, o)
 	must(t, err)
@@ -154,16 +160,19 @@ func TestIDsOfPrivilegedLeaveUsersFiles(t *testing.T) {
 		t.Errorf("%+v", obs.Delta)
 	}
 	must(t, lxc.NewIDs().Apply(t.Context(), h, o, obs.Delta))
-	owners(t, map[string]int{s.Binds[0]: 1000, s.Binds[0] + "/users": 1000, filepath.Join(s.Path, "101/rootfs/etc/passwd"): ownBase})
+	owners(t, map[string]int{s.Binds[0]: 1000, s.Binds[0] + "/users": 1000,
+		filepath.Join(s.Path, "101/rootfs/etc/passwd"): ownBase})
 }
 
 // A directory that another container mounts too is not moved, nor anything else of the container.
 func TestIDsRefuseSharedDirectory(t *testing.T) {
 	conformance.Isolated(t, "lxc-info")
 	for name, entry := range map[string]string{
-		"the same": "lxc.mount.entry = DIR data none bind 0 0\n", "one in it": "lxc.mount.entry=DIR/sub/x data none bind 0 0\n",
-		"one above it": "lxc.mount.entry = TOP/srv data none bind 0 0\n", "by another name": "lxc.mount.entry = TOP/again data none bind 0 0\n",
-		"a table": "lxc.mount.fstab = TOP/fstab\n", "another": "lxc.mount.entry = DIR2 data none bind 0 0\n",
+		"the same":        "lxc.mount.entry = DIR data none bind 0 0\n",
+		"one in it":       "lxc.mount.entry=DIR/sub/x data none bind 0 0\n",
+		"one above it":    "lxc.mount.entry = TOP/srv data none bind 0 0\n",
+		"by another name": "lxc.mount.entry = TOP/again data none bind 0 0\n",
+		"a table":         "lxc.mount.fstab = TOP/fstab\n", "another": "lxc.mount.entry = DIR2 data none bind 0 0\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, o := before(t)
@@ -172,7 +181,8 @@ func TestIDsRefuseSharedDirectory(t *testing.T) {
 			put(t, filepath.Join(top, "again")+"/", 1000, 1000)
 			must(t, syscall.Mount(dir, filepath.Join(top, "again"), "", syscall.MS_BIND, ""))
 			t.Cleanup(func() { must(t, syscall.Unmount(filepath.Join(top, "again"), 0)) })
-			must(t, os.WriteFile(filepath.Join(top, "fstab"), []byte("proc proc proc nodev 0 0\n"+dir+" data none bind 0 0\n"), 0o644))
+			must(t, os.WriteFile(filepath.Join(top, "fstab"),
+				[]byte("proc proc proc nodev 0 0\n"+dir+" data none bind 0 0\n"), 0o644))
 			must(t, os.MkdirAll(filepath.Join(top, "others/web"), 0o755))
 			text := strings.NewReplacer("DIR", dir, "TOP", top).Replace(entry)
 			must(t, os.WriteFile(filepath.Join(top, "others/web/config"), []byte(text), 0o644))
@@ -184,11 +194,13 @@ func TestIDsRefuseSharedDirectory(t *testing.T) {
 			}
 			counted := host.NewCounted(h, func(what string) { t.Error("it was changed:", what) })
 			err = lxc.NewIDs().Apply(t.Context(), counted, o, obs.Delta)
-			if !provider.IsPermanent(err) || !strings.Contains(err.Error(), dir+" by container web") || !strings.Contains(err.Error(), "container 101") ||
+			if !provider.IsPermanent(err) || !strings.Contains(err.Error(), dir+" by container web") ||
+				!strings.Contains(err.Error(), "container 101") ||
 				!strings.Contains(provider.Hint(err), "directory of its own") {
 				t.Errorf("%v (%s)", err, provider.Hint(err))
 			}
-			if !hasField(obs.Delta, "mounted in another container too", fmt.Sprintf("%s by container web (%s/others/web/config)", dir, top), "") {
+			if !hasField(obs.Delta, "mounted in another container too",
+				fmt.Sprintf("%s by container web (%s/others/web/config)", dir, top), "") {
 				t.Errorf("the plan does not say it: %+v", obs.Delta)
 			}
 		})
@@ -205,7 +217,8 @@ func TestIDsTwoAtOnce(t *testing.T) {
 		var got [4]error
 		var all sync.WaitGroup
 		for i := range got {
-			s := spec.IDRange{ID: "101", Path: fmt.Sprintf("%s/r%d/lxc", top, i), IDMap: spec.IDMap{Base: ownBase, Count: 65536}, Claims: claims}
+			s := spec.IDRange{ID: "101", Path: fmt.Sprintf("%s/r%d/lxc", top, i),
+				IDMap: spec.IDMap{Base: ownBase, Count: 65536}, Claims: claims}
 			o := asObject(t, spec.KindIDs, s.ID, s)
 			all.Go(func() {
 				got[i] = lxc.NewIDs().Apply(context.Background(), &host.Local{}, o, plan.Delta{Action: plan.Create})

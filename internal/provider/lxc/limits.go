@@ -13,10 +13,13 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// limitKeys are the keys of limits that a running container gets without a restart, with what holds where the configuration has none.
+// limitKeys are the keys of limits that a running container gets without a restart, with what holds where the
+// configuration has none.
 var limitKeys = []struct{ key, none string }{
-	{"lxc.cgroup2.memory.max", "max"}, {"lxc.cgroup2.memory.swap.max", "max"}, {"lxc.cgroup2.cpu.max", "max 100000"}, {"lxc.cgroup2.pids.max", "max"},
-	{"lxc.cgroup.memory.limit_in_bytes", ""}, {"lxc.cgroup.cpu.cfs_period_us", ""}, {"lxc.cgroup.cpu.cfs_quota_us", "-1"}, {"lxc.cgroup.pids.max", "max"},
+	{"lxc.cgroup2.memory.max", "max"}, {"lxc.cgroup2.memory.swap.max", "max"}, {"lxc.cgroup2.cpu.max", "max 100000"},
+	{"lxc.cgroup2.pids.max", "max"},
+	{"lxc.cgroup.memory.limit_in_bytes", ""}, {"lxc.cgroup.cpu.cfs_period_us", ""},
+	{"lxc.cgroup.cpu.cfs_quota_us", "-1"}, {"lxc.cgroup.pids.max", "max"},
 }
 
 // plainLimit is a value that the kernel shows as it was written.
@@ -57,8 +60,9 @@ func onlyLimits(old, text string) bool {
 	return rest(old) == rest(text)
 }
 
-// carryOver lets a running container count as started with the new configuration, where that only has other limits: Running gives it
-// those while it runs. It comes before the configuration is written. Killed in between, the next run begins here again.
+// carryOver lets a running container count as started with the new configuration, where that only has other limits:
+// Running gives it those while it runs. It comes before the configuration is written. Killed in between, the next run
+// begins here again.
 func carryOver(ctx context.Context, h host.Host, s spec.Container, old string) error {
 	text := render(s)
 	if old == "" || !onlyLimits(old, text) {
@@ -83,8 +87,8 @@ func carryOver(ctx context.Context, h host.Host, s spec.Container, old string) e
 	return provider.TakeOver(h, home(s.Path, s.ID), pid, definition(text))
 }
 
-// setLimits gives a running container what differs; false: it has to be restarted, as something else differs too, or what it uses already
-// does not fit.
+// setLimits gives a running container what differs; false: it has to be restarted, as something else differs too, or
+// what it uses already does not fit.
 func setLimits(ctx context.Context, h host.Host, have *RunningStatus) (done bool, err error) {
 	for _, f := range have.Drift {
 		if !isLimit(f.Path) {
@@ -103,9 +107,11 @@ func setLimits(ctx context.Context, h host.Host, have *RunningStatus) (done bool
 	return true, nil
 }
 
-// fits reports whether less memory than before is enough for what the container uses: the kernel would end processes in it.
+// fits reports whether less memory than before is enough for what the container uses: the kernel would end processes in
+// it.
 func fits(h host.Host, pid int, f plan.Field) bool {
-	usage := map[string]string{"lxc.cgroup2.memory.max": "lxc.cgroup2.memory.current", "lxc.cgroup.memory.limit_in_bytes": "lxc.cgroup.memory.usage_in_bytes"}[f.Path]
+	usage := map[string]string{"lxc.cgroup2.memory.max": "lxc.cgroup2.memory.current",
+		"lxc.cgroup.memory.limit_in_bytes": "lxc.cgroup.memory.usage_in_bytes"}[f.Path]
 	want, err := strconv.ParseInt(f.Want, 10, 64)
 	if usage == "" || err != nil {
 		return true

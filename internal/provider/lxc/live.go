@@ -10,9 +10,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// A container may run with something else than the digest it was started with tells: its configuration was edited by hand before a
-// start, a volume was unmounted inside, an address was taken away. What it runs with is therefore asked of the kernel. (lxc-info -c
-// is of no help: it reads the file.)
+// A container may run with something else than the digest it was started with tells: its configuration was edited by
+// hand before a start, a volume was unmounted inside, an address was taken away. What it runs with is therefore asked
+// of the kernel. (lxc-info -c is of no help: it reads the file.)
 
 // drift is in what a container runs otherwise than its configuration says.
 func drift(h host.Host, config string, pid int) []plan.Field {
@@ -46,7 +46,8 @@ func mountsOf(entries string) map[string]string {
 	return out
 }
 
-// mounted compares what is at a mount's target with its source. The target is only looked at: what is there is in the container's hands.
+// mounted compares what is at a mount's target with its source. The target is only looked at: what is there is in the
+// container's hands.
 func mounted(d *plan.Delta, h host.Host, pid int, target, source string) {
 	want, err := h.Lstat(source)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package lxc keeps system containers with Debian's lxc: their definition (a root file system cloned from a template, and a
-// configuration file), their running, and the phoenix binary inside them. Containers live in an lxcpath of phoenix's own and are
-// unprivileged where an id map is given.
+// Package lxc keeps system containers with Debian's lxc: their definition (a root file system cloned from a template,
+// and a configuration file), their running, and the phoenix binary inside them. Containers live in an lxcpath of
+// phoenix's own and are unprivileged where an id map is given.
 package lxc
 
 import (

@@ -40,7 +40,8 @@ func run(m *testing.M) int {
 	return conformance.Isolate(m)
 }
 
-// place is in memory where there is enough of it: ext4 takes seconds to make the files of a clone after another was deleted.
+// place is in memory where there is enough of it: ext4 takes seconds to make the files of a clone after another was
+// deleted.
 func place() string {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs("/dev/shm", &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < 4<<30 {
@@ -61,7 +62,8 @@ func prepare(dir string) error {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(spec.Template{ID: "900", Dir: dir, Cache: cache, Suite: "bookworm", Packages: []string{"nginx-light"}, IDMap: idMap})
+	raw, err := json.Marshal(spec.Template{ID: "900", Dir: dir, Cache: cache, Suite: "bookworm",
+		Packages: []string{"nginx-light"}, IDMap: idMap})
 	if err != nil {
 		return err
 	}

@@ -57,8 +57,8 @@ func (Running) Decode(raw json.RawMessage) (spec.Running, diag.List) {
 	return s, diags
 }
 
-// Observe implements provider.Driver; nil: the container is not defined. It runs lxc-info once. systemd is asked only while the
-// container is younger than a boot may take.
+// Observe implements provider.Driver; nil: the container is not defined. It runs lxc-info once. systemd is asked only
+// while the container is younger than a boot may take.
 func (r Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Running) (*RunningStatus, error) {
 	config, defined, err := readConfig(h, s.Path, s.ID)
 	if !defined || err != nil {
@@ -168,8 +168,8 @@ func (r Running) settle(ctx context.Context, h host.Host, s spec.Running, have *
 	return ctx.Err()
 }
 
-// canonical refuses an lxcpath that goes over a symbolic link: lxc names its sockets after the path as it is written, so that the
-// same container would look stopped by its other name, and be started twice on one root file system.
+// canonical refuses an lxcpath that goes over a symbolic link: lxc names its sockets after the path as it is written,
+// so that the same container would look stopped by its other name, and be started twice on one root file system.
 func canonical(ctx context.Context, h host.Host, path string) error {
 	argv := []string{"realpath", "--", path}
 	res, err := h.Run(ctx, host.Command{Argv: argv})
@@ -181,7 +181,8 @@ func canonical(ctx context.Context, h host.Host, path string) error {
 		return host.Misread(argv, res, errors.New("no path from the top"))
 	}
 	if real != path {
-		return provider.PermanentHint(fmt.Errorf("%s is %s by another name", path, real), "give the folder by its own name")
+		return provider.PermanentHint(fmt.Errorf("%s is %s by another name", path, real),
+			"give the folder by its own name")
 	}
 	return nil
 }
@@ -225,7 +226,8 @@ func (r Running) waitBooted(ctx context.Context, h host.Host, s spec.Running) er
 func stillRuns(ctx context.Context, h host.Host, s spec.Running) error {
 	pid, err := inside(s.Path, s.ID).InitPID(ctx, h)
 	if err == nil && pid == 0 {
-		err = fmt.Errorf("container %s ended while it was booting%s", s.ID, logged(h, filepath.Join(home(s.Path, s.ID), "lxc.log")))
+		err = fmt.Errorf("container %s ended while it was booting%s", s.ID,
+			logged(h, filepath.Join(home(s.Path, s.ID), "lxc.log")))
 	}
 	return err
 }

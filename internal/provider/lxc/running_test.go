@@ -51,8 +51,10 @@ func newLab(t *testing.T) lab {
 
 func (l lab) container(n int) spec.Container {
 	id := fmt.Sprint(n)
-	return spec.Container{ID: id, Name: "ct" + id, Path: filepath.Join(l.top, "lxc"), Template: l.tree, MemoryBytes: 256 << 20, Cores: 2, IDMap: idMap,
-		Interface: spec.NIC{Name: "eth0", Bridge: bridge, Address: fmt.Sprintf("10.99.2.%d/24", n), Gateway: "10.99.2.1"}}
+	return spec.Container{ID: id, Name: "ct" + id, Path: filepath.Join(l.top, "lxc"), Template: l.tree,
+		MemoryBytes: 256 << 20, Cores: 2, IDMap: idMap,
+		Interface: spec.NIC{Name: "eth0", Bridge: bridge, Address: fmt.Sprintf("10.99.2.%d/24", n),
+			Gateway: "10.99.2.1"}}
 }
 
 // define makes the container's definition and gives its running object.
@@ -214,7 +216,8 @@ func TestStopAndDelete(t *testing.T) {
 	}
 	l.boot(o)
 	for range 2 {
-		must(t, lxc.NewContainer().Delete(context.Background(), &host.Local{}, asObject(t, spec.KindContainer, s.ID, s)))
+		must(t, lxc.NewContainer().Delete(context.Background(), &host.Local{},
+			asObject(t, spec.KindContainer, s.ID, s)))
 	}
 	if left, err := os.ReadDir(s.Path); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
@@ -227,7 +230,8 @@ func TestWhyItDoesNotStart(t *testing.T) {
 	s.Interface.Bridge = "nosuchbr0"
 	o := l.define(s)
 	err := lxc.NewRunning().Apply(context.Background(), &host.Local{}, o, plan.Delta{})
-	if err == nil || !strings.Contains(err.Error(), "nosuchbr0") || !strings.Contains(err.Error(), "bridge interface doesn't exist") {
+	if err == nil || !strings.Contains(err.Error(), "nosuchbr0") ||
+		!strings.Contains(err.Error(), "bridge interface doesn't exist") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -269,22 +273,27 @@ func TestBinaryConformance(t *testing.T) {
 	fresh := func(t *testing.T) (host.Host, object.Object) {
 		next++
 		target = fmt.Sprintf("/usr/local/lib/phoenix-%d/phoenix", next)
-		return &host.Local{}, asObject(t, spec.KindBinary, "101", spec.Binary{ID: "101", Path: s.Path, Source: source, SHA256: hex.EncodeToString(sum[:]), Target: target})
+		return &host.Local{},
+			asObject(t, spec.KindBinary, "101",
+				spec.Binary{ID: "101", Path: s.Path, Source: source, SHA256: hex.EncodeToString(sum[:]),
+					Target: target})
 	}
 	damage := func(script string) func(*testing.T, host.Host, object.Object) {
 		return func(*testing.T, host.Host, object.Object) { l.inside(s, "sh", "-c", script, "sh", target) }
 	}
-	conformance.Run(t, conformance.Case{Driver: lxc.NewBinary(), Fresh: fresh, Break: map[string]func(*testing.T, host.Host, object.Object){
-		"another binary":   damage(`echo >> "$1"`),
-		"a removed binary": damage(`rm "$1"`),
-		"a lost mode":      damage(`chmod 644 "$1"`),
-	}})
+	conformance.Run(t, conformance.Case{Driver: lxc.NewBinary(), Fresh: fresh,
+		Break: map[string]func(*testing.T, host.Host, object.Object){
+			"another binary":   damage(`echo >> "$1"`),
+			"a removed binary": damage(`rm "$1"`),
+			"a lost mode":      damage(`chmod 644 "$1"`),
+		}})
 	h, o := fresh(t)
 	must(t, lxc.NewBinary().Apply(context.Background(), h, o, plan.Delta{}))
 	m, err := h.Lstat(filepath.Join(s.Path, s.ID, "rootfs", target))
 	must(t, err)
 	l.inside(s, "touch", target) // without its stamp it is read
-	if obs, err := lxc.NewBinary().Observe(context.Background(), h, o); err != nil || !obs.Delta.Empty() || m.ModTime.Year() > 2010 {
+	if obs, err := lxc.NewBinary().Observe(context.Background(), h, o); err != nil || !obs.Delta.Empty() ||
+		m.ModTime.Year() > 2010 {
 		t.Errorf("by content: %+v, %v; stamp %s", obs.Delta, err, m.ModTime)
 	}
 	if got := l.inside(s, target); got != "I am phoenix" {
@@ -336,8 +345,10 @@ func TestThreeAtOnce(t *testing.T) {
 			for _, look := range []struct {
 				d provider.Erased
 				o object.Object
-			}{{lxc.NewContainer(), asObject(t, spec.KindContainer, containers[i].ID, containers[i])}, {lxc.NewRunning(), o}} {
-				if obs, err := look.d.Observe(context.Background(), &host.Local{}, look.o); err != nil || !obs.Delta.Empty() {
+			}{{lxc.NewContainer(), asObject(t, spec.KindContainer, containers[i].ID, containers[i])},
+				{lxc.NewRunning(), o}} {
+				if obs, err := look.d.Observe(context.Background(), &host.Local{}, look.o); err != nil ||
+					!obs.Delta.Empty() {
 					t.Errorf("%s: %+v, %v", look.o.Address, obs.Delta, err)
 				}
 			}
@@ -399,8 +410,8 @@ func lxcTool(t *testing.T, name string, s spec.Container, args ...string) {
 	}
 }
 
-// Other limits come into effect while the container runs; a restart by hand is not asked for, and a limit below what is used is no reason
-// to kill what uses it.
+// Other limits come into effect while the container runs; a restart by hand is not asked for, and a limit below what is
+// used is no reason to kill what uses it.
 func TestLimitsWithoutRestart(t *testing.T) {
 	l := newLab(t)
 	s := l.container(77)
@@ -459,9 +470,11 @@ func TestLimitsWithoutRestart(t *testing.T) {
 	}
 	// Processes beyond the limit are refused, inside.
 	s.PidsMax = 64
-	must(t, lxc.NewContainer().Apply(context.Background(), &host.Local{}, asObject(t, spec.KindContainer, s.ID, s), plan.Delta{Action: plan.Update}))
+	must(t, lxc.NewContainer().Apply(context.Background(), &host.Local{}, asObject(t, spec.KindContainer, s.ID, s),
+		plan.Delta{Action: plan.Update}))
 	l.boot(o)
-	many := exec.Command("lxc-attach", "-P", s.Path, "-n", s.ID, "--", "sh", "-c", "i=0; while [ $i -lt 100 ]; do sleep 60 & i=$((i+1)); done")
+	many := exec.Command("lxc-attach", "-P", s.Path, "-n", s.ID, "--", "sh", "-c",
+		"i=0; while [ $i -lt 100 ]; do sleep 60 & i=$((i+1)); done")
 	if out, err := many.CombinedOutput(); err == nil || !strings.Contains(strings.ToLower(string(out)), "fork") {
 		t.Errorf("a hundred processes were let in: %v, %s", err, out)
 	}

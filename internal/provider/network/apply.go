@@ -19,7 +19,8 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	delta := d.Diff(s, have)
 	var lines []string
 	if have == nil {
-		lines = append(lines, "link add name "+s.Bridge+" address "+mac(s)+" type bridge", "link set dev "+s.Bridge+" alias "+alias(s.Bridge))
+		lines = append(lines, "link add name "+s.Bridge+" address "+mac(s)+" type bridge",
+			"link set dev "+s.Bridge+" alias "+alias(s.Bridge))
 	}
 	if delta.Has("mac") {
 		lines = append(lines, "link set dev "+s.Bridge+" address "+mac(s))
@@ -67,7 +68,8 @@ func batch(ctx context.Context, h host.Host, lines []string) error {
 	return err
 }
 
-// Delete implements provider.Deleter. A bridge that phoenix made goes away; an adopted one loses the address phoenix added.
+// Delete implements provider.Deleter. A bridge that phoenix made goes away; an adopted one loses the address phoenix
+// added.
 func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.Network) error {
 	l, err := show(ctx, h, s.Bridge)
 	if l == nil || err != nil {

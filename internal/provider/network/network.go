@@ -1,5 +1,5 @@
-// Package network keeps a bridge on the hypervisor with the hypervisor's own address on it. A bridge that exists already is
-// adopted: phoenix adds its address, and never removes an address or a port that it did not add.
+// Package network keeps a bridge on the hypervisor with the hypervisor's own address on it. A bridge that exists
+// already is adopted: phoenix adds its address, and never removes an address or a port that it did not add.
 package network
 
 import (
@@ -44,7 +44,8 @@ func (Driver) Decode(raw json.RawMessage) (spec.Network, diag.List) {
 		diags.Errorf("%q is no name for a bridge: at most 15 letters, digits, dots, dashes or underscores", s.Bridge)
 	}
 	if _, err := netip.ParsePrefix(s.Address); err != nil {
-		diags.Errorf("address %q of bridge %s is not an address with a prefix length, such as 10.0.0.1/24", s.Address, s.Bridge)
+		diags.Errorf("address %q of bridge %s is not an address with a prefix length, such as 10.0.0.1/24", s.Address,
+			s.Bridge)
 	}
 	return s, diags
 }

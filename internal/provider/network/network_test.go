@@ -46,19 +46,20 @@ func TestConformance(t *testing.T) {
 	damage := func(args ...string) func(*testing.T, host.Host, object.Object) {
 		return func(t *testing.T, _ host.Host, _ object.Object) { ip(t, args...) }
 	}
-	conformance.Run(t, conformance.Case{Driver: network.New(), Fresh: fresh, Break: map[string]func(*testing.T, host.Host, object.Object){
-		"a bridge that is down": damage("link", "set", bridge, "down"),
-		"another MAC":           damage("link", "set", bridge, "address", "02:00:00:00:00:01"),
-		"a missing address":     damage("address", "flush", "dev", bridge),
-		"trust in any router": func(t *testing.T, _ host.Host, _ object.Object) {
-			for _, name := range []string{"accept_ra", "autoconf"} {
-				if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+bridge+"/"+name, []byte("1"), 0); err != nil {
-					t.Fatal(err)
+	conformance.Run(t, conformance.Case{Driver: network.New(), Fresh: fresh,
+		Break: map[string]func(*testing.T, host.Host, object.Object){
+			"a bridge that is down": damage("link", "set", bridge, "down"),
+			"another MAC":           damage("link", "set", bridge, "address", "02:00:00:00:00:01"),
+			"a missing address":     damage("address", "flush", "dev", bridge),
+			"trust in any router": func(t *testing.T, _ host.Host, _ object.Object) {
+				for _, name := range []string{"accept_ra", "autoconf"} {
+					if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+bridge+"/"+name, []byte("1"), 0); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-		},
-		"a bridge that went away": damage("link", "delete", bridge),
-	}})
+			},
+			"a bridge that went away": damage("link", "delete", bridge),
+		}})
 }
 
 // Ports with lower addresses come and go; the bridge's own stays, else containers lose it.
@@ -153,7 +154,8 @@ func TestOtherKindIsRefused(t *testing.T) {
 	conformance.Isolated(t, "ip")
 	h, o := fresh(t)
 	ip(t, "link", "add", bridge, "type", "veth", "peer", "name", "phxt1")
-	if _, err := network.New().Observe(context.Background(), h, o); err == nil || !strings.Contains(err.Error(), "is not a bridge") {
+	if _, err := network.New().Observe(context.Background(), h, o); err == nil ||
+		!strings.Contains(err.Error(), "is not a bridge") {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -32,9 +32,9 @@ type link struct {
 	} `json:"addr_info"`
 }
 
-// mac is the address of a bridge that phoenix makes. Without one of its own a bridge takes the lowest of its ports', which
-// changes with every container that comes or goes, and containers that know the old one talk to nobody until they ask anew. It is the
-// same whenever the bridge is made again. Locally administered, unicast (IEEE 802, clause 8.4).
+// mac is the address of a bridge that phoenix makes. Without one of its own a bridge takes the lowest of its ports',
+// which changes with every container that comes or goes, and containers that know the old one talk to nobody until they
+// ask anew. It is the same whenever the bridge is made again. Locally administered, unicast (IEEE 802, clause 8.4).
 func mac(s spec.Network) string {
 	sum := sha256.Sum256([]byte(s.Bridge + " " + s.Address))
 	return fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
@@ -45,7 +45,8 @@ func alias(bridge string) string {
 	return "phoenix:" + string(object.NewAddress(spec.KindNetwork, bridge))
 }
 
-// label marks an address that phoenix added to an adopted bridge; empty where the name leaves no room (IFNAMSIZ, IPv4 only).
+// label marks an address that phoenix added to an adopted bridge; empty where the name leaves no room (IFNAMSIZ, IPv4
+// only).
 func label(s spec.Network) string {
 	l := s.Bridge + ":phx"
 	if len(l) > 15 || strings.Contains(s.Address, ":") {
@@ -61,9 +62,11 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 		return nil, err
 	}
 	if l.LinkInfo.Kind != "bridge" {
-		return nil, provider.PermanentHint(fmt.Errorf("interface %s exists and is not a bridge", s.Bridge), "choose another name for the bridge")
+		return nil, provider.PermanentHint(fmt.Errorf("interface %s exists and is not a bridge", s.Bridge),
+			"choose another name for the bridge")
 	}
-	st := &Status{Bridge: s.Bridge, Up: slices.Contains(l.Flags, "UP"), Ours: l.Alias == alias(s.Bridge), MAC: l.MAC, Addresses: []string{}}
+	st := &Status{Bridge: s.Bridge, Up: slices.Contains(l.Flags, "UP"), Ours: l.Alias == alias(s.Bridge), MAC: l.MAC,
+		Addresses: []string{}}
 	st.Trusting = trusting(h, s.Bridge)
 	for _, a := range l.Addresses {
 		if a.Scope == "link" {
@@ -74,7 +77,8 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	return st, nil
 }
 
-// trusting are the switches by which a bridge takes routes and addresses from whoever sends them. A kernel without IPv6 has none.
+// trusting are the switches by which a bridge takes routes and addresses from whoever sends them. A kernel without IPv6
+// has none.
 func trusting(h host.Host, bridge string) []string {
 	out := []string{}
 	for _, name := range []string{"accept_ra", "accept_redirects", "autoconf"} {

@@ -31,13 +31,15 @@ func (PortDriver) Decode(raw json.RawMessage) (spec.Port, diag.List) {
 	s, diags := provider.Decode[spec.Port](raw)
 	for _, name := range []string{s.Name, s.Bridge} {
 		if !diags.HasErrors() && !ifname.MatchString(name) {
-			diags.Errorf("%q is no name for an interface: at most 15 letters, digits, dots, dashes or underscores", name)
+			diags.Errorf("%q is no name for an interface: at most 15 letters, digits, dots, dashes or underscores",
+				name)
 		}
 	}
 	return s, diags
 }
 
-// Observe implements provider.Driver. Only a container's start makes a port; without one its interface was taken away inside.
+// Observe implements provider.Driver. Only a container's start makes a port; without one its interface was taken away
+// inside.
 func (PortDriver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Port) (*PortStatus, error) {
 	l, err := show(ctx, h, s.Name)
 	if l == nil || err != nil {

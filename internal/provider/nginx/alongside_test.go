@@ -9,13 +9,15 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// Where another nginx.conf served TLS and the certificate for the new one is there, the first reload brings it all: there is no
-// moment without TLS.
+// Where another nginx.conf served TLS and the certificate for the new one is there, the first reload brings it all:
+// there is no moment without TLS.
 func TestTLSComesWithTheBase(t *testing.T) {
 	g := newGateway(t)
 	g.certify()
-	g.write("/etc/nginx/nginx.conf", []byte("events {}\npid /run/nginx.pid;\nhttp { server { listen 80; return 204; }\n"+
-		"server { listen 443 ssl; ssl_certificate "+g.base.Certificate+"; ssl_certificate_key "+g.base.Key+"; return 204; } }\n"), 0o644)
+	g.write("/etc/nginx/nginx.conf",
+		[]byte("events {}\npid /run/nginx.pid;\nhttp { server { listen 80; return 204; }\n"+
+			"server { listen 443 ssl; ssl_certificate "+g.base.Certificate+"; ssl_certificate_key "+g.base.Key+
+			"; return 204; } }\n"), 0o644)
 	g.start()
 	done, failed := make(chan struct{}), make(chan error, 1)
 	go func() {

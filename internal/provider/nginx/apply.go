@@ -44,8 +44,8 @@ func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.N
 	return reload(ctx, h, s, r.digest)
 }
 
-// alongside keeps the TLS part with the base: one that cannot be loaded goes. One that can is there before the base replaces another
-// nginx.conf, so that whatever TLS that one served goes on with the same reload.
+// alongside keeps the TLS part with the base: one that cannot be loaded goes. One that can is there before the base
+// replaces another nginx.conf, so that whatever TLS that one served goes on with the same reload.
 func alongside(ctx context.Context, h host.Host, s spec.Nginx, unusable string) error {
 	if unusable != "" {
 		return h.Remove(tlsFile(s))
@@ -116,7 +116,8 @@ func check(ctx context.Context, h host.Host, s spec.Nginx, r rendered) error {
 	if err := h.WriteFile(conf, []byte(base), 0o600, host.Root); err != nil {
 		return err
 	}
-	_, err := h.Run(ctx, host.Command{Argv: []string{"nginx", "-t", "-q", "-c", conf}, Mutates: true}) // it makes its log files
+	// it makes its log files
+	_, err := h.Run(ctx, host.Command{Argv: []string{"nginx", "-t", "-q", "-c", conf}, Mutates: true})
 	var failed *host.RunError
 	if errors.As(err, &failed) && failed.Code > 0 {
 		err = fmt.Errorf("nginx does not take the new configuration, the one in place stays: %w", err)
@@ -130,20 +131,23 @@ const loadEvery = 3 * time.Millisecond
 
 func reload(ctx context.Context, h host.Host, s spec.Nginx, digest string) error {
 	old := accepting(h)
-	if _, err := h.Run(ctx, host.Command{Argv: []string{"nginx", "-c", confFile(s), "-s", "reload"}, Mutates: true}); err != nil {
+	if _, err := h.Run(ctx, host.Command{Argv: []string{"nginx", "-c", confFile(s), "-s", "reload"},
+		Mutates: true}); err != nil {
 		return fmt.Errorf("nginx reload: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, loadLimit)
 	defer cancel()
 	for {
-		// nginx lets old workers accept for another 100 ms, so that an answer alone does not tell that all of it is new.
+		// nginx lets old workers accept for another 100 ms, so that an answer alone does not tell that all of it is
+		// new.
 		still := slices.ContainsFunc(accepting(h), func(pid string) bool { return slices.Contains(old, pid) })
 		got := loaded(ctx, h, s.Part)
 		if got == digest && !still {
 			return nil
 		}
 		if err := pause(ctx, loadEvery); err != nil {
-			return fmt.Errorf("nginx was told to reload and still has %q loaded, want %q: %w (why is in %s/error.log)", got, digest, err, logDir)
+			return fmt.Errorf("nginx was told to reload and still has %q loaded, want %q: %w (why is in %s/error.log)",
+				got, digest, err, logDir)
 		}
 	}
 }

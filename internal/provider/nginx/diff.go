@@ -14,7 +14,8 @@ const fileMode = fs.FileMode(0o644)
 // Diff implements provider.Driver.
 func (Driver) Diff(want spec.Nginx, have *Status) plan.Delta {
 	if have == nil {
-		return plan.Delta{Action: plan.Create, Reason: "missing", Fields: []plan.Field{{Path: partFile(want), Want: "present"}}}
+		return plan.Delta{Action: plan.Create, Reason: "missing",
+			Fields: []plan.Field{{Path: partFile(want), Want: "present"}}}
 	}
 	var d plan.Delta
 	r := render(want, have.Trust)

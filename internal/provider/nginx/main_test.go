@@ -57,8 +57,9 @@ func newGateway(t *testing.T) *gateway {
 	}
 	g.ca = sandbox.NewAuthority(t, g.dir)
 	g.base = spec.Nginx{
-		Part: spec.NginxBase, Dir: "/etc/nginx", Webroot: filepath.Join(g.dir, "webroot"), Certificate: filepath.Join(g.dir, "ssl", "tls.crt"),
-		Key: filepath.Join(g.dir, "ssl", "tls.key"), RootFile: g.ca.RootFile,
+		Part: spec.NginxBase, Dir: "/etc/nginx", Webroot: filepath.Join(g.dir, "webroot"),
+		Certificate: filepath.Join(g.dir, "ssl", "tls.crt"),
+		Key:         filepath.Join(g.dir, "ssl", "tls.key"), RootFile: g.ca.RootFile,
 		Sites: []spec.NginxSite{
 			{Name: "b.test.internal", Upstream: "127.0.0.2:8443"},
 			{Name: "a.test.internal", Upstream: "127.0.0.2:8443", Challenge: "127.0.0.2:8080"},

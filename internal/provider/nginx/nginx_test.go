@@ -48,27 +48,30 @@ func TestConformance(t *testing.T) {
 		},
 	}
 	t.Run("base, not running", func(t *testing.T) {
-		conformance.Run(t, conformance.Case{Driver: New(), Break: damage, Fresh: func(t *testing.T) (host.Host, object.Object) {
-			g := newGateway(t)
-			return g.h, asObject(t, baseAddr, g.base)
-		}})
+		conformance.Run(t,
+			conformance.Case{Driver: New(), Break: damage, Fresh: func(t *testing.T) (host.Host, object.Object) {
+				g := newGateway(t)
+				return g.h, asObject(t, baseAddr, g.base)
+			}})
 	})
 	t.Run("base, over a running Debian nginx", func(t *testing.T) {
-		conformance.Run(t, conformance.Case{Driver: New(), Break: damage, Fresh: func(t *testing.T) (host.Host, object.Object) {
-			g := newGateway(t)
-			g.write("/etc/nginx/nginx.conf", []byte(debianConf), 0o644)
-			g.start()
-			return g.h, asObject(t, baseAddr, g.base)
-		}})
+		conformance.Run(t,
+			conformance.Case{Driver: New(), Break: damage, Fresh: func(t *testing.T) (host.Host, object.Object) {
+				g := newGateway(t)
+				g.write("/etc/nginx/nginx.conf", []byte(debianConf), 0o644)
+				g.start()
+				return g.h, asObject(t, baseAddr, g.base)
+			}})
 	})
 	t.Run("tls, running", func(t *testing.T) {
-		conformance.Run(t, conformance.Case{Driver: New(), Break: damage, Volatile: []string{"sha256", "loaded", "trust"}, Fresh: func(t *testing.T) (host.Host, object.Object) {
-			g := newGateway(t)
-			g.makeTrue(g.h, baseAddr, g.base)
-			g.start()
-			g.certify()
-			return g.h, asObject(t, tlsAddr, g.tls)
-		}})
+		conformance.Run(t, conformance.Case{Driver: New(), Break: damage,
+			Volatile: []string{"sha256", "loaded", "trust"}, Fresh: func(t *testing.T) (host.Host, object.Object) {
+				g := newGateway(t)
+				g.makeTrue(g.h, baseAddr, g.base)
+				g.start()
+				g.certify()
+				return g.h, asObject(t, tlsAddr, g.tls)
+			}})
 	})
 }
 
@@ -207,7 +210,8 @@ func listen(t *testing.T, at string) net.Listener {
 }
 
 // origin are the headers that tell a backend where a request came from.
-var origin = []string{"X-Forwarded-For", "X-Real-Ip", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded"}
+var origin = []string{"X-Forwarded-For", "X-Real-Ip", "X-Forwarded-Proto", "X-Forwarded-Host",
+	"X-Forwarded-Port", "Forwarded"}
 
 // upstream is what Traefik is to the gateway: a certificate of its own for each name.
 func upstream(t *testing.T, ca *sandbox.Authority) {
@@ -227,7 +231,8 @@ func upstream(t *testing.T, ca *sandbox.Authority) {
 			}
 			return
 		}
-		fmt.Fprintf(w, "host %s sni %s proto %s from %s", r.Host, r.TLS.ServerName, r.Header.Get("X-Forwarded-Proto"), r.Header.Get("X-Forwarded-For"))
+		fmt.Fprintf(w, "host %s sni %s proto %s from %s", r.Host, r.TLS.ServerName, r.Header.Get("X-Forwarded-Proto"),
+			r.Header.Get("X-Forwarded-For"))
 	}))
 	srv.Listener = listen(t, "127.0.0.2:8443")
 	pairs := map[string]*tls.Certificate{}
@@ -238,7 +243,9 @@ func upstream(t *testing.T, ca *sandbox.Authority) {
 		}
 		pairs[n] = &pair
 	}
-	srv.TLS = &tls.Config{GetCertificate: func(i *tls.ClientHelloInfo) (*tls.Certificate, error) { return pairs[i.ServerName], nil }}
+	srv.TLS = &tls.Config{GetCertificate: func(i *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return pairs[i.ServerName], nil
+	}}
 	srv.StartTLS()
 	srv.TLS.Certificates = nil // httptest's own
 	t.Cleanup(srv.Close)
@@ -286,7 +293,8 @@ func TestRoutes(t *testing.T) {
 			}
 		}
 	}
-	if code, body := status("https://c.test.internal/"); code != 404 || !strings.Contains(body, "no container has a route") {
+	if code, body := status("https://c.test.internal/"); code != 404 ||
+		!strings.Contains(body, "no container has a route") {
 		t.Errorf("no route: %d %q", code, body)
 	}
 	rejects(t, "foreign.test.internal")
@@ -322,7 +330,9 @@ func TestCoveredUpstream(t *testing.T) {
 			t.Fatalf("with nobody at the upstream: %s", got)
 		}
 	}
-	first := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "first") }))
+	first := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "first")
+	}))
 	first.Listener = listen(t, "127.0.0.4:8443")
 	var pair *tls.Certificate
 	first.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -351,7 +361,8 @@ func TestCoveredUpstream(t *testing.T) {
 // What a client says about where it is never gets through, over HTTP/1.1 and HTTP/2.
 func forged(t *testing.T, g *gateway) {
 	t.Helper()
-	const want = "X-Forwarded-For=127.0.0.1 X-Real-Ip=127.0.0.1 X-Forwarded-Proto=https X-Forwarded-Host=a.test.internal X-Forwarded-Port=443 Forwarded= "
+	const want = "X-Forwarded-For=127.0.0.1 X-Real-Ip=127.0.0.1 X-Forwarded-Proto=https " +
+		"X-Forwarded-Host=a.test.internal X-Forwarded-Port=443 Forwarded= "
 	req, err := http.NewRequest(http.MethodGet, "https://a.test.internal/origin", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -384,8 +395,10 @@ func largeHeaders(t *testing.T, g *gateway) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != 200 || len(resp.Header.Get("X-Large")) != size || resp.Header.Get("X-Came") != strconv.Itoa(size) {
-			t.Errorf("%d bytes of headers each way: %s, %d came back, %s went", size, resp.Status, len(resp.Header.Get("X-Large")), resp.Header.Get("X-Came"))
+		if resp.StatusCode != 200 || len(resp.Header.Get("X-Large")) != size ||
+			resp.Header.Get("X-Came") != strconv.Itoa(size) {
+			t.Errorf("%d bytes of headers each way: %s, %d came back, %s went", size, resp.Status,
+				len(resp.Header.Get("X-Large")), resp.Header.Get("X-Came"))
 		}
 	}
 }
@@ -496,7 +509,8 @@ func TestUnreachableWebroot(t *testing.T) {
 	}
 	g.base.Webroot = filepath.Join(shut, "webroot")
 	_, d := g.look(baseAddr, g.base)
-	if err := (Driver{}).Apply(context.Background(), g.h, baseAddr, g.base, d); err == nil || !strings.Contains(err.Error(), "/run/gateway/shut has mode 0700") {
+	if err := (Driver{}).Apply(context.Background(), g.h, baseAddr, g.base, d); err == nil ||
+		!strings.Contains(err.Error(), "/run/gateway/shut has mode 0700") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -518,7 +532,8 @@ func TestManyLongNames(t *testing.T) {
 }
 
 func TestDecode(t *testing.T) {
-	good := spec.Nginx{Part: "tls", Dir: "/etc/nginx", Webroot: "/w", Certificate: "/c", Key: "/k", RootFile: "/r", Sites: []spec.NginxSite{{Name: "a.internal", Upstream: "10.0.0.1:443"}}}
+	good := spec.Nginx{Part: "tls", Dir: "/etc/nginx", Webroot: "/w", Certificate: "/c", Key: "/k", RootFile: "/r",
+		Sites: []spec.NginxSite{{Name: "a.internal", Upstream: "10.0.0.1:443"}}}
 	for name, change := range map[string]func(*spec.Nginx){
 		"":                           func(*spec.Nginx) {},
 		"not a DNS name":             func(s *spec.Nginx) { s.Sites[0].Name = "a; return 200" },
@@ -542,7 +557,8 @@ func TestDecode(t *testing.T) {
 }
 
 func TestRenderedInOneOrder(t *testing.T) {
-	a := spec.Nginx{Part: "tls", Sites: []spec.NginxSite{{Name: "a.internal"}, {Name: "b.internal", Challenge: "10.0.0.1:80"}, {Name: "c.internal"}}}
+	a := spec.Nginx{Part: "tls", Sites: []spec.NginxSite{{Name: "a.internal"},
+		{Name: "b.internal", Challenge: "10.0.0.1:80"}, {Name: "c.internal"}}}
 	b := a
 	b.Sites = []spec.NginxSite{a.Sites[2], a.Sites[0], a.Sites[1]}
 	for _, part := range []string{spec.NginxBase, spec.NginxTLS} {

@@ -18,7 +18,8 @@ func loadedName(part string) string { return part + ".loaded.phoenix.invalid" }
 // rendered is one part's file, and the digest that an nginx which has loaded it tells.
 type rendered struct{ text, digest string }
 
-// render writes the part. trust is the digest of the root certificate's file: nginx reads that file when it loads the part.
+// render writes the part. trust is the digest of the root certificate's file: nginx reads that file when it loads the
+// part.
 func render(s spec.Nginx, trust string) rendered {
 	v := valuesOf(s)
 	tmpl := baseTemplate
@@ -60,8 +61,10 @@ type group struct {
 }
 
 func valuesOf(s spec.Nginx) values {
-	s.Sites = slices.SortedFunc(slices.Values(s.Sites), func(a, b spec.NginxSite) int { return cmp.Compare(a.Name, b.Name) })
-	v := values{Nginx: s, Loaded: loadedName(s.Part), Include: filepath.Join(tlsDir(s), "*.conf"), Pid: pidFile, Logs: logDir}
+	s.Sites = slices.SortedFunc(slices.Values(s.Sites),
+		func(a, b spec.NginxSite) int { return cmp.Compare(a.Name, b.Name) })
+	v := values{Nginx: s, Loaded: loadedName(s.Part), Include: filepath.Join(tlsDir(s), "*.conf"), Pid: pidFile,
+		Logs: logDir}
 	longest := len(v.Loaded)
 	for _, site := range s.Sites {
 		longest = max(longest, len(site.Name))
@@ -88,7 +91,8 @@ func power(n int) int {
 }
 
 func parse(name, text string) *template.Template {
-	return template.Must(template.New(name).Funcs(template.FuncMap{"upstream": upstreamName}).Option("missingkey=error").Parse(text))
+	return template.Must(template.New(name).Funcs(template.FuncMap{"upstream": upstreamName}).
+		Option("missingkey=error").Parse(text))
 }
 
 func upstreamName(site string) string {
@@ -166,8 +170,8 @@ http {
 }
 `)
 
-// An upstream for each name, for nginx takes connections and TLS sessions of one upstream for another name's too, and then
-// the certificate is not the one for the name.
+// An upstream for each name, for nginx takes connections and TLS sessions of one upstream for another name's too, and
+// then the certificate is not the one for the name.
 var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undone.
 # Trusted root: {{.Trust}}
 `+loadedServer+`

@@ -1,13 +1,13 @@
-// Package nginx keeps the gateway's nginx configured. It owns nginx.conf whole, and splits it in two objects, since nginx
-// must answer the challenges for the very certificate that its TLS side needs:
+// Package nginx keeps the gateway's nginx configured. It owns nginx.conf whole, and splits it in two objects, since
+// nginx must answer the challenges for the very certificate that its TLS side needs:
 //
 //   - base: /etc/nginx/nginx.conf. Challenges, redirects to https, and a TLS port that rejects every handshake, so that nobody
 //     is ever served a self-signed certificate. It starts without any certificate.
 //   - tls: /etc/nginx/phoenix-tls/tls.conf, which nginx.conf includes. One TLS server for each name.
 //
-// Each part tells the digest of its loaded self under a name of its own on port 80, to the loopback only: what counts is what
-// the running nginx has loaded, not what the file says. (Not on a unix socket: one that a killed nginx leaves behind keeps the
-// next from starting.) Names and modes of nginx's own things are those of Debian's package.
+// Each part tells the digest of its loaded self under a name of its own on port 80, to the loopback only: what counts
+// is what the running nginx has loaded, not what the file says. (Not on a unix socket: one that a killed nginx leaves
+// behind keeps the next from starting.) Names and modes of nginx's own things are those of Debian's package.
 package nginx
 
 import (
@@ -37,7 +37,8 @@ func (Driver) Decode(raw json.RawMessage) (spec.Nginx, diag.List) {
 		diags.Errorf("part %q is neither %q nor %q", s.Part, spec.NginxBase, spec.NginxTLS)
 	}
 	for _, p := range []struct{ key, path string }{
-		{"dir", s.Dir}, {"webroot", s.Webroot}, {"certificate", s.Certificate}, {"key", s.Key}, {"root_file", s.RootFile},
+		{"dir", s.Dir}, {"webroot", s.Webroot}, {"certificate", s.Certificate}, {"key", s.Key},
+		{"root_file", s.RootFile},
 	} {
 		if !plainPath(p.path) {
 			diags.Errorf("%s %q is not an absolute path of letters, digits and ._-/", p.key, p.path)
@@ -60,7 +61,8 @@ func checkSites(sites []spec.NginxSite, diags *diag.List) {
 		seen[site.Name] = true
 		for _, at := range []string{site.Upstream, site.Cover, site.Challenge} {
 			if _, err := netip.ParseAddrPort(at); at != "" && err != nil {
-				diags.Errorf("site %s: %q is not an IP address with a port; nginx would not start while a name does not resolve", site.Name, at)
+				diags.Errorf("site %s: %q is not an IP address with a port; nginx would not start while a name does "+
+					"not resolve", site.Name, at)
 			}
 		}
 	}

@@ -20,8 +20,8 @@ const (
 	limit   = 15 * time.Minute
 )
 
-// apt-get as a program uses it: it asks nothing, keeps configuration files that were changed, waits for another's lock, and
-// calls an index that cannot be fetched a failure.
+// apt-get as a program uses it: it asks nothing, keeps configuration files that were changed, waits for another's lock,
+// and calls an index that cannot be fetched a failure.
 var aptGet = []string{
 	"apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Update::Error-Mode=any",
 	"-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
@@ -68,7 +68,8 @@ func resume(ctx context.Context, h host.Host) error {
 }
 
 func run(ctx context.Context, h host.Host, argv []string) error {
-	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"DEBIAN_FRONTEND=noninteractive"}, Mutates: true, Limit: limit})
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"DEBIAN_FRONTEND=noninteractive"}, Mutates: true,
+		Limit: limit})
 	return err
 }
 
@@ -77,10 +78,13 @@ func explain(want spec.Package, update, install error) error {
 	names := strings.Join(want.Names, " ")
 	if update != nil {
 		return fmt.Errorf("packages %s cannot be installed, as this container cannot fetch the package index: "+
-			"check its address, gateway, resolver and /etc/apt/sources.list, or put the packages into the template: %w", names, errors.Join(update, install))
+			"check its address, gateway, resolver and /etc/apt/sources.list, or put the packages into the template: %w",
+			names, errors.Join(update, install))
 	}
-	if strings.Contains(install.Error(), "Unable to locate package") || strings.Contains(install.Error(), "has no installation candidate") {
-		return provider.PermanentHint(fmt.Errorf("packages %s cannot be installed, as Debian's index does not have them all: %w", names, install),
+	if strings.Contains(install.Error(), "Unable to locate package") ||
+		strings.Contains(install.Error(), "has no installation candidate") {
+		return provider.PermanentHint(fmt.Errorf("packages %s cannot be installed, as Debian's index does not have "+
+			"them all: %w", names, install),
 			"check the names, and the suites and components in /etc/apt/sources.list")
 	}
 	return fmt.Errorf("packages %s cannot be installed: %w", names, install)

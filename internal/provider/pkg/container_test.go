@@ -18,8 +18,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
 )
 
-// inContainer skips a test that installs packages. To run it: CGO_ENABLED=0 go test -c, put the binary into a container that may
-// be thrown away, and start it there as root with PHOENIX_TEST_IN_CONTAINER=1. No network is needed: the packages are made there.
+// inContainer skips a test that installs packages. To run it: CGO_ENABLED=0 go test -c, put the binary into a container
+// that may be thrown away, and start it there as root with PHOENIX_TEST_IN_CONTAINER=1. No network is needed: the
+// packages are made there.
 func inContainer(t *testing.T) {
 	t.Helper()
 	if os.Getenv("PHOENIX_TEST_IN_CONTAINER") != "1" {
@@ -61,7 +62,8 @@ func archive(t *testing.T, names ...string) string {
 	sh(t, "chmod 755 "+dir+" "+filepath.Dir(dir)) // apt reads as its own user
 	var index strings.Builder
 	for _, n := range names {
-		control := fmt.Sprintf("Package: %s\nVersion: 1\nArchitecture: all\nMaintainer: test <test@example.org>\nDescription: empty\n", n)
+		control := fmt.Sprintf("Package: %s\nVersion: 1\nArchitecture: all\nMaintainer: test "+
+			"<test@example.org>\nDescription: empty\n", n)
 		tree := filepath.Join(dir, n)
 		sh(t, "mkdir -p "+tree+"/DEBIAN")
 		write(t, filepath.Join(tree, "DEBIAN", "control"), []byte(control))
@@ -95,9 +97,11 @@ func TestConformance(t *testing.T) {
 		Break: map[string]func(*testing.T, host.Host, object.Object){
 			"one missing": func(t *testing.T, _ host.Host, _ object.Object) { sh(t, "dpkg --remove "+names[1]) },
 			"unpacked and interrupted": func(t *testing.T, _ host.Host, _ object.Object) {
-				sh(t, "cd $(sed 's/.*file:\\(.*\\) .*/\\1/' "+sources+") && dpkg --purge "+names[0]+" && dpkg --unpack "+names[0]+".deb")
+				sh(t, "cd $(sed 's/.*file:\\(.*\\) .*/\\1/' "+sources+") && dpkg --purge "+names[0]+
+					" && dpkg --unpack "+names[0]+".deb")
 				// As dpkg's journal stands after a kill: apt-get refuses to work.
-				sh(t, "awk -v RS= '/^Package: "+names[0]+"\\n/' /var/lib/dpkg/status > /var/lib/dpkg/updates/0001; ! apt-get -y install "+names[1])
+				sh(t, "awk -v RS= '/^Package: "+names[0]+"\\n/' /var/lib/dpkg/status > /var/lib/dpkg/updates/0001; ! "+
+					"apt-get -y install "+names[1])
 			},
 		},
 	})

@@ -17,7 +17,8 @@ const (
 	absent    = "absent"
 )
 
-// Status has the state of each named package as dpkg calls it (the third word of its Status field), absent where dpkg does not know it.
+// Status has the state of each named package as dpkg calls it (the third word of its Status field), absent where dpkg
+// does not know it.
 type Status struct {
 	States map[string]string `json:"states"`
 }
@@ -31,7 +32,8 @@ func (Driver) Observe(_ context.Context, h host.Host, _ object.Address, s spec.P
 	return &Status{States: states(b, s.Names)}, nil
 }
 
-// states reads deb-status paragraphs (dpkg's lib/dpkg/parse.c). A package that is there for several architectures is installed if one of them is.
+// states reads deb-status paragraphs (dpkg's lib/dpkg/parse.c). A package that is there for several architectures is
+// installed if one of them is.
 func states(status []byte, names []string) map[string]string {
 	out := make(map[string]string, len(names))
 	for _, n := range names {

@@ -1,5 +1,5 @@
-// Package pkg keeps Debian packages installed. It looks into dpkg's own database, /var/lib/dpkg, and runs no program to find
-// that there is nothing to do. It never removes, upgrades or holds anything.
+// Package pkg keeps Debian packages installed. It looks into dpkg's own database, /var/lib/dpkg, and runs no program to
+// find that there is nothing to do. It never removes, upgrades or holds anything.
 package pkg
 
 import (

@@ -38,7 +38,8 @@ Architecture: amd64
 
 func TestStates(t *testing.T) {
 	want := map[string]string{
-		"nginx-light": installed, "half": "half-configured", "held": installed, "gone": "config-files", "both": installed, "not-this": absent, "nginx": absent,
+		"nginx-light": installed, "half": "half-configured", "held": installed, "gone": "config-files",
+		"both": installed, "not-this": absent, "nginx": absent,
 	}
 	var names []string
 	for n := range want {

@@ -19,7 +19,8 @@ func TestOneFailedHotplug(t *testing.T) {
 	s.Guest.Volumes = append(s.Guest.Volumes, more)
 	s.Options = append(s.Options, spec.Option{Key: "lxc.cap.drop", Value: "sys_time"})
 	wants(t, n.containerThing(s).try(), true, "unable to hotplug mp1")
-	if c := n.conf("103"); !strings.Contains(c, "memory: 2048\n") || !strings.Contains(c, "cores: 4\n") || !strings.Contains(c, "sys_time") || strings.Contains(c, "mp1: ") {
+	if c := n.conf("103"); !strings.Contains(c, "memory: 2048\n") || !strings.Contains(c, "cores: 4\n") ||
+		!strings.Contains(c, "sys_time") || strings.Contains(c, "mp1: ") {
 		t.Errorf("%s", c)
 	}
 	n.write("", "no-hotplug")
@@ -49,7 +50,8 @@ func TestBackupNeedsNoRestart(t *testing.T) {
 	n.write(strings.Replace(n.conf("103"), ",backup=1", "", 1), "pve/lxc/103.conf")
 	n.forgetCalls()
 	n.containerThing(n.container()).make()
-	if c := n.conf("103"); !strings.Contains(c, "backup=1") || strings.Contains(c, "pending") || len(n.calls("pct")) > 0 {
+	if c := n.conf("103"); !strings.Contains(c, "backup=1") || strings.Contains(c, "pending") ||
+		len(n.calls("pct")) > 0 {
 		t.Errorf("%q\n%s", n.calls("pct"), c)
 	}
 	if d := n.runningThing().delta(); !d.Empty() {

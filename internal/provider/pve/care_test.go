@@ -249,7 +249,8 @@ func TestAnothersContainerIsRefused(t *testing.T) {
 // Without an archive a Debian is built, once, with what Proxmox writes the network's configuration for.
 func TestTemplateThatIsBuilt(t *testing.T) {
 	n := newNode(t)
-	n.write("#!/bin/sh\necho \"$@\" >>"+n.path("built")+"\nfor a; do case $a in *.tmp) echo an archive >\"$a\";; esac; done\n", "bin/mmdebstrap")
+	n.write("#!/bin/sh\necho \"$@\" >>"+n.path("built")+"\nfor a; do case $a in *.tmp) echo an archive >\"$a\";; "+
+		"esac; done\n", "bin/mmdebstrap")
 	must(t, os.Chmod(n.path("bin/mmdebstrap"), 0o755))
 	s := n.template()
 	s.Definition.Guest.Archive = ""
@@ -259,7 +260,8 @@ func TestTemplateThatIsBuilt(t *testing.T) {
 	if d := x.delta(); !d.Empty() {
 		t.Fatalf("%+v", d)
 	}
-	if built := n.read("built"); !strings.Contains(built, "ifupdown") || !strings.Contains(built, "nginx-light") || !strings.Contains(built, "bookworm") {
+	if built := n.read("built"); !strings.Contains(built, "ifupdown") || !strings.Contains(built, "nginx-light") ||
+		!strings.Contains(built, "bookworm") {
 		t.Errorf("%s", built)
 	}
 	if calls := n.calls("pct create 900 " + n.path("cache") + "/"); len(calls) != 1 {
@@ -277,7 +279,8 @@ func TestTemplateThatIsBuilt(t *testing.T) {
 	}
 }
 
-// Whether a container is unprivileged is chosen when it is made: another wish makes it anew, with its volumes, and asks for consent.
+// Whether a container is unprivileged is chosen when it is made: another wish makes it anew, with its volumes, and asks
+// for consent.
 func TestMadeAnewForItsIDMap(t *testing.T) {
 	n := newNode(t)
 	n.up()
@@ -313,13 +316,16 @@ func TestWaitingForALockIsNoFailure(t *testing.T) {
 // A clone has its source's network until it is given its own, and nothing of it is left.
 func TestCloneHasItsOwnNetwork(t *testing.T) {
 	n := newNode(t)
-	n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--net0", "name=eth0,bridge=vmbr9,ip=10.9.9.9/24,gw=10.9.9.1,rate=3",
+	n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--net0",
+		"name=eth0,bridge=vmbr9,ip=10.9.9.9/24,gw=10.9.9.1,rate=3",
 		"--dev0", "/dev/nvidia7", "--dev1", "/dev/net/tun")
 	s := n.container()
-	s.Guest.Archive, s.Guest.CloneFrom, s.Interface.Gateway, s.Guest.Firewall, s.Guest.Devices = "", "900", "", true, []string{"/dev/nvidia0"}
+	s.Guest.Archive, s.Guest.CloneFrom, s.Interface.Gateway, s.Guest.Firewall, s.Guest.Devices = "", "900", "", true,
+		[]string{"/dev/nvidia0"}
 	n.containerThing(s).make()
 	c := n.conf("103")
-	if !strings.Contains(c, "net0: name=eth0,bridge=vmbr0,firewall=1,hwaddr=52:54:00:AA:BB:CA,ip=10.0.0.10/24,rate=3,type=veth\n") {
+	if !strings.Contains(c,
+		"net0: name=eth0,bridge=vmbr0,firewall=1,hwaddr=52:54:00:AA:BB:CA,ip=10.0.0.10/24,rate=3,type=veth\n") {
 		t.Errorf("%s", c)
 	}
 	if strings.Contains(c, "nvidia7") || !strings.Contains(c, "/dev/nvidia0") || !strings.Contains(c, "/dev/net/tun") {

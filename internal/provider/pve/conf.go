@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// conf is a container's file below /etc/pve/lxc. It is kept line by line, so that what is not touched is printed as it was read:
-// parse and text are inverse for every input.
+// conf is a container's file below /etc/pve/lxc. It is kept line by line, so that what is not touched is printed as it
+// was read: parse and text are inverse for every input.
 type conf struct {
 	sections []section // the first has no name and is always there
 	making   bool      // phoenix was making it, and did not come to the end
@@ -155,7 +155,8 @@ func (c *conf) waiting() map[string]string {
 			out[key] = s.get(key)
 		}
 	}
-	for _, key := range strings.FieldsFunc(s.get("delete"), func(r rune) bool { return r == ',' || r == ';' || r == ' ' }) {
+	for _, key := range strings.FieldsFunc(s.get("delete"),
+		func(r rune) bool { return r == ',' || r == ';' || r == ' ' }) {
 		out[strings.TrimPrefix(key, "!")] = "" // an exclamation mark: by force
 	}
 	return out
@@ -245,7 +246,8 @@ func encodeText(s string) string {
 var encoded = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 
 func decodeText(s string) string {
-	return encoded.ReplaceAllStringFunc(s, func(x string) string { return string([]byte{nibble(x[1])<<4 | nibble(x[2])}) })
+	return encoded.ReplaceAllStringFunc(s,
+		func(x string) string { return string([]byte{nibble(x[1])<<4 | nibble(x[2])}) })
 }
 
 func nibble(c byte) byte {

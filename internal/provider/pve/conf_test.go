@@ -39,7 +39,8 @@ func TestConfReadsWhatProxmoxWrites(t *testing.T) {
 	if got := c.text(); got != written {
 		t.Errorf("printed differently:\n%s", got)
 	}
-	for key, want := range map[string]string{"memory": "512", "hostname": "step-ca", "lxc.mount.auto": "sys:rw", "swap": ""} {
+	for key, want := range map[string]string{"memory": "512", "hostname": "step-ca", "lxc.mount.auto": "sys:rw",
+		"swap": ""} {
 		if got := c.current().get(key); got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
@@ -47,7 +48,8 @@ func TestConfReadsWhatProxmoxWrites(t *testing.T) {
 	if got, want := c.snapshots(), []string{"ready"}; !slices.Equal(got, want) {
 		t.Errorf("snapshots %q", got)
 	}
-	if got, want := c.current().description(), []string{" phoenix: container/103", "a note: by hand"}; !slices.Equal(got, want) {
+	if got, want := c.current().description(),
+		[]string{" phoenix: container/103", "a note: by hand"}; !slices.Equal(got, want) {
 		t.Errorf("description %q", got)
 	}
 	if got := c.then("features"); got != "nesting=1,keyctl=1" {
@@ -86,7 +88,8 @@ func TestEditsLeaveTheRestAlone(t *testing.T) {
 	c.setDescription([]string{"phoenix: x", "50% für:alle"})
 	c.drop("mp0", "unused0")
 	want := "#phoenix%3A x\n#50% f%C3%BCr%3Aalle\narch: amd64\n"
-	if got := c.text(); !strings.HasPrefix(got, want) || strings.Contains(got, "mp0") || !strings.HasSuffix(got, "lxc.cap.drop: mknod\n") {
+	if got := c.text(); !strings.HasPrefix(got, want) || strings.Contains(got, "mp0") ||
+		!strings.HasSuffix(got, "lxc.cap.drop: mknod\n") {
 		t.Errorf("%s", got)
 	}
 	if d := parseConf(c.text()).current().description(); len(d) != 2 || d[1] != "50% für:alle" {
@@ -95,7 +98,8 @@ func TestEditsLeaveTheRestAlone(t *testing.T) {
 }
 
 func FuzzConf(f *testing.F) {
-	for _, seed := range []string{written, "", "\n", "[x]", "memory:512\r\n", "lxc.a=b\n[pve:PENDING]\n", "#%zz%4", "mp0: a,mp=/x\nmp0: b"} {
+	for _, seed := range []string{written, "", "\n", "[x]", "memory:512\r\n", "lxc.a=b\n[pve:PENDING]\n", "#%zz%4",
+		"mp0: a,mp=/x\nmp0: b"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -26,7 +26,8 @@ func damage(n **node, old, new string) func(*testing.T, host.Host, object.Object
 // tree is all that the fake Proxmox keeps, but for the list of calls.
 func tree(n **node) func(*testing.T, object.Object) string {
 	return func(t *testing.T, _ object.Object) string {
-		return conformance.Tree(t, (*n).path("pve")) + conformance.Tree(t, (*n).path("zfs")) + conformance.Tree(t, (*n).path("root"))
+		return conformance.Tree(t, (*n).path("pve")) + conformance.Tree(t, (*n).path("zfs")) +
+			conformance.Tree(t, (*n).path("root"))
 	}
 }
 
@@ -34,7 +35,8 @@ func TestContainerConformance(t *testing.T) {
 	for name, from := range map[string]func(*node, *spec.Guest){
 		"created": func(*node, *spec.Guest) {},
 		"cloned": func(n *node, g *spec.Guest) {
-			n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--net0", "name=eth0,bridge=vmbr9", "--onboot", "1")
+			n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--net0",
+				"name=eth0,bridge=vmbr9", "--onboot", "1")
 			n.tool("pct", "snapshot", "900", "ready")
 			g.Archive, g.CloneFrom, g.Snapshot = "", "900", "ready"
 		},
@@ -42,9 +44,11 @@ func TestContainerConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var n *node
 			conformance.Run(t, conformance.Case{
-				Driver: pve.NewContainer(), Volatile: []string{"config", "volumes"}, State: tree(&n), Tools: []string{"pct"},
+				Driver: pve.NewContainer(), Volatile: []string{"config", "volumes"}, State: tree(&n),
+				Tools: []string{"pct"},
 				Foreign: func(*testing.T, host.Host, object.Object) {
-					n.tool("pct", "create", "103", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--hostname", "somebody")
+					n.tool("pct", "create", "103", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2",
+						"--hostname", "somebody")
 				},
 				Fresh: func(t *testing.T) (host.Host, object.Object) {
 					n = newNode(t)
@@ -74,7 +78,8 @@ func TestVolumeConformance(t *testing.T) {
 	conformance.Run(t, conformance.Case{
 		Driver: pve.NewVolume(), Volatile: []string{"path"}, State: tree(&n), Tools: []string{"pct", "pvesm"},
 		Fields: []string{"uid", "gid", "mode", "recorded"},
-		Not:    map[string]string{"foreign": "it is matched by the path it is mounted at, in a container that container/ID knows as phoenix's"},
+		Not: map[string]string{"foreign": "it is matched by the path it is mounted at, in a container that " +
+			"container/ID knows as phoenix's"},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			n = newNode(t)
 			s := n.container()
@@ -122,12 +127,15 @@ func TestSnapshotConformance(t *testing.T) {
 		Driver: pve.NewSnapshot(), State: tree(&n), Tools: []string{"pct"},
 		Not: map[string]string{"foreign": "one of its name is the one that is wanted, whoever took it"},
 		Break: map[string]conformance.Damage{
-			"a lost snapshot": func(*testing.T, host.Host, object.Object) { n.tool("pct", "delsnapshot", "103", "final-form") },
+			"a lost snapshot": func(*testing.T, host.Host, object.Object) {
+				n.tool("pct", "delsnapshot", "103", "final-form")
+			},
 		},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			n = newNode(t)
 			n.house()
-			return n.host, asObject(t, spec.KindSnapshot, "103/final-form", spec.Snapshot{ID: "103", Name: "final-form", About: "by hand", Proxmox: n.place()})
+			return n.host, asObject(t, spec.KindSnapshot, "103/final-form",
+				spec.Snapshot{ID: "103", Name: "final-form", About: "by hand", Proxmox: n.place()})
 		},
 	})
 }
@@ -143,14 +151,17 @@ func TestTemplateConformance(t *testing.T) {
 	conformance.Run(t, conformance.Case{
 		Driver: pve.NewTemplate(), State: tree(&n), Tools: []string{"pct"},
 		Foreign: func(*testing.T, host.Host, object.Object) {
-			n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--hostname", "somebody")
+			n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--hostname",
+				"somebody")
 		},
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			n = newNode(t)
 			return n.host, asObject(t, spec.KindTemplate, "900", n.template())
 		},
 		Break: map[string]func(*testing.T, host.Host, object.Object){
-			"a lost snapshot": func(*testing.T, host.Host, object.Object) { n.tool("pct", "delsnapshot", "900", "ready") },
+			"a lost snapshot": func(*testing.T, host.Host, object.Object) {
+				n.tool("pct", "delsnapshot", "900", "ready")
+			},
 			"a lost template": func(*testing.T, host.Host, object.Object) { n.tool("pct", "destroy", "900") },
 			"a lock that a killed clone left": func(*testing.T, host.Host, object.Object) {
 				n.write(strings.Replace(n.conf("900"), "hostname:", "lock: disk\nhostname:", 1), "pve/lxc/900.conf")

@@ -51,12 +51,14 @@ func checkContainer(diags *diag.List, s spec.Container) {
 	if g.Storage == "" || g.SizeGB <= 0 {
 		diags.Errorf("container %s needs a storage for its root file system, and its size", s.ID)
 	}
-	values := []string{s.Name, s.Interface.Name, s.Interface.Bridge, s.Interface.Address, s.Interface.Gateway, s.Interface.MAC, g.Archive,
+	values := []string{s.Name, s.Interface.Name, s.Interface.Bridge, s.Interface.Address, s.Interface.Gateway,
+		s.Interface.MAC, g.Archive,
 		g.CloneFrom, g.Snapshot, g.Storage}
 	for _, o := range s.Options {
 		values = append(values, o.Key, o.Value)
 	}
-	for _, v := range append(append(append(values, g.Features...), g.Devices...), append(s.Nameservers, s.SearchDomains...)...) {
+	for _, v := range append(append(append(values, g.Features...), g.Devices...),
+		append(s.Nameservers, s.SearchDomains...)...) {
 		if strings.ContainsAny(v, "\n\r") || strings.HasPrefix(v, "-") {
 			diags.Errorf("container %s: %q holds a line break, or looks like an option", s.ID, v)
 		}
@@ -121,13 +123,14 @@ func (Container) Diff(want spec.Container, have *ContainerStatus) plan.Delta {
 	}
 	if have, want := flag(c.current().get("unprivileged") == "1"), flag(want.IDMap != (spec.IDMap{})); have != want {
 		d.Compare("unprivileged", have, want)
-		d.Action, d.Reason = plan.Replace, "unprivileged can only be chosen when a container is made; its volumes are kept"
+		d.Action, d.Reason = plan.Replace,
+			"unprivileged can only be chosen when a container is made; its volumes are kept"
 	}
 	return d
 }
 
-// Apply implements provider.Driver. All that differs goes into one call of pct set, and what only the file can hold is edited
-// after that.
+// Apply implements provider.Driver. All that differs goes into one call of pct set, and what only the file can hold is
+// edited after that.
 func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Container, d plan.Delta) error {
 	p := s.Guest.Proxmox
 	if err := provider.ProxmoxWritable(h, p); err != nil {
@@ -156,8 +159,8 @@ func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	return k.finishMaking(ctx, h, a, s)
 }
 
-// finishMaking makes the differences of a container that exists go away. One that was just made is moved into its range once the volumes
-// that waited for it are in its file; what was left half moved is locked, and comes first.
+// finishMaking makes the differences of a container that exists go away. One that was just made is moved into its range
+// once the volumes that waited for it are in its file; what was left half moved is locked, and comes first.
 func (k Container) finishMaking(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
 	p := s.Guest.Proxmox
 	if !isMaking(h, p, s.ID) {
@@ -230,7 +233,8 @@ func (k Container) adjust(ctx context.Context, h host.Host, a object.Address, s 
 }
 
 // oneValue is a failure of pct set for one of its values, where none takes effect.
-var oneValue = regexp.MustCompile(`unable to hotplug|Parameter verification failed|invalid format|property is not defined|can't (?:update|remove) CT`)
+var oneValue = regexp.MustCompile(
+	`unable to hotplug|Parameter verification failed|invalid format|property is not defined|can't (?:update|remove) CT`)
 
 // apart makes each setting by a call of its own, so that one that fails does not take the others with it.
 func apart(ctx context.Context, h host.Host, id string, list []setting, together error) error {
@@ -283,7 +287,8 @@ func finish(ctx context.Context, h host.Host, s spec.Container, list []setting) 
 	})
 }
 
-// ownVolumes fails where another volume stands where one of phoenix's belongs: nobody but a person knows which has the data.
+// ownVolumes fails where another volume stands where one of phoenix's belongs: nobody but a person knows which has the
+// data.
 func ownVolumes(s spec.Container, c *conf, known map[string]record) error {
 	for _, v := range s.Guest.Volumes {
 		own, ok := known[volumeAddress(v)]
@@ -294,7 +299,8 @@ func ownVolumes(s spec.Container, c *conf, known map[string]record) error {
 	return nil
 }
 
-// grow makes a volume larger. pct resize ends well though it failed: then it complains on standard error, and only there.
+// grow makes a volume larger. pct resize ends well though it failed: then it complains on standard error, and only
+// there.
 func grow(ctx context.Context, h host.Host, id, key, size string) error {
 	res, err := pct(ctx, h, id, callLimit, "resize", id, key, size)
 	if err != nil && strings.Contains(string(res.Stderr), "disk is already at specified size") {
@@ -304,8 +310,10 @@ func grow(ctx context.Context, h host.Host, id, key, size string) error {
 		return err
 	}
 	for line := range strings.Lines(string(res.Stderr)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "trying to acquire lock") && line != "OK" {
-			return provider.PermanentHint(fmt.Errorf("%s of container %s was not made larger: pct resize ended well and said:\n%s", key, id, res.Stderr),
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "trying to acquire lock") &&
+			line != "OK" {
+			return provider.PermanentHint(fmt.Errorf("%s of container %s was not made larger: pct resize ended well "+
+				"and said:\n%s", key, id, res.Stderr),
 				"its size stands in the configuration already; see to the file system in it by hand")
 		}
 	}

@@ -23,12 +23,14 @@ func create(ctx context.Context, h host.Host, s spec.Container) error {
 		return clone(ctx, h, s)
 	}
 	if s.Guest.Archive == "" {
-		return provider.PermanentHint(fmt.Errorf("container %s has no archive to be made from", s.ID), "pveam available lists those that can be had, pveam download gets one")
+		return provider.PermanentHint(fmt.Errorf("container %s has no archive to be made from", s.ID),
+			"pveam available lists those that can be had, pveam download gets one")
 	}
 	if err := beginMaking(ctx, h, s); err != nil {
 		return err
 	}
-	argv := []string{"create", s.ID, s.Guest.Archive, "--description", mark(s.ID), "--unprivileged", flag(s.IDMap != (spec.IDMap{})),
+	argv := []string{"create", s.ID, s.Guest.Archive, "--description", mark(s.ID), "--unprivileged",
+		flag(s.IDMap != (spec.IDMap{})),
 		"--rootfs", s.Guest.Storage + ":" + strconv.Itoa(s.Guest.SizeGB)}
 	// A volume that waits for its container is mounted afterwards: the archive must not be unpacked over what is on it.
 	known := map[string]record{}
@@ -58,7 +60,8 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 		return err
 	}
 	if c == nil {
-		return provider.PermanentHint(fmt.Errorf("container %s has nothing to be cloned from: there is no container %s on this node", s.ID, source),
+		return provider.PermanentHint(fmt.Errorf("container %s has nothing to be cloned from: there is no container "+
+			"%s on this node", s.ID, source),
 			"phoenix create "+source)
 	}
 	if err := unlockSource(ctx, h, p, source, c); err != nil {
@@ -75,7 +78,8 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 		argv = append(argv, "--full", "1", "--storage", s.Guest.Storage)
 		if s.Guest.Snapshot != "" {
 			if c.section(s.Guest.Snapshot) == nil {
-				return provider.PermanentHint(fmt.Errorf("container %s has no snapshot %s to be cloned from", source, s.Guest.Snapshot),
+				return provider.PermanentHint(fmt.Errorf("container %s has no snapshot %s to be cloned from", source,
+					s.Guest.Snapshot),
 					fmt.Sprintf("phoenix create %s, or: pct snapshot %[1]s %s", source, s.Guest.Snapshot))
 			}
 			argv = append(argv, "--snapname", s.Guest.Snapshot)
@@ -89,23 +93,26 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 }
 
 const (
-	turnLimit = "5" // seconds that a turn is waited for before it is looked whether somebody asks for the end of the work
-	turnTaken = 75  // the code then; pct's own mean nothing
+	// seconds that a turn is waited for before it is looked whether somebody asks for the end of the work
+	turnLimit = "5"
+	turnTaken = 75 // the code then; pct's own mean nothing
 )
 
-// oneByOne runs pct about the source of copies once no other phoenix copies it. The wait ends when the work is to end; what was begun comes to its
-// end.
+// oneByOne runs pct about the source of copies once no other phoenix copies it. The wait ends when the work is to end;
+// what was begun comes to its end.
 func oneByOne(ctx context.Context, h host.Host, p spec.Proxmox, source string, argv ...string) (host.Result, error) {
 	stoppable, end := provider.Stoppable(ctx)
 	defer end()
-	argv = append([]string{"flock", "--exclusive", "--no-fork", "--timeout", turnLimit, "--conflict-exit-code", strconv.Itoa(turnTaken), cloneLock(p, source)}, argv...)
+	argv = append([]string{"flock", "--exclusive", "--no-fork", "--timeout", turnLimit, "--conflict-exit-code",
+		strconv.Itoa(turnTaken), cloneLock(p, source)}, argv...)
 	for limit := time.Now().Add(cloneLimit); ; {
 		res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: cloneLimit})
 		if res.Code != turnTaken || len(res.Stderr)+len(res.Stdout) > 0 {
 			return res, err
 		}
 		if stoppable.Err() != nil {
-			return res, fmt.Errorf("another copy of container %s is not waited for: %w", source, context.Cause(stoppable))
+			return res, fmt.Errorf("another copy of container %s is not waited for: %w", source,
+				context.Cause(stoppable))
 		}
 		if time.Now().After(limit) {
 			return res, fmt.Errorf("another copy of container %s has not ended within %s: %w", source, cloneLimit, err)
@@ -113,8 +120,8 @@ func oneByOne(ctx context.Context, h host.Host, p spec.Proxmox, source string, a
 	}
 }
 
-// copyable fails where something else than a phoenix's copy is at work on a source: Proxmox would refuse, and write down one more failed task with
-// every try.
+// copyable fails where something else than a phoenix's copy is at work on a source: Proxmox would refuse, and write
+// down one more failed task with every try.
 func copyable(ctx context.Context, h host.Host, p spec.Proxmox, source string) error {
 	for range 3 { // a copy may end, and another begin, between two looks
 		c, err := look(h, p, source)
@@ -125,7 +132,8 @@ func copyable(ctx context.Context, h host.Host, p spec.Proxmox, source string) e
 		case "":
 			return nil
 		case "disk":
-			free, err := h.Run(ctx, host.Command{Argv: []string{"flock", "--shared", "--nonblock", cloneLock(p, source), "true"}})
+			free, err := h.Run(ctx,
+				host.Command{Argv: []string{"flock", "--shared", "--nonblock", cloneLock(p, source), "true"}})
 			if err != nil && free.Code > 0 {
 				return nil // it waits for its turn
 			}
@@ -167,15 +175,16 @@ func atWork(id string) *regexp.Regexp {
 
 // making is what a process looks like that makes a container. The worker of a clone only tells what it copies.
 func making(id string) *regexp.Regexp {
-	return regexp.MustCompile(`^task UPID:([^:]*:){4}(vz(create|restore):` + id + `|vzclone:\d+):|\bpct (create|restore|clone \d+) ` + id + `\b`)
+	return regexp.MustCompile(`^task UPID:([^:]*:){4}(vz(create|restore):` + id +
+		`|vzclone:\d+):|\bpct (create|restore|clone \d+) ` + id + `\b`)
 }
 
 func busyError(id, pid, what string) error {
 	return fmt.Errorf("container %s is being made by process %s: %s", id, pid, what)
 }
 
-// process finds one of the hypervisor's own by its command line; empty: there is none. What runs inside a container can be called
-// anything, and is not asked.
+// process finds one of the hypervisor's own by its command line; empty: there is none. What runs inside a container can
+// be called anything, and is not asked.
 func process(h host.Host, like *regexp.Regexp) (pid, line string) {
 	names, err := h.ReadDir("/proc")
 	if err != nil {
@@ -215,8 +224,8 @@ func destroy(ctx context.Context, h host.Host, s spec.Container, more ...string)
 	return err
 }
 
-// Delete implements provider.Deleter: it stops the container and removes it with its root file system. Volumes of phoenix's are
-// taken out of it before, and written down, so that a container that is made later finds them.
+// Delete implements provider.Deleter: it stops the container and removes it with its root file system. Volumes of
+// phoenix's are taken out of it before, and written down, so that a container that is made later finds them.
 func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
 	p := s.Guest.Proxmox
 	c, err := read(h, p, s.ID)
@@ -290,7 +299,8 @@ func checkForeign(ctx context.Context, h host.Host, s spec.Container, c *conf) e
 // names tells whether the file speaks of a volume, mounted or unused.
 func (c *conf) names(volume string) bool {
 	return slices.ContainsFunc(c.current().lines, func(l line) bool {
-		return (mountKey.MatchString(l.key) || unusedKey.MatchString(l.key)) && parseProperty(l.value, "volume").word == volume
+		return (mountKey.MatchString(l.key) || unusedKey.MatchString(l.key)) &&
+			parseProperty(l.value, "volume").word == volume
 	})
 }
 
@@ -341,7 +351,8 @@ func takeOut(c *conf, volumes []string) bool {
 		for _, l := range s.lines {
 			named := false
 			for _, v := range volumes {
-				named = named || (mountKey.MatchString(l.key) || unusedKey.MatchString(l.key)) && parseProperty(l.value, "volume").word == v
+				named = named || (mountKey.MatchString(l.key) || unusedKey.MatchString(l.key)) &&
+					parseProperty(l.value, "volume").word == v
 			}
 			if named {
 				changed = true

@@ -1,9 +1,9 @@
-// Package pve keeps system containers on a Proxmox VE host: their definition, their volumes, their running, the templates that
-// they are cloned from and their snapshots.
+// Package pve keeps system containers on a Proxmox VE host: their definition, their volumes, their running, the
+// templates that they are cloned from and their snapshots.
 //
-// A call of pct takes most of a second, so what there is is read from the files below /etc/pve and from lxc's own tools, and all
-// changes of a container go into one call. What pct says is judged by its words alone: its exit codes mean nothing. Which container and which volume are
-// phoenix's stands in the container's notes.
+// A call of pct takes most of a second, so what there is is read from the files below /etc/pve and from lxc's own
+// tools, and all changes of a container go into one call. What pct says is judged by its words alone: its exit codes
+// mean nothing. Which container and which volume are phoenix's stands in the container's notes.
 package pve
 
 import (

@@ -19,8 +19,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Firewall keeps a container's file of Proxmox's firewall. It implements provider.Driver, provider.Deleter and provider.Watcher. It
-// runs no command to look.
+// Firewall keeps a container's file of Proxmox's firewall. It implements provider.Driver, provider.Deleter and
+// provider.Watcher. It runs no command to look.
 type Firewall struct{}
 
 // NewFirewall gives the driver without its types.
@@ -41,10 +41,11 @@ func filterPath(p spec.Proxmox, name string) string {
 // filterOption is an option of a container's file, and what holds where it is not in it.
 type filterOption struct{ key, want, unset string }
 
-// filterOptions are those that phoenix sets. A source means something only where nobody speaks with another's address, so that all
-// but policy_in are set for a container that asks for no firewall too. What makes each necessary was seen with pve-firewall 6:
-// a frame with a VLAN tag is neither IPv4 nor IPv6 to it, and passes unless layer2_protocols says what else may; with dhcp, DHCP
-// packets pass before the hardware address is looked at; with ndp, neighbour advertisements pass before all rules.
+// filterOptions are those that phoenix sets. A source means something only where nobody speaks with another's address,
+// so that all but policy_in are set for a container that asks for no firewall too. What makes each necessary was seen
+// with pve-firewall 6: a frame with a VLAN tag is neither IPv4 nor IPv6 to it, and passes unless layer2_protocols says
+// what else may; with dhcp, DHCP packets pass before the hardware address is looked at; with ndp, neighbour
+// advertisements pass before all rules.
 func filterOptions(s spec.Firewall) []filterOption {
 	policy, ndp := "DROP", "1"
 	if s.Open {
@@ -53,7 +54,8 @@ func filterOptions(s spec.Firewall) []filterOption {
 	if noIPv6(s) {
 		ndp = "0"
 	}
-	return []filterOption{{"enable", "1", "0"}, {"policy_in", policy, "DROP"}, {"ipfilter", "1", "0"}, {"macfilter", "1", "1"}, {"dhcp", "0", "1"},
+	return []filterOption{{"enable", "1", "0"}, {"policy_in", policy, "DROP"}, {"ipfilter", "1", "0"},
+		{"macfilter", "1", "1"}, {"dhcp", "0", "1"},
 		{"ndp", ndp, "1"}, {"radv", "0", "0"}, {"layer2_protocols", "ARP", ""}}
 }
 
@@ -62,8 +64,8 @@ func noIPv6(s spec.Firewall) bool {
 	return err == nil && a.Is4()
 }
 
-// wantedOptions are filterOptions but for the policy of a firewall that somebody else has switched on in a container that asks for none:
-// it stays as closed as it is.
+// wantedOptions are filterOptions but for the policy of a firewall that somebody else has switched on in a container
+// that asks for none: it stays as closed as it is.
 func wantedOptions(s spec.Firewall, have *FirewallStatus) []filterOption {
 	options := filterOptions(s)
 	if have == nil || !have.foreign(s) {
@@ -75,7 +77,8 @@ func wantedOptions(s spec.Firewall, have *FirewallStatus) []filterOption {
 // foreign tells whether a firewall is on that is not phoenix's, of a container that asks for none.
 func (st *FirewallStatus) foreign(s spec.Firewall) bool {
 	own := identityRules(s)
-	return s.Open && st.Options["enable"] == "1" && !slices.ContainsFunc(st.Rules, func(r string) bool { return !slices.Contains(own, r) })
+	return s.Open && st.Options["enable"] == "1" &&
+		!slices.ContainsFunc(st.Rules, func(r string) bool { return !slices.Contains(own, r) })
 }
 
 func identityRules(s spec.Firewall) (out []string) {
@@ -91,8 +94,8 @@ var everything = []spec.Rule{
 	{Direction: spec.Out, Action: spec.Accept, Comment: "no firewall is asked for: what follows has no effect"},
 }
 
-// wantedRules are those of the spec and, in a container that asks for no firewall, what keeps the rules of others without effect that
-// had none when the file was switched on.
+// wantedRules are those of the spec and, in a container that asks for no firewall, what keeps the rules of others
+// without effect that had none when the file was switched on.
 func wantedRules(s spec.Firewall, have *FirewallStatus) []spec.Rule {
 	if !s.Open || have == nil {
 		return s.Rules
@@ -279,7 +282,8 @@ func editFilter(ctx context.Context, h host.Host, p spec.Proxmox, path string, c
 		before = nil
 	}
 	name := strings.TrimSuffix(filepath.Base(path), ".fw")
-	res, err := provider.ReplaceProxmox(ctx, h, p, filepath.Join(p.Locks, "lxc", "phoenix-firewall-"+name+".lock"), path, before, f.text())
+	res, err := provider.ReplaceProxmox(ctx, h, p, filepath.Join(p.Locks, "lxc", "phoenix-firewall-"+name+".lock"),
+		path, before, f.text())
 	if err != nil {
 		err = fmt.Errorf("%s: %w", path, explain(name, res, err))
 	}

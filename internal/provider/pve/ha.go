@@ -12,7 +12,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// haLimit is how long Proxmox's high availability may take: pct only asks for a start or a stop, and two daemons with rounds of ten seconds see to it.
+// haLimit is how long Proxmox's high availability may take: pct only asks for a start or a stop, and two daemons with
+// rounds of ten seconds see to it.
 const haLimit = 2 * time.Minute
 
 // highlyAvailable tells whether a container is a resource of Proxmox's high availability.
@@ -26,7 +27,8 @@ func refuseAvailable(h host.Host, p spec.Proxmox, id string) error {
 	if !highlyAvailable(h, p, id) {
 		return nil
 	}
-	return provider.PermanentHint(fmt.Errorf("container %s is a resource of Proxmox's high availability, which starts it again: nothing was changed", id),
+	return provider.PermanentHint(fmt.Errorf("container %s is a resource of Proxmox's high availability, which "+
+		"starts it again: nothing was changed", id),
 		"ha-manager remove ct:"+id+", then again")
 }
 
@@ -35,5 +37,6 @@ func refuseProtected(c *conf, id string) error {
 	if c.current().get("protection") != "1" {
 		return nil
 	}
-	return provider.PermanentHint(fmt.Errorf("container %s is protected: nothing was changed", id), "pct set "+id+" --protection 0, if you are sure")
+	return provider.PermanentHint(fmt.Errorf("container %s is protected: nothing was changed", id),
+		"pct set "+id+" --protection 0, if you are sure")
 }

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Proxmox's high availability starts and stops later than pct returns; a container of its is not stopped for a delete that would be refused.
+// Proxmox's high availability starts and stops later than pct returns; a container of its is not stopped for a delete
+// that would be refused.
 func TestHighAvailability(t *testing.T) {
 	n := newNode(t)
 	n.house()

@@ -231,8 +231,10 @@ func (c *conf) movable(s spec.IDRange) error {
 		return nil
 	}
 	return provider.PermanentHint(
-		fmt.Errorf("container %s maps its ids in parts, by lxc.idmap lines that phoenix did not write: they are left alone", s.ID),
-		"take the lines out of "+confPath(*s.Proxmox, s.ID)+" and give the files their old owners, or take the container "+
+		fmt.Errorf("container %s maps its ids in parts, by lxc.idmap lines that phoenix did not write: they are "+
+			"left alone", s.ID),
+		"take the lines out of "+confPath(*s.Proxmox, s.ID)+" and give the files their old owners, or take the "+
+			"container "+
 			"out of the configuration")
 }
 

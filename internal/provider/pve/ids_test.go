@@ -28,7 +28,8 @@ const ownLines = "lxc.idmap: u 0 1879113728 65536\nlxc.idmap: g 0 1879113728 655
 // ids is the range that 103 is to have.
 func (n *node) ids() spec.IDRange {
 	p := n.place()
-	return spec.IDRange{ID: "103", Path: n.path("pve/lxc"), IDMap: ownMap, Claims: n.path("claims"), Proxmox: &p, Records: n.path("root/volumes/103")}
+	return spec.IDRange{ID: "103", Path: n.path("pve/lxc"), IDMap: ownMap, Claims: n.path("claims"), Proxmox: &p,
+		Records: n.path("root/volumes/103")}
 }
 
 func (n *node) idsThing(s spec.IDRange) thing {
@@ -92,13 +93,16 @@ func (n *node) moved(root, volume string) {
 	if left := slices.DeleteFunc(outside(n.t, root, ownMap), hidden); len(left) > 0 {
 		n.t.Errorf("of another range: %q", left)
 	}
-	if left := outside(n.t, volume, ownMap); len(left) > 0 && !slices.Equal(left, []string{"/stranger"}) && !slices.Equal(left, []string{"/lost+found"}) {
+	if left := outside(n.t, volume, ownMap); len(left) > 0 && !slices.Equal(left, []string{"/stranger"}) &&
+		!slices.Equal(left, []string{"/lost+found"}) {
 		n.t.Errorf("of another range: %q", left)
 	}
-	if c := n.conf("103"); strings.Count(c, ownLines) != 1 || strings.Count(c, "idmap") != 2 || strings.Contains(c, "lock:") || strings.Contains(c, "ids/103") {
+	if c := n.conf("103"); strings.Count(c, ownLines) != 1 || strings.Count(c, "idmap") != 2 ||
+		strings.Contains(c, "lock:") || strings.Contains(c, "ids/103") {
 		n.t.Errorf("its file:\n%s", c)
 	}
-	if m, err := n.host.Lstat(filepath.Join(root, "usr/su")); err != nil || m.Mode.Perm() != 0o755 || m.Mode&fs.ModeSetuid == 0 {
+	if m, err := n.host.Lstat(filepath.Join(root, "usr/su")); err != nil || m.Mode.Perm() != 0o755 ||
+		m.Mode&fs.ModeSetuid == 0 {
 		n.t.Errorf("setuid was lost: %+v, %v", m, err)
 	}
 	if d := n.idsThing(n.ids()).delta(); !d.Empty() {
@@ -111,7 +115,8 @@ func TestIDsConformance(t *testing.T) {
 	var n *node
 	volume := func() string { return n.volumeAt("mp0") }
 	conformance.Run(t, conformance.Case{
-		Driver: pve.NewIDs(), Fields: []string{"claimed", "id_map", "moved from"}, Tools: []string{"ln", "sync", "pvesm"},
+		Driver: pve.NewIDs(), Fields: []string{"claimed", "id_map", "moved from"},
+		Tools: []string{"ln", "sync", "pvesm"},
 		State: func(t *testing.T, o object.Object) string {
 			return tree(&n)(t, o) + conformance.Tree(t, n.path("claims"))
 		},
@@ -127,7 +132,8 @@ func TestIDsConformance(t *testing.T) {
 			},
 			"lost lines":    damage(&n, ownLines, ""),
 			"another range": damage(&n, ownLines, strings.ReplaceAll(ownLines, fmt.Sprint(ownMap.Base), "1000000")),
-			"a killed walk": damage(&n, ownLines, "lock: mounted\n#phoenix%3A ids/103 1879113728%3A65536 from 100000%3A65536\n"),
+			"a killed walk": damage(&n, ownLines, "lock: mounted\n#phoenix%3A ids/103 1879113728%3A65536 from "+
+				"100000%3A65536\n"),
 			"a volume of before": func(t *testing.T, _ host.Host, _ object.Object) {
 				must(t, os.Lchown(volume(), 100000, 100000))
 			},
@@ -153,10 +159,12 @@ func TestIDsMove(t *testing.T) {
 		t.Errorf("volumes that are directories need no %q", calls)
 	}
 	n.moved(n.volumeAt("rootfs"), n.volumeAt("mp0"))
-	if m, err := n.host.Lstat(n.volumeAt("mp0") + "/key"); err != nil || m.UID != ownMap.Base+33 || m.Mode&fs.ModeSetuid == 0 {
+	if m, err := n.host.Lstat(n.volumeAt("mp0") + "/key"); err != nil || m.UID != ownMap.Base+33 ||
+		m.Mode&fs.ModeSetuid == 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if first, rest, _ := strings.Cut(n.conf("103"), "\n[old]"); !strings.HasSuffix(first, ownLines) || strings.Contains(rest, "idmap") {
+	if first, rest, _ := strings.Cut(n.conf("103"), "\n[old]"); !strings.HasSuffix(first, ownLines) ||
+		strings.Contains(rest, "idmap") {
 		t.Errorf("the lines are not at the end of the first section:\n%s", n.conf("103"))
 	}
 	s := n.container()
@@ -268,7 +276,8 @@ func TestIDsOfAClone(t *testing.T) {
 	n.containerThing(s).make()
 	n.volumeThing(s.Guest.Volumes[0]).make()
 	n.moved(n.volumeAt("rootfs"), n.volumeAt("mp0"))
-	if left := outside(t, n.path("zfs/subvol-900-disk-0"), spec.IDMap{Base: 1000000, Count: 65536}); len(left) > 0 || strings.Count(n.conf("900"), theirs) != 1 {
+	if left := outside(t, n.path("zfs/subvol-900-disk-0"), spec.IDMap{Base: 1000000, Count: 65536}); len(left) > 0 ||
+		strings.Count(n.conf("900"), theirs) != 1 {
 		t.Errorf("the source was changed: %q\n%s", left, n.conf("900"))
 	}
 	ssl := n.volumeAt("mp0")
@@ -312,7 +321,8 @@ func TestIDsOfADeviceThatWaited(t *testing.T) {
 func TestIDsInParts(t *testing.T) {
 	n := newNode(t)
 	n.before()
-	n.write(n.conf("103")+"lxc.idmap: u 0 100000 1000\nlxc.idmap: u 1000 1000 1\nlxc.idmap: g 0 100000 65536\n", "pve/lxc/103.conf")
+	n.write(n.conf("103")+"lxc.idmap: u 0 100000 1000\nlxc.idmap: u 1000 1000 1\nlxc.idmap: g 0 100000 65536\n",
+		"pve/lxc/103.conf")
 	x, before := n.idsThing(n.ids()), n.conf("103")
 	err := x.try()
 	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), "in parts") || n.conf("103") != before {
@@ -331,14 +341,16 @@ func TestIDsWithDirectories(t *testing.T) {
 	n.volumeThing(n.ssl()).make()
 	own := n.ids()
 	own.Binds = []string{n.path("srv/data")}
-	for _, line := range []string{"mp0: " + n.path("srv") + ",mp=/x\n", "lxc.mount.entry: " + n.path("srv/data/in") + " x none bind 0 0\n"} {
+	for _, line := range []string{"mp0: " + n.path("srv") + ",mp=/x\n",
+		"lxc.mount.entry: " + n.path("srv/data/in") + " x none bind 0 0\n"} {
 		n.write("hostname: other\n"+line, "pve/lxc/555.conf")
 		before := n.conf("103")
 		x := n.idsThing(own)
 		if d := x.delta(); !d.Has("mounted in another container too") {
 			t.Errorf("%s: %+v", line, d)
 		}
-		if err := x.try(); !provider.IsPermanent(err) || !strings.Contains(err.Error(), "by container 555") || n.conf("103") != before {
+		if err := x.try(); !provider.IsPermanent(err) || !strings.Contains(err.Error(), "by container 555") ||
+			n.conf("103") != before {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
@@ -353,8 +365,10 @@ func TestIDsWithDirectories(t *testing.T) {
 func TestIDsHalfMoved(t *testing.T) {
 	n := newNode(t)
 	n.before()
-	n.write("#phoenix%3A ids/103 1879113728%3A65536 from 100000%3A65536\nlock: mounted\n"+n.conf("103"), "pve/lxc/103.conf")
-	if err := n.runningThing().try(); err == nil || !strings.Contains(err.Error(), "being moved to another range of ids") {
+	n.write("#phoenix%3A ids/103 1879113728%3A65536 from 100000%3A65536\nlock: mounted\n"+n.conf("103"),
+		"pve/lxc/103.conf")
+	if err := n.runningThing().try(); err == nil ||
+		!strings.Contains(err.Error(), "being moved to another range of ids") {
 		t.Errorf("%v", err)
 	}
 	c := n.containerThing(n.container())
@@ -372,12 +386,14 @@ func TestStartWithoutSubIDs(t *testing.T) {
 	for _, empty := range []string{"subuid", "subgid"} {
 		n.write("ann:1879048192:268304384\n", empty)
 		err := n.runningThing().try()
-		if err == nil || !strings.Contains(err.Error(), "unable to get PID for CT 103 (not running?)") || !strings.Contains(provider.Hint(err), "/run/pve/ct-103.stderr") {
+		if err == nil || !strings.Contains(err.Error(), "unable to get PID for CT 103 (not running?)") ||
+			!strings.Contains(provider.Hint(err), "/run/pve/ct-103.stderr") {
 			t.Errorf("without %s: %v (%s)", empty, err, provider.Hint(err))
 		}
 		must(t, os.Remove(n.path(empty)))
 	}
-	if why := n.read("lib/103/stderr"); !strings.Contains(why, "newgidmap: gid range [0-65536) -> [1879113728-1879179264) not allowed") {
+	if why := n.read("lib/103/stderr"); !strings.Contains(why, "newgidmap: gid range [0-65536) -> "+
+		"[1879113728-1879179264) not allowed") {
 		t.Errorf("%q", why)
 	}
 	n.runningThing().make()

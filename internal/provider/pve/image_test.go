@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A volume that is an image shows its owner only where it is mounted: before the first start phoenix mounts it for a moment, in a
-// mount namespace of its own, and notes what it set.
+// A volume that is an image shows its owner only where it is mounted: before the first start phoenix mounts it for a
+// moment, in a mount namespace of its own, and notes what it set.
 func TestVolumeThatIsAnImage(t *testing.T) {
 	for _, tool := range []string{"mkfs.ext4", "losetup"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -30,11 +30,13 @@ func TestVolumeThatIsAnImage(t *testing.T) {
 	x.make()
 	image := n.path("vz/images/103/vm-103-disk-0.raw")
 	dir := t.TempDir()
-	out, err := exec.Command("unshare", "--mount", "sh", "-c", `mount -o ro "$1" "$2" && stat -c '%u:%g %a' "$2"; umount "$2"`, "sh", image, dir).CombinedOutput()
+	out, err := exec.Command("unshare", "--mount", "sh", "-c",
+		`mount -o ro "$1" "$2" && stat -c '%u:%g %a' "$2"; umount "$2"`, "sh", image, dir).CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "100902:100902 700" {
 		t.Errorf("%v: %s", err, out)
 	}
-	if c := n.conf("103"); !strings.Contains(c, "volume/103/ssl local%3A103/vm-103-disk-0.raw "+image+" 902%3A902 0700\n") {
+	if c := n.conf("103"); !strings.Contains(c,
+		"volume/103/ssl local%3A103/vm-103-disk-0.raw "+image+" 902%3A902 0700\n") {
 		t.Errorf("%s", c)
 	}
 	v.Mode = 0o750
@@ -64,7 +66,8 @@ func TestVolumeOnADeviceThatIsOff(t *testing.T) {
 	if err != nil || m.UID != 100000 || m.Mode.Perm() != 0o700 {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if c := n.conf("103"); strings.Contains(c, "lock") || !strings.Contains(c, "local-lvm%3Avm-103-disk-0 /dev/phxfake/vm-103-disk-0 0%3A0 0700") {
+	if c := n.conf("103"); strings.Contains(c, "lock") ||
+		!strings.Contains(c, "local-lvm%3Avm-103-disk-0 /dev/phxfake/vm-103-disk-0 0%3A0 0700") {
 		t.Errorf("%s", c)
 	}
 	n.tool("pct", "set", "103", "--delete", "mp0")

@@ -26,7 +26,8 @@ func (c *conf) volumes() (out []attached) {
 		s := &c.sections[i]
 		for _, key := range s.keys() {
 			p := parseProperty(s.get(key), "volume")
-			if key != "rootfs" && !mountKey.MatchString(key) && !unusedKey.MatchString(key) || filepath.IsAbs(p.word) || p.word == "" {
+			if key != "rootfs" && !mountKey.MatchString(key) && !unusedKey.MatchString(key) || filepath.IsAbs(p.word) ||
+				p.word == "" {
 				continue
 			}
 			if !slices.ContainsFunc(out, func(a attached) bool { return a.name == p.word }) {
@@ -147,18 +148,21 @@ func refuseForeign(id string, foreign []attached) error {
 		}
 		names = append(names, what)
 		if mountKey.MatchString(v.key) {
-			ways = append(ways, fmt.Sprintf("pct move-volume %s %s --target-vmid OTHER --target-volume %s", id, v.key, v.key))
+			ways = append(ways, fmt.Sprintf("pct move-volume %s %s --target-vmid OTHER --target-volume %s", id, v.key,
+				v.key))
 		} else {
 			ways = append(ways, fmt.Sprintf("pct move-volume %s %s --target-vmid OTHER", id, v.key))
 		}
 	}
 	return provider.PermanentHint(
-		fmt.Errorf("container %s has volumes that phoenix did not make, and Proxmox would destroy them with it: %s: nothing was changed", id, strings.Join(names, "; ")),
-		"keep them in another container: "+strings.Join(ways, "; ")+"; or destroy what is on them first: pct set "+id+" --delete KEY, then pct set "+id+" --delete unusedN")
+		fmt.Errorf("container %s has volumes that phoenix did not make, and Proxmox would destroy them with it: %s: "+
+			"nothing was changed", id, strings.Join(names, "; ")),
+		"keep them in another container: "+strings.Join(ways, "; ")+"; or destroy what is on them first: pct set "+id+
+			" --delete KEY, then pct set "+id+" --delete unusedN")
 }
 
-// detach writes down which volumes are phoenix's, and takes them out of the file, where destroy would find them: those of the
-// configuration, and those that it does not name any more.
+// detach writes down which volumes are phoenix's, and takes them out of the file, where destroy would find them: those
+// of the configuration, and those that it does not name any more.
 func (Container) detach(ctx context.Context, h host.Host, s spec.Container, c *conf) error {
 	p := s.Guest.Proxmox
 	keep, err := toKeep(ctx, h, s, c)

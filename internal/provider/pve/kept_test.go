@@ -45,7 +45,8 @@ func (n *node) recordPath(name string) string {
 	return ""
 }
 
-// A volume that the configuration does not name any more is kept, by a delete and when the container is made again, and comes back with the line.
+// A volume that the configuration does not name any more is kept, by a delete and when the container is made again, and
+// comes back with the line.
 func TestVolumesThatLeftTheConfigurationAreKept(t *testing.T) {
 	for name, lose := range map[string]func(*testing.T, thing){
 		"delete": func(t *testing.T, x thing) { must(t, x.d.Delete(context.Background(), x.n.host, x.o)) },
@@ -107,7 +108,8 @@ func TestVolumesOfOthersAreNotDestroyed(t *testing.T) {
 				"replace": x.d.Apply(context.Background(), n.host, x.o, plan.Delta{Action: plan.Replace}),
 				"refuse":  provider.Refused(context.Background(), x.d, n.host, x.o),
 			} {
-				wants(t, err, true, "volumes that phoenix did not make", "local-zfs:subvol-103-disk-", "nothing was changed", "pct move-volume 103")
+				wants(t, err, true, "volumes that phoenix did not make", "local-zfs:subvol-103-disk-",
+					"nothing was changed", "pct move-volume 103")
 				if n.conf("103") != before || !slices.Equal(n.volumes("zfs"), volumes) {
 					t.Errorf("%s touched it:\n%s\n%q", what, n.conf("103"), n.volumes("zfs"))
 				}
@@ -128,24 +130,27 @@ func TestVolumesOfOthersAreNotDestroyed(t *testing.T) {
 // cloned is 103 as a clone of 900.
 func (n *node) cloned() spec.Container {
 	n.t.Helper()
-	n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--mp0", "local-zfs:1,mp=/x", "--memory", "512", "--net0",
+	n.tool("pct", "create", "900", "local:vztmpl/debian-12.tar.zst", "--rootfs", "local-zfs:2", "--mp0",
+		"local-zfs:1,mp=/x", "--memory", "512", "--net0",
 		"name=eth0,bridge=vmbr0", "--description", "phoenix: container/900")
 	s := n.container()
 	s.Guest.Archive, s.Guest.CloneFrom, s.Guest.Records = "", "900", n.path("root/volumes/103")
 	return s
 }
 
-// A clone that died with its worker leaves a whole configuration, locked, with some of the volumes: it is removed with what it copied, and
-// made again. What had the id in its name before is left alone.
+// A clone that died with its worker leaves a whole configuration, locked, with some of the volumes: it is removed with
+// what it copied, and made again. What had the id in its name before is left alone.
 func TestKilledClone(t *testing.T) {
-	for _, volumes := range []string{"", "rootfs: local-zfs:subvol-103-disk-1,size=2G\n", "mp0: local-zfs:subvol-103-disk-1,mp=/x,size=1G\n"} {
+	for _, volumes := range []string{"", "rootfs: local-zfs:subvol-103-disk-1,size=2G\n",
+		"mp0: local-zfs:subvol-103-disk-1,mp=/x,size=1G\n"} {
 		n := newNode(t)
 		s := n.cloned()
 		old := n.path("zfs/subvol-103-disk-0") // somebody put it there
 		must(t, os.MkdirAll(old, 0o755))
 		must(t, os.WriteFile(filepath.Join(old, "photo"), nil, 0o600))
 		n.write("local-zfs:subvol-103-disk-0\n", "pve/phoenix/making/103")
-		n.write("#phoenix%3A container/103\narch: amd64\nhostname: step-ca\nlock: create\nmemory: 512\nnet0: name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,type=veth\n"+
+		n.write("#phoenix%3A container/103\narch: amd64\nhostname: step-ca\nlock: create\nmemory: 512\nnet0: "+
+			"name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,type=veth\n"+
 			"ostype: debian\nunprivileged: 1\n"+volumes, "pve/lxc/103.conf")
 		must(t, os.MkdirAll(n.path("zfs/subvol-103-disk-1/etc"), 0o755))
 		must(t, os.MkdirAll(n.path("zfs/subvol-103-disk-2/etc"), 0o755)) // copied, and not written down
@@ -154,7 +159,8 @@ func TestKilledClone(t *testing.T) {
 			t.Fatalf("%+v", d)
 		}
 		x.make()
-		if got := n.volumes("zfs"); len(got) != 6 || !slices.Contains(got, "subvol-103-disk-0") { // two of 900, rootfs, mp0, ssl, and the old one
+		// two of 900, rootfs, mp0, ssl, and the old one
+		if got := n.volumes("zfs"); len(got) != 6 || !slices.Contains(got, "subvol-103-disk-0") {
 			t.Errorf("%q: left are %q\n%s", volumes, got, n.conf("103"))
 		}
 		if _, err := os.Stat(filepath.Join(old, "photo")); err != nil {
@@ -166,7 +172,8 @@ func TestKilledClone(t *testing.T) {
 	}
 }
 
-// Whoever restores a container over itself locks it in the same way, with all of its volumes: nobody may take that for a half-made clone.
+// Whoever restores a container over itself locks it in the same way, with all of its volumes: nobody may take that for
+// a half-made clone.
 func TestARestoreIsNotTakenForAClone(t *testing.T) {
 	n := newNode(t)
 	n.house()
@@ -186,8 +193,8 @@ func TestARestoreIsNotTakenForAClone(t *testing.T) {
 	}
 }
 
-// A restore of a container over itself makes new volumes and destroys the old ones. An empty one in the place of a recorded one is not
-// taken for it; one with something on it is.
+// A restore of a container over itself makes new volumes and destroys the old ones. An empty one in the place of a
+// recorded one is not taken for it; one with something on it is.
 func TestAnEmptyVolumeInThePlaceOfARecordedOne(t *testing.T) {
 	for name, full := range map[string]bool{"empty": false, "moved": true} {
 		t.Run(name, func(t *testing.T) {
@@ -215,7 +222,8 @@ func TestAnEmptyVolumeInThePlaceOfARecordedOne(t *testing.T) {
 				}
 				return
 			}
-			wants(t, err, true, filepath.Base(old), "is gone", filepath.Base(now), "not in the backup", "remove the line")
+			wants(t, err, true, filepath.Base(old), "is gone", filepath.Base(now), "not in the backup",
+				"remove the line")
 			if n.conf("103") != before {
 				t.Errorf("changed:\n%s", n.conf("103"))
 			}

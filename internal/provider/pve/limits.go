@@ -12,8 +12,8 @@ import (
 // pidsKey is a raw line, as pct has no option for it. Proxmox's cgroups are those of the second generation.
 const pidsKey = "lxc.cgroup2.pids.max"
 
-// limited looks at the limit of processes that a running container has: it gets another one without a restart, where its control group
-// can be seen.
+// limited looks at the limit of processes that a running container has: it gets another one without a restart, where
+// its control group can be seen.
 func limited(h host.Host, c *conf, st *RunningStatus) {
 	have, ok := provider.LimitOf(h, st.PID, pidsKey)
 	if !ok {

@@ -27,7 +27,8 @@ func (k kernel) ReadFile(path string) ([]byte, error) {
 func TestLimitIsNoRestart(t *testing.T) {
 	c := parseConf("hostname: a\nlxc.cgroup2.pids.max: 4096\n")
 	h := kernel{text: map[string]string{
-		"/proc/self/mountinfo": "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "/proc/7/cgroup": "0::/lxc/101/ns/init.scope\n",
+		"/proc/self/mountinfo":            "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+		"/proc/7/cgroup":                  "0::/lxc/101/ns/init.scope\n",
 		"/sys/fs/cgroup/lxc/101/pids.max": "max\n",
 	}}
 	st := &RunningStatus{State: running, PID: 7, Waits: []string{pidsKey, "memory"}, Booted: true}

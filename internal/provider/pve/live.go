@@ -15,19 +15,21 @@ const (
 	extraField = "still mounted at " // begins those of what the configuration does not speak of
 )
 
-// drift is in what a container that has booted runs otherwise than its configuration says. What waits for a restart is not drift.
-// Proxmox leaves the address to the container's own network tools, so that before the end of the boot nothing can be told.
+// drift is in what a container that has booted runs otherwise than its configuration says. What waits for a restart is
+// not drift. Proxmox leaves the address to the container's own network tools, so that before the end of the boot
+// nothing can be told.
 func drift(h host.Host, c *conf, pid int) []plan.Field {
 	var d plan.Delta
 	unmounted(&d, h, c, pid)
-	if _, waits := c.waiting()["net0"]; !waits && c.current().get("ostype") != "unmanaged" { // there Proxmox sets no address
+	// there Proxmox sets no address
+	if _, waits := c.waiting()["net0"]; !waits && c.current().get("ostype") != "unmanaged" {
 		networked(&d, h, pid, parseProperty(c.current().get("net0"), ""))
 	}
 	return d.Fields
 }
 
-// unmounted looks for each mount point among the mounts of the container's init. Proxmox refuses one that leads over a symbolic
-// link, so that the kernel has it by the same path.
+// unmounted looks for each mount point among the mounts of the container's init. Proxmox refuses one that leads over a
+// symbolic link, so that the kernel has it by the same path.
 func unmounted(d *plan.Delta, h host.Host, c *conf, pid int) {
 	all, err := provider.MountsIn(h, pid)
 	if err != nil {
@@ -56,8 +58,8 @@ func networked(d *plan.Delta, h host.Host, pid int, net property) {
 	provider.Routed(d, h, pid, net.of["name"], net.of["gw"])
 }
 
-// tooMuch is what an unprivileged container has mounted of the hypervisor's and its configuration does not speak of: it was taken out of the
-// file while the container ran, by whomever. A privileged one mounts what it likes.
+// tooMuch is what an unprivileged container has mounted of the hypervisor's and its configuration does not speak of: it
+// was taken out of the file while the container ran, by whomever. A privileged one mounts what it likes.
 func tooMuch(h host.Host, c *conf, pid int) []plan.Field {
 	if c.current().get("unprivileged") != "1" {
 		return nil

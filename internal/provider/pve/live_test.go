@@ -25,13 +25,14 @@ func (n *node) byHand(argv ...string) {
 		must(n.t, <-done)
 		return
 	}
-	if out, err := exec.Command("nsenter", append([]string{"--target", pid, "--net", "--"}, argv...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("nsenter",
+		append([]string{"--target", pid, "--net", "--"}, argv...)...).CombinedOutput(); err != nil {
 		n.t.Fatalf("%v: %v\n%s", argv, err, out)
 	}
 }
 
-// What was taken from a running container by hand is seen without a call of pct, and put right by one restart, which asks nobody where
-// it brings a volume back.
+// What was taken from a running container by hand is seen without a call of pct, and put right by one restart, which
+// asks nobody where it brings a volume back.
 func TestDriftOfWhatRuns(t *testing.T) {
 	n := newNode(t)
 	n.up()
@@ -66,7 +67,8 @@ func TestDriftOfWhatRuns(t *testing.T) {
 	}
 }
 
-// Where Proxmox does not write the container's network configuration, and where DHCP does, the address is the container's own.
+// Where Proxmox does not write the container's network configuration, and where DHCP does, the address is the
+// container's own.
 func TestAddressOfItsOwn(t *testing.T) {
 	n := newNode(t)
 	n.up()
@@ -91,7 +93,8 @@ func TestAddressOfItsOwn(t *testing.T) {
 func TestHotplugIsNoDrift(t *testing.T) {
 	n := newNode(t)
 	n.up()
-	n.tool("pct", "set", "103", "--net0", "name=eth0,bridge=vmbr0,ip=10.0.0.12/24,gw=10.0.0.1,type=veth", "--mp7", "local-zfs:1,mp=/srv/more")
+	n.tool("pct", "set", "103", "--net0", "name=eth0,bridge=vmbr0,ip=10.0.0.12/24,gw=10.0.0.1,type=veth", "--mp7",
+		"local-zfs:1,mp=/srv/more")
 	if d := n.runningThing().delta(); !d.Empty() {
 		t.Errorf("%+v\n%s", d, n.conf("103"))
 	}
@@ -110,8 +113,8 @@ func TestDriftBesidesWhatWaits(t *testing.T) {
 	}
 }
 
-// Stopped by hand, or in the web interface: Proxmox refuses to start a container until its monitor has ended, in words that say that it
-// runs. It is asked again soon, and not waited for in vain.
+// Stopped by hand, or in the web interface: Proxmox refuses to start a container until its monitor has ended, in words
+// that say that it runs. It is asked again soon, and not waited for in vain.
 func TestStoppedByHand(t *testing.T) {
 	for name, stop := range map[string]func(*node){
 		"stop":   func(n *node) { n.tool("pct", "stop", "103") },
@@ -141,7 +144,8 @@ func (n *node) killInit(id string) {
 	must(n.t, err)
 	must(n.t, syscall.Kill(pid, syscall.SIGKILL))
 	for range 500 {
-		if stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat")); err != nil || strings.Contains(string(stat), ") Z ") {
+		if stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat")); err != nil ||
+			strings.Contains(string(stat), ") Z ") {
 			return
 		}
 		time.Sleep(2 * time.Millisecond)

@@ -11,11 +11,12 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// ownSnapshot begins the description of snapshots that phoenix takes. By it one that was cut off is known from an administrator's.
+// ownSnapshot begins the description of snapshots that phoenix takes. By it one that was cut off is known from an
+// administrator's.
 const ownSnapshot = "phoenix: "
 
-// mountedPath stands while phoenix has a stopped container's file systems mounted, beside Proxmox's own files, which a power cut does not
-// tear apart. The lock alone may be of an administrator who mounted them.
+// mountedPath stands while phoenix has a stopped container's file systems mounted, beside Proxmox's own files, which a
+// power cut does not tear apart. The lock alone may be of an administrator who mounted them.
 func mountedPath(p spec.Proxmox, id string) string {
 	return filepath.Join(p.Dir, "phoenix", "mounted", id)
 }
@@ -25,8 +26,8 @@ func isMounted(h host.Host, p spec.Proxmox, id string) bool {
 	return err == nil
 }
 
-// release takes away the lock of what phoenix itself did to a container and was cut off at, with what is half done: the container would not
-// start again. Any other lock is an error, and is not touched.
+// release takes away the lock of what phoenix itself did to a container and was cut off at, with what is half done: the
+// container would not start again. Any other lock is an error, and is not touched.
 func release(ctx context.Context, h host.Host, p spec.Proxmox, id string, c *conf) (*conf, error) {
 	lock := c.current().get("lock")
 	if lock == "" {
@@ -83,13 +84,17 @@ func cutOff(id, lock, snapshot string) error {
 	const nobody = "nobody on this node is at work on it: "
 	switch {
 	case strings.HasPrefix(lock, "snapshot") && snapshot != "":
-		return provider.WithHint(err, fmt.Sprintf("%spct unlock %s, then pct delsnapshot %[2]s %s --force 1", nobody, id, snapshot))
+		return provider.WithHint(err, fmt.Sprintf("%spct unlock %s, then pct delsnapshot %[2]s %s --force 1", nobody,
+			id, snapshot))
 	case lock == "backup":
-		return provider.WithHint(err, nobody+"wait for its end if a backup of it runs elsewhere, else: pct unlock "+id+", and pct delsnapshot "+id+" vzdump --force 1 where there is one")
+		return provider.WithHint(err, nobody+"wait for its end if a backup of it runs elsewhere, else: pct unlock "+id+
+			", and pct delsnapshot "+id+" vzdump --force 1 where there is one")
 	case lock == "rollback":
-		return provider.WithHint(err, nobody+"its volumes may be half rolled back: pct unlock "+id+", then the same pct rollback once more, before it starts")
+		return provider.WithHint(err, nobody+"its volumes may be half rolled back: pct unlock "+id+
+			", then the same pct rollback once more, before it starts")
 	case lock == "migrate":
-		return provider.WithHint(err, nobody+"look on which node its volumes are (pvesm list STORAGE --vmid "+id+") before pct unlock "+id)
+		return provider.WithHint(err, nobody+"look on which node its volumes are (pvesm list STORAGE --vmid "+id+
+			") before pct unlock "+id)
 	}
 	return err
 }

@@ -14,14 +14,19 @@ func (n *node) locked(lock, section string) {
 	n.write(strings.Replace(n.conf("103"), "hostname: ", "lock: "+lock+"\nhostname: ", 1)+section, "pve/lxc/103.conf")
 }
 
-const halfSnapshot = "\n[one]\n#%s\ncores: 2\nrootfs: local-zfs:subvol-103-disk-0,size=4G\nsnapstate: prepare\nsnaptime: 1\n"
+const halfSnapshot = "\n[one]\n#%s\ncores: 2\nrootfs: local-zfs:subvol-103-disk-0,size=4G\nsnapstate: " +
+	"prepare\nsnaptime: 1\n"
 
 // What phoenix itself was cut off at is ended whoever meets it first: the container starts, and nothing half is left.
 func TestOwnLocksAfterAPowerCut(t *testing.T) {
 	for name, cut := range map[string]func(*node){
-		"snapshot":        func(n *node) { n.locked("snapshot", strings.Replace(halfSnapshot, "%s", "phoenix%3A why", 1)) },
-		"snapshot-delete": func(n *node) { n.locked("snapshot-delete", strings.Replace(halfSnapshot, "%s", "phoenix%3A why", 1)) },
-		"disk":            func(n *node) { n.locked("disk", "") },
+		"snapshot": func(n *node) {
+			n.locked("snapshot", strings.Replace(halfSnapshot, "%s", "phoenix%3A why", 1))
+		},
+		"snapshot-delete": func(n *node) {
+			n.locked("snapshot-delete", strings.Replace(halfSnapshot, "%s", "phoenix%3A why", 1))
+		},
+		"disk": func(n *node) { n.locked("disk", "") },
 		"mounted": func(n *node) {
 			n.locked("mounted", "")
 			n.write("phoenix\n", "pve/phoenix/mounted/103")
@@ -38,7 +43,9 @@ func TestOwnLocksAfterAPowerCut(t *testing.T) {
 			if _, err := os.Stat(n.path("pve/phoenix/mounted/103")); err == nil {
 				t.Error("the record is left")
 			}
-			x := thing{n, newSnapshot(), asObject(t, spec.KindSnapshot, "103/one", spec.Snapshot{ID: "103", Name: "one", About: "why", Proxmox: n.place()})}
+			x := thing{n, newSnapshot(),
+				asObject(t, spec.KindSnapshot, "103/one",
+					spec.Snapshot{ID: "103", Name: "one", About: "why", Proxmox: n.place()})}
 			x.make()
 			if c := n.conf("103"); !strings.Contains(c, "#phoenix%3A why") {
 				t.Errorf("%s", c)

@@ -81,7 +81,8 @@ func newNode(t *testing.T) *node {
 		t.Skip("volumes of unprivileged containers need root")
 	}
 	n := &node{t: t, base: t.TempDir(), host: &host.Local{}}
-	for _, dir := range []string{"bin", "pve/nodes/pve/lxc", "pve/nodes/pve2/lxc", "pve/nodes/pve2/qemu-server", "pve/local", "zfs", "tank",
+	for _, dir := range []string{"bin", "pve/nodes/pve/lxc", "pve/nodes/pve2/lxc", "pve/nodes/pve2/qemu-server",
+		"pve/local", "zfs", "tank",
 		"vz/template/cache", "lib", "locks", "faults", "datasets/rpool"} {
 		must(t, os.MkdirAll(n.path(dir), 0o755))
 	}
@@ -103,7 +104,8 @@ func (n *node) end() {
 		raw, err := os.ReadFile(name)
 		pid, perr := strconv.Atoi(strings.TrimSpace(string(raw)))
 		for err == nil && perr == nil && pid > 1 && syscall.Kill(pid, syscall.SIGKILL) == nil {
-			if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(stat), ") Z ") {
+			if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil ||
+				strings.Contains(string(stat), ") Z ") {
 				break
 			}
 			time.Sleep(time.Millisecond)
@@ -147,7 +149,8 @@ func (n *node) tool(argv ...string) string {
 // fault makes the next call of a verb end so.
 func (n *node) fault(verb string, code int, stderr string, more ...string) {
 	n.t.Helper()
-	raw, err := json.Marshal(map[string]any{"code": code, "stderr": stderr + "\n", "stays": slices.Contains(more, "stays"),
+	raw, err := json.Marshal(map[string]any{"code": code, "stderr": stderr + "\n",
+		"stays": slices.Contains(more, "stays"),
 		"apply": slices.Contains(more, "apply")})
 	must(n.t, err)
 	n.write(string(raw), "faults", verb)
@@ -194,18 +197,22 @@ func (n *node) volumes(storage string) []string {
 
 func (n *node) ssl() spec.Volume {
 	p := n.place()
-	return spec.Volume{Container: "103", Name: "ssl", Pool: "local-zfs", Path: n.path("root/volumes/103/ssl"), MountPoint: "/etc/step-ca/ssl",
-		SizeBytes: 1 << 30, UID: 0, GID: 0, Mode: 0o700, IDMap: idMap, Backup: true, Proxmox: &p}
+	return spec.Volume{Container: "103", Name: "ssl", Pool: "local-zfs", Path: n.path("root/volumes/103/ssl"),
+		MountPoint: "/etc/step-ca/ssl",
+		SizeBytes:  1 << 30, UID: 0, GID: 0, Mode: 0o700, IDMap: idMap, Backup: true, Proxmox: &p}
 }
 
 // container is 103, made from an archive.
 func (n *node) container() spec.Container {
 	return spec.Container{
-		ID: "103", Name: "step-ca", MemoryBytes: 1024 << 20, SwapBytes: 256 << 20, Cores: 2, IDMap: idMap, StartAtBoot: true, BootOrder: 1,
-		Interface:   spec.NIC{Name: "eth0", Bridge: "vmbr0", Address: "10.0.0.10/24", Gateway: "10.0.0.1", MAC: "52:54:00:aa:bb:ca"},
+		ID: "103", Name: "step-ca", MemoryBytes: 1024 << 20, SwapBytes: 256 << 20, Cores: 2, IDMap: idMap,
+		StartAtBoot: true, BootOrder: 1,
+		Interface: spec.NIC{Name: "eth0", Bridge: "vmbr0", Address: "10.0.0.10/24", Gateway: "10.0.0.1",
+			MAC: "52:54:00:aa:bb:ca"},
 		Nameservers: []string{"10.0.0.13"}, SearchDomains: []string{"internal.example"},
 		Options: []spec.Option{{Key: "lxc.tty.max", Value: "4"}},
-		Guest: &spec.Guest{Proxmox: n.place(), Archive: "local:vztmpl/debian-12.tar.zst", Storage: "local-zfs", SizeGB: 4, BootDelay: 5,
+		Guest: &spec.Guest{Proxmox: n.place(), Archive: "local:vztmpl/debian-12.tar.zst", Storage: "local-zfs",
+			SizeGB: 4, BootDelay: 5,
 			Features: []string{"nesting=1"}, Volumes: []spec.Volume{n.ssl()}},
 	}
 }

@@ -13,9 +13,10 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// makingPath is the file that stands while phoenix makes a container, with the volumes that had its id in their names before. It is
-// beside Proxmox's own files, which a power cut does not tear apart. Without it nobody could tell what a half-made container left
-// from what waits for it, nor a half-made clone from a container that Proxmox is restoring: both are locked in the same way.
+// makingPath is the file that stands while phoenix makes a container, with the volumes that had its id in their names
+// before. It is beside Proxmox's own files, which a power cut does not tear apart. Without it nobody could tell what a
+// half-made container left from what waits for it, nor a half-made clone from a container that Proxmox is restoring:
+// both are locked in the same way.
 func makingPath(p spec.Proxmox, id string) string {
 	return provider.ProxmoxMaking(p, id)
 }
@@ -43,7 +44,8 @@ func beginMaking(ctx context.Context, h host.Host, s spec.Container) error {
 	if was != nil && *was == now {
 		return nil
 	}
-	res, err := provider.ReplaceProxmox(ctx, h, p, filepath.Join(p.Locks, "lxc", "phoenix-making-"+s.ID+".lock"), makingPath(p, s.ID), was, now)
+	res, err := provider.ReplaceProxmox(ctx, h, p, filepath.Join(p.Locks, "lxc", "phoenix-making-"+s.ID+".lock"),
+		makingPath(p, s.ID), was, now)
 	return explain(s.ID, res, err)
 }
 
@@ -107,7 +109,8 @@ func leftovers(ctx context.Context, h host.Host, s spec.Container) ([]string, er
 		return nil, err
 	}
 	return slices.DeleteFunc(now, func(v string) bool {
-		return slices.Contains(strings.Fields(string(raw)), v) || slices.ContainsFunc(kept, func(k keptVolume) bool { return k.Volume == v })
+		return slices.Contains(strings.Fields(string(raw)), v) ||
+			slices.ContainsFunc(kept, func(k keptVolume) bool { return k.Volume == v })
 	}), nil
 }
 
@@ -136,7 +139,8 @@ func forgetMaking(ctx context.Context, h host.Host, s spec.Container) error {
 	return endMaking(h, s.Guest.Proxmox, s.ID)
 }
 
-// repair removes what a killed create, clone or destroy left, and nothing else. It can be killed anywhere and run again.
+// repair removes what a killed create, clone or destroy left, and nothing else. It can be killed anywhere and run
+// again.
 func repair(ctx context.Context, h host.Host, s spec.Container) error {
 	p := s.Guest.Proxmox
 	if pid, what := process(h, making(s.ID)); pid != "" {

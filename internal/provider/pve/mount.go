@@ -87,7 +87,8 @@ func mountedAt(keys []string, get func(string) string, target string) (key strin
 		if !mountKey.MatchString(k) {
 			continue
 		}
-		if p := parseProperty(get(k), "volume"); filepath.Clean(p.of["mp"]) == target && (key == "" || number(k) > number(key)) {
+		if p := parseProperty(get(k), "volume"); filepath.Clean(p.of["mp"]) == target &&
+			(key == "" || number(k) > number(key)) {
 			key, value = k, p
 		}
 	}
@@ -120,8 +121,8 @@ func number(key string) int {
 	return n
 }
 
-// record is the line that says which of Proxmox's volumes is one of phoenix's. It stands in the notes of the container, and
-// while that does not exist in a file of its own.
+// record is the line that says which of Proxmox's volumes is one of phoenix's. It stands in the notes of the container,
+// and while that does not exist in a file of its own.
 type record struct {
 	Volume string `json:"volume"` // local-zfs:subvol-103-disk-1
 	Path   string `json:"path"`   // on the hypervisor
@@ -157,7 +158,8 @@ func (c *conf) recorded(v spec.Volume) (record, bool) {
 	return record{}, false
 }
 
-// remembered is recorded or, failing that, what was written down when an earlier container was deleted. It is there only if the volume is.
+// remembered is recorded or, failing that, what was written down when an earlier container was deleted. It is there
+// only if the volume is.
 func remembered(h host.Host, c *conf, v spec.Volume) (record, bool) {
 	r, ok := record{}, false
 	if c != nil {
@@ -176,14 +178,15 @@ func remembered(h host.Host, c *conf, v spec.Volume) (record, bool) {
 	return r, present(h, r.Path)
 }
 
-// present tells whether a volume is where its record says. A device may be switched off while its container is stopped, and is
-// taken to be there: another one in its place would be the greater mistake.
+// present tells whether a volume is where its record says. A device may be switched off while its container is stopped,
+// and is taken to be there: another one in its place would be the greater mistake.
 func present(h host.Host, path string) bool {
 	_, err := h.Lstat(path)
 	return err == nil || strings.HasPrefix(path, "/dev/")
 }
 
-// mountValue is what pct is to be given so that a volume is mounted: the one that is remembered, else a new one. known is empty where there is none.
+// mountValue is what pct is to be given so that a volume is mounted: the one that is remembered, else a new one. known
+// is empty where there is none.
 func mountValue(v spec.Volume, known string) string {
 	volume := known
 	if volume == "" {
@@ -219,7 +222,9 @@ func sizeOf(p property) int64 {
 // otherVolume is a mount path at which another volume stands than the one that is phoenix's, which waits.
 func otherVolume(v spec.Volume, key, have, own string) error {
 	return provider.PermanentHint(
-		fmt.Errorf("at %s of container %s is %s, and the volume of %s is %s", v.MountPoint, v.Container, have, volumeAddress(v), own),
-		fmt.Sprintf("to mount the recorded one: pct set %s --%s %s; to keep the one that is mounted, as after a rollback: remove the line %q from the container's notes", v.Container, key,
+		fmt.Errorf("at %s of container %s is %s, and the volume of %s is %s", v.MountPoint, v.Container, have,
+			volumeAddress(v), own),
+		fmt.Sprintf("to mount the recorded one: pct set %s --%s %s; to keep the one that is mounted, as after a "+
+			"rollback: remove the line %q from the container's notes", v.Container, key,
 			mountValue(v, own), "phoenix: "+volumeAddress(v)+" …"))
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Node keeps what the Proxmox host itself lets in for its containers: with the cluster's switch its own firewall is on too, and would
-// shut out their questions for names. It implements provider.Driver, provider.Deleter and provider.Watcher, and runs no command to look.
+// Node keeps what the Proxmox host itself lets in for its containers: with the cluster's switch its own firewall is on
+// too, and would shut out their questions for names. It implements provider.Driver, provider.Deleter and
+// provider.Watcher, and runs no command to look.
 type Node struct{}
 
 // NewNode gives the driver without its types.
@@ -38,7 +39,8 @@ func (Node) Decode(raw json.RawMessage) (spec.NodeFirewall, diag.List) {
 	return s, diags
 }
 
-// Observe implements provider.Driver. It is never absent: without a file nothing is let in, which may be all there is to be.
+// Observe implements provider.Driver. It is never absent: without a file nothing is let in, which may be all there is
+// to be.
 func (Node) Observe(_ context.Context, h host.Host, _ object.Address, s spec.NodeFirewall) (*NodeStatus, error) {
 	f, _, err := readFilter(h, nodePath(s.Proxmox))
 	if err != nil {
@@ -76,7 +78,8 @@ func (Node) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.Nod
 	if err != nil || !s.On {
 		return err
 	}
-	return editFilter(ctx, h, s.Proxmox, filterPath(s.Proxmox, "cluster"), func(f *filter) { f.setOption("enable", "1") })
+	return editFilter(ctx, h, s.Proxmox, filterPath(s.Proxmox, "cluster"),
+		func(f *filter) { f.setOption("enable", "1") })
 }
 
 // Delete implements provider.Deleter. The switch stays: others may rest on it.

@@ -26,11 +26,13 @@ func own(ctx context.Context, h host.Host, v spec.Volume, path string) (string, 
 	}
 	switch {
 	case pid != 0: // by the container itself, so that no link of its making leads out of it
-		_, err = inside(v.Container).Attach(ctx, h, host.Command{Mutates: true}, "sh", "-c", `chown "$2" "$1" && chmod "$3" "$1"`, "sh",
+		_, err = inside(v.Container).Attach(ctx, h, host.Command{Mutates: true}, "sh", "-c",
+			`chown "$2" "$1" && chmod "$3" "$1"`, "sh",
 			v.MountPoint, fmt.Sprintf("%d:%d", v.UID, v.GID), mode)
 	case err == nil:
-		_, err = h.Run(ctx, host.Command{Mutates: true, Argv: []string{"unshare", "--mount", "sh", "-c", ownScript, "sh", path,
-			strconv.Itoa(outside.UID), strconv.Itoa(outside.GID), mode}})
+		_, err = h.Run(ctx,
+			host.Command{Mutates: true, Argv: []string{"unshare", "--mount", "sh", "-c", ownScript, "sh", path,
+				strconv.Itoa(outside.UID), strconv.Itoa(outside.GID), mode}})
 	default: // a device that is switched off: Proxmox knows how to switch it on
 		err = ownMounted(ctx, h, v, outside, mode)
 	}
@@ -57,7 +59,8 @@ mount -o nosuid,nodev "$1" "$dir"
 chown "$2:$3" "$dir"
 chmod "$4" "$dir"`
 
-// mountedScript sets owner and mode of $1/$2, unless a link leads away from there. The container does not run meanwhile.
+// mountedScript sets owner and mode of $1/$2, unless a link leads away from there. The container does not run
+// meanwhile.
 const mountedScript = `set -e
 [ "$(realpath -- "$1$2")" = "$(realpath -- "$1")$2" ] || { echo "$2 leads elsewhere over a link" >&2; exit 1; }
 mountpoint --quiet "$1$2"

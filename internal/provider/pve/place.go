@@ -32,12 +32,13 @@ func mark(id string) string {
 }
 
 func (c *conf) marked(id string) bool {
-	return slices.ContainsFunc(c.current().description(), func(n string) bool { return strings.TrimSpace(n) == mark(id) })
+	return slices.ContainsFunc(c.current().description(),
+		func(n string) bool { return strings.TrimSpace(n) == mark(id) })
 }
 
-// half tells a container that a killed create, clone or destroy left: its lock and nothing else, or what a clone writes before it
-// copies. The latter looks like a container that is being restored over itself, whose volumes are still there: only phoenix's own record
-// that it was making it tells the two apart.
+// half tells a container that a killed create, clone or destroy left: its lock and nothing else, or what a clone writes
+// before it copies. The latter looks like a container that is being restored over itself, whose volumes are still
+// there: only phoenix's own record that it was making it tells the two apart.
 func (c *conf) half() bool {
 	s := c.current()
 	lock := s.get("lock")
@@ -47,8 +48,8 @@ func (c *conf) half() bool {
 	return c.making && (lock == "create" || s.get("rootfs") == "")
 }
 
-// look reads a container's configuration, whoever's it is; nil: this node has no such container. One of another node is a
-// permanent error.
+// look reads a container's configuration, whoever's it is; nil: this node has no such container. One of another node is
+// a permanent error.
 func look(h host.Host, p spec.Proxmox, id string) (*conf, error) {
 	raw, err := h.ReadFile(confPath(p, id))
 	if err == nil {

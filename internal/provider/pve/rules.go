@@ -8,8 +8,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// filter is one of Proxmox's firewall files. It is kept line by line, so that what is not touched is printed as it was read: parse
-// and text are inverse for every input.
+// filter is one of Proxmox's firewall files. It is kept line by line, so that what is not touched is printed as it was
+// read: parse and text are inverse for every input.
 type filter struct {
 	parts []part // the first has no name and is always there
 }
@@ -90,7 +90,8 @@ func (f *filter) option(key string) (value string) {
 			continue
 		}
 		for _, l := range p.lines {
-			if m := optionLine.FindStringSubmatch(strings.TrimRight(l, "\r\n")); m != nil && strings.EqualFold(m[1], key) {
+			if m := optionLine.FindStringSubmatch(strings.TrimRight(l, "\r\n")); m != nil &&
+				strings.EqualFold(m[1], key) {
 				value = m[2]
 			}
 		}
@@ -221,17 +222,19 @@ func ruleLine(r spec.Rule) string {
 		action = r.Macro + "(" + r.Action + ")"
 	}
 	parts := []string{strings.ToUpper(r.Direction), action}
-	for _, o := range [][2]string{{"-i", r.Interface}, {"-source", r.Source}, {"-dest", r.Dest}, {"-p", r.Proto}, {"-dport", r.Ports}, {"-sport", r.SourcePorts},
+	for _, o := range [][2]string{{"-i", r.Interface}, {"-source", r.Source}, {"-dest", r.Dest}, {"-p", r.Proto},
+		{"-dport", r.Ports}, {"-sport", r.SourcePorts},
 		{"-log", r.Log}, {"-icmp-type", r.ICMPType}} {
 		if o[1] != "" {
 			parts = append(parts, o[0], o[1])
 		}
 	}
-	return strings.Join(parts, " ") + " # " + strings.TrimSpace(marked+" "+strings.ReplaceAll(r.Comment, "#", "")) + "\n"
+	return strings.Join(parts, " ") + " # " + strings.TrimSpace(marked+" "+strings.ReplaceAll(r.Comment, "#", "")) +
+		"\n"
 }
 
-// setRules puts phoenix's rules where its first one stands or, where there is none, before all others. What others wrote stays where it
-// is, but for what says the same as one of phoenix's and, with prune, for all of it.
+// setRules puts phoenix's rules where its first one stands or, where there is none, before all others. What others
+// wrote stays where it is, but for what says the same as one of phoenix's and, with prune, for all of it.
 func (f *filter) setRules(want []spec.Rule, prune bool) {
 	var lines []string
 	for _, r := range want {

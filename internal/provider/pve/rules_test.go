@@ -42,13 +42,17 @@ func TestParseRule(t *testing.T) {
 	}
 }
 
-// A file comes out as it went in; after a change phoenix's rules are there once, in order, and a second change does nothing.
+// A file comes out as it went in; after a change phoenix's rules are there once, in order, and a second change does
+// nothing.
 func FuzzFilter(f *testing.F) {
-	for _, s := range []string{"", "[OPTIONS]\nenable: 1\n\n[RULES]\n\nIN ACCEPT -p tcp -dport 22 # x\n|OUT DROP\n", "[RULES]\nIN ACCEPT # phoenix: y", "x\r\n[rules]\n[RULES]\n[IPSET a]\n1",
-		"[OPTIONS]\nenable:\nenable: 0", "[options]\n[OPTIONS]\nenable: 1\n[RULES]\nIN ACCEPT -p tcp -dport 9000\n", "IN DROP # phoenix:\n[RULES]"} {
+	for _, s := range []string{"", "[OPTIONS]\nenable: 1\n\n[RULES]\n\nIN ACCEPT -p tcp -dport 22 # x\n|OUT DROP\n",
+		"[RULES]\nIN ACCEPT # phoenix: y", "x\r\n[rules]\n[RULES]\n[IPSET a]\n1",
+		"[OPTIONS]\nenable:\nenable: 0", "[options]\n[OPTIONS]\nenable: 1\n[RULES]\nIN ACCEPT -p tcp -dport 9000\n",
+		"IN DROP # phoenix:\n[RULES]"} {
 		f.Add(s)
 	}
-	want := []spec.Rule{{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "9000", Comment: "c"}, {Direction: "out", Action: "DROP"}}
+	want := []spec.Rule{{Direction: "in", Action: "ACCEPT", Proto: "tcp", Ports: "9000", Comment: "c"},
+		{Direction: "out", Action: "DROP"}}
 	f.Fuzz(func(t *testing.T, text string) {
 		x := parseFilter(text)
 		if x.text() != text {

@@ -83,11 +83,13 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 	return st, err
 }
 
-// restartKeys are the keys of phoenix's that change with a restart only. What else waits is somebody's, and no reason for one.
-var restartKeys = regexp.MustCompile(`^(features|nameserver|searchdomain|mp\d+|dev\d+|net0|memory|swap|cores|hostname|rootfs)$`)
+// restartKeys are the keys of phoenix's that change with a restart only. What else waits is somebody's, and no reason
+// for one.
+var restartKeys = regexp.MustCompile(
+	`^(features|nameserver|searchdomain|mp\d+|dev\d+|net0|memory|swap|cores|hostname|rootfs)$`)
 
-// waits names what the running container does not have yet, or has too much: by Proxmox's own list, and by the raw options that it was
-// started with.
+// waits names what the running container does not have yet, or has too much: by Proxmox's own list, and by the raw
+// options that it was started with.
 func waits(h host.Host, s spec.Running, c *conf, pid int) ([]string, error) {
 	var out []string
 	for key, value := range c.waiting() {
@@ -106,10 +108,10 @@ func waits(h host.Host, s spec.Running, c *conf, pid int) ([]string, error) {
 	return out, nil
 }
 
-// Diff implements provider.Driver. A restart interrupts what the container does, and asks for consent. One that brings a volume back
-// does not, so that watch makes it: keys would be written beside the volume, and Proxmox mounts it or does not start. An address or
-// a route may be the guest's own doing, which would outlive any number of restarts. Nor does it go without consent where a change
-// waits, which it would bring in.
+// Diff implements provider.Driver. A restart interrupts what the container does, and asks for consent. One that brings
+// a volume back does not, so that watch makes it: keys would be written beside the volume, and Proxmox mounts it or
+// does not start. An address or a route may be the guest's own doing, which would outlive any number of restarts. Nor
+// does it go without consent where a change waits, which it would bring in.
 func (Running) Diff(_ spec.Running, have *RunningStatus) plan.Delta {
 	if have == nil {
 		return plan.Delta{Action: plan.Create, Reason: "the container does not exist"}
@@ -200,19 +202,22 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 func sources(h host.Host, id string, c *conf) error {
 	var folders []string
 	for _, key := range c.current().keys() {
-		if p := parseProperty(c.current().get(key), "volume"); mountKey.MatchString(key) && strings.HasPrefix(p.word, "/") {
+		if p := parseProperty(c.current().get(key), "volume"); mountKey.MatchString(key) &&
+			strings.HasPrefix(p.word, "/") {
 			folders = append(folders, p.word)
 		}
 	}
 	for _, o := range c.current().options() {
 		f := strings.Fields(o.value)
-		if o.key == "lxc.mount.entry" && len(f) > 3 && filepath.IsAbs(f[0]) && strings.Contains(f[3], "bind") && !strings.Contains(f[3], "optional") {
+		if o.key == "lxc.mount.entry" && len(f) > 3 && filepath.IsAbs(f[0]) && strings.Contains(f[3], "bind") &&
+			!strings.Contains(f[3], "optional") {
 			folders = append(folders, host.Unescape(f[0]))
 		}
 	}
 	for _, dir := range folders {
 		if _, err := h.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-			return provider.PermanentHint(fmt.Errorf("container %s cannot start: %s, which is mounted in it, is not there", id, dir), "make the folder, or take the line out of the configuration")
+			return provider.PermanentHint(fmt.Errorf("container %s cannot start: %s, which is mounted in it, is "+
+				"not there", id, dir), "make the folder, or take the line out of the configuration")
 		}
 	}
 	return nil
@@ -243,7 +248,8 @@ func waitState(ctx context.Context, h host.Host, s spec.Running, up bool) error 
 			}
 			err = errors.Join(err, fmt.Errorf("container %s: running should be %t, and is not after %s", id, up, limit))
 			if available {
-				return provider.WithHint(err, "it is a resource of Proxmox's high availability, which was asked for it: ha-manager status")
+				return provider.WithHint(err, "it is a resource of Proxmox's high availability, which was asked for "+
+					"it: ha-manager status")
 			}
 			return err
 		case <-tick.C:
@@ -268,7 +274,8 @@ func stop(ctx context.Context, h host.Host, s spec.Running) error {
 	if _, err := release(ctx, h, *s.Proxmox, s.ID, c); err != nil {
 		return err
 	}
-	res, err := pct(ctx, h, s.ID, callLimit, "shutdown", s.ID, "--timeout", strconv.Itoa(int(stopLimit.Seconds())), "--forceStop", "1")
+	res, err := pct(ctx, h, s.ID, callLimit, "shutdown", s.ID, "--timeout", strconv.Itoa(int(stopLimit.Seconds())),
+		"--forceStop", "1")
 	if err != nil && !says(res, runsNot) {
 		return err
 	}

@@ -28,7 +28,8 @@ var snapshotName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{1,39}$`)
 
 func checkSnapshot(diags *diag.List, id, name string) {
 	if !snapshotName.MatchString(name) || name == "current" || name == "vzdump" {
-		diags.Errorf("container %s: %q is no name for a snapshot: 2 to 40 letters, digits, - and _, a letter first", id, name)
+		diags.Errorf("container %s: %q is no name for a snapshot: 2 to 40 letters, digits, - and _, a letter first",
+			id, name)
 	}
 }
 

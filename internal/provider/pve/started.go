@@ -20,8 +20,9 @@ type startedWith struct {
 	raw []string // those that stand in the container's own file as raw options
 }
 
-// startedPath has the raw options that a running container was started with. Proxmox overwrites what it gives lxc with every pct set, also
-// while the container runs: a line that was taken out would be forgotten there. It is lost with the machine's uptime, as the containers are.
+// startedPath has the raw options that a running container was started with. Proxmox overwrites what it gives lxc with
+// every pct set, also while the container runs: a line that was taken out would be forgotten there. It is lost with the
+// machine's uptime, as the containers are.
 func startedPath(p spec.Proxmox, id string) string {
 	return filepath.Join(p.Locks, "lxc", "phoenix-started-"+id)
 }
@@ -62,7 +63,8 @@ func readStarted(h host.Host, p spec.Proxmox, id string, pid int) (startedWith, 
 	return parseGiven(string(raw)), err == nil, err
 }
 
-// saveStarted writes down what a running container was started with, where that is not done: before its configuration changes.
+// saveStarted writes down what a running container was started with, where that is not done: before its configuration
+// changes.
 func saveStarted(ctx context.Context, h host.Host, p spec.Proxmox, id string) error {
 	pid, err := inside(id).InitPID(ctx, h)
 	if err != nil || pid == 0 {
@@ -90,8 +92,8 @@ func forgetStarted(h host.Host, p spec.Proxmox, id string) error {
 	return h.Remove(startedPath(p, id))
 }
 
-// differing are the keys of raw options that a running container lacks, and of those that it has too much: a profile, a mount or a device
-// that was taken out of the file stays open until the restart.
+// differing are the keys of raw options that a running container lacks, and of those that it has too much: a profile, a
+// mount or a device that was taken out of the file stays open until the restart.
 func (g startedWith) differing(options []line) (keys []string) {
 	add := func(key string) {
 		if !slices.Contains(keys, key) {

@@ -8,8 +8,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// What a running container was started with and its file does not say any more stays open until the restart, whoever took it out and
-// whatever Proxmox wrote since: the plan says so and asks for consent.
+// What a running container was started with and its file does not say any more stays open until the restart, whoever
+// took it out and whatever Proxmox wrote since: the plan says so and asks for consent.
 func TestWhatIsTakenOutStaysUntilTheRestart(t *testing.T) {
 	for name, byHand := range map[string]bool{"by phoenix": false, "by hand": true} {
 		t.Run(name, func(t *testing.T) {
@@ -21,12 +21,14 @@ func TestWhatIsTakenOutStaysUntilTheRestart(t *testing.T) {
 			n.volumeThing(n.ssl()).make()
 			n.runningThing().make()
 			if byHand {
-				n.write(strings.Replace(n.conf("103"), "lxc.apparmor.profile: unconfined\nlxc.cgroup2.devices.allow: c 10:200 rwm\n", "", 1), "pve/lxc/103.conf")
+				n.write(strings.Replace(n.conf("103"), "lxc.apparmor.profile: unconfined\nlxc.cgroup2.devices.allow: "+
+					"c 10:200 rwm\n", "", 1), "pve/lxc/103.conf")
 			} else {
 				n.containerThing(n.container()).make()
 			}
 			const want = "needs restart: lxc.apparmor.profile, lxc.cgroup2.devices.allow"
-			for _, then := range [][]string{nil, {"pct", "set", "103", "--tags", "a"}} { // which gives lxc what the file says by now
+			// which gives lxc what the file says by now
+			for _, then := range [][]string{nil, {"pct", "set", "103", "--tags", "a"}} {
 				if then != nil {
 					n.tool(then...)
 				}
@@ -48,8 +50,8 @@ func TestWhatIsTakenOutStaysUntilTheRestart(t *testing.T) {
 	}
 }
 
-// A directory of the hypervisor that a running container has mounted though its file does not say so is seen in the kernel, also where
-// nobody wrote down what it was started with.
+// A directory of the hypervisor that a running container has mounted though its file does not say so is seen in the
+// kernel, also where nobody wrote down what it was started with.
 func TestAMountTooMuch(t *testing.T) {
 	n := newNode(t)
 	shared := n.path("shared")

@@ -18,7 +18,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Storage adds storages that Proxmox does not have. It never makes a pool or a file system, and never changes or removes a storage.
+// Storage adds storages that Proxmox does not have. It never makes a pool or a file system, and never changes or
+// removes a storage.
 type Storage struct{}
 
 // NewStorage returns the driver without its types.
@@ -56,14 +57,16 @@ func (Storage) Decode(raw json.RawMessage) (spec.Storage, diag.List) {
 	return s, diags
 }
 
-// Observe implements provider.Driver. It runs no command. A storage that is disabled, or another node's, is there all the same.
+// Observe implements provider.Driver. It runs no command. A storage that is disabled, or another node's, is there all
+// the same.
 func (Storage) Observe(_ context.Context, h host.Host, _ object.Address, s spec.Storage) (*StorageStatus, error) {
 	raw, err := h.ReadFile(filepath.Join(s.Proxmox.Dir, "storage.cfg"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	for line := range strings.Lines(string(raw)) {
-		if kind, id, ok := strings.Cut(strings.TrimRight(line, "\n"), ": "); ok && !strings.HasPrefix(line, "\t") && strings.TrimSpace(id) == s.ID {
+		if kind, id, ok := strings.Cut(strings.TrimRight(line, "\n"), ": "); ok && !strings.HasPrefix(line, "\t") &&
+			strings.TrimSpace(id) == s.ID {
 			return &StorageStatus{Type: kind}, nil
 		}
 	}
@@ -95,7 +98,8 @@ func (k Storage) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	} else if err := h.MkdirAll(s.Folder, 0o755, host.Root); err != nil {
 		return err
 	}
-	res, err := h.Run(ctx, host.Command{Argv: append(argv, "--content", strings.Join(s.Content, ",")), Mutates: true, Limit: storageLimit})
+	res, err := h.Run(ctx, host.Command{Argv: append(argv, "--content", strings.Join(s.Content, ",")), Mutates: true,
+		Limit: storageLimit})
 	return explain(s.ID, res, err)
 }
 

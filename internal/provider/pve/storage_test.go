@@ -47,11 +47,13 @@ func TestStorageThatIsThere(t *testing.T) {
 	if got := n.calls("zfs create"); len(got) > 0 {
 		t.Errorf("%v", got)
 	}
-	if want := []string{"pvesm add zfspool bulk --pool rpool/bulk --content rootdir,images"}; !slices.Equal(n.calls("pvesm"), want) {
+	if want := []string{"pvesm add zfspool bulk --pool rpool/bulk --content rootdir,images"}; !slices.Equal(
+		n.calls("pvesm"), want) {
 		t.Errorf("%v, want %v", n.calls("pvesm"), want)
 	}
 
-	n.write(strings.Replace(n.read("pve/storage.cfg"), "zfspool: bulk\n", "nfs: bulk\n\tdisable\n", 1), "pve/storage.cfg")
+	n.write(strings.Replace(n.read("pve/storage.cfg"), "zfspool: bulk\n", "nfs: bulk\n\tdisable\n", 1),
+		"pve/storage.cfg")
 	if d := n.storageThing(s).delta(); !d.Empty() {
 		t.Errorf("%+v", d)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Template keeps a container that others are cloned from: it is made once, its snapshot is taken, and it never runs. One that
-// somebody else made serves as well, and is not touched. It implements provider.Driver and provider.Deleter.
+// Template keeps a container that others are cloned from: it is made once, its snapshot is taken, and it never runs.
+// One that somebody else made serves as well, and is not touched. It implements provider.Driver and provider.Deleter.
 type Template struct{}
 
 var plainWord = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*$`)
@@ -137,12 +137,13 @@ func (Template) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	if c == nil {
 		return fmt.Errorf("template %s is gone right after it was made", s.ID)
 	}
-	return takeSnapshot(ctx, h, spec.Snapshot{ID: s.ID, Name: s.Snapshot, About: "what containers are cloned from", Proxmox: p}, c)
+	return takeSnapshot(ctx, h, spec.Snapshot{ID: s.ID, Name: s.Snapshot, About: "what containers are cloned from",
+		Proxmox: p}, c)
 }
 
-// fitScript runs in a tree that was just built: clones have an identity of their own, what an unprivileged container may not do
-// would leave systemd degraded, and nothing runs until an object asks for it. Proxmox takes a clone's machine id away, so that its first
-// boot would enable all that packages bring: presets say otherwise.
+// fitScript runs in a tree that was just built: clones have an identity of their own, what an unprivileged container
+// may not do would leave systemd degraded, and nothing runs until an object asks for it. Proxmox takes a clone's
+// machine id away, so that its first boot would enable all that packages bring: presets say otherwise.
 var fitScript = `rm -f /etc/hostname; : >/etc/machine-id
 for unit in sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount systemd-modules-load.service systemd-firstboot.service systemd-udevd.service; do
     ln -sfn /dev/null "/etc/systemd/system/$unit"
@@ -153,11 +154,13 @@ rm -f /etc/systemd/system/timers.target.wants/* /etc/systemd/system/multi-user.t
 // built is the archive of a Debian for Proxmox, which writes the network's configuration for ifupdown.
 func built(ctx context.Context, h host.Host, s spec.Template) (string, error) {
 	if s.Suite == "" || s.Dir == "" {
-		return "", provider.PermanentHint(fmt.Errorf("template %s has no archive to be made from", s.ID), "pveam available lists those that can be had, pveam download gets one")
+		return "", provider.PermanentHint(fmt.Errorf("template %s has no archive to be made from", s.ID),
+			"pveam available lists those that can be had, pveam download gets one")
 	}
 	work := filepath.Join(s.Dir, "."+s.ID+".build")
 	d := provider.Debian{
-		Suite: s.Suite, Mirror: s.Mirror, Packages: append([]string{"ifupdown"}, s.Packages...), Cache: s.Cache, Work: work,
+		Suite: s.Suite, Mirror: s.Mirror, Packages: append([]string{"ifupdown"}, s.Packages...), Cache: s.Cache,
+		Work:    work,
 		Options: []string{"--customize-hook=chroot \"$1\" /bin/sh -c " + host.Quote([]string{fitScript})},
 	}
 	return d.Archive(ctx, h)

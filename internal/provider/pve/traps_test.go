@@ -48,7 +48,8 @@ func TestGrowthIsVerified(t *testing.T) {
 	s := n.container()
 	s.Guest.SizeGB = 6
 	n.write("", "no-growth")
-	wants(t, n.containerThing(s).try(), true, "rootfs of container 103 was not made larger", "Failed to update the container's filesystem")
+	wants(t, n.containerThing(s).try(), true, "rootfs of container 103 was not made larger",
+		"Failed to update the container's filesystem")
 	must(t, os.Remove(n.path("no-growth")))
 	s.Guest.SizeGB = 7
 	n.containerThing(s).make()
@@ -70,7 +71,8 @@ func TestNothingIsPushed(t *testing.T) {
 	}
 }
 
-// Trap 3: pct set with STORAGE:SIZE makes another volume each time. A stopped container, killed before and after the call.
+// Trap 3: pct set with STORAGE:SIZE makes another volume each time. A stopped container, killed before and after the
+// call.
 func TestNoVolumeIsMadeTwice(t *testing.T) {
 	for at := 1; at <= 4; at++ {
 		for _, applied := range []bool{false, true} {
@@ -80,10 +82,12 @@ func TestNoVolumeIsMadeTwice(t *testing.T) {
 				s.Guest.Volumes = nil
 				n.containerThing(s).make()
 				x := n.containerThing(n.container())
-				_ = x.d.Apply(context.Background(), &host.Faulty{Host: n.host, At: at, Applied: applied}, x.o, x.delta())
+				_ = x.d.Apply(context.Background(), &host.Faulty{Host: n.host, At: at, Applied: applied}, x.o,
+					x.delta())
 				x.make()
 				v := n.volumeThing(n.ssl())
-				_ = v.d.Apply(context.Background(), &host.Faulty{Host: n.host, At: at, Applied: applied}, v.o, v.delta())
+				_ = v.d.Apply(context.Background(), &host.Faulty{Host: n.host, At: at, Applied: applied}, v.o,
+					v.delta())
 				v.make()
 				x.make()
 				if got := n.volumes("zfs"); len(got) != 2 {
@@ -94,7 +98,8 @@ func TestNoVolumeIsMadeTwice(t *testing.T) {
 	}
 }
 
-// Trap 3: while the container runs a second volume for a mounted path only waits, and would take the data's place at the next stop.
+// Trap 3: while the container runs a second volume for a mounted path only waits, and would take the data's place at
+// the next stop.
 func TestAWaitingVolumeIsTakenBack(t *testing.T) {
 	n := newNode(t)
 	n.up()
@@ -122,7 +127,8 @@ func TestAWaitingVolumeIsTakenBack(t *testing.T) {
 func TestAnUnusedVolumeIsMountedAgain(t *testing.T) {
 	n := newNode(t)
 	n.house()
-	must(t, os.WriteFile(n.path("zfs", strings.TrimPrefix(volumeOf(n, "mp0"), "local-zfs:"), "key"), []byte("secret"), 0o600))
+	must(t, os.WriteFile(n.path("zfs", strings.TrimPrefix(volumeOf(n, "mp0"), "local-zfs:"), "key"),
+		[]byte("secret"), 0o600))
 	own := volumeOf(n, "mp0")
 	n.tool("pct", "set", "103", "--delete", "mp0")
 	n.tool("pct", "set", "103", "--mp0", "local-zfs:1,mp=/srv/other")
@@ -155,14 +161,16 @@ func TestTwoVolumesForOnePathAreAPersonsMatter(t *testing.T) {
 	s := n.container()
 	s.MemoryBytes = 2 << 30
 	before := n.conf("103")
-	wants(t, n.containerThing(s).try(), true, "at /etc/step-ca/ssl of container 103 is local-zfs:", "to mount the recorded one: pct set 103 --mp0")
+	wants(t, n.containerThing(s).try(), true, "at /etc/step-ca/ssl of container 103 is local-zfs:",
+		"to mount the recorded one: pct set 103 --mp0")
 	wants(t, n.volumeThing(n.ssl()).try(), true, "volume/103/ssl is local-zfs:")
 	if got := n.conf("103"); got != before {
 		t.Errorf("changed:\n%s", got)
 	}
 }
 
-// A killed pct set may leave a volume that the file does not speak of. It is not taken for anything, and the container becomes whole.
+// A killed pct set may leave a volume that the file does not speak of. It is not taken for anything, and the container
+// becomes whole.
 func TestMatchedByPathNotByNumber(t *testing.T) {
 	n := newNode(t)
 	n.house()
@@ -206,12 +214,14 @@ func TestTheFakeLosesDisksWithoutQuorum(t *testing.T) {
 	n.house()
 	n.quorum(false)
 	res, err := n.host.Run(context.Background(), host.Command{Argv: []string{"pct", "destroy", "103"}, Mutates: true})
-	if err == nil || !strings.Contains(string(res.Stderr), "Permission denied") || len(n.volumes("zfs")) > 0 || n.conf("103") == "" {
+	if err == nil || !strings.Contains(string(res.Stderr), "Permission denied") || len(n.volumes("zfs")) > 0 ||
+		n.conf("103") == "" {
 		t.Errorf("%v, %q", err, n.volumes("zfs"))
 	}
 }
 
-// Trap 5: create unpacks the archive into any volume it is given. It is given sizes only, and what waits is mounted afterwards.
+// Trap 5: create unpacks the archive into any volume it is given. It is given sizes only, and what waits is mounted
+// afterwards.
 func TestNothingIsUnpackedOverAVolume(t *testing.T) {
 	n := newNode(t)
 	n.house()
@@ -222,11 +232,13 @@ func TestNothingIsUnpackedOverAVolume(t *testing.T) {
 	n.forgetCalls()
 	x.make()
 	calls := n.calls("pct create")
-	if len(calls) != 1 || strings.Contains(calls[0], "subvol-") || !strings.Contains(calls[0], "--rootfs local-zfs:4 ") {
+	if len(calls) != 1 || strings.Contains(calls[0], "subvol-") ||
+		!strings.Contains(calls[0], "--rootfs local-zfs:4 ") {
 		t.Errorf("%q", calls)
 	}
 	n.volumeThing(n.ssl()).make()
-	if got := volumeOf(n, "mp0"); got != own || n.read("zfs", strings.TrimPrefix(own, "local-zfs:"), "key") != "secret" {
+	if got := volumeOf(n, "mp0"); got != own ||
+		n.read("zfs", strings.TrimPrefix(own, "local-zfs:"), "key") != "secret" {
 		t.Errorf("the volume was %s and is %s", own, got)
 	}
 }
@@ -310,7 +322,8 @@ func (m *meddling) Run(ctx context.Context, c host.Command) (host.Result, error)
 	return m.Host.Run(ctx, c)
 }
 
-// Trap 3, once more: a killed pct set has made a volume that nothing speaks of. An empty one is taken, one with data is nobody's to take.
+// Trap 3, once more: a killed pct set has made a volume that nothing speaks of. An empty one is taken, one with data is
+// nobody's to take.
 func TestAVolumeThatNothingSpeaksOf(t *testing.T) {
 	n := newNode(t)
 	s := n.container()
@@ -324,7 +337,8 @@ func TestAVolumeThatNothingSpeaksOf(t *testing.T) {
 	if got := volumeOf(n, "mp0"); got != "local-zfs:subvol-103-disk-2" || len(n.volumes("zfs")) != 3 {
 		t.Errorf("mounted is %s of %q", got, n.volumes("zfs"))
 	}
-	if m, err := n.host.Lstat(n.path("zfs/subvol-103-disk-2")); err != nil || m.UID != 100000 || m.Mode.Perm() != 0o700 {
+	if m, err := n.host.Lstat(n.path("zfs/subvol-103-disk-2")); err != nil || m.UID != 100000 ||
+		m.Mode.Perm() != 0o700 {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

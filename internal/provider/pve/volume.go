@@ -34,7 +34,8 @@ type VolumeStatus struct {
 
 func checkVolume(diags *diag.List, v spec.Volume) {
 	checkID(diags, v.Container)
-	if v.Name == "" || v.Pool == "" || v.Proxmox == nil || strings.ContainsFunc(v.Name+v.Pool, func(r rune) bool { return blank(r) || r == ':' || r == ',' || r == '/' }) {
+	if v.Name == "" || v.Pool == "" || v.Proxmox == nil ||
+		strings.ContainsFunc(v.Name+v.Pool, func(r rune) bool { return blank(r) || r == ':' || r == ',' || r == '/' }) {
 		diags.Errorf("volume %q of container %s needs a name and a storage of Proxmox", v.Name, v.Container)
 		return
 	}
@@ -58,8 +59,8 @@ func (Volume) Decode(raw json.RawMessage) (spec.Volume, diag.List) {
 	return v, diags
 }
 
-// Observe implements provider.Driver; nil: nothing is mounted at its path. It runs lxc-info where only a mounted file system shows
-// who owns it.
+// Observe implements provider.Driver; nil: nothing is mounted at its path. It runs lxc-info where only a mounted file
+// system shows who owns it.
 func (Volume) Observe(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) (*VolumeStatus, error) {
 	c, err := read(h, *v.Proxmox, v.Container)
 	if c == nil || err != nil {
@@ -108,7 +109,8 @@ func (st *VolumeStatus) lookAt(ctx context.Context, h host.Host, v spec.Volume, 
 func (st *VolumeStatus) parse(v spec.Volume, set string) {
 	var uid, gid int
 	var mode string
-	if n, err := fmt.Sscanf(set, "%d:%d %s", &uid, &gid, &mode); n == 3 && err == nil && st.Mode.UnmarshalText([]byte(mode)) == nil {
+	if n, err := fmt.Sscanf(set, "%d:%d %s", &uid, &gid, &mode); n == 3 && err == nil &&
+		st.Mode.UnmarshalText([]byte(mode)) == nil {
 		st.UID, st.GID = v.IDMap.Outside(uid), v.IDMap.Outside(gid)
 	}
 }
@@ -135,7 +137,8 @@ func (Volume) Diff(want spec.Volume, have *VolumeStatus) plan.Delta {
 	return d
 }
 
-// Apply implements provider.Driver. The container's definition mounts its volumes; one that was lost since is mounted here.
+// Apply implements provider.Driver. The container's definition mounts its volumes; one that was lost since is mounted
+// here.
 func (k Volume) Apply(ctx context.Context, h host.Host, _ object.Address, v spec.Volume, _ plan.Delta) error {
 	p := *v.Proxmox
 	if err := provider.ProxmoxWritable(h, p); err != nil {
@@ -171,9 +174,9 @@ func (k Volume) Apply(ctx context.Context, h host.Host, _ object.Address, v spec
 	return forget(h, v)
 }
 
-// replaced fails where the volume that the notes speak of is gone and an empty one stands in its place: pct restore over a container makes
-// new volumes, and destroys the old ones. What is not in the backup is lost then, and nobody would hear of it. One with something on it was
-// moved or restored.
+// replaced fails where the volume that the notes speak of is gone and an empty one stands in its place: pct restore
+// over a container makes new volumes, and destroys the old ones. What is not in the backup is lost then, and nobody
+// would hear of it. One with something on it was moved or restored.
 func replaced(ctx context.Context, h host.Host, c *conf, v spec.Volume, key, have string) error {
 	r, ok := c.recorded(v)
 	if !ok || r.Volume == have || present(h, r.Path) {
@@ -188,13 +191,15 @@ func replaced(ctx context.Context, h host.Host, c *conf, v spec.Volume, key, hav
 		return err
 	}
 	return provider.PermanentHint(
-		fmt.Errorf("volume %s of %s is gone, and the empty volume %s is mounted at %s of container %s in its place: a restore over a container destroys volumes that are "+
+		fmt.Errorf("volume %s of %s is gone, and the empty volume %s is mounted at %s of container %s in its place: "+
+			"a restore over a container destroys volumes that are "+
 			"not in the backup", r.Volume, volumeAddress(v), have, v.MountPoint, v.Container),
-		fmt.Sprintf("bring back what was on it into %s; to go on with the empty one: remove the line %q from the container's notes", key, "phoenix: "+volumeAddress(v)+" …"))
+		fmt.Sprintf("bring back what was on it into %s; to go on with the empty one: remove the line %q from the "+
+			"container's notes", key, "phoenix: "+volumeAddress(v)+" …"))
 }
 
-// isEmpty looks into a volume, from inside of its container where it is an image. An image of a stopped container cannot be looked at,
-// and counts as empty.
+// isEmpty looks into a volume, from inside of its container where it is an image. An image of a stopped container
+// cannot be looked at, and counts as empty.
 func isEmpty(ctx context.Context, h host.Host, v spec.Volume, path string) (bool, error) {
 	if m, err := h.Lstat(path); err != nil || !m.Mode.IsDir() {
 		pid, err := inside(v.Container).InitPID(ctx, h)
@@ -243,7 +248,8 @@ func attach(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := saveStarted(ctx, h, *v.Proxmox, v.Container); err != nil {
 		return err
 	}
-	_, err = pct(ctx, h, v.Container, callLimit, append([]string{"set", v.Container, "--digest", c.digest()}, set...)...)
+	_, err = pct(ctx, h, v.Container, callLimit,
+		append([]string{"set", v.Container, "--digest", c.digest()}, set...)...)
 	return err
 }
 

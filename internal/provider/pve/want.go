@@ -123,7 +123,8 @@ func same(key, have, want string) bool {
 func interfaces(s spec.Container, c *conf) []setting {
 	have := c.then("net0")
 	p := parseProperty(have, "")
-	wanted := [][2]string{{"name", s.Interface.Name}, {"bridge", s.Interface.Bridge}, {"hwaddr", strings.ToUpper(s.Interface.MAC)},
+	wanted := [][2]string{{"name", s.Interface.Name}, {"bridge", s.Interface.Bridge},
+		{"hwaddr", strings.ToUpper(s.Interface.MAC)},
 		{"ip", s.Interface.Address}, {"gw", s.Interface.Gateway}}
 	if strings.Contains(s.Interface.Address, ":") {
 		wanted[3][0], wanted[4][0] = "ip6", "gw6"
@@ -187,17 +188,20 @@ func mounts(s spec.Container, c *conf, known map[string]record) []setting {
 		switch {
 		case now != "" && (key == "" || there.word == own && have.word != own):
 			// It would be gone from there after the next restart, or another one in its place.
-			out = append(out, setting{field: plan.Field{Path: now, Have: c.then(now), Want: c.current().get(now)}, key: now, revert: true})
+			out = append(out, setting{field: plan.Field{Path: now, Have: c.then(now), Want: c.current().get(now)},
+				key: now, revert: true})
 			continue
 		case key == "":
 			key = c.free("mp", taken)
 			taken = append(taken, key)
-			out = append(out, setting{field: plan.Field{Path: key, Want: mountValue(v, own)}, key: key, value: mountValue(v, own)})
+			out = append(out, setting{field: plan.Field{Path: key, Want: mountValue(v, own)}, key: key,
+				value: mountValue(v, own)})
 		case v.Backup && have.of["backup"] != "1":
 			was := have.text()
 			have.set("backup", "1")
 			_, waits := c.waiting()[key] // by pct it would wait for a restart
-			out = append(out, setting{field: plan.Field{Path: key, Have: was, Want: have.text()}, key: key, value: have.text(), backup: !waits})
+			out = append(out, setting{field: plan.Field{Path: key, Have: was, Want: have.text()}, key: key,
+				value: have.text(), backup: !waits})
 		}
 		if size := sizeOf(have); size > 0 && size < v.SizeBytes {
 			out = append(out, growth(key, have, v.SizeBytes))
@@ -215,8 +219,8 @@ func growth(key string, have property, want int64) setting {
 	return setting{field: plan.Field{Path: key + ".size", Have: have.of["size"], Want: size}, grow: key, value: size}
 }
 
-// rawOptions are the raw lines that there should be. A folder of the hypervisor is mounted by one: as a mount point it would
-// keep Proxmox from making snapshots and clones of the container.
+// rawOptions are the raw lines that there should be. A folder of the hypervisor is mounted by one: as a mount point it
+// would keep Proxmox from making snapshots and clones of the container.
 func rawOptions(s spec.Container) []line {
 	var out []line
 	for _, o := range s.Options {
@@ -226,13 +230,15 @@ func rawOptions(s spec.Container) []line {
 		out = append(out, line{key: pidsKey, value: strconv.FormatInt(s.PidsMax, 10)})
 	}
 	for _, b := range s.Guest.Binds {
-		out = append(out, line{key: "lxc.mount.entry", value: fmt.Sprintf("%s %s none bind,create=dir 0 0", host.Escape(b.Source), host.Escape(strings.TrimPrefix(b.Target, "/")))})
+		out = append(out,
+			line{key: "lxc.mount.entry", value: fmt.Sprintf("%s %s none bind,create=dir 0 0", host.Escape(b.Source),
+				host.Escape(strings.TrimPrefix(b.Target, "/")))})
 	}
 	return out
 }
 
-// options compares the raw lines, all of them: a clone has those of its source, and one too many may open the container. Those that map
-// ids are not changed here: the files have to go along.
+// options compares the raw lines, all of them: a clone has those of its source, and one too many may open the
+// container. Those that map ids are not changed here: the files have to go along.
 func options(s spec.Container, c *conf) []setting {
 	have, want := listed(c.current().options()), listed(append(rawOptions(s), c.ownIDLines(s)...))
 	if slices.Equal(have, want) {
@@ -240,7 +246,8 @@ func options(s spec.Container, c *conf) []setting {
 	}
 	limit := func(o string) bool { return strings.HasPrefix(o, pidsKey+": ") } // a running container has it at once
 	restart := !slices.Equal(slices.DeleteFunc(slices.Clone(have), limit), slices.DeleteFunc(slices.Clone(want), limit))
-	return []setting{{field: plan.Field{Path: "lxc", Have: strings.Join(have, "; "), Want: strings.Join(want, "; ")}, raw: true, restart: restart}}
+	return []setting{{field: plan.Field{Path: "lxc", Have: strings.Join(have, "; "), Want: strings.Join(want, "; ")},
+		raw: true, restart: restart}}
 }
 
 func listed(options []line) []string {
@@ -251,7 +258,8 @@ func listed(options []line) []string {
 	return out
 }
 
-// arguments are those of one pct set for all settings that it can make; none: there is nothing for it. Reverting is a call of its own.
+// arguments are those of one pct set for all settings that it can make; none: there is nothing for it. Reverting is a
+// call of its own.
 func arguments(list []setting) (set, revert []string) {
 	var gone []string
 	for _, x := range list {

@@ -49,7 +49,8 @@ func (a *Authority) Issue(t testing.TB, notAfter time.Time, names ...string) (ch
 	t.Helper()
 	k := newKey(t)
 	leaf := sign(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: notAfter,
+		Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: notAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, a.inter, &k.PublicKey, a.interKey)
 	return append(certPEM(leaf), certPEM(a.inter)...), keyPEM(t, k)
@@ -71,8 +72,9 @@ func (a *Authority) write(name string, mode os.FileMode, text []byte) {
 
 func authorityTemplate(name string, depth int) *x509.Certificate {
 	return &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLen: depth, MaxPathLenZero: depth == 0,
+		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(1000 * time.Hour),
+		IsCA:     true, BasicConstraintsValid: true, MaxPathLen: depth, MaxPathLenZero: depth == 0,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 }
@@ -86,7 +88,8 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return k
 }
 
-func sign(t testing.TB, tmpl, parent *x509.Certificate, public *ecdsa.PublicKey, signer *ecdsa.PrivateKey) *x509.Certificate {
+func sign(t testing.TB, tmpl, parent *x509.Certificate, public *ecdsa.PublicKey,
+	signer *ecdsa.PrivateKey) *x509.Certificate {
 	t.Helper()
 	if parent == nil {
 		parent = tmpl

@@ -34,7 +34,8 @@ func StartCA(t testing.TB, lifetime time.Duration, allowed ...string) *CA {
 func StartCAIn(t testing.TB, dir string, lifetime time.Duration, allowed ...string) *CA {
 	t.Helper()
 	Tool(t, "PHOENIX_STEP_CA", "step-ca")
-	ca := &CA{Authority: NewAuthority(t, dir), address: "127.0.0.1:9000", Directory: "https://" + Names[0] + ":9000/acme/acme/directory"}
+	ca := &CA{Authority: NewAuthority(t, dir), address: "127.0.0.1:9000",
+		Directory: "https://" + Names[0] + ":9000/acme/acme/directory"}
 	ca.configure(lifetime, allowed)
 	ca.Start()
 	t.Cleanup(ca.Stop)
@@ -104,7 +105,8 @@ func (ca *CA) configure(lifetime time.Duration, allowed []string) {
 	ca.t.Helper()
 	file := func(name string) string { return filepath.Join(ca.dir, name) }
 	claims := map[string]any{
-		"minTLSCertDuration": "1m", "maxTLSCertDuration": max(lifetime, 24*time.Hour).String(), "defaultTLSCertDuration": lifetime.String(),
+		"minTLSCertDuration": "1m", "maxTLSCertDuration": max(lifetime, 24*time.Hour).String(),
+		"defaultTLSCertDuration": lifetime.String(),
 	}
 	config := map[string]any{
 		"root": file("root.crt"), "crt": file("intermediate.crt"), "key": file("intermediate.key"),
@@ -112,9 +114,11 @@ func (ca *CA) configure(lifetime time.Duration, allowed []string) {
 		"logger": map[string]any{"format": "json"},
 		"db":     map[string]any{"type": "bbolt", "dataSource": file("db")},
 		"authority": map[string]any{
-			"claims":       claims,
-			"provisioners": []any{map[string]any{"type": "ACME", "name": "acme", "challenges": []string{"http-01", "tls-alpn-01"}}},
-			"policy":       map[string]any{"x509": map[string]any{"allow": map[string]any{"dns": append([]string{Names[0]}, allowed...), "ip": []string{"127.0.0.1"}}}},
+			"claims": claims,
+			"provisioners": []any{map[string]any{"type": "ACME", "name": "acme",
+				"challenges": []string{"http-01", "tls-alpn-01"}}},
+			"policy": map[string]any{"x509": map[string]any{"allow": map[string]any{"dns": append(
+				[]string{Names[0]}, allowed...), "ip": []string{"127.0.0.1"}}}},
 		},
 	}
 	raw, err := json.Marshal(config)
@@ -141,7 +145,8 @@ func Until(t testing.TB, limit time.Duration, what string, check func() error) {
 
 // ServedSerial is the serial number, in hex, of the certificate that address serves for name, whoever signed it.
 func ServedSerial(address, name string) (string, error) {
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 2 * time.Second}, "tcp", address, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 2 * time.Second}, "tcp", address,
+		&tls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
 		return "", err
 	}

@@ -1,5 +1,5 @@
-// Package sandbox gives the tests of providers a private machine on this machine: a network of their own where ports 80 and
-// 443 are free, own /run, /etc/nginx, /etc/traefik and /etc/hosts, and a real step-ca. For tests only.
+// Package sandbox gives the tests of providers a private machine on this machine: a network of their own where ports 80
+// and 443 are free, own /run, /etc/nginx, /etc/traefik and /etc/hosts, and a real step-ca. For tests only.
 package sandbox
 
 import (
@@ -16,7 +16,8 @@ import (
 const marker = "PHOENIX_TEST_SANDBOX"
 
 // Names resolve to 127.0.0.1 inside; the first is the CA's.
-var Names = []string{"ca.test.internal", "a.test.internal", "b.test.internal", "c.test.internal", "traefik.test.internal", "foreign.test.internal"}
+var Names = []string{"ca.test.internal", "a.test.internal", "b.test.internal", "c.test.internal",
+	"traefik.test.internal", "foreign.test.internal"}
 
 // Hidden resolves to an address that leads nowhere until Reveal gives it to this machine.
 const (
@@ -61,7 +62,8 @@ func Main(m *testing.M) {
 	cmd := exec.Command(os.Args[0], os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), marker+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		Pdeathsig: syscall.SIGKILL}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
@@ -82,8 +84,8 @@ func Need(t testing.TB) {
 	}
 }
 
-// Tool gives the path of a program that is named in the environment variable, or else found on PATH; the test is skipped
-// where there is none.
+// Tool gives the path of a program that is named in the environment variable, or else found on PATH; the test is
+// skipped where there is none.
 func Tool(t testing.TB, variable, name string) string {
 	t.Helper()
 	if p := os.Getenv(variable); p != "" {

@@ -31,13 +31,15 @@ func (dr Driver) Apply(ctx context.Context, h host.Host, _ object.Address, want 
 	}
 	err := h.Fetch(ctx, want.SHA256, path, 0o700, host.Root)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("script %s (sha256 %s) is not on this host: run phoenix apply on the hypervisor, which has it: %w", want.Name, want.SHA256, err)
+		return fmt.Errorf("script %s (sha256 %s) is not on this host: run phoenix apply on the hypervisor, which "+
+			"has it: %w", want.Name, want.SHA256, err)
 	}
 	if err != nil {
 		return err
 	}
 	res, err := h.Run(ctx, host.Command{
-		Argv: append([]string{path}, want.Args...), Env: []string{"DEBIAN_FRONTEND=noninteractive"}, Mutates: true, Limit: limit,
+		Argv: append([]string{path}, want.Args...), Env: []string{"DEBIAN_FRONTEND=noninteractive"}, Mutates: true,
+		Limit: limit,
 	})
 	if err != nil {
 		return failed(want, res, err)
@@ -45,7 +47,8 @@ func (dr Driver) Apply(ctx context.Context, h host.Host, _ object.Address, want 
 	return h.WriteFile(path+markSuffix, []byte(want.SHA256+"\n"), 0o600, host.Root)
 }
 
-// failed tells a script that ended with a code or that cannot be run, which nobody but its author can mend, from one that was ended.
+// failed tells a script that ended with a code or that cannot be run, which nobody but its author can mend, from one
+// that was ended.
 func failed(s spec.Script, res host.Result, err error) error {
 	var run *host.RunError
 	if host.Unrunnable(err) {
@@ -55,7 +58,8 @@ func failed(s spec.Script, res host.Result, err error) error {
 	if !errors.As(err, &run) || run.Code <= 0 {
 		return fmt.Errorf("script %s did not end by itself: %w", s.Name, err)
 	}
-	text := fmt.Errorf("script %s ended with code %d: %w\nits output ended with:\n%s", s.Name, run.Code, err, tail(res.Stdout))
+	text := fmt.Errorf("script %s ended with code %d: %w\nits output ended with:\n%s", s.Name, run.Code, err,
+		tail(res.Stdout))
 	return provider.PermanentHint(text, "mend the script; it runs again with the next phoenix apply")
 }
 

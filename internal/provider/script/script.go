@@ -1,5 +1,5 @@
-// Package script runs a user's own script inside a container, once per content. What says that it ran is a file beside it with
-// the content's digest, written after it ended well; a script that was killed or failed runs again.
+// Package script runs a user's own script inside a container, once per content. What says that it ran is a file beside
+// it with the content's digest, written after it ended well; a script that was killed or failed runs again.
 package script
 
 import (

@@ -86,7 +86,8 @@ func TestRunsOncePerContent(t *testing.T) {
 	d := Driver{Dir: t.TempDir()}
 	changed := hello + "# changed\n"
 	for _, content := range []string{hello, hello, changed, changed} {
-		if err := apply(t, d, spec.Script{Name: "s", SHA256: sumOf(content), Args: []string{"x"}}, hostWith(hello, changed)); err != nil {
+		if err := apply(t, d, spec.Script{Name: "s", SHA256: sumOf(content), Args: []string{"x"}},
+			hostWith(hello, changed)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -111,7 +112,8 @@ func TestFailureIsToldAndRunsAgain(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	if err := apply(t, d, spec.Script{Name: "killed", SHA256: sumOf(killed)}, hostWith(killed)); err == nil || provider.IsPermanent(err) {
+	if err := apply(t, d, spec.Script{Name: "killed", SHA256: sumOf(killed)}, hostWith(killed)); err == nil ||
+		provider.IsPermanent(err) {
 		t.Errorf("killed: %v", err)
 	}
 	err := apply(t, d, spec.Script{Name: "none", SHA256: sumOf("none")}, hostWith())
@@ -125,10 +127,12 @@ func TestWhatCannotRunIsNotRetried(t *testing.T) {
 	needRoot(t)
 	d := Driver{Dir: t.TempDir()}
 	for name, content := range map[string]string{
-		"no interpreter": "#!/no/such/interpreter\n", "carriage returns": "#!/bin/sh\r\nexit 0\r\n", "no first line": "echo x\n", "no program": "\x7fELF no\n",
+		"no interpreter": "#!/no/such/interpreter\n", "carriage returns": "#!/bin/sh\r\nexit 0\r\n",
+		"no first line": "echo x\n", "no program": "\x7fELF no\n",
 	} {
 		s := spec.Script{Name: "s", SHA256: sumOf(content)}
-		if err := apply(t, d, s, hostWith(content)); !provider.IsPermanent(err) || !strings.Contains(err.Error(), "cannot be run") {
+		if err := apply(t, d, s, hostWith(content)); !provider.IsPermanent(err) ||
+			!strings.Contains(err.Error(), "cannot be run") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -155,7 +159,8 @@ func TestLeavesAChildBehind(t *testing.T) {
 }
 
 func TestDecodeRefuses(t *testing.T) {
-	for _, s := range []spec.Script{{Name: "../x", SHA256: sumOf("")}, {Name: ".x", SHA256: sumOf("")}, {Name: "x.sha256", SHA256: sumOf("")}, {Name: "x"}} {
+	for _, s := range []spec.Script{{Name: "../x", SHA256: sumOf("")}, {Name: ".x", SHA256: sumOf("")},
+		{Name: "x.sha256", SHA256: sumOf("")}, {Name: "x"}} {
 		raw, err := json.Marshal(s)
 		if err != nil {
 			t.Fatal(err)

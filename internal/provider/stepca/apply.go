@@ -16,8 +16,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Apply implements provider.Driver. Every step looks before it writes, so that a run after a killed one goes on where that
-// one ended. A root that cannot be used is a permanent error unless the spec carries the consent to a new one.
+// Apply implements provider.Driver. Every step looks before it writes, so that a run after a killed one goes on where
+// that one ended. A root that cannot be used is a permanent error unless the spec carries the consent to a new one.
 func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.StepCA, _ plan.Delta) error {
 	l := layout(s.Dir)
 	user, err := h.Lookup(s.User, "")
@@ -38,7 +38,8 @@ func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.S
 	if err != nil {
 		return err
 	}
-	for path, certs := range map[string][]*x509.Certificate{l.rootCopy(): offered(h, l, s, root), l.intermediateCopy(): {intermediate}} {
+	for path, certs := range map[string][]*x509.Certificate{l.rootCopy(): offered(h, l, s, root),
+		l.intermediateCopy(): {intermediate}} {
 		if err := ensureFile(h, path, encodeCerts(certs), 0o755, 0o644); err != nil {
 			return err
 		}
@@ -100,22 +101,27 @@ func ensureRoot(h host.Host, l layout, s spec.StepCA, container string) (pair, e
 	return root, putPair(h, l.root(), root)
 }
 
-// mayMint is nil where a person wants a root made. state is why the one that was here cannot be used; empty: there never was one.
+// mayMint is nil where a person wants a root made. state is why the one that was here cannot be used; empty: there
+// never was one.
 func mayMint(l layout, s spec.StepCA, state, container string) error {
 	switch {
 	case s.NewRoot || state == "" && s.FirstRoot:
 		return nil
 	case state == "":
-		return provider.PermanentHint(fmt.Errorf("%s holds no root CA, and only a person may have the first one made", l.root()),
+		return provider.PermanentHint(fmt.Errorf("%s holds no root CA, and only a person may have the first one made",
+			l.root()),
 			fmt.Sprintf("phoenix create %s (or phoenix up) makes the first root of a new site; where there was one, "+
 				"phoenix ca restore FILE --password-file FILE brings it back from a backup", container))
 	}
 	return provider.PermanentHint(fmt.Errorf("the root in %s cannot be used: %s", l.root(), state),
-		fmt.Sprintf("phoenix ca restore FILE --password-file FILE brings the same root back from a backup: every client goes on trusting it; "+
-			"without a backup, phoenix create %s --new-root makes another one, which every client must then be given", container))
+		fmt.Sprintf("phoenix ca restore FILE --password-file FILE brings the same root back from a backup: every "+
+			"client goes on trusting it; "+
+			"without a backup, phoenix create %s --new-root makes another one, which every client must then be given",
+			container))
 }
 
-// putPair writes a pair with a fresh password into a folder beside dir and renames it. dir must not be there, or be empty.
+// putPair writes a pair with a fresh password into a folder beside dir and renames it. dir must not be there, or be
+// empty.
 func putPair(h host.Host, dir string, p pair) error {
 	staging := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir))
 	if err := h.RemoveAll(staging); err != nil {
@@ -141,14 +147,15 @@ func putPair(h host.Host, dir string, p pair) error {
 	return h.Rename(staging, dir)
 }
 
-// ensureIntermediate gives a good intermediate. Where only the certificate is wrong it keeps the key and issues again; not under
-// another root, nor a key that others may know.
+// ensureIntermediate gives a good intermediate. Where only the certificate is wrong it keeps the key and issues again;
+// not under another root, nor a key that others may know.
 func ensureIntermediate(h host.Host, l layout, s spec.StepCA, root pair) (*x509.Certificate, error) {
 	have, err := readPair(h, l.intermediate())
 	if err == nil && intermediateFault(s, root.cert, have.cert, h.Now()) == "" {
 		return have.cert, nil
 	}
-	if next, err := readPair(h, l.nextIntermediate()); err == nil && intermediateFault(s, root.cert, next.cert, h.Now()) == "" {
+	if next, err := readPair(h, l.nextIntermediate()); err == nil &&
+		intermediateFault(s, root.cert, next.cert, h.Now()) == "" {
 		if err := h.RemoveAll(l.intermediate()); err != nil {
 			return nil, err
 		}

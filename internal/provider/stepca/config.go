@@ -20,7 +20,8 @@ const (
 )
 
 // caConfig is the part of step-ca's ca.json that is used (github.com/smallstep/certificates v0.30.2,
-// authority/config/config.go). What is left out is off: no insecure listener, no admin API, no SSH, no CRL, no templates.
+// authority/config/config.go). What is left out is off: no insecure listener, no admin API, no SSH, no CRL, no
+// templates.
 type caConfig struct {
 	Root             string            `json:"root"`
 	IntermediateCert string            `json:"crt"`
@@ -88,7 +89,8 @@ func render(s spec.StepCA) ([]byte, error) {
 				Max: time.Duration(s.MaxLeafLifetime).String(), Default: time.Duration(s.LeafLifetime).String(),
 				DisableRenewal: true,
 			},
-			Provisioners: []provisioner{{Type: "ACME", Name: s.Provisioner, Challenges: []string{spec.HTTP01, spec.TLSALPN01}}},
+			Provisioners: []provisioner{{Type: "ACME", Name: s.Provisioner,
+				Challenges: []string{spec.HTTP01, spec.TLSALPN01}}},
 		},
 	}
 	var b bytes.Buffer

@@ -14,8 +14,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// A database that was cut off makes step-ca die at its start, or later, when it comes to a page that is not there. What it held, orders
-// and accounts, is made anew by the clients; so it is set aside, for whoever may still want to look into it, and step-ca begins another.
+// A database that was cut off makes step-ca die at its start, or later, when it comes to a page that is not there. What
+// it held, orders and accounts, is made anew by the clients; so it is set aside, for whoever may still want to look
+// into it, and step-ca begins another.
 
 // damage says why a bbolt file cannot be used; empty: it can, or it is being made.
 func damage(head []byte, size int64) string {
@@ -26,7 +27,8 @@ func damage(head []byte, size int64) string {
 	case !m.OK:
 		return "has no readable beginning"
 	case uint64(size) < m.Pages*m.PageSize:
-		return "is cut off: " + strconv.FormatInt(size, 10) + " of " + strconv.FormatUint(m.Pages*m.PageSize, 10) + " bytes"
+		return "is cut off: " + strconv.FormatInt(size, 10) + " of " + strconv.FormatUint(m.Pages*m.PageSize, 10) +
+			" bytes"
 	}
 	return ""
 }
@@ -47,7 +49,8 @@ func databaseDamage(ctx context.Context, h host.Host, l layout, s spec.StepCA) (
 		if err != nil {
 			return "", err
 		}
-		res, err := h.Run(ctx, host.Command{Argv: []string{"head", "--bytes=" + strconv.Itoa(bolt.HeadBytes), "--", databaseFile(l)}})
+		res, err := h.Run(ctx,
+			host.Command{Argv: []string{"head", "--bytes=" + strconv.Itoa(bolt.HeadBytes), "--", databaseFile(l)}})
 		if err != nil {
 			return "", err
 		}

@@ -23,8 +23,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 )
 
-// Whatever anybody got from a real step-ca is known: while it has its database open, after it was killed right behind the answer, after
-// its database was cut off, and when there is no database any more.
+// Whatever anybody got from a real step-ca is known: while it has its database open, after it was killed right behind
+// the answer, after its database was cut off, and when there is no database any more.
 func TestIssued(t *testing.T) {
 	binary(t)
 	s := caSpec(t)
@@ -167,7 +167,8 @@ func sameAccount(t *testing.T, r *running, source issued.Source, want map[string
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "account.json")
-	text, _ := json.Marshal(map[string]string{"key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))})
+	text, _ := json.Marshal(
+		map[string]string{"key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))})
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +249,8 @@ func (r *running) restart(t *testing.T) {
 func (r *running) orderAs(t *testing.T, accountKey *ecdsa.PrivateKey, name string) *x509.Certificate {
 	t.Helper()
 	client := acmez.Client{
-		Client:           &acme.Client{Directory: "https://" + r.spec.Address + "/acme/acme/directory", HTTPClient: r.client, PollInterval: 10 * time.Millisecond},
+		Client: &acme.Client{Directory: "https://" + r.spec.Address + "/acme/acme/directory",
+			HTTPClient: r.client, PollInterval: 10 * time.Millisecond},
 		ChallengeSolvers: map[string]acmez.Solver{acme.ChallengeTypeHTTP01: &answer{port: r.httpPort}},
 	}
 	account, err := client.NewAccount(t.Context(), acme.Account{PrivateKey: accountKey, TermsOfServiceAgreed: true})

@@ -28,15 +28,16 @@ type pair struct {
 	passwords int // that stand in its file
 }
 
-// constraints are the names an intermediate may sign (RFC 5280, section 4.2.1.10). Without any address, all are excluded: an
-// empty list would permit every one.
+// constraints are the names an intermediate may sign (RFC 5280, section 4.2.1.10). Without any address, all are
+// excluded: an empty list would permit every one.
 type constraints struct {
 	domains  []string
 	networks []*net.IPNet
 	excluded []*net.IPNet
 }
 
-// constraintsOf derives the constraints: the domains, the authority's addresses, and its own names outside of the domains.
+// constraintsOf derives the constraints: the domains, the authority's addresses, and its own names outside of the
+// domains.
 func constraintsOf(s spec.StepCA) constraints {
 	var c constraints
 	c.domains = slices.Clone(s.Domains)
@@ -50,7 +51,8 @@ func constraintsOf(s spec.StepCA) constraints {
 		c.networks = append(c.networks, single(ip))
 	}
 	if len(c.networks) == 0 {
-		c.excluded = []*net.IPNet{{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, {IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}}
+		c.excluded = []*net.IPNet{{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
+			{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}}
 	}
 	slices.Sort(c.domains)
 	c.domains = slices.Compact(c.domains)
@@ -92,7 +94,8 @@ func constraintsIn(cert *x509.Certificate) constraints {
 	return constraints{cert.PermittedDNSDomains, cert.PermittedIPRanges, cert.ExcludedIPRanges}
 }
 
-// into puts the constraints into a certificate that is to be signed, as critical: who cannot check them must not take the certificate.
+// into puts the constraints into a certificate that is to be signed, as critical: who cannot check them must not take
+// the certificate.
 func (c constraints) into(t *x509.Certificate) {
 	t.PermittedDNSDomainsCritical = true
 	t.PermittedDNSDomains, t.PermittedIPRanges, t.ExcludedIPRanges = c.domains, c.networks, c.excluded
@@ -104,7 +107,8 @@ func template(name string, now time.Time, life time.Duration) (*x509.Certificate
 		return nil, err
 	}
 	return &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name},
-		NotBefore: now.Add(-spec.CABackdate).UTC().Truncate(time.Second), NotAfter: now.Add(life).UTC().Truncate(time.Second),
+		NotBefore:             now.Add(-spec.CABackdate).UTC().Truncate(time.Second),
+		NotAfter:              now.Add(life).UTC().Truncate(time.Second),
 		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, nil
 }
 

@@ -82,8 +82,9 @@ type extra struct {
 	chown            *host.Owner
 }
 
-// extras finds what a killed process left (names with a leading dot) and files of the database that are not the user's, as
-// after a restore. Their modes do not matter in a closed folder, and changing them would follow a link the user planted.
+// extras finds what a killed process left (names with a leading dot) and files of the database that are not the user's,
+// as after a restore. Their modes do not matter in a closed folder, and changing them would follow a link the user
+// planted.
 func extras(h host.Host, l layout, user host.Owner) ([]extra, error) {
 	var out []extra
 	for _, dir := range []string{l.secrets(), l.root(), l.intermediate(), l.certs(), l.configDir()} {
@@ -93,7 +94,8 @@ func extras(h host.Host, l layout, user host.Owner) ([]extra, error) {
 		}
 		for _, n := range names {
 			if strings.HasPrefix(n, ".") {
-				out = append(out, extra{path: filepath.Join(dir, n), have: "left by an interrupted run", want: rootAbsent})
+				out = append(out, extra{path: filepath.Join(dir, n), have: "left by an interrupted run",
+					want: rootAbsent})
 			}
 		}
 	}

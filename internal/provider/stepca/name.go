@@ -21,8 +21,8 @@ const maxName = 64
 // numbered is the end of a root's name: the year it was made in, and which root of the site it is.
 var numbered = regexp.MustCompile(` [0-9]{4} R([0-9]{1,6})$`)
 
-// nextName is what the next root is called. Its year and number tell it from those before: phones and browsers show nothing but the name
-// where a person has to find the one to remove.
+// nextName is what the next root is called. Its year and number tell it from those before: phones and browsers show
+// nothing but the name where a person has to find the one to remove.
 func nextName(h host.Host, l layout, s spec.StepCA, now time.Time) (string, error) {
 	last, err := lastNumber(h, l, s)
 	if err != nil {
@@ -37,7 +37,8 @@ func nextName(h host.Host, l layout, s spec.StepCA, now time.Time) (string, erro
 	return strings.TrimRight(name, " ") + suffix, nil
 }
 
-// lastNumber is that of the last root the volume knows of. One without a number in its name, or one that is only pinned, counts as the first.
+// lastNumber is that of the last root the volume knows of. One without a number in its name, or one that is only
+// pinned, counts as the first.
 func lastNumber(h host.Host, l layout, s spec.StepCA) (int, error) {
 	last := 0
 	if s.Pinned != "" {

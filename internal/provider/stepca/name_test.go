@@ -32,7 +32,8 @@ func nameIn(t *testing.T, s spec.StepCA, folder string) string {
 	return c.Subject.CommonName
 }
 
-// No two roots of a site have one name: in a phone's list of authorities the name is all there is to tell the old one by.
+// No two roots of a site have one name: in a phone's list of authorities the name is all there is to tell the old one
+// by.
 func TestRootsHaveNamesOfTheirOwn(t *testing.T) {
 	needRoot(t)
 	year := time.Now().UTC().Year()

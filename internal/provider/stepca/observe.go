@@ -27,8 +27,8 @@ const (
 	rootSucceeded = "its successor is to take its place"
 )
 
-// Status is what was seen of an authority. Healthy, Directory and Probe tell about the running step-ca, whose unit comes
-// after this object: they are for people and health checks, and no part of being true.
+// Status is what was seen of an authority. Healthy, Directory and Probe tell about the running step-ca, whose unit
+// comes after this object: they are for people and health checks, and no part of being true.
 type Status struct {
 	Root                    string    `json:"root"` // absent, usable, or why it is not
 	RootFingerprint         string    `json:"root_fingerprint,omitempty"`
@@ -229,7 +229,8 @@ func lost(h host.Host, l layout, s spec.StepCA) (string, error) {
 
 var errNoPair = errors.New("no such pair")
 
-// readPair reads a certificate and its key and checks that they belong together. Without the folder the error is errNoPair.
+// readPair reads a certificate and its key and checks that they belong together. Without the folder the error is
+// errNoPair.
 func readPair(h host.Host, dir string) (pair, error) {
 	if _, err := h.Lstat(dir); err != nil {
 		return pair{}, errors.Join(errNoPair, err)

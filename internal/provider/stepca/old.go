@@ -24,28 +24,32 @@ const (
 	oldFiles = 500
 )
 
-// oldRoot finds the pinned root and its key among the files of a CA that was made otherwise, whatever their names are: the
-// certificate by its fingerprint, the key by the certificate, the password by the key.
+// oldRoot finds the pinned root and its key among the files of a CA that was made otherwise, whatever their names are:
+// the certificate by its fingerprint, the key by the certificate, the password by the key.
 func oldRoot(h host.Host, s spec.StepCA) (pair, error) {
 	var files [][]byte
 	if err := gather(h, s.Import, oldDepth, &files); err != nil {
 		return pair{}, fmt.Errorf("the files of the CA that was here before: %w", err)
 	}
 	if s.Pinned == "" {
-		return pair{}, provider.Permanent(errors.New("no root is pinned, so that none can be known among the files of the CA that was here before"))
+		return pair{}, provider.Permanent(errors.New("no root is pinned, so that none can be known among the files " +
+			"of the CA that was here before"))
 	}
 	cert := oldCertificate(files, s.Pinned)
 	if cert == nil {
-		return pair{}, provider.Permanent(fmt.Errorf("the pinned root, sha256 %s, is not among the files of the CA that was here before", s.Pinned))
+		return pair{}, provider.Permanent(fmt.Errorf("the pinned root, sha256 %s, is not among the files of the CA "+
+			"that was here before", s.Pinned))
 	}
 	public, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok {
-		return pair{}, provider.PermanentHint(fmt.Errorf("the root's key is a %T, not ECDSA", cert.PublicKey), "only a new root helps: --new-root")
+		return pair{}, provider.PermanentHint(fmt.Errorf("the root's key is a %T, not ECDSA", cert.PublicKey),
+			"only a new root helps: --new-root")
 	}
 	if key := oldKey(files, public); key != nil {
 		return pair{cert: cert, key: key}, nil
 	}
-	return pair{}, provider.PermanentHint(errors.New("the root's key is not among the files of the CA that was here before, or none of them is its password"),
+	return pair{}, provider.PermanentHint(errors.New("the root's key is not among the files of the CA that was here "+
+		"before, or none of them is its password"),
 		"put the key and a file with its password there, or make a new root")
 }
 
@@ -99,7 +103,8 @@ func oldCertificate(files [][]byte, pinned string) *x509.Certificate {
 func oldKey(files [][]byte, public *ecdsa.PublicKey) *ecdsa.PrivateKey {
 	var words [][]byte
 	for _, raw := range files {
-		if word := bytes.TrimRight(raw, "\r\n"); len(word) > 0 && len(word) <= oldWord && !bytes.ContainsAny(word, "\n\x00") {
+		if word := bytes.TrimRight(raw, "\r\n"); len(word) > 0 && len(word) <= oldWord &&
+			!bytes.ContainsAny(word, "\n\x00") {
 			words = append(words, word)
 		}
 	}

@@ -25,7 +25,8 @@ import (
 
 const oldWord = "an old password"
 
-// oldAuthority is the folder of a CA that another tool made, its root pinned: two roots with their keys, one of them ours.
+// oldAuthority is the folder of a CA that another tool made, its root pinned: two roots with their keys, one of them
+// ours.
 func oldAuthority(t *testing.T, form func(*testing.T, *ecdsa.PrivateKey) *pem.Block) spec.StepCA {
 	t.Helper()
 	needRoot(t)
@@ -42,8 +43,10 @@ func oldAuthority(t *testing.T, form func(*testing.T, *ecdsa.PrivateKey) *pem.Bl
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-			NotAfter: time.Now().AddDate(9, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+		c := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: name},
+			NotBefore: time.Now().Add(-time.Hour),
+			NotAfter:  time.Now().AddDate(9, 0, 0), IsCA: true, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign}
 		der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +89,8 @@ func plainOld(t *testing.T, key *ecdsa.PrivateKey) *pem.Block {
 
 // The pinned root is taken in with its key, whatever the files are called; everything else is new.
 func TestOldRootIsTakenIn(t *testing.T) {
-	for name, form := range map[string]func(*testing.T, *ecdsa.PrivateKey) *pem.Block{"encrypted": sealedOld, "plain": plainOld} {
+	for name, form := range map[string]func(*testing.T, *ecdsa.PrivateKey) *pem.Block{
+		"encrypted": sealedOld, "plain": plainOld} {
 		t.Run(name, func(t *testing.T) {
 			s := oldAuthority(t, form)
 			st := converge(t, &host.Local{}, s)
@@ -97,7 +101,8 @@ func TestOldRootIsTakenIn(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.Import = ""
-			if again := converge(t, &host.Local{}, s); again.RootFingerprint != s.Pinned || again.IntermediateFingerprint != st.IntermediateFingerprint {
+			if again := converge(t, &host.Local{}, s); again.RootFingerprint != s.Pinned ||
+				again.IntermediateFingerprint != st.IntermediateFingerprint {
 				t.Errorf("without the old files it is another CA: %+v", again)
 			}
 		})

@@ -51,7 +51,8 @@ type running struct {
 	process  *exec.Cmd
 }
 
-// start does what the unit does: hands over the credentials, gives step-ca its database folder, and runs it as its user.
+// start does what the unit does: hands over the credentials, gives step-ca its database folder, and runs it as its
+// user.
 func start(t *testing.T, s spec.StepCA) *running {
 	t.Helper()
 	path := binary(t)
@@ -62,7 +63,8 @@ func start(t *testing.T, s spec.StepCA) *running {
 	}
 	r := &running{spec: s, httpPort: port, output: &bytes.Buffer{}}
 	cmd := exec.Command("setpriv", "--reuid="+s.User, "--regid="+s.User, "--clear-groups", "--no-new-privs", path,
-		s.Credentials+"/ca.json", "--password-file", s.Credentials+"/password", "--insecure", "--acme-http-port", strconv.Itoa(port))
+		s.Credentials+"/ca.json", "--password-file", s.Credentials+"/password", "--insecure", "--acme-http-port",
+		strconv.Itoa(port))
 	cmd.Env = []string{"STEPPATH=" + s.Data, "PATH=" + os.Getenv("PATH")}
 	cmd.Stdout, cmd.Stderr = r.output, r.output
 	if err := cmd.Start(); err != nil {
@@ -96,7 +98,8 @@ func share(t *testing.T, s spec.StepCA) {
 			err = (&host.Local{}).MkdirAll(s.Credentials, 0o700, host.Owner{UID: 65534, GID: 65534})
 		}
 		if err == nil {
-			err = (&host.Local{}).WriteFile(filepath.Join(s.Credentials, to), data, 0o400, host.Owner{UID: 65534, GID: 65534})
+			err = (&host.Local{}).WriteFile(filepath.Join(s.Credentials, to), data, 0o400,
+				host.Owner{UID: 65534, GID: 65534})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +156,8 @@ func (a *answer) CleanUp(context.Context, acme.Challenge) error { return a.serve
 func (r *running) order(t *testing.T, name string) ([]*x509.Certificate, *ecdsa.PrivateKey, error) {
 	t.Helper()
 	client := acmez.Client{
-		Client:           &acme.Client{Directory: "https://" + r.spec.Address + "/acme/acme/directory", HTTPClient: r.client, PollInterval: 10 * time.Millisecond},
+		Client: &acme.Client{Directory: "https://" + r.spec.Address + "/acme/acme/directory",
+			HTTPClient: r.client, PollInterval: 10 * time.Millisecond},
 		ChallengeSolvers: map[string]acmez.Solver{acme.ChallengeTypeHTTP01: &answer{port: r.httpPort}},
 	}
 	accountKey, key := newKey(t), newKey(t)
@@ -225,7 +229,8 @@ func TestRealStepCA(t *testing.T) {
 			t.Run("keeps its own names", func(t *testing.T) { ownNames(t, r, st) })
 			t.Run("second run changes nothing", func(t *testing.T) {
 				again := look(t, &host.Local{}, s)
-				if d := (stepca.Driver{}).Diff(s, again); !d.Empty() || again.Database != db || again.Inputs != st.Inputs {
+				if d := (stepca.Driver{}).Diff(s, again); !d.Empty() || again.Database != db ||
+					again.Inputs != st.Inputs {
 					t.Errorf("status %+v, delta %+v", again, d)
 				}
 			})
@@ -274,7 +279,8 @@ func noRenewal(t *testing.T, r *running, chain []*x509.Certificate, key *ecdsa.P
 		own.Certificate = append(own.Certificate, c.Raw)
 	}
 	cfg.Certificates = []tls.Certificate{own}
-	resp, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}).Post("https://"+r.spec.Address+"/renew", "", nil)
+	resp, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}).Post("https://"+r.spec.Address+
+		"/renew", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +291,8 @@ func noRenewal(t *testing.T, r *running, chain []*x509.Certificate, key *ecdsa.P
 }
 
 func refusesNames(t *testing.T, r *running) {
-	for _, name := range []string{"other.homelab.internal", "sub.gateway.homelab.internal", "homelab.internal", "www.example.com",
+	for _, name := range []string{"other.homelab.internal", "sub.gateway.homelab.internal", "homelab.internal",
+		"www.example.com",
 		"127.0.0.2", "10.0.0.10", "ca.homelab.internal"} {
 		_, _, err := r.order(t, name)
 		if err == nil || !strings.Contains(err.Error(), "rejectedIdentifier") {
@@ -294,7 +301,8 @@ func refusesNames(t *testing.T, r *running) {
 	}
 }
 
-// ownNames: the certificate of step-ca itself is valid for all that clients dial, and its root is the one in the status.
+// ownNames: the certificate of step-ca itself is valid for all that clients dial, and its root is the one in the
+// status.
 func ownNames(t *testing.T, r *running, st *stepca.Status) {
 	for _, name := range r.spec.DNSNames {
 		cfg := r.client.Transport.(*http.Transport).TLSClientConfig.Clone()
@@ -330,8 +338,9 @@ func TestOpenSSLAgrees(t *testing.T) {
 		"OK":                   {"verify", "-CAfile", s.Dir + "/certs/root_ca.crt", dir + "/ca.crt"},
 		"CA:TRUE, pathlen:0":   {"x509", "-noout", "-text", "-in", dir + "/ca.crt"},
 		"DNS:homelab.internal": {"x509", "-noout", "-ext", "nameConstraints", "-in", dir + "/ca.crt"},
-		"Key is valid":         {"pkey", "-check", "-noout", "-in", dir + "/key", "-passin", "file:" + dir + "/password"},
-		"CA:TRUE, pathlen:1":   {"x509", "-noout", "-text", "-in", s.Dir + "/secrets/root/ca.crt"},
+		"Key is valid": {"pkey", "-check", "-noout", "-in", dir + "/key", "-passin",
+			"file:" + dir + "/password"},
+		"CA:TRUE, pathlen:1": {"x509", "-noout", "-text", "-in", s.Dir + "/secrets/root/ca.crt"},
 	} {
 		out, err := exec.Command(openssl, argv...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), want) {

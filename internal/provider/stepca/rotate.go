@@ -16,8 +16,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// While one root takes another's place, both stand in the volume. Which of them signs is the pin's to say (spec.Pins): the
-// folders follow it, one rename after the other, and whatever a killed run left of them is gone on with.
+// While one root takes another's place, both stand in the volume. Which of them signs is the pin's to say (spec.Pins):
+// the folders follow it, one rename after the other, and whatever a killed run left of them is gone on with.
 func (l layout) nextRoot() string         { return filepath.Join(l.secrets(), "next-root") }
 func (l layout) nextIntermediate() string { return filepath.Join(l.secrets(), "next-intermediate") }
 func (l layout) oldRoot() string          { return filepath.Join(l.secrets(), "old-root") }
@@ -110,7 +110,8 @@ func (st *Status) lookRotation(h host.Host, l layout, s spec.StepCA, root pair) 
 		st.NextRoot = fingerprint(next.cert)
 	}
 	if wantNext(s, root) && (st.NextRoot == "" || s.Next != "" && st.NextRoot != s.Next) {
-		st.wrong(l.nextRoot(), nonEmpty(st.NextRoot, rootAbsent), nonEmpty(s.Next, "a root that can take this one's place"))
+		st.wrong(l.nextRoot(), nonEmpty(st.NextRoot, rootAbsent),
+			nonEmpty(s.Next, "a root that can take this one's place"))
 	}
 	if old, err := readPair(h, l.oldRoot()); err == nil {
 		st.OldRoot = fingerprint(old.cert)
@@ -133,8 +134,8 @@ func nonEmpty(text, other string) string {
 	return text
 }
 
-// wantNext is whether another root has to stand beside. One that has become the root is not missed, nor one that was lost with a root
-// in whose place a person wants a new one.
+// wantNext is whether another root has to stand beside. One that has become the root is not missed, nor one that was
+// lost with a root in whose place a person wants a new one.
 func wantNext(s spec.StepCA, root pair) bool {
 	return s.MakeNext || s.Next != "" && !s.NewRoot && s.Next != fingerprint(root.cert)
 }
@@ -151,8 +152,8 @@ func stalePassword(h host.Host, dir string, s spec.StepCA, root pair) string {
 	return ""
 }
 
-// ensurePassword encrypts a root's key anew. Both passwords stand in the file until the key is written, so that at every moment
-// one of them opens it.
+// ensurePassword encrypts a root's key anew. Both passwords stand in the file until the key is written, so that at
+// every moment one of them opens it.
 func ensurePassword(h host.Host, dir string, s spec.StepCA, root pair) error {
 	if stalePassword(h, dir, s, root) == "" {
 		return nil
@@ -183,8 +184,8 @@ func ensurePassword(h host.Host, dir string, s spec.StepCA, root pair) error {
 	return nil
 }
 
-// ensureNext makes the next root and its intermediate where a person wants them. One that everybody was told to trust cannot be
-// made again.
+// ensureNext makes the next root and its intermediate where a person wants them. One that everybody was told to trust
+// cannot be made again.
 func ensureNext(h host.Host, l layout, s spec.StepCA, root pair) error {
 	if !wantNext(s, root) {
 		return nil

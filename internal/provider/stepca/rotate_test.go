@@ -53,7 +53,8 @@ func offers(t *testing.T, s spec.StepCA) (out []string) {
 	}
 }
 
-// What was made before counts as known: other passwords, another intermediate with another key, the same root with the same key.
+// What was made before counts as known: other passwords, another intermediate with another key, the same root with the
+// same key.
 func TestExposed(t *testing.T) {
 	needRoot(t)
 	s, h := caSpec(t), &host.Local{}
@@ -62,15 +63,18 @@ func TestExposed(t *testing.T) {
 	oldKey := files(t, s, "secrets/intermediate/key")
 	since := later{h, time.Hour}
 	s.Pinned, s.Exposed = first.RootFingerprint, since.Now().Add(-time.Minute)
-	if d := (stepca.Driver{}).Diff(s, look(t, since, s)); !d.Has(s.Dir+"/secrets/root") || !d.Has(s.Dir+"/secrets/intermediate") {
+	if d := (stepca.Driver{}).Diff(s, look(t, since, s)); !d.Has(s.Dir+"/secrets/root") ||
+		!d.Has(s.Dir+"/secrets/intermediate") {
 		t.Fatalf("what is known to others is not seen: %+v", d)
 	}
 	// Files are written at the clock of the system: it has to be ahead of the time, as it is when somebody says "now".
 	s.Exposed = time.Now().Add(-time.Second)
 	backdated(t, s)
 	second := converge(t, h, s)
-	if second.RootFingerprint != first.RootFingerprint || second.IntermediateFingerprint == first.IntermediateFingerprint {
-		t.Errorf("root %s, was %s; intermediate %s, was %s", second.RootFingerprint, first.RootFingerprint, second.IntermediateFingerprint, first.IntermediateFingerprint)
+	if second.RootFingerprint != first.RootFingerprint ||
+		second.IntermediateFingerprint == first.IntermediateFingerprint {
+		t.Errorf("root %s, was %s; intermediate %s, was %s", second.RootFingerprint, first.RootFingerprint,
+			second.IntermediateFingerprint, first.IntermediateFingerprint)
 	}
 	for _, p := range strings.Fields(files(t, s, "secrets/root/password", "secrets/intermediate/password")) {
 		if strings.Contains(before, p) {
@@ -119,7 +123,8 @@ func TestExposedKilledAnywhere(t *testing.T) {
 		for _, applied := range []bool{false, true} {
 			t.Run(fmt.Sprintf("change %d, applied %t", at, applied), func(t *testing.T) {
 				s, first := prepare(t)
-				err := stepca.Driver{}.Apply(t.Context(), &host.Faulty{Host: &host.Local{}, At: at, Applied: applied}, address, s, plan.Delta{})
+				err := stepca.Driver{}.Apply(t.Context(), &host.Faulty{Host: &host.Local{}, At: at, Applied: applied},
+					address, s, plan.Delta{})
 				if !errors.Is(err, host.ErrInjected) {
 					t.Fatalf("want the injected fault, got %v", err)
 				}
@@ -146,7 +151,8 @@ func way(t *testing.T, until int) (s spec.StepCA, old, next string) {
 		return s, old, ""
 	}
 	next = converge(t, h, s).NextRoot
-	for i, p := range []spec.Pins{{Root: old, Next: next}, {Root: next, Old: old}, {Root: next, Gone: old}, {Root: next}} {
+	for i, p := range []spec.Pins{{Root: old, Next: next}, {Root: next, Old: old}, {Root: next, Gone: old},
+		{Root: next}} {
 		s = pinned(s, p)
 		if i+1 == until {
 			return s, old, next
@@ -205,7 +211,8 @@ func TestSuccessionKilledAnywhere(t *testing.T) {
 			for _, applied := range []bool{false, true} {
 				t.Run(fmt.Sprintf("step %d, change %d, applied %t", step, at, applied), func(t *testing.T) {
 					s, old, next := way(t, step)
-					err := stepca.Driver{}.Apply(t.Context(), &host.Faulty{Host: &host.Local{}, At: at, Applied: applied}, address, s, plan.Delta{})
+					err := stepca.Driver{}.Apply(t.Context(),
+						&host.Faulty{Host: &host.Local{}, At: at, Applied: applied}, address, s, plan.Delta{})
 					if !errors.Is(err, host.ErrInjected) {
 						t.Fatalf("want the injected fault, got %v", err)
 					}

@@ -35,8 +35,9 @@ func needRoot(t *testing.T) {
 func caSpec(t *testing.T) spec.StepCA {
 	t.Helper()
 	dir := t.TempDir()
-	return spec.StepCA{Dir: filepath.Join(dir, "ssl"), FirstRoot: true, User: "65534", RootName: "Test Root", IntermediateName: "Test Intermediate",
-		DNSNames: []string{"ca.homelab.internal", "127.0.0.1"}, Address: freeAddress(t), Provisioner: "acme",
+	return spec.StepCA{Dir: filepath.Join(dir, "ssl"), FirstRoot: true, User: "65534", RootName: "Test Root",
+		IntermediateName: "Test Intermediate",
+		DNSNames:         []string{"ca.homelab.internal", "127.0.0.1"}, Address: freeAddress(t), Provisioner: "acme",
 		AllowedNames: []string{"localhost", "gateway.homelab.internal", "127.0.0.1"},
 		Domains:      []string{"homelab.internal", "localhost"}, Addresses: []string{"10.0.0.10"},
 		LeafLifetime: hours(24), MaxLeafLifetime: hours(48), RootLifetime: hours(87600), IntermediateLife: hours(8760),
@@ -120,15 +121,25 @@ func TestConformance(t *testing.T) {
 			"broken ca.json": paths(func(t *testing.T, s spec.StepCA) {
 				must(t, os.WriteFile(s.Dir+"/config/ca.json", []byte(`{"root":`), 0o600))
 			}),
-			"open key":    paths(func(t *testing.T, s spec.StepCA) { must(t, os.Chmod(s.Dir+"/secrets/root/key", 0o644)) }),
+			"open key": paths(func(t *testing.T, s spec.StepCA) {
+				must(t, os.Chmod(s.Dir+"/secrets/root/key", 0o644))
+			}),
 			"open folder": paths(func(t *testing.T, s spec.StepCA) { must(t, os.Chmod(s.Dir+"/secrets", 0o755)) }),
 			"foreign owner": paths(func(t *testing.T, s spec.StepCA) {
 				must(t, os.Chown(s.Dir+"/secrets/intermediate/password", 65534, 65534))
 			}),
-			"database of root's":    paths(func(t *testing.T, s spec.StepCA) { must(t, os.WriteFile(s.Dir+"/db/step-ca.db", nil, 0o600)) }),
-			"leftover":              paths(func(t *testing.T, s spec.StepCA) { must(t, os.Mkdir(s.Dir+"/secrets/.root", 0o700)) }),
-			"lost intermediate":     paths(func(t *testing.T, s spec.StepCA) { must(t, os.RemoveAll(s.Dir+"/secrets/intermediate")) }),
-			"lost intermediate key": paths(func(t *testing.T, s spec.StepCA) { must(t, os.Remove(s.Dir+"/secrets/intermediate/key")) }),
+			"database of root's": paths(func(t *testing.T, s spec.StepCA) {
+				must(t, os.WriteFile(s.Dir+"/db/step-ca.db", nil, 0o600))
+			}),
+			"leftover": paths(func(t *testing.T, s spec.StepCA) {
+				must(t, os.Mkdir(s.Dir+"/secrets/.root", 0o700))
+			}),
+			"lost intermediate": paths(func(t *testing.T, s spec.StepCA) {
+				must(t, os.RemoveAll(s.Dir+"/secrets/intermediate"))
+			}),
+			"lost intermediate key": paths(func(t *testing.T, s spec.StepCA) {
+				must(t, os.Remove(s.Dir+"/secrets/intermediate/key"))
+			}),
 			"foreign public copy": paths(func(t *testing.T, s spec.StepCA) {
 				must(t, os.WriteFile(s.Dir+"/certs/root_ca.crt", []byte("other"), 0o644))
 			}),
@@ -148,7 +159,8 @@ func TestKilledInitialisationKeepsItsRoot(t *testing.T) {
 		for _, applied := range []bool{false, true} {
 			t.Run(fmt.Sprintf("change %d, applied %t", at, applied), func(t *testing.T) {
 				s, local := caSpec(t), &host.Local{}
-				err := stepca.Driver{}.Apply(t.Context(), &host.Faulty{Host: local, At: at, Applied: applied}, address, s, plan.Delta{})
+				err := stepca.Driver{}.Apply(t.Context(), &host.Faulty{Host: local, At: at, Applied: applied}, address,
+					s, plan.Delta{})
 				if !errors.Is(err, host.ErrInjected) {
 					t.Fatalf("want the injected fault, got %v", err)
 				}
@@ -179,7 +191,8 @@ func complete(t *testing.T, s spec.StepCA) {
 		}
 		return err
 	})
-	want := "certs/intermediate_ca.crt certs/root_ca.crt config/ca.json secrets/intermediate/ca.crt secrets/intermediate/key " +
+	want := "certs/intermediate_ca.crt certs/root_ca.crt config/ca.json secrets/intermediate/ca.crt " +
+		"secrets/intermediate/key " +
 		"secrets/intermediate/password secrets/root/ca.crt secrets/root/key secrets/root/password"
 	if err != nil || strings.Join(got, " ") != want {
 		t.Errorf("files %v, error %v; want %s", got, err, want)
@@ -268,7 +281,8 @@ func TestNewZoneAndAgeIssueTheIntermediateAgain(t *testing.T) {
 	}
 	s.Domains = append(s.Domains, "second.internal")
 	wider := converge(t, h, s)
-	if wider.RootFingerprint != first.RootFingerprint || wider.IntermediateFingerprint == first.IntermediateFingerprint ||
+	if wider.RootFingerprint != first.RootFingerprint ||
+		wider.IntermediateFingerprint == first.IntermediateFingerprint ||
 		!strings.Contains(wider.IntermediatePermits, "second.internal") || wider.Inputs == first.Inputs {
 		t.Errorf("zone added: %+v", wider)
 	}
@@ -277,7 +291,8 @@ func TestNewZoneAndAgeIssueTheIntermediateAgain(t *testing.T) {
 		t.Errorf("asked to be looked at on %s only", next)
 	}
 	renewed := converge(t, old, s)
-	if renewed.RootFingerprint != first.RootFingerprint || renewed.IntermediateFingerprint == wider.IntermediateFingerprint {
+	if renewed.RootFingerprint != first.RootFingerprint ||
+		renewed.IntermediateFingerprint == wider.IntermediateFingerprint {
 		t.Errorf("aged: %+v", renewed)
 	}
 	now, err := os.ReadFile(s.Dir + "/secrets/intermediate/key")
@@ -298,17 +313,21 @@ func TestDecodeRefuses(t *testing.T) {
 		change func(*spec.StepCA)
 		want   string
 	}{
-		"no allowed names":  {func(s *spec.StepCA) { s.AllowedNames = nil }, "sign any name"},
-		"wildcard":          {func(s *spec.StepCA) { s.AllowedNames = []string{"*.homelab.internal"} }, "lower-case DNS name"},
-		"underscore":        {func(s *spec.StepCA) { s.AllowedNames = []string{"a_b.homelab.internal"} }, "lower-case DNS name"},
-		"outside the zones": {func(s *spec.StepCA) { s.AllowedNames = []string{"www.example.com"} }, "outside of the domains"},
-		"foreign address":   {func(s *spec.StepCA) { s.AllowedNames = []string{"192.0.2.1"} }, "outside of the domains"},
-		"leaf too long":     {func(s *spec.StepCA) { s.LeafLifetime = hours(72) }, "shorter than leaf_lifetime"},
-		"database":          {func(s *spec.StepCA) { s.Database = "mysql" }, "neither bbolt nor badgerv2"},
-		"relative":          {func(s *spec.StepCA) { s.Dir = "ssl" }, "absolute"},
-		"no port":           {func(s *spec.StepCA) { s.Address = "10.0.0.10" }, "no port"},
-		"provisioner":       {func(s *spec.StepCA) { s.Provisioner = "a/b" }, "letters, digits"},
-		"nobody dials":      {func(s *spec.StepCA) { s.DNSNames = nil }, "dns_names is empty"},
+		"no allowed names": {func(s *spec.StepCA) { s.AllowedNames = nil }, "sign any name"},
+		"wildcard": {func(s *spec.StepCA) { s.AllowedNames = []string{"*.homelab.internal"} },
+			"lower-case DNS name"},
+		"underscore": {func(s *spec.StepCA) { s.AllowedNames = []string{"a_b.homelab.internal"} },
+			"lower-case DNS name"},
+		"outside the zones": {func(s *spec.StepCA) { s.AllowedNames = []string{"www.example.com"} },
+			"outside of the domains"},
+		"foreign address": {func(s *spec.StepCA) { s.AllowedNames = []string{"192.0.2.1"} },
+			"outside of the domains"},
+		"leaf too long": {func(s *spec.StepCA) { s.LeafLifetime = hours(72) }, "shorter than leaf_lifetime"},
+		"database":      {func(s *spec.StepCA) { s.Database = "mysql" }, "neither bbolt nor badgerv2"},
+		"relative":      {func(s *spec.StepCA) { s.Dir = "ssl" }, "absolute"},
+		"no port":       {func(s *spec.StepCA) { s.Address = "10.0.0.10" }, "no port"},
+		"provisioner":   {func(s *spec.StepCA) { s.Provisioner = "a/b" }, "letters, digits"},
+		"nobody dials":  {func(s *spec.StepCA) { s.DNSNames = nil }, "dns_names is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := caSpec(t)
@@ -325,19 +344,23 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// Without a person's word no root is made: not on an empty volume, not on one that was emptied, pinned or not. Nothing is written.
+// Without a person's word no root is made: not on an empty volume, not on one that was emptied, pinned or not. Nothing
+// is written.
 func TestNobodyMintsUnasked(t *testing.T) {
 	needRoot(t)
 	for name, change := range map[string]func(*spec.StepCA){
 		"never had one": func(*spec.StepCA) {}, "pinned": func(s *spec.StepCA) { s.Pinned = strings.Repeat("a", 64) },
-		"asked for a first one where one was lost": func(s *spec.StepCA) { s.Pinned, s.FirstRoot = strings.Repeat("a", 64), true },
+		"asked for a first one where one was lost": func(s *spec.StepCA) {
+			s.Pinned, s.FirstRoot = strings.Repeat("a", 64), true
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, h := caSpec(t), &host.Local{}
 			s.FirstRoot = false
 			change(&s)
 			err := (stepca.Driver{}).Apply(context.Background(), h, address, s, plan.Delta{})
-			if err == nil || !provider.IsPermanent(err) || !strings.Contains(provider.Hint(err), "phoenix ca restore FILE") ||
+			if err == nil || !provider.IsPermanent(err) ||
+				!strings.Contains(provider.Hint(err), "phoenix ca restore FILE") ||
 				!strings.Contains(provider.Hint(err), "phoenix create 103") {
 				t.Errorf("%v, hint %q", err, provider.Hint(err))
 			}
@@ -358,9 +381,12 @@ func BenchmarkObserve(b *testing.B) {
 	if os.Getuid() != 0 {
 		b.Skip("needs root")
 	}
-	s := spec.StepCA{Dir: b.TempDir(), FirstRoot: true, User: "65534", RootName: "r", IntermediateName: "i", DNSNames: []string{"localhost"},
-		Address: "127.0.0.1:1", Provisioner: "acme", AllowedNames: []string{"localhost"}, Domains: []string{"localhost"},
-		LeafLifetime: hours(1), MaxLeafLifetime: hours(1), RootLifetime: hours(4), IntermediateLife: hours(2), Database: "bbolt",
+	s := spec.StepCA{Dir: b.TempDir(), FirstRoot: true, User: "65534", RootName: "r", IntermediateName: "i",
+		DNSNames: []string{"localhost"},
+		Address:  "127.0.0.1:1", Provisioner: "acme", AllowedNames: []string{"localhost"},
+		Domains:      []string{"localhost"},
+		LeafLifetime: hours(1), MaxLeafLifetime: hours(1), RootLifetime: hours(4), IntermediateLife: hours(2),
+		Database:    "bbolt",
 		Credentials: "/c", Data: "/d"}
 	h := &host.Local{}
 	if err := (stepca.Driver{}).Apply(context.Background(), h, address, s, plan.Delta{}); err != nil {

@@ -6,7 +6,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Watch implements provider.Watcher. The database is the process's own and changes all the time; only its folder is looked at.
+// Watch implements provider.Watcher. The database is the process's own and changes all the time; only its folder is
+// looked at.
 func (Driver) Watch(want spec.StepCA, _ *Status) provider.Watch {
 	var w provider.Watch
 	for _, e := range wanted(layout(want.Dir), host.Root) {

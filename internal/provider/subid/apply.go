@@ -109,11 +109,13 @@ func (d Driver) unwritable(path, file string, s spec.IDMap, err error) error {
 	dir := host.Quote([]string{filepath.Dir(file)})
 	switch {
 	case errors.Is(err, syscall.EROFS):
-		return provider.PermanentHint(told, fmt.Sprintf("%s is read-only: mount it writable (findmnt --target %s), or have "+
+		return provider.PermanentHint(told, fmt.Sprintf("%s is read-only: mount it writable (findmnt --target %s), "+
+			"or have "+
 			"what makes the image or the configuration of this machine add it there; %s", dir, dir, byHand))
 	case errors.Is(err, syscall.EPERM):
-		return provider.PermanentHint(told, fmt.Sprintf("lsattr -d %s %s shows what is immutable; chattr -i takes that "+
-			"away; %s", host.Quote([]string{file}), dir, byHand))
+		return provider.PermanentHint(told,
+			fmt.Sprintf("lsattr -d %s %s shows what is immutable; chattr -i takes that "+
+				"away; %s", host.Quote([]string{file}), dir, byHand))
 	case inTheWay(err):
 		return provider.PermanentHint(told, fmt.Sprintf("ls -ld %s %s shows what stands there; %s",
 			host.Quote([]string{path}), dir, byHand))

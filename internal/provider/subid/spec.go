@@ -1,5 +1,5 @@
-// Package subid keeps the ranges of ids that root may give to containers in subuid(5) and subgid(5). With the uidmap package,
-// lxc refuses an id map that is not written there.
+// Package subid keeps the ranges of ids that root may give to containers in subuid(5) and subgid(5). With the uidmap
+// package, lxc refuses an id map that is not written there.
 package subid
 
 import (

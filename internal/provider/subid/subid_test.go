@@ -109,7 +109,8 @@ func TestUnwritable(t *testing.T) {
 		again   bool // may help
 	}{
 		{"a read-only directory", syscall.EROFS, 1, false, "is read-only: mount it writable", false},
-		{"a read-only directory without the first file", syscall.EROFS, 1, true, "is read-only: mount it writable", false},
+		{"a read-only directory without the first file", syscall.EROFS, 1, true, "is read-only: mount it writable",
+			false},
 		{"an immutable first file", syscall.EPERM, 0, false, "chattr -i", false},
 		{"an immutable second file", syscall.EPERM, 1, false, "chattr -i", false},
 		{"a file that something is mounted on", syscall.EBUSY, 1, false, "shows what stands there", false},
@@ -127,7 +128,8 @@ func TestUnwritable(t *testing.T) {
 			if err == nil || !errors.Is(err, c.err) || !strings.Contains(err.Error(), files[c.file]) {
 				t.Fatalf("error %v", err)
 			}
-			if hint := provider.Hint(err); !strings.Contains(hint, c.hint) || !strings.Contains(hint, "root:100000:65536") {
+			if hint := provider.Hint(err); !strings.Contains(hint, c.hint) ||
+				!strings.Contains(hint, "root:100000:65536") {
 				t.Errorf("hint %q", hint)
 			}
 			if provider.IsPermanent(err) == c.again {
@@ -135,7 +137,8 @@ func TestUnwritable(t *testing.T) {
 			}
 			for i, f := range files {
 				got, err := os.ReadFile(f)
-				if gone := i == 0 && c.missing; gone != errors.Is(err, fs.ErrNotExist) || !gone && string(got) != before {
+				if gone := i == 0 && c.missing; gone != errors.Is(err, fs.ErrNotExist) || !gone &&
+					string(got) != before {
 					t.Errorf("%s has %q, %v", f, got, err)
 				}
 			}
@@ -158,7 +161,8 @@ func TestLinks(t *testing.T) {
 	if m, err := os.Lstat(d.subuid); err != nil || m.Mode()&fs.ModeSymlink == 0 {
 		t.Errorf("the link became %v, %v", m, err)
 	}
-	if got, err := os.ReadFile(filepath.Join(static, "subuid")); err != nil || string(got) != "ann:1:2\nroot:100000:65536\n" {
+	if got, err := os.ReadFile(filepath.Join(static, "subuid")); err != nil ||
+		string(got) != "ann:1:2\nroot:100000:65536\n" {
 		t.Errorf("%q, %v", got, err)
 	}
 	must(t, os.Remove(d.subgid))

@@ -57,7 +57,8 @@ func render(s spec.Sysctl, values map[string]int64) string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("# Written by phoenix setup: limits that all containers share. It only raises what is lower elsewhere.\n")
+	b.WriteString("# Written by phoenix setup: limits that all containers share. It only raises what is lower " +
+		"elsewhere.\n")
 	for _, l := range s.Least {
 		if v, ok := values[l.Key]; ok {
 			fmt.Fprintf(&b, "%s = %d\n", l.Key, v)

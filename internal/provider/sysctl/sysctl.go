@@ -1,5 +1,5 @@
-// Package sysctl raises limits of the kernel that all containers share, now and at each boot (sysctl.d(5)). It never lowers one: neither a
-// value that runs, nor what another file will set at the next boot.
+// Package sysctl raises limits of the kernel that all containers share, now and at each boot (sysctl.d(5)). It never
+// lowers one: neither a value that runs, nor what another file will set at the next boot.
 package sysctl
 
 import (
@@ -25,7 +25,8 @@ type Driver struct {
 func New() provider.Erased {
 	return provider.New(Driver{
 		proc: "/proc/sys", conf: "/etc/sysctl.conf",
-		dirs: []string{"/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"},
+		dirs: []string{"/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d",
+			"/lib/sysctl.d"},
 	})
 }
 
@@ -84,8 +85,8 @@ func number(values map[string]int64, key string) string {
 	return ""
 }
 
-// wanted are the values that phoenix's file should have: none of a key that the other files set high enough, or that the kernel itself does.
-// A value that was raised by hand is kept, so that reading all files again does not lower it.
+// wanted are the values that phoenix's file should have: none of a key that the other files set high enough, or that
+// the kernel itself does. A value that was raised by hand is kept, so that reading all files again does not lower it.
 func wanted(s spec.Sysctl, have *Status) map[string]int64 {
 	out := map[string]int64{}
 	for _, l := range s.Least {

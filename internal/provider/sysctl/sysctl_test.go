@@ -26,7 +26,8 @@ func machine(t *testing.T, values map[string]string) system {
 	t.Helper()
 	dir := t.TempDir()
 	s := system{dir: dir, d: Driver{
-		proc: filepath.Join(dir, "proc"), dirs: []string{filepath.Join(dir, "etc/sysctl.d"), filepath.Join(dir, "usr/sysctl.d")},
+		proc: filepath.Join(dir, "proc"),
+		dirs: []string{filepath.Join(dir, "etc/sysctl.d"), filepath.Join(dir, "usr/sysctl.d")},
 		conf: filepath.Join(dir, "etc/sysctl.conf"),
 	}}
 	for key, v := range values {
@@ -108,8 +109,10 @@ func TestConformance(t *testing.T) {
 			"lowered": func(t *testing.T, _ host.Host, _ object.Object) {
 				s.write(t, "proc/fs/inotify/max_user_instances", "128\n")
 			},
-			"no file":    func(t *testing.T, _ host.Host, _ object.Object) { os.Remove(filepath.Join(s.dir, own)) },
-			"edited":     func(t *testing.T, _ host.Host, _ object.Object) { s.write(t, own, s.read(t, own)+"# more\n") },
+			"no file": func(t *testing.T, _ host.Host, _ object.Object) { os.Remove(filepath.Join(s.dir, own)) },
+			"edited": func(t *testing.T, _ host.Host, _ object.Object) {
+				s.write(t, own, s.read(t, own)+"# more\n")
+			},
 			"half of it": func(t *testing.T, _ host.Host, _ object.Object) { s.write(t, own, keys+" = 2000\n") },
 		},
 		Not: map[string]string{"foreign": "the file has phoenix's name", "delete": "what runs stays raised"},
@@ -125,17 +128,24 @@ func TestOnlyRaises(t *testing.T) {
 		now     string   // instances, at the end
 		in, out []string // of the file
 	}{
-		"Debian": {debian, nil, "8192", []string{instances + " = 8192\n", keys + " = 2000\n"}, []string{watches, "not_in"}},
-		"lxc's file has less": {map[string]string{instances: "1024", keys: "200"}, map[string]string{"etc/sysctl.d/30-lxc.conf": instances + " = 1024\n"},
+		"Debian": {debian, nil, "8192", []string{instances + " = 8192\n", keys + " = 2000\n"},
+			[]string{watches, "not_in"}},
+		"lxc's file has less": {map[string]string{instances: "1024", keys: "200"},
+			map[string]string{"etc/sysctl.d/30-lxc.conf": instances + " = 1024\n"},
 			"8192", []string{instances + " = 8192\n"}, nil},
-		"Proxmox has more": {map[string]string{instances: "65536", keys: "200"}, map[string]string{"usr/sysctl.d/10-pve.conf": "# x\n" + instances + " = 65536\n"},
+		"Proxmox has more": {map[string]string{instances: "65536", keys: "200"},
+			map[string]string{"usr/sysctl.d/10-pve.conf": "# x\n" + instances + " = 65536\n"},
 			"65536", []string{keys}, []string{instances}},
-		"raised by hand": {map[string]string{instances: "65536", keys: "200"}, nil, "65536", []string{instances + " = 65536\n"}, nil},
-		"another file has more, and is not read yet": {debian, map[string]string{"etc/sysctl.conf": "-fs/inotify/max_user_instances=100000\n"},
+		"raised by hand": {map[string]string{instances: "65536", keys: "200"}, nil, "65536",
+			[]string{instances + " = 65536\n"}, nil},
+		"another file has more, and is not read yet": {debian,
+			map[string]string{"etc/sysctl.conf": "-fs/inotify/max_user_instances=100000\n"},
 			"8192", []string{keys}, []string{instances}},
-		"hidden by an empty file of its name": {debian, map[string]string{"usr/sysctl.d/10-x.conf": instances + "=100000\n", "etc/sysctl.d/10-x.conf": ""},
+		"hidden by an empty file of its name": {debian,
+			map[string]string{"usr/sysctl.d/10-x.conf": instances + "=100000\n", "etc/sysctl.d/10-x.conf": ""},
 			"8192", []string{instances + " = 8192\n"}, nil},
-		"few watches":   {map[string]string{watches: "500"}, nil, "", []string{watches + " = 1000\n"}, []string{instances}},
+		"few watches": {map[string]string{watches: "500"}, nil, "", []string{watches + " = 1000\n"},
+			[]string{instances}},
 		"nothing to do": {map[string]string{watches: "5000"}, nil, "", nil, []string{"="}},
 	} {
 		t.Run(name, func(t *testing.T) {

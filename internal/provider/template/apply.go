@@ -29,7 +29,8 @@ func (d Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec
 	}
 	source, err := sourceOf(h, s)
 	if err != nil {
-		return provider.PermanentHint(fmt.Errorf("template %s: %w", s.ID, err), "put the archive there, or leave it out and one is built")
+		return provider.PermanentHint(fmt.Errorf("template %s: %w", s.ID, err),
+			"put the archive there, or leave it out and one is built")
 	}
 	if err := stage(ctx, h, s, source); err != nil {
 		return err
@@ -79,7 +80,8 @@ func makeRoot(ctx context.Context, h host.Host, root string, owner host.Owner) e
 		return err
 	}
 	if strings.TrimSpace(string(res.Stdout)) == "btrfs" {
-		if _, err := h.Run(ctx, host.Command{Argv: []string{"btrfs", "--quiet", "subvolume", "create", root}, Mutates: true}); err != nil {
+		if _, err := h.Run(ctx, host.Command{Argv: []string{"btrfs", "--quiet", "subvolume", "create", root},
+			Mutates: true}); err != nil {
 			return err
 		}
 		return errors.Join(h.Chown(root, owner), h.Chmod(root, 0o755))
@@ -87,15 +89,16 @@ func makeRoot(ctx context.Context, h host.Host, root string, owner host.Owner) e
 	return h.MkdirAll(root, 0o755, owner)
 }
 
-// unpack extracts as root of the id map, so that owners and file capabilities come out shifted. The shell opens the archive,
-// which that root need not be able to reach.
+// unpack extracts as root of the id map, so that owners and file capabilities come out shifted. The shell opens the
+// archive, which that root need not be able to reach.
 func unpack(ctx context.Context, h host.Host, s spec.Template, archive, root, kind string) error {
 	tar := []string{"tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*",
 		"--anchored", "--exclude=./dev/*", "--exclude=dev/*", "--directory=" + root}
 	if flag := compression(archive); flag != "" {
 		tar = append(tar, flag)
 	}
-	argv := append([]string{"sh", "-c", `archive=$1; shift; exec "$@" < "$archive"`, "sh", archive}, inMap(s.IDMap, tar...)...)
+	argv := append([]string{"sh", "-c", `archive=$1; shift; exec "$@" < "$archive"`, "sh", archive},
+		inMap(s.IDMap, tar...)...)
 	res, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true, Aside: true, Limit: buildLimit})
 	if err != nil {
 		return err
@@ -124,7 +127,8 @@ func inMap(m spec.IDMap, argv ...string) []string {
 }
 
 func compression(archive string) string {
-	return map[string]string{".gz": "--gzip", ".tgz": "--gzip", ".xz": "--xz", ".zst": "--zstd", ".bz2": "--bzip2"}[filepath.Ext(archive)]
+	return map[string]string{".gz": "--gzip", ".tgz": "--gzip", ".xz": "--xz", ".zst": "--zstd",
+		".bz2": "--bzip2"}[filepath.Ext(archive)]
 }
 
 // swap puts the staged template in place of the old one.

@@ -49,7 +49,8 @@ func readIfThere(h host.Host, path string) (string, error) {
 	return string(b), err
 }
 
-// sourceOf names what the tree is made from. An archive goes by path, size and time: reading it takes longer than a whole no-op.
+// sourceOf names what the tree is made from. An archive goes by path, size and time: reading it takes longer than a
+// whole no-op.
 func sourceOf(h host.Host, s spec.Template) (string, error) {
 	if s.Archive == "" {
 		return debian(s).Key(), nil

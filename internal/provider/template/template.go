@@ -1,5 +1,6 @@
-// Package template keeps root file systems that containers are cloned from. A tree is built by mmdebstrap, or unpacked from an
-// archive, owner-shifted into the containers' id map. What was built once is kept as an archive in a cache, by content.
+// Package template keeps root file systems that containers are cloned from. A tree is built by mmdebstrap, or unpacked
+// from an archive, owner-shifted into the containers' id map. What was built once is kept as an archive in a cache, by
+// content.
 package template
 
 import (
@@ -69,7 +70,8 @@ func (Driver) Decode(raw json.RawMessage) (spec.Template, diag.List) {
 	return s, diags
 }
 
-// Diff implements provider.Driver. A template that was made from something else is made anew; its clones stay as they are.
+// Diff implements provider.Driver. A template that was made from something else is made anew; its clones stay as they
+// are.
 func (Driver) Diff(want spec.Template, have *Status) plan.Delta {
 	if have == nil || have.Path == "" {
 		return plan.Delta{Action: plan.Create, Reason: "the template does not exist"}
@@ -96,7 +98,8 @@ func debian(s spec.Template) provider.Debian {
 	return provider.Debian{Suite: s.Suite, Mirror: s.Mirror, Packages: s.Packages, Cache: s.Cache, Work: workshop(s)}
 }
 
-// treeKey names what a tree is made from: the source (a build key, or an archive's path, size and time), the script, the map.
+// treeKey names what a tree is made from: the source (a build key, or an archive's path, size and time), the script,
+// the map.
 func treeKey(s spec.Template, source string) string {
 	return digest([]string{source, fitScript, fmt.Sprint(s.IDMap)})
 }

@@ -109,7 +109,8 @@ func TestUnpackedTreeIsFit(t *testing.T) {
 	if err != nil || m.Mode.Perm() != 0o710 || m.UID != 0 || m.GID != 100000 {
 		t.Errorf("parent is not closed: %+v, %v", m, err)
 	}
-	for path, want := range map[string]string{"etc/machine-id": "", spec.PresetPath: spec.Preset(spec.TemplateUnits()), "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"} {
+	for path, want := range map[string]string{"etc/machine-id": "", spec.PresetPath: spec.Preset(spec.TemplateUnits()),
+		"etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"} {
 		if got, err := os.ReadFile(filepath.Join(tree(s), path)); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", path, got, err)
 		}
@@ -150,7 +151,8 @@ func TestRealBuild(t *testing.T) {
 		Packages: []string{"nginx-light"}, IDMap: idMap}
 	counted := host.NewCounted(&host.Local{}, nil)
 	if err := d.Apply(ctx, counted, "template/900", s, plan.Delta{}); err != nil {
-		if strings.Contains(err.Error(), "Temporary failure resolving") || strings.Contains(err.Error(), "Could not connect") {
+		if strings.Contains(err.Error(), "Temporary failure resolving") ||
+			strings.Contains(err.Error(), "Could not connect") {
 			t.Skipf("no Debian mirror within reach: %v", err)
 		}
 		t.Fatal(err)
@@ -160,7 +162,8 @@ func TestRealBuild(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if left, err := filepath.Glob(filepath.Join(tree(s), "etc/systemd/system/*.wants/*")); err != nil || len(left) != 1 {
+	if left, err := filepath.Glob(filepath.Join(tree(s), "etc/systemd/system/*.wants/*")); err != nil ||
+		len(left) != 1 {
 		t.Errorf("something runs by itself: %v, %v", left, err)
 	}
 	before := counted.Mutations()
@@ -171,7 +174,8 @@ func TestRealBuild(t *testing.T) {
 	firstBoot(t, tree(s))
 }
 
-// firstBoot does what systemd does where there is no machine id: units of the template stay disabled, and without the presets they do not.
+// firstBoot does what systemd does where there is no machine id: units of the template stay disabled, and without the
+// presets they do not.
 func firstBoot(t *testing.T, root string) {
 	t.Helper()
 	if _, err := exec.LookPath("systemctl"); err != nil {
@@ -183,7 +187,8 @@ func firstBoot(t *testing.T, root string) {
 			t.Fatalf("%v\n%s", err, said)
 		}
 		for _, u := range spec.TemplateUnits() {
-			if found, err := filepath.Glob(filepath.Join(root, "etc/systemd/system/*.wants", u)); err != nil || len(found) > 0 {
+			if found, err := filepath.Glob(filepath.Join(root, "etc/systemd/system/*.wants", u)); err != nil ||
+				len(found) > 0 {
 				out = append(out, u)
 			}
 		}

@@ -14,8 +14,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// Traefik never takes a certificate out of its memory, and reads a root once: for both it has to be started anew. Meanwhile a second
-// one, with the certificates of before, answers at another port, which the gateway asks where the first has no answer.
+// Traefik never takes a certificate out of its memory, and reads a root once: for both it has to be started anew.
+// Meanwhile a second one, with the certificates of before, answers at another port, which the gateway asks where the
+// first has no answer.
 
 const (
 	coverLimit = 10 * time.Second
@@ -31,8 +32,8 @@ func covered(h host.Host, s spec.Traefik) bool {
 	return err == nil
 }
 
-// startCover starts the other one, and waits until it serves all that Traefik serves now. It does not start one that cannot: where the
-// storage lacks what Traefik has in its memory the other one would order it, and answer no challenge.
+// startCover starts the other one, and waits until it serves all that Traefik serves now. It does not start one that
+// cannot: where the storage lacks what Traefik has in its memory the other one would order it, and answer no challenge.
 func startCover(ctx context.Context, h host.Host, s spec.Traefik, now *Status) error {
 	if s.Cover == "" || !inStorage(ctx, h, s, now) {
 		return nil
@@ -64,7 +65,8 @@ func inStorage(ctx context.Context, h host.Host, s spec.Traefik, now *Status) bo
 			continue
 		}
 		serves = true
-		if !slices.ContainsFunc(leaves, func(leaf *x509.Certificate) bool { return leaf.SerialNumber.Text(16) == c.Serial }) {
+		if !slices.ContainsFunc(leaves,
+			func(leaf *x509.Certificate) bool { return leaf.SerialNumber.Text(16) == c.Serial }) {
 			return false
 		}
 	}
@@ -98,14 +100,16 @@ func stopCover(ctx context.Context, h host.Host, s spec.Traefik) error {
 	return err
 }
 
-// staleTrust says why Traefik does not know the roots as they are now: it was started before they changed. Empty: it does, or nobody
-// can tell.
+// staleTrust says why Traefik does not know the roots as they are now: it was started before they changed. Empty: it
+// does, or nobody can tell.
 func staleTrust(ctx context.Context, h host.Host, s spec.Traefik) string {
 	if s.Cover == "" {
 		return ""
 	}
 	unit := s.Restart[len(s.Restart)-1]
-	res, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "show", "--value", "--timestamp=unix", "--property=ExecMainStartTimestamp", unit}})
+	res, err := h.Run(ctx,
+		host.Command{Argv: []string{"systemctl", "show", "--value", "--timestamp=unix",
+			"--property=ExecMainStartTimestamp", unit}})
 	if err != nil {
 		return ""
 	}

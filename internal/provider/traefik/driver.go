@@ -43,7 +43,8 @@ func (Driver) Decode(raw json.RawMessage) (spec.Traefik, diag.List) { return dec
 // Observe implements provider.Driver.
 func (Driver) Observe(ctx context.Context, h host.Host, a object.Address, s spec.Traefik) (*Status, error) {
 	if s.Fingerprint == "" {
-		return nil, provider.Permanent(fmt.Errorf("%s: no root fingerprint is pinned, so no certificate can be trusted", a))
+		return nil, provider.Permanent(fmt.Errorf("%s: no root fingerprint is pinned, so no certificate can be trusted",
+			a))
 	}
 	if s.Part == spec.TraefikCertificates {
 		return observeServed(ctx, h, s)
@@ -54,7 +55,8 @@ func (Driver) Observe(ctx context.Context, h host.Host, a object.Address, s spec
 // Diff implements provider.Driver.
 func (Driver) Diff(want spec.Traefik, have *Status) plan.Delta {
 	if have == nil {
-		return plan.Delta{Action: plan.Create, Reason: "missing", Fields: []plan.Field{{Path: staticFile(want), Want: "present"}}}
+		return plan.Delta{Action: plan.Create, Reason: "missing",
+			Fields: []plan.Field{{Path: staticFile(want), Want: "present"}}}
 	}
 	if want.Part == spec.TraefikCertificates {
 		return diffServed(have)

@@ -53,7 +53,8 @@ func entries(h host.Host, s spec.Traefik) ([]entry, error) {
 		{path: staticFile(s), content: renderStatic(s), mode: 0o640, owner: reader},
 	}
 	if s.Cover != "" {
-		list = slices.Insert(list, len(list)-1, entry{path: coverFile(s), content: renderCover(s), mode: 0o640, owner: reader})
+		list = slices.Insert(list, len(list)-1,
+			entry{path: coverFile(s), content: renderCover(s), mode: 0o640, owner: reader})
 	}
 	return list, nil
 }
@@ -163,7 +164,8 @@ func applyFiles(ctx context.Context, h host.Host, s spec.Traefik) error {
 	return nil
 }
 
-// makeStorage begins with an empty one. What cannot be read stands in Traefik's way: it would do without ACME altogether.
+// makeStorage begins with an empty one. What cannot be read stands in Traefik's way: it would do without ACME
+// altogether.
 func makeStorage(ctx context.Context, h host.Host, e entry) error {
 	_, broken, err := readStorage(ctx, h, e.path)
 	switch {
@@ -218,11 +220,12 @@ func (e entry) fix(h host.Host) error {
 	return h.Chmod(e.path, e.mode)
 }
 
-// refusal begins what Traefik's healthcheck says of a file that it cannot read. It has no command that only checks, but this
-// one reads the static file first; that no Traefik answers the check itself is of no interest.
+// refusal begins what Traefik's healthcheck says of a file that it cannot read. It has no command that only checks, but
+// this one reads the static file first; that no Traefik answers the check itself is of no interest.
 const refusal = "command healthcheck error: "
 
-// check has the real Traefik read the static file. It knows nested keys and types, but passes over an unknown key at the top.
+// check has the real Traefik read the static file. It knows nested keys and types, but passes over an unknown key at
+// the top.
 func check(ctx context.Context, h host.Host, s spec.Traefik, e entry) error {
 	if _, err := h.Lstat(s.Binary); errors.Is(err, fs.ErrNotExist) {
 		return nil // the program comes later; the unit sees to it that it does
@@ -241,7 +244,8 @@ func check(ctx context.Context, h host.Host, s spec.Traefik, e entry) error {
 	case !errors.As(err, &failed) || failed.Code < 0:
 		return err
 	case strings.Contains(failed.Output, refusal):
-		return provider.Permanent(fmt.Errorf("traefik does not take the new configuration, the one in place stays: %w", err))
+		return provider.Permanent(fmt.Errorf("traefik does not take the new configuration, the one in place stays: %w",
+			err))
 	}
 	return nil
 }

@@ -43,12 +43,16 @@ func TestConfigConformance(t *testing.T) {
 			return p.h, asObject(t, configAddr, p.config)
 		},
 		Break: map[string]func(*testing.T, host.Host, object.Object){
-			"a lost static file":  damage(func(s spec.Traefik) error { return os.Remove(staticFile(s)) }),
-			"edited routes":       damage(func(s spec.Traefik) error { return os.WriteFile(routesFile(s), []byte("{}"), 0o640) }),
-			"an open storage":     damage(func(s spec.Traefik) error { return os.Chmod(s.Storage, 0o644) }),
-			"root's storage":      damage(func(s spec.Traefik) error { return os.Chown(s.Storage, 0, 0) }),
-			"a lost storage":      damage(func(s spec.Traefik) error { return os.Remove(s.Storage) }),
-			"a broken storage":    damage(func(s spec.Traefik) error { return os.WriteFile(s.Storage, []byte("{\"phoenix\": 1"), 0o600) }),
+			"a lost static file": damage(func(s spec.Traefik) error { return os.Remove(staticFile(s)) }),
+			"edited routes": damage(func(s spec.Traefik) error {
+				return os.WriteFile(routesFile(s), []byte("{}"), 0o640)
+			}),
+			"an open storage": damage(func(s spec.Traefik) error { return os.Chmod(s.Storage, 0o644) }),
+			"root's storage":  damage(func(s spec.Traefik) error { return os.Chown(s.Storage, 0, 0) }),
+			"a lost storage":  damage(func(s spec.Traefik) error { return os.Remove(s.Storage) }),
+			"a broken storage": damage(func(s spec.Traefik) error {
+				return os.WriteFile(s.Storage, []byte("{\"phoenix\": 1"), 0o600)
+			}),
 			"an open folder":      damage(func(s spec.Traefik) error { return os.Chmod(s.Dir, 0o777) }),
 			"a check left behind": damage(func(s spec.Traefik) error { return os.WriteFile(nextFile(s), nil, 0o600) }),
 		},
@@ -98,7 +102,8 @@ func TestRealTraefikChecks(t *testing.T) {
 
 func TestDecode(t *testing.T) {
 	good := spec.Traefik{
-		Part: "config", Dir: "/etc/traefik", Storage: "/s/acme.json", User: "traefik", ACME: spec.ACME{Directory: directory, RootFile: "/r"},
+		Part: "config", Dir: "/etc/traefik", Storage: "/s/acme.json", User: "traefik",
+		ACME:   spec.ACME{Directory: directory, RootFile: "/r"},
 		Routes: []spec.TraefikRoute{{Name: "app", Hosts: []string{"a.internal"}, URL: "http://10.0.0.1:80"}},
 	}
 	for want, change := range map[string]func(*spec.Traefik){
@@ -144,17 +149,21 @@ func TestInputsChangeWithTheStaticFileOnly(t *testing.T) {
 	}
 }
 
-// The one that stands in is the same, but for where it listens and where its certificates are; it takes nothing of the other's.
+// The one that stands in is the same, but for where it listens and where its certificates are; it takes nothing of the
+// other's.
 func TestCoverIsTheSame(t *testing.T) {
-	s := spec.Traefik{Dir: "/etc/traefik", Storage: "/etc/traefik/certs/acme.json", Challenge: spec.HTTP01, Cover: "traefik-cover.service",
-		ACME: spec.ACME{Directory: "https://ca:9000/acme/acme/directory", RootFile: "/root.crt"}}
+	s := spec.Traefik{Dir: "/etc/traefik", Storage: "/etc/traefik/certs/acme.json", Challenge: spec.HTTP01,
+		Cover: "traefik-cover.service",
+		ACME:  spec.ACME{Directory: "https://ca:9000/acme/acme/directory", RootFile: "/root.crt"}}
 	own, cover := string(renderStatic(s)), string(renderCover(s))
 	for _, taken := range []string{"127.0.0.1:8079", `":443"`, `":80"`, s.Storage} {
 		if !strings.Contains(own, taken) || strings.Contains(cover, taken) {
-			t.Errorf("%s: in its own %v, in the other's %v", taken, strings.Contains(own, taken), strings.Contains(cover, taken))
+			t.Errorf("%s: in its own %v, in the other's %v", taken, strings.Contains(own, taken),
+				strings.Contains(cover, taken))
 		}
 	}
-	same := strings.NewReplacer(coverAddress, localAddress, `":8443"`, `":443"`, `"127.0.0.1:8081"`, `":80"`, coverDir+"/acme.json", s.Storage)
+	same := strings.NewReplacer(coverAddress, localAddress, `":8443"`, `":443"`, `"127.0.0.1:8081"`, `":80"`,
+		coverDir+"/acme.json", s.Storage)
 	if got := same.Replace(cover); got != own {
 		t.Errorf("they differ in more:\n%s\n%s", got, own)
 	}
@@ -169,12 +178,14 @@ func TestCoverNeedsWhatIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	full, err := json.Marshal(map[string]any{resolver: map[string]any{"Certificates": []storedCert{{Certificate: chain, Key: key}}}})
+	full, err := json.Marshal(
+		map[string]any{resolver: map[string]any{"Certificates": []storedCert{{Certificate: chain, Key: key}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := spec.Traefik{Storage: filepath.Join(t.TempDir(), "acme.json")}
-	served, other, none := Certificate{Serial: leaf.SerialNumber.Text(16)}, Certificate{Serial: "4711"}, Certificate{Problem: notIssued}
+	served, other, none := Certificate{Serial: leaf.SerialNumber.Text(16)}, Certificate{Serial: "4711"},
+		Certificate{Problem: notIssued}
 	for _, c := range []struct {
 		storage string
 		have    []Certificate

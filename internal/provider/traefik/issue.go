@@ -36,9 +36,9 @@ func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
 	return stopCover(ctx, h, s)
 }
 
-// mend has Traefik look again where that may help. Certificates that are no good it would keep: they are taken out of its storage. Its
-// client may hang on to a challenge that the CA gave up on, or to an account that the CA does not know: then only a restart
-// with a clean storage helps.
+// mend has Traefik look again where that may help. Certificates that are no good it would keep: they are taken out of
+// its storage. Its client may hang on to a challenge that the CA gave up on, or to an account that the CA does not
+// know: then only a restart with a clean storage helps.
 func mend(ctx context.Context, h host.Host, s spec.Traefik, st *Status) error {
 	if curable(st) {
 		owner, err := h.Lookup(s.User, "")
@@ -70,7 +70,8 @@ func restart(ctx context.Context, h host.Host, s spec.Traefik) error {
 		return fmt.Errorf("restart traefik: %w", err)
 	}
 	if d := settle(ctx, h, s, restartLimit); !d.Empty() {
-		return fmt.Errorf("traefik was restarted and %s after %s; its log has the CA's answer (journalctl -u traefik.service)", describe(d), restartLimit)
+		return fmt.Errorf("traefik was restarted and %s after %s; its log has the CA's answer (journalctl -u "+
+			"traefik.service)", describe(d), restartLimit)
 	}
 	return nil
 }

@@ -46,13 +46,15 @@ func newProxy(t *testing.T, root *sandbox.Authority, directory string) *proxy {
 	stop()
 	p := &proxy{t: t, h: &host.Local{}, dir: t.TempDir()}
 	p.config = spec.Traefik{
-		Part: spec.TraefikConfig, Dir: filepath.Join(p.dir, "etc"), Storage: filepath.Join(p.dir, "acme.json"), User: "nobody",
+		Part: spec.TraefikConfig, Dir: filepath.Join(p.dir, "etc"), Storage: filepath.Join(p.dir, "acme.json"),
+		User: "nobody",
 		ACME: spec.ACME{Directory: directory, RootFile: root.RootFile}, Fingerprint: root.Fingerprint,
 		Lifetime: spec.Duration(24 * time.Hour), Challenge: spec.HTTP01, Binary: os.Getenv("PHOENIX_TRAEFIK"),
 		Restart: []string{"sh", "-c", "kill $(cat " + pidFile + ")"}, // what it runs under starts it again
 		Routes: []spec.TraefikRoute{
 			{Name: "app", Hosts: []string{"a.test.internal", "b.test.internal"}, URL: "http://127.0.0.3:8080"},
-			{Name: "secure", Hosts: []string{"c.test.internal"}, URL: "https://127.0.0.3:8443", ServerName: "c.test.internal"},
+			{Name: "secure", Hosts: []string{"c.test.internal"}, URL: "https://127.0.0.3:8443",
+				ServerName: "c.test.internal"},
 		},
 	}
 	fillIn(&p.config)
@@ -156,7 +158,8 @@ func backend(t *testing.T, at, text string) *httptest.Server {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h := r.Header.Get; r.URL.Path == "/origin" {
-			fmt.Fprintf(w, "for %s real %s proto %s host %s.", h("X-Forwarded-For"), h("X-Real-Ip"), h("X-Forwarded-Proto"), h("X-Forwarded-Host"))
+			fmt.Fprintf(w, "for %s real %s proto %s host %s.", h("X-Forwarded-For"), h("X-Real-Ip"),
+				h("X-Forwarded-Proto"), h("X-Forwarded-Host"))
 			return
 		}
 		fmt.Fprintf(w, "%s %s", text, r.Host)

@@ -42,13 +42,16 @@ func encode(v any) []byte {
 
 // renderStatic is what Traefik reads once, at its start (pkg/config/static).
 func renderStatic(s spec.Traefik) []byte {
-	return static(s, s.Storage, obj{entryWeb: obj{"address": ":80"}, entryTLS: secure(s, ":443"), entryHere: obj{"address": localAddress}})
+	return static(s, s.Storage, obj{entryWeb: obj{"address": ":80"}, entryTLS: secure(s, ":443"),
+		entryHere: obj{"address": localAddress}})
 }
 
-// secure is the entry point of requests. A body may take as long to come as one that is never at rest for an hour: the gateway ends
-// those, and Traefik's limit, which is on the whole request, would end a long upload (60 s where nothing is said).
+// secure is the entry point of requests. A body may take as long to come as one that is never at rest for an hour: the
+// gateway ends those, and Traefik's limit, which is on the whole request, would end a long upload (60 s where nothing
+// is said).
 func secure(s spec.Traefik, address string) obj {
-	entry := obj{"address": address, "transport": obj{"respondingTimeouts": obj{"readTimeout": "24h", "writeTimeout": "0s"}}}
+	entry := obj{"address": address,
+		"transport": obj{"respondingTimeouts": obj{"readTimeout": "24h", "writeTimeout": "0s"}}}
 	if len(s.Gateways) > 0 {
 		entry["forwardedHeaders"] = obj{"trustedIPs": s.Gateways}
 	}
@@ -58,7 +61,8 @@ func secure(s spec.Traefik, address string) obj {
 // renderCover is the same for the one that stands in: other ports, and a storage that goes with it.
 func renderCover(s spec.Traefik) []byte {
 	return static(s, filepath.Join(coverDir, "acme.json"), obj{
-		entryWeb: obj{"address": "127.0.0.1:8081"}, entryTLS: secure(s, fmt.Sprintf(":%d", spec.CoverPort)), entryHere: obj{"address": coverAddress},
+		entryWeb: obj{"address": "127.0.0.1:8081"}, entryTLS: secure(s, fmt.Sprintf(":%d", spec.CoverPort)),
+		entryHere: obj{"address": coverAddress},
 	})
 }
 
@@ -78,14 +82,16 @@ func static(s spec.Traefik, storage string, entries obj) []byte {
 		"api":  obj{"dashboard": false, "insecure": false},
 		"ping": obj{"entryPoint": entryHere},
 		// Traefik's own 2 s between two readings of a provider would be waited for by every apply.
-		"providers":             obj{"providersThrottleDuration": "50ms", "file": obj{"directory": dynamicDir(s), "watch": true}},
+		"providers": obj{"providersThrottleDuration": "50ms",
+			"file": obj{"directory": dynamicDir(s), "watch": true}},
 		"certificatesResolvers": obj{resolver: obj{"acme": acme}},
 	})
 }
 
 // renderRoutes is what Traefik reads whenever it changes (pkg/config/dynamic).
 func renderRoutes(s spec.Traefik) []byte {
-	routers := obj{localAPI: obj{"entryPoints": []string{entryHere}, "rule": "PathPrefix(`/api`)", "service": "api@internal"}}
+	routers := obj{localAPI: obj{"entryPoints": []string{entryHere}, "rule": "PathPrefix(`/api`)",
+		"service": "api@internal"}}
 	services, transports := obj{}, obj{}
 	for _, r := range s.Routes {
 		routers[r.Name] = router(r.Hosts, r.Name)

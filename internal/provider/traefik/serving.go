@@ -30,11 +30,12 @@ const (
 	overdue      = "renewal is overdue"
 	foreign      = "not under the pinned root"
 	exposed      = "to be replaced"
-	unsaved      = "not in traefik's storage" // it would be ordered anew at the next start, of a CA that may be away then
+	// it would be ordered anew at the next start, of a CA that may be away then
+	unsaved = "not in traefik's storage"
 )
 
-// ownName is in the certificate that Traefik makes for itself (DefaultDomain in its pkg/tls/generate). It serves that for a moment after
-// its start, until it has read that it must not.
+// ownName is in the certificate that Traefik makes for itself (DefaultDomain in its pkg/tls/generate). It serves that
+// for a moment after its start, until it has read that it must not.
 const ownName = "TRAEFIK DEFAULT CERT"
 
 // Certificate is what Traefik serves for one host.
@@ -79,7 +80,8 @@ func (st *Status) lookStored(ctx context.Context, h host.Host, s spec.Traefik) e
 	leaves := storedLeaves(all)
 	for i, c := range st.Certificates {
 		// Which one it serves may be ahead of the file or behind it.
-		kept := slices.ContainsFunc(leaves, func(leaf *x509.Certificate) bool { return leaf.VerifyHostname(c.Host) == nil })
+		kept := slices.ContainsFunc(leaves,
+			func(leaf *x509.Certificate) bool { return leaf.VerifyHostname(c.Host) == nil })
 		if c.Problem == "" && !kept {
 			st.Certificates[i].Problem = unsaved
 		}
@@ -182,8 +184,8 @@ func replaced(leaf *x509.Certificate, issuers []*x509.Certificate, s spec.Traefi
 	return cmp.Or(provider.Exposed(leaf, issuers, s.Exposed), provider.Exposed(leaf, nil, s.Renew))
 }
 
-// overdueAt is when Traefik has had time enough. It renews 6 hours before the end where leaves live for a day or more, 20
-// minutes where they live shorter (getCertificateRenewDurations in its pkg/provider/acme).
+// overdueAt is when Traefik has had time enough. It renews 6 hours before the end where leaves live for a day or more,
+// 20 minutes where they live shorter (getCertificateRenewDurations in its pkg/provider/acme).
 func overdueAt(leaf *x509.Certificate, s spec.Traefik) time.Time {
 	period := 20 * time.Minute
 	if time.Duration(s.Lifetime) >= 24*time.Hour {

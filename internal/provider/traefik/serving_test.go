@@ -37,7 +37,8 @@ func (s shifted) Now() time.Time { return s.Host.Now().Add(s.by) }
 func startAll(t *testing.T) (*proxy, *sandbox.CA) {
 	t.Helper()
 	sandbox.Tool(t, "PHOENIX_TRAEFIK", "traefik")
-	ca := sandbox.StartCA(t, day, "a.test.internal", "b.test.internal", "c.test.internal", "traefik.test.internal", sandbox.Hidden)
+	ca := sandbox.StartCA(t, day, "a.test.internal", "b.test.internal", "c.test.internal", "traefik.test.internal",
+		sandbox.Hidden)
 	return newProxy(t, ca.Authority, ca.Directory), ca
 }
 
@@ -89,7 +90,8 @@ func routes(t *testing.T, ca *sandbox.CA) {
 	}
 	secure.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	secure.StartTLS()
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()},
+		DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	for url, want := range map[string]string{
 		"https://a.test.internal/":                  "plain a.test.internal",
 		"https://b.test.internal/":                  "plain b.test.internal",
@@ -121,11 +123,13 @@ func routes(t *testing.T, ca *sandbox.CA) {
 	}
 }
 
-// origin is what a backend hears about where a request came from, that comes from an address and says that it is of 203.0.113.5.
+// origin is what a backend hears about where a request came from, that comes from an address and says that it is of
+// 203.0.113.5.
 func origin(t *testing.T, ca *sandbox.CA, from string) string {
 	t.Helper()
 	dial := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, DisableKeepAlives: true, DialContext: dial.DialContext}}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()},
+		DisableKeepAlives: true, DialContext: dial.DialContext}}
 	req, err := http.NewRequest(http.MethodGet, "https://a.test.internal/origin", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -334,7 +338,8 @@ func TestNotListening(t *testing.T) {
 func TestOwnCertificateIsNone(t *testing.T) {
 	root := sandbox.NewAuthority(t, t.TempDir())
 	var c Certificate
-	c.judge([]*x509.Certificate{{Subject: pkix.Name{CommonName: ownName}, SerialNumber: big.NewInt(1)}}, spec.Traefik{}, root.Pool(), time.Now())
+	c.judge([]*x509.Certificate{{Subject: pkix.Name{CommonName: ownName}, SerialNumber: big.NewInt(1)}}, spec.Traefik{},
+		root.Pool(), time.Now())
 	if c.Problem != notIssued || c.Serial != "" || !curable(&Status{Certificates: []Certificate{c}}) {
 		t.Errorf("%+v", c)
 	}

@@ -41,7 +41,8 @@ func decode(raw json.RawMessage) (spec.Traefik, diag.List) {
 	if s.Challenge != spec.HTTP01 && s.Challenge != spec.TLSALPN01 {
 		diags.Errorf("challenge %q is not known: use %s or %s", s.Challenge, spec.HTTP01, spec.TLSALPN01)
 	}
-	for _, p := range []struct{ key, path string }{{"dir", s.Dir}, {"storage", s.Storage}, {"acme.root_file", s.ACME.RootFile}, {"binary", s.Binary}} {
+	for _, p := range []struct{ key, path string }{{"dir", s.Dir}, {"storage", s.Storage},
+		{"acme.root_file", s.ACME.RootFile}, {"binary", s.Binary}} {
 		if !filepath.IsAbs(p.path) {
 			diags.Errorf("%s %q is not an absolute path", p.key, p.path)
 		}
@@ -79,11 +80,13 @@ func fillIn(s *spec.Traefik) {
 func checkRoutes(s spec.Traefik, diags *diag.List) {
 	routes, names := map[string]bool{}, map[string]string{}
 	if s.OwnName != "" {
-		s.Routes = append([]spec.TraefikRoute{{Name: ownRouter, Hosts: []string{s.OwnName}, URL: "http://internal"}}, s.Routes...)
+		s.Routes = append([]spec.TraefikRoute{{Name: ownRouter, Hosts: []string{s.OwnName}, URL: "http://internal"}},
+			s.Routes...)
 	}
 	for _, r := range s.Routes {
 		if !plainName(r.Name) || routes[r.Name] || (strings.HasPrefix(r.Name, reserved) && r.Name != ownRouter) {
-			diags.Errorf("route %q: names are lower-case letters, digits, - and dots, each is there once, and none begins with %s", r.Name, reserved)
+			diags.Errorf("route %q: names are lower-case letters, digits, - and dots, each is there once, and none "+
+				"begins with %s", r.Name, reserved)
 		}
 		routes[r.Name] = true
 		if len(r.Hosts) == 0 {
@@ -115,7 +118,8 @@ func checkBackend(r spec.TraefikRoute, diags *diag.List) {
 // plainName lets nothing into a rule or a file that Traefik, its templates or YAML could read as syntax.
 func plainName(n string) bool {
 	for label := range strings.SplitSeq(n, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		if label == "" || len(label) > 63 || label[0] == '-' ||
+			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 			return false
 		}
 	}

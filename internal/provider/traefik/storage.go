@@ -35,7 +35,8 @@ const (
 )
 
 // readStorage gives the resolvers; broken where the file holds no such thing.
-func readStorage(ctx context.Context, h host.Host, path string) (all map[string]json.RawMessage, broken bool, err error) {
+func readStorage(ctx context.Context, h host.Host, path string) (all map[string]json.RawMessage,
+	broken bool, err error) {
 	for range readTimes {
 		text, err := h.ReadFile(path)
 		if err != nil {
@@ -85,8 +86,8 @@ func storedLeaves(all map[string]json.RawMessage) []*x509.Certificate {
 	return out
 }
 
-// purge takes out of the storage what Traefik will not replace by itself: certificates that are expired or not under the
-// pinned root, and the account, which a CA that was made anew does not know. Good certificates stay in use.
+// purge takes out of the storage what Traefik will not replace by itself: certificates that are expired or not under
+// the pinned root, and the account, which a CA that was made anew does not know. Good certificates stay in use.
 func purge(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPool) error {
 	all, broken, err := readStorage(ctx, h, s.Storage)
 	if errors.Is(err, fs.ErrNotExist) || broken {
@@ -123,7 +124,8 @@ func purge(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPoo
 
 const accountsMost = 16
 
-// noteCurrent writes down the account that the storage has now: a storage that becomes garbage tells nobody whose it was.
+// noteCurrent writes down the account that the storage has now: a storage that becomes garbage tells nobody whose it
+// was.
 func noteCurrent(ctx context.Context, h host.Host, s spec.Traefik) error {
 	all, broken, err := readStorage(ctx, h, s.Storage)
 	if err != nil || broken {

@@ -44,7 +44,8 @@ func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, s spec.T
 	return update(ctx, h)
 }
 
-// ensureFile puts the roots into the one file that programs read; it asks the network only for those that are not there.
+// ensureFile puts the roots into the one file that programs read; it asks the network only for those that are not
+// there.
 func ensureFile(ctx context.Context, h host.Host, s spec.Trust) ([]byte, error) {
 	have, err := h.ReadFile(localFile(s))
 	if ignoreAbsent(err) != nil {
@@ -114,8 +115,8 @@ func update(ctx context.Context, h host.Host) error {
 var subjectHash = regexp.MustCompile(`^[0-9a-f]{8}\n$`)
 
 // add does what update-ca-certificates does for one new file, in 5 ms where the tool hashes the whole store anew for a
-// second. It reports false, and has changed nothing, where that is not enough: another program hangs on the store (hooks),
-// there is no bundle yet, or the hash is taken.
+// second. It reports false, and has changed nothing, where that is not enough: another program hangs on the store
+// (hooks), there is no bundle yet, or the hash is taken.
 func add(ctx context.Context, h host.Host, s spec.Trust, root []byte) (bool, error) {
 	hooks, err := h.ReadDir(hooksDir)
 	if ignoreAbsent(err) != nil || len(hooks) > 0 {

@@ -32,7 +32,8 @@ func newSuccession(t *testing.T) succession {
 func (x succession) steps() []spec.Trust {
 	s := spec.Trust{Name: "phoenix-root", Server: x.server, Fingerprint: x.old}
 	var out []spec.Trust
-	for _, p := range []spec.Pins{{Root: x.old}, {Root: x.old, Next: x.next}, {Root: x.next, Old: x.old}, {Root: x.next, Gone: x.old}, {Root: x.next}} {
+	for _, p := range []spec.Pins{{Root: x.old}, {Root: x.old, Next: x.next}, {Root: x.next, Old: x.old},
+		{Root: x.next, Gone: x.old}, {Root: x.next}} {
 		s.Fingerprint, s.Both, s.Gone = p.Root, p.Both(), p.Gone
 		out = append(out, s)
 	}
@@ -55,7 +56,8 @@ func (x succession) trusts(t *testing.T, r *rooted) string {
 	return strings.Join(out, " ")
 }
 
-// At each step the store has exactly the roots that are trusted then, and from the second to the third nothing is to be done.
+// At each step the store has exactly the roots that are trusted then, and from the second to the third nothing is to be
+// done.
 func TestBothRoots(t *testing.T) {
 	r, x := newRooted(t), newSuccession(t)
 	for i, want := range []string{"old", "both", "both", "next", "next"} {
@@ -95,7 +97,8 @@ func TestBothRootsKilledAnywhere(t *testing.T) {
 			for _, applied := range []bool{false, true} {
 				t.Run(fmt.Sprintf("step %d, change %d, applied %t", step, at, applied), func(t *testing.T) {
 					r := until(t, step)
-					err := trust.Driver{}.Apply(t.Context(), &host.Faulty{Host: r, At: at, Applied: applied}, address, s, plan.Delta{})
+					err := trust.Driver{}.Apply(t.Context(), &host.Faulty{Host: r, At: at, Applied: applied}, address,
+						s, plan.Delta{})
 					if !errors.Is(err, host.ErrInjected) {
 						t.Fatalf("want the injected fault, got %v", err)
 					}

@@ -20,7 +20,8 @@ const (
 	rootsLimit = 1 << 20 // bytes
 )
 
-// fetch gets the CA's roots (step-ca's /roots.pem) as PEM. None of them is believed before its fingerprint was compared.
+// fetch gets the CA's roots (step-ca's /roots.pem) as PEM. None of them is believed before its fingerprint was
+// compared.
 func fetch(ctx context.Context, h host.Host, s spec.Trust) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
 	defer cancel()
@@ -67,7 +68,9 @@ func find(raw []byte, fingerprint string) []byte {
 // notOffered is a permanent error: whether that is a new CA or an attack is for a person to say.
 func notOffered(s spec.Trust, fingerprint string, offered []byte) error {
 	return provider.PermanentHint(
-		fmt.Errorf("the CA at %s does not have the pinned root: pinned is sha256 %s, it offers %q", s.Server, fingerprint,
+		fmt.Errorf("the CA at %s does not have the pinned root: pinned is sha256 %s, it offers %q", s.Server,
+			fingerprint,
 			strings.Join(fingerprints(offered), " ")),
-		"if the CA was lost and made anew: phoenix create ID --new-root, with the id of its container; if not, somebody else answers at that address")
+		"if the CA was lost and made anew: phoenix create ID --new-root, with the id of its container; if not, "+
+			"somebody else answers at that address")
 }

@@ -20,13 +20,14 @@ import (
 
 // Status is what the trust store has under one name.
 type Status struct {
-	Path         string   `json:"path"`              // our file among the local roots
-	Fingerprints []string `json:"fingerprints"`      // of all certificates in that file
-	Mode         string   `json:"mode"`              // and owner, as 0644 0:0
-	Bundled      bool     `json:"bundled"`           // the wanted roots are in the bundle
-	Linked       bool     `json:"linked"`            // and OpenSSL finds them by their hash
-	Foreign      []string `json:"foreign,omitempty"` // roots of our file, or the one that is gone, that are not wanted but in the bundle
-	Left         []string `json:"left,omitempty"`    // files of roots that are not wanted any more
+	Path         string   `json:"path"`         // our file among the local roots
+	Fingerprints []string `json:"fingerprints"` // of all certificates in that file
+	Mode         string   `json:"mode"`         // and owner, as 0644 0:0
+	Bundled      bool     `json:"bundled"`      // the wanted roots are in the bundle
+	Linked       bool     `json:"linked"`       // and OpenSSL finds them by their hash
+	// roots of our file, or the one that is gone, that are not wanted but in the bundle
+	Foreign []string `json:"foreign,omitempty"`
+	Left    []string `json:"left,omitempty"` // files of roots that are not wanted any more
 }
 
 const goodMode = "0644 0:0"

@@ -17,8 +17,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// PinDriver implements provider.Driver for spec.Pin. The first fingerprint is written; another one is refused, and nothing
-// changed, unless the spec carries the consent to it. What the file says of another root (spec.Pins) is a person's wish and stays.
+// PinDriver implements provider.Driver for spec.Pin. The first fingerprint is written; another one is refused, and
+// nothing changed, unless the spec carries the consent to it. What the file says of another root (spec.Pins) is a
+// person's wish and stays.
 type PinDriver struct{}
 
 // PinStatus is the pinned fingerprint.
@@ -124,13 +125,16 @@ func (p PinDriver) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	if err != nil {
 		return err
 	}
-	if have != nil && have.Fingerprint != s.Fingerprint && have.other.Root == s.Fingerprint { // another node has replaced the root
+	// another node has replaced the root
+	if have != nil && have.Fingerprint != s.Fingerprint && have.other.Root == s.Fingerprint {
 		have.Fingerprint, have.pins = have.other.Root, have.other
 	}
 	if have != nil && have.Fingerprint != s.Fingerprint && !s.NewRoot {
 		return provider.PermanentHint(
-			fmt.Errorf("the CA's root is sha256 %s, but %s pins %s", s.Fingerprint, s.Path, have.Fingerprint+have.Content),
-			"phoenix ca restore FILE --password-file FILE brings the pinned root back from a backup; only if the new one is yours: phoenix create "+
+			fmt.Errorf("the CA's root is sha256 %s, but %s pins %s", s.Fingerprint, s.Path,
+				have.Fingerprint+have.Content),
+			"phoenix ca restore FILE --password-file FILE brings the pinned root back from a backup; only if the new "+
+				"one is yours: phoenix create "+
 				a.Scope()+" --new-root pins it, and every client outside must then be given it (phoenix ca show)")
 	}
 	if have == nil && s.Unknown && !s.NewRoot {

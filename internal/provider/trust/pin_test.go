@@ -125,15 +125,16 @@ func TestPinKeepsTheOtherRoot(t *testing.T) {
 	}
 }
 
-// On a Proxmox host the cluster has the pin too: a container that comes to another node is known there, and a root that is not its own is
-// refused as on the node that it came from.
+// On a Proxmox host the cluster has the pin too: a container that comes to another node is known there, and a root that
+// is not its own is refused as on the node that it came from.
 func TestPinOfACluster(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("files of root's need root")
 	}
 	base := t.TempDir()
 	p := spec.Proxmox{Dir: filepath.Join(base, "pve"), Locks: filepath.Join(base, "locks")}
-	s := spec.Pin{Path: filepath.Join(base, "a", "103"), Fingerprint: one, Copy: filepath.Join(p.Dir, "phoenix", "pins", "103"), Proxmox: &p}
+	s := spec.Pin{Path: filepath.Join(base, "a", "103"), Fingerprint: one,
+		Copy: filepath.Join(p.Dir, "phoenix", "pins", "103"), Proxmox: &p}
 	if err := os.MkdirAll(filepath.Join(p.Dir, "local"), 0o755); err != nil {
 		t.Fatal(err)
 	}

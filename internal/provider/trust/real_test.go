@@ -61,7 +61,8 @@ func startStepCA(t *testing.T) (string, string) {
 	}
 	address := l.Addr().String()
 	_ = l.Close()
-	config, err := json.Marshal(map[string]any{"root": dir + "/crt", "crt": dir + "/crt", "key": dir + "/key", "address": address,
+	config, err := json.Marshal(map[string]any{"root": dir + "/crt", "crt": dir + "/crt", "key": dir + "/key",
+		"address":  address,
 		"dnsNames": []string{"127.0.0.1"}, "authority": map[string]any{}})
 	if err != nil {
 		t.Fatal(err)

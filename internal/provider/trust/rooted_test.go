@@ -41,7 +41,8 @@ func newRooted(t *testing.T) *rooted {
 	for _, path := range system[:3] {
 		conf.WriteString(strings.TrimPrefix(path, "/usr/share/ca-certificates/") + "\n")
 	}
-	for _, dir := range []string{"/usr/local/share/ca-certificates", "/etc/ssl/certs", "/etc/ca-certificates/update.d"} {
+	for _, dir := range []string{"/usr/local/share/ca-certificates", "/etc/ssl/certs",
+		"/etc/ca-certificates/update.d"} {
 		if err := os.MkdirAll(r.at(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +58,8 @@ func newRooted(t *testing.T) *rooted {
 // tool runs update-ca-certificates as a package's installation would.
 func (r *rooted) tool(args ...string) {
 	r.t.Helper()
-	if _, err := r.Run(context.Background(), host.Command{Argv: append([]string{"update-ca-certificates"}, args...)}); err != nil {
+	if _, err := r.Run(context.Background(),
+		host.Command{Argv: append([]string{"update-ca-certificates"}, args...)}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -72,8 +74,10 @@ func (r *rooted) at(path string) string {
 func (r *rooted) Run(ctx context.Context, c host.Command) (host.Result, error) {
 	if c.Argv[0] == "update-ca-certificates" {
 		r.update++
-		c.Argv = append([]string{c.Argv[0], "--localcertsdir", r.at("/usr/local/share/ca-certificates"), "--etccertsdir",
-			r.at("/etc/ssl/certs"), "--hooksdir", r.at("/etc/ca-certificates/update.d"), "--certsconf", r.dir + "/conf"}, c.Argv[1:]...)
+		c.Argv = append([]string{c.Argv[0], "--localcertsdir", r.at("/usr/local/share/ca-certificates"),
+			"--etccertsdir",
+			r.at("/etc/ssl/certs"), "--hooksdir", r.at("/etc/ca-certificates/update.d"), "--certsconf",
+			r.dir + "/conf"}, c.Argv[1:]...)
 	}
 	return r.Host.Run(ctx, c)
 }

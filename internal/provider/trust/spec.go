@@ -37,8 +37,8 @@ func localFile(s spec.Trust) string { return filepath.Join(localDir, s.Name+".cr
 func link(s spec.Trust) string      { return linkOf(s.Name) }
 func linkOf(name string) string     { return filepath.Join(storeDir, name+".pem") }
 
-// trusted are the fingerprints of all roots that the store has to have. The order is always the same: which of two certificates lead
-// to changes nothing here.
+// trusted are the fingerprints of all roots that the store has to have. The order is always the same: which of two
+// certificates lead to changes nothing here.
 func trusted(s spec.Trust) []string {
 	out := []string{s.Fingerprint}
 	for _, f := range s.Both {
@@ -50,8 +50,8 @@ func trusted(s spec.Trust) []string {
 	return out
 }
 
-// single is the name of a file with one root alone: where there are two, programs read both in the one file, and OpenSSL finds each
-// by the hash of its own.
+// single is the name of a file with one root alone: where there are two, programs read both in the one file, and
+// OpenSSL finds each by the hash of its own.
 func single(s spec.Trust, fingerprint string) string { return s.Name + "-" + fingerprint[:8] }
 
 // names are those in the store, each of one certificate.

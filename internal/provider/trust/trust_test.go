@@ -149,7 +149,8 @@ func TestSameAsTheTool(t *testing.T) {
 	if d := cmp.Diff(h.store(), ours); d != "" {
 		t.Errorf("the tool makes another store (-tool +ours):\n%s", d)
 	}
-	out, err := exec.Command("openssl", "verify", "-no-CAfile", "-CApath", h.at("/etc/ssl/certs"), h.at(ourFile)).CombinedOutput()
+	out, err := exec.Command("openssl", "verify", "-no-CAfile", "-CApath", h.at("/etc/ssl/certs"),
+		h.at(ourFile)).CombinedOutput()
 	if err != nil {
 		t.Errorf("openssl does not find the root: %v: %s", err, out)
 	}
@@ -190,8 +191,10 @@ func TestForeignRootIsRefused(t *testing.T) {
 	other, offered := newRoot(t, "Offered")
 	server, _ := ca(t, other)
 	h := host.NewCounted(newRooted(t), nil)
-	err := trust.Driver{}.Apply(t.Context(), h, address, spec.Trust{Name: "phoenix-root", Server: server, Fingerprint: fingerprint}, plan.Delta{})
-	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), offered) || !strings.Contains(err.Error(), fingerprint) {
+	err := trust.Driver{}.Apply(t.Context(), h, address,
+		spec.Trust{Name: "phoenix-root", Server: server, Fingerprint: fingerprint}, plan.Delta{})
+	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), offered) ||
+		!strings.Contains(err.Error(), fingerprint) {
 		t.Errorf("want a permanent error with both fingerprints, got %v", err)
 	}
 	if h.Mutations() != 0 {
@@ -204,7 +207,8 @@ func TestSilentCAIsNotPermanent(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
 	err := trust.Driver{}.Apply(t.Context(), newRooted(t), address,
-		spec.Trust{Name: "phoenix-root", Server: strings.Replace(dead.URL, "http", "https", 1), Fingerprint: fingerprint}, plan.Delta{})
+		spec.Trust{Name: "phoenix-root", Server: strings.Replace(dead.URL, "http", "https", 1),
+			Fingerprint: fingerprint}, plan.Delta{})
 	if err == nil || provider.IsPermanent(err) {
 		t.Errorf("want an error that trying again may mend, got %v", err)
 	}

@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	startLimit = 3 * time.Minute // systemctl start; longer than systemd's own DefaultTimeoutStartSec (90 s) for one unit
+	// systemctl start; longer than systemd's own DefaultTimeoutStartSec (90 s) for one unit
+	startLimit = 3 * time.Minute
 	firstPause = 5 * time.Millisecond
 	longPause  = 100 * time.Millisecond
 )
@@ -35,10 +36,12 @@ func (dr Driver) Apply(ctx context.Context, h host.Host, a object.Address, want 
 		return stop(ctx, h, want, have)
 	}
 	if have == nil || have.Load == "not-found" {
-		return provider.PermanentHint(fmt.Errorf("there is no unit %s", want.Name), "install the package that brings it, or correct its name")
+		return provider.PermanentHint(fmt.Errorf("there is no unit %s", want.Name),
+			"install the package that brings it, or correct its name")
 	}
 	if have.Load != "loaded" {
-		return provider.PermanentHint(fmt.Errorf("systemd cannot load %s: %s", want.Name, have.Load), "see: systemd-analyze verify "+want.Name)
+		return provider.PermanentHint(fmt.Errorf("systemd cannot load %s: %s", want.Name, have.Load),
+			"see: systemd-analyze verify "+want.Name)
 	}
 	if !enabledEnough(have) {
 		if err := systemctl(ctx, h, want.Name, "enable", "--no-reload"); err != nil {
@@ -53,7 +56,8 @@ func writeFiles(ctx context.Context, h host.Host, s spec.Unit, d plan.Delta) err
 	fresh := d.Action == plan.Create
 	file := s.Content != "" && (fresh || d.Has(fieldFile))
 	side := fresh || d.Has(fieldDropIn)
-	if !fresh && (file || side) && carrierOf(s) == byNothing && !s.Lasting { // no mark tells afterwards that it runs with older files
+	// no mark tells afterwards that it runs with older files
+	if !fresh && (file || side) && carrierOf(s) == byNothing && !s.Lasting {
 		if err := systemctl(ctx, h, s.Name, "stop"); err != nil {
 			return err
 		}
@@ -69,7 +73,8 @@ func writeFiles(ctx context.Context, h host.Host, s spec.Unit, d plan.Delta) err
 		}
 	}
 	if d.Has(fieldMasked) { // in /etc, in /run, or both
-		return errors.Join(systemctl(ctx, h, s.Name, "unmask", "--no-reload"), systemctl(ctx, h, s.Name, "unmask", "--no-reload", "--runtime"))
+		return errors.Join(systemctl(ctx, h, s.Name, "unmask", "--no-reload"),
+			systemctl(ctx, h, s.Name, "unmask", "--no-reload", "--runtime"))
 	}
 	return nil
 }
@@ -85,7 +90,8 @@ func writeDropIn(h host.Host, s spec.Unit) error {
 	return h.WriteFile(dropInPath(s), []byte(text), 0o644, host.Root)
 }
 
-// load looks again and has systemd read the files where it did not do so by itself. A unit it had never heard of needs no daemon-reload.
+// load looks again and has systemd read the files where it did not do so by itself. A unit it had never heard of needs
+// no daemon-reload.
 func (dr Driver) load(ctx context.Context, h host.Host, a object.Address, s spec.Unit) (*Status, error) {
 	have, err := dr.Observe(ctx, h, a, s)
 	if err != nil || have == nil || !have.Stale && have.Load == "loaded" {
@@ -184,16 +190,20 @@ func missing(d plan.Delta) string {
 	return strings.Join(out, ", ")
 }
 
-// systemctl changes a unit. It leaves init scripts of packages alone, which systemd ignores where there is a unit: 0.2 s.
+// systemctl changes a unit. It leaves init scripts of packages alone, which systemd ignores where there is a unit: 0.2
+// s.
 func systemctl(ctx context.Context, h host.Host, name string, argv ...string) error {
 	argv = append(append([]string{"systemctl"}, argv...), "--", name)
-	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"SYSTEMCTL_SKIP_SYSV=1"}, Mutates: true, Limit: startLimit})
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"SYSTEMCTL_SKIP_SYSV=1"}, Mutates: true,
+		Limit: startLimit})
 	return err
 }
 
 // withJournal adds the end of the unit's journal to an error, and who has the port that it wants.
 func withJournal(ctx context.Context, h host.Host, name string, cause error) error {
-	res, err := h.Run(ctx, host.Command{Argv: []string{"journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "short-iso"}})
+	res, err := h.Run(ctx,
+		host.Command{Argv: []string{"journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output",
+			"short-iso"}})
 	if err != nil {
 		return fmt.Errorf("%w\nits journal cannot be read: %v", cause, err)
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
 )
 
-// inContainer skips a test that starts units. To run it: CGO_ENABLED=0 go test -c, put the binary into a systemd container that
-// may be thrown away (nginx installed), and start it there as root with PHOENIX_TEST_IN_CONTAINER=1.
+// inContainer skips a test that starts units. To run it: CGO_ENABLED=0 go test -c, put the binary into a systemd
+// container that may be thrown away (nginx installed), and start it there as root with PHOENIX_TEST_IN_CONTAINER=1.
 func inContainer(t *testing.T) {
 	t.Helper()
 	if os.Getenv("PHOENIX_TEST_IN_CONTAINER") != "1" {
@@ -68,8 +68,10 @@ func listener(t *testing.T) spec.Unit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content := "[Unit]\nDescription=test\n[Service]\nType=exec\nEnvironment=PHX_TEST_LISTEN=1\nExecStart=" + self + "\n[Install]\nWantedBy=multi-user.target\n"
-	return spec.Unit{Name: testUnit, Content: content, DropIn: "[Service]\nNice=1", Inputs: "one", Also: "two", Ready: address}
+	content := "[Unit]\nDescription=test\n[Service]\nType=exec\nEnvironment=PHX_TEST_LISTEN=1\nExecStart=" + self +
+		"\n[Install]\nWantedBy=multi-user.target\n"
+	return spec.Unit{Name: testUnit, Content: content, DropIn: "[Service]\nNice=1", Inputs: "one", Also: "two",
+		Ready: address}
 }
 
 func sh(t *testing.T, script string) {
@@ -83,14 +85,16 @@ func sh(t *testing.T, script string) {
 func clean(t *testing.T) {
 	t.Helper()
 	for _, n := range []string{testTimer, testUnit} {
-		sh(t, "systemctl disable --now "+n+" 2>/dev/null || true; rm -rf /etc/systemd/system/"+n+" /etc/systemd/system/"+n+".d /run/systemd/system/"+n)
+		sh(t, "systemctl disable --now "+n+" 2>/dev/null || true; rm -rf /etc/systemd/system/"+n+
+			" /etc/systemd/system/"+n+".d /run/systemd/system/"+n)
 	}
 	sh(t, "systemctl daemon-reload; systemctl reset-failed")
 }
 
 func cleanNginx(t *testing.T) {
 	t.Helper()
-	sh(t, "systemctl unmask nginx; systemctl disable --now nginx; rm -rf /etc/systemd/system/nginx.service.d; systemctl daemon-reload; systemctl reset-failed")
+	sh(t, "systemctl unmask nginx; systemctl disable --now nginx; rm -rf /etc/systemd/system/nginx.service.d; "+
+		"systemctl daemon-reload; systemctl reset-failed")
 }
 
 func objectOf(t *testing.T, s spec.Unit) object.Object {
@@ -112,10 +116,11 @@ func check(t *testing.T, s spec.Unit, setUp func(*testing.T), d damages) {
 	t.Helper()
 	inContainer(t)
 	t.Cleanup(func() { setUp(t) })
-	conformance.Run(t, conformance.Case{Driver: provider.New(Driver{UpLimit: 3 * time.Second}), Break: d, Fresh: func(t *testing.T) (host.Host, object.Object) {
-		setUp(t)
-		return &host.Local{}, objectOf(t, s)
-	}})
+	conformance.Run(t, conformance.Case{Driver: provider.New(Driver{UpLimit: 3 * time.Second}), Break: d,
+		Fresh: func(t *testing.T) (host.Host, object.Object) {
+			setUp(t)
+			return &host.Local{}, objectOf(t, s)
+		}})
 }
 
 // deafen makes the test's unit take no connections any more, and go on.
@@ -137,8 +142,9 @@ func deafen(t *testing.T, _ host.Host, _ object.Object) {
 func TestService(t *testing.T) {
 	const file, side = "/etc/systemd/system/" + testUnit, "/etc/systemd/system/" + testUnit + ".d/50-phoenix.conf"
 	check(t, listener(t), clean, damages{
-		"stopped":                  by("systemctl stop " + testUnit),
-		"killed":                   by("systemctl kill -s KILL " + testUnit + "; while systemctl is-active -q " + testUnit + "; do :; done"),
+		"stopped": by("systemctl stop " + testUnit),
+		"killed": by("systemctl kill -s KILL " + testUnit + "; while systemctl is-active -q " +
+			testUnit + "; do :; done"),
 		"disabled":                 by("systemctl disable " + testUnit),
 		"disabled behind its back": by("rm /etc/systemd/system/multi-user.target.wants/" + testUnit),
 		"masked":                   by("systemctl stop " + testUnit + "; rm " + file + "; systemctl mask " + testUnit),
@@ -147,32 +153,43 @@ func TestService(t *testing.T) {
 		"file gone and noticed":    by("rm " + file + "; systemctl daemon-reload"),
 		"drop-in gone":             by("rm " + side),
 		"drop-in gone and noticed": by("rm " + side + "; systemctl daemon-reload"),
-		"runs with other inputs":   by("cp -p " + side + " /root/side; echo Environment=PHOENIX_INPUTS=old >> " + side + "; systemctl daemon-reload; systemctl restart " + testUnit + "; cp -p /root/side " + side + "; systemctl daemon-reload"),
-		"loaded with other inputs": by("cp -p " + side + " /root/side; echo Environment=PHOENIX_INPUTS=old >> " + side + "; systemctl daemon-reload; cp -p /root/side " + side),
-		"start limit hit":          by("for i in 1 2 3 4 5 6 7 8; do systemctl restart " + testUnit + " || break; done; systemctl is-failed " + testUnit),
-		"alive and deaf":           deafen,
+		"runs with other inputs": by("cp -p " + side + " /root/side; echo Environment=PHOENIX_INPUTS=old >> " + side +
+			"; systemctl daemon-reload; systemctl restart " + testUnit + "; cp -p /root/side " + side +
+			"; systemctl daemon-reload"),
+		"loaded with other inputs": by("cp -p " + side + " /root/side; echo Environment=PHOENIX_INPUTS=old >> " + side +
+			"; systemctl daemon-reload; cp -p /root/side " + side),
+		"start limit hit": by("for i in 1 2 3 4 5 6 7 8; do systemctl restart " + testUnit +
+			" || break; done; systemctl is-failed " + testUnit),
+		"alive and deaf": deafen,
 	})
 }
 
 func TestOneshot(t *testing.T) {
-	s := spec.Unit{Name: testUnit, Content: "[Service]\nType=oneshot\nExecStart=/bin/true\n", Inputs: "a", Oneshot: true}
+	s := spec.Unit{Name: testUnit, Content: "[Service]\nType=oneshot\nExecStart=/bin/true\n", Inputs: "a",
+		Oneshot: true}
 	side := dropInPath(s)
 	check(t, s, clean, damages{
 		"not run": by("systemctl stop " + testUnit),
-		"ran with other inputs": by("cp -p " + side + " /root/side; sed -i s/phoenix.inputs:./phoenix.inputs:x/ " + side +
-			"; systemctl daemon-reload; systemctl restart " + testUnit + "; cp -p /root/side " + side + "; systemctl daemon-reload"),
+		"ran with other inputs": by("cp -p " + side + " /root/side; sed -i s/phoenix.inputs:./phoenix.inputs:x/ " +
+			side +
+			"; systemctl daemon-reload; systemctl restart " + testUnit + "; cp -p /root/side " + side +
+			"; systemctl daemon-reload"),
 	})
 }
 
 func TestTimer(t *testing.T) {
-	s := spec.Unit{Name: testTimer, Content: "[Timer]\nOnCalendar=yearly\nUnit=nginx.service\n[Install]\nWantedBy=timers.target\n"}
-	check(t, s, clean, damages{"stopped": by("systemctl stop " + testTimer), "edited": by("sed -i s/yearly/monthly/ " + filePath(s) + "; systemctl daemon-reload; systemctl restart " + testTimer)})
+	s := spec.Unit{Name: testTimer,
+		Content: "[Timer]\nOnCalendar=yearly\nUnit=nginx.service\n[Install]\nWantedBy=timers.target\n"}
+	check(t, s, clean, damages{"stopped": by("systemctl stop " + testTimer),
+		"edited": by("sed -i s/yearly/monthly/ " + filePath(s) + "; systemctl daemon-reload; systemctl restart " +
+			testTimer)})
 }
 
 // nginx overwrites its environment.
 func TestDropInOfPackagedUnit(t *testing.T) {
 	s := spec.Unit{Name: "nginx.service", DropIn: "[Service]\nRestart=always\n"}
-	check(t, s, cleanNginx, damages{"masked": by("systemctl stop nginx; systemctl mask nginx"), "masked until reboot": by("systemctl mask --runtime nginx")})
+	check(t, s, cleanNginx, damages{"masked": by("systemctl stop nginx; systemctl mask nginx"),
+		"masked until reboot": by("systemctl mask --runtime nginx")})
 }
 
 func TestPlainPackagedUnit(t *testing.T) {
@@ -181,9 +198,11 @@ func TestPlainPackagedUnit(t *testing.T) {
 
 func TestStopped(t *testing.T) {
 	up := func(t *testing.T) { cleanNginx(t); sh(t, "systemctl enable --now nginx") }
-	check(t, spec.Unit{Name: "nginx.service", Stopped: true}, up, damages{"started": by("systemctl start nginx"), "enabled": by("systemctl enable nginx")})
+	check(t, spec.Unit{Name: "nginx.service", Stopped: true}, up,
+		damages{"started": by("systemctl start nginx"), "enabled": by("systemctl enable nginx")})
 	cleanNginx(t)
-	obs, err := New().Observe(context.Background(), &host.Local{}, objectOf(t, spec.Unit{Name: "phx-nothing.service", Stopped: true}))
+	obs, err := New().Observe(context.Background(), &host.Local{},
+		objectOf(t, spec.Unit{Name: "phx-nothing.service", Stopped: true}))
 	if err != nil || !obs.Delta.Empty() {
 		t.Errorf("a unit that does not exist is stopped: %+v, %v", obs, err)
 	}
@@ -192,7 +211,8 @@ func TestStopped(t *testing.T) {
 // A unit for the next boot is enabled and not started; one that runs with older inputs is restarted.
 func TestAtBoot(t *testing.T) {
 	inContainer(t)
-	s := spec.Unit{Name: testUnit, Content: "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n", Inputs: "a", AtBoot: true}
+	s := spec.Unit{Name: testUnit, Content: "[Service]\nExecStart=/bin/sleep " +
+		"infinity\n[Install]\nWantedBy=multi-user.target\n", Inputs: "a", AtBoot: true}
 	if err := applyNew(t, s); err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +255,9 @@ func applyNew(t *testing.T, s spec.Unit) error {
 func TestErrorsCarryTheJournal(t *testing.T) {
 	inContainer(t)
 	for _, kind := range []string{"exec", "notify", "oneshot"} {
-		s := spec.Unit{Name: testUnit, Inputs: "x", Content: "[Service]\nType=" + kind + "\nExecStart=/bin/sh -c 'echo no moon in sight " + kind + "; exit 3'\n"}
+		s := spec.Unit{Name: testUnit, Inputs: "x",
+			Content: "[Service]\nType=" + kind + "\nExecStart=/bin/sh -c 'echo no moon in sight " + kind +
+				"; exit 3'\n"}
 		err := applyNew(t, s)
 		if err == nil || provider.IsPermanent(err) || !strings.Contains(err.Error(), "no moon in sight "+kind) {
 			t.Errorf("%s: %v", kind, err)
@@ -304,7 +326,8 @@ func BenchmarkObserve(b *testing.B) {
 		b.Skip("no systemd here")
 	}
 	for b.Loop() {
-		if _, err := (Driver{}).Observe(context.Background(), &host.Local{}, "unit/101/x", spec.Unit{Name: "nginx.service", Inputs: "x"}); err != nil {
+		if _, err := (Driver{}).Observe(context.Background(), &host.Local{}, "unit/101/x",
+			spec.Unit{Name: "nginx.service", Inputs: "x"}); err != nil {
 			b.Fatal(err)
 		}
 	}

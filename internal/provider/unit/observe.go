@@ -92,16 +92,18 @@ func read(h host.Host, path string) (string, error) {
 	return string(b), err
 }
 
-// stale reports whether systemd has to read the files again. NeedDaemonReload compares times of files it knows; files that were
-// added or removed show in the paths, and a clock that was set back in the mark.
+// stale reports whether systemd has to read the files again. NeedDaemonReload compares times of files it knows; files
+// that were added or removed show in the paths, and a clock that was set back in the mark.
 func stale(s spec.Unit, p map[string]string, st *Status) bool {
 	known := strings.Contains(" "+p["DropInPaths"]+" ", " "+dropInPath(s)+" ")
-	marked := carrierOf(s) != byEnvironment || st.DropIn != dropIn(s) || strings.Contains(p["Environment"], variable+"="+mark(s))
+	marked := carrierOf(s) != byEnvironment || st.DropIn != dropIn(s) ||
+		strings.Contains(p["Environment"], variable+"="+mark(s))
 	return p["NeedDaemonReload"] == "yes" || !marked || known != (st.DropIn != "") ||
 		s.Content != "" && st.File != "" && p["FragmentPath"] != filePath(s)
 }
 
-// enabled mends a word of systemd that may be old: what it said once it says until the next daemon-reload, whatever became of the links.
+// enabled mends a word of systemd that may be old: what it said once it says until the next daemon-reload, whatever
+// became of the links.
 func enabled(h host.Host, s spec.Unit, word string) (string, error) {
 	if word != "enabled" && word != "disabled" {
 		return word, nil

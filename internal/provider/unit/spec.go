@@ -1,12 +1,15 @@
-// Package unit keeps systemd units: their files, enabled or not, running or not, and running with the inputs they should have.
+// Package unit keeps systemd units: their files, enabled or not, running or not, and running with the inputs they
+// should have.
 //
-// What a process read at its start is part of the unit's truth. The driver puts a digest of it, the mark, into the unit's
-// drop-in as Environment=PHOENIX_INPUTS=, and the mark of the running instance is read from /proc/PID/environ: a kill between
-// "configuration written" and "restarted" is seen at the next look. A oneshot leaves no process, and a unit without inputs may run a
-// program that overwrites its environment (nginx does); those get the mark as a credential (systemd.exec(5), SetCredential=),
-// which systemd shows under /run/credentials for as long as that instance lives.
+// What a process read at its start is part of the unit's truth. The driver puts a digest of it, the mark, into the
+// unit's drop-in as Environment=PHOENIX_INPUTS=, and the mark of the running instance is read from /proc/PID/environ: a
+// kill between "configuration written" and "restarted" is seen at the next look. A oneshot leaves no process, and a
+// unit without inputs may run a program that overwrites its environment (nginx does); those get the mark as a
+// credential (systemd.exec(5), SetCredential=), which systemd shows under /run/credentials for as long as that instance
+// lives.
 //
-// A look costs one systemctl show (6 ms). A daemon-reload costs 80 ms and is done only when systemd has not noticed by itself.
+// A look costs one systemctl show (6 ms). A daemon-reload costs 80 ms and is done only when systemd has not noticed by
+// itself.
 package unit
 
 import (
@@ -26,7 +29,8 @@ import (
 
 const (
 	folder = "/etc/systemd/system"
-	// systemd hides them from units with a mount namespace of their own, as the agent's daemon has: it looks as PID 1 does.
+	// systemd hides them from units with a mount namespace of their own, as the agent's daemon has: it looks as PID 1
+	// does.
 	credentials = "/proc/1/root/run/credentials"
 	variable    = "PHOENIX_INPUTS"
 	credential  = "phoenix.inputs"
@@ -41,7 +45,8 @@ type Driver struct {
 func New() provider.Erased { return provider.New(Driver{}) }
 
 // name is systemd.unit(5)'s, templates' instances included, templates themselves not.
-var name = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]+)?\.(service|socket|timer|path|target|mount|slice)$`)
+var name = regexp.MustCompile(
+	`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]+)?\.(service|socket|timer|path|target|mount|slice)$`)
 
 // Decode implements provider.Driver.
 func (Driver) Decode(raw json.RawMessage) (spec.Unit, diag.List) {
@@ -98,8 +103,8 @@ func mark(s spec.Unit) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// dropIn is the whole drop-in: the spec's, and the mark; empty: there is none. A oneshot stays active once it has run, as
-// otherwise nothing would tell that it did.
+// dropIn is the whole drop-in: the spec's, and the mark; empty: there is none. A oneshot stays active once it has run,
+// as otherwise nothing would tell that it did.
 func dropIn(s spec.Unit) string {
 	text := s.DropIn
 	if text != "" && !strings.HasSuffix(text, "\n") {

@@ -43,7 +43,8 @@ func (s system) Readlink(path string) (string, error) {
 
 const link = folder + "/multi-user.target.wants/step-ca.service"
 
-var stepCA = spec.Unit{Name: "step-ca.service", Content: "[Service]\nExecStart=/bin/step-ca\n[Install]\nWantedBy=multi-user.target\n", Inputs: "a", Also: "b"}
+var stepCA = spec.Unit{Name: "step-ca.service",
+	Content: "[Service]\nExecStart=/bin/step-ca\n[Install]\nWantedBy=multi-user.target\n", Inputs: "a", Also: "b"}
 
 func trueSystem() system {
 	return system{
@@ -52,7 +53,8 @@ func trueSystem() system {
 			"/proc/42/environ": "PATH=/bin\x00PHOENIX_INPUTS=" + mark(stepCA) + "\x00HOME=/",
 		},
 		shown: "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nMainPID=42\nNeedDaemonReload=no\nResult=success\n" +
-			"FragmentPath=" + filePath(stepCA) + "\nDropInPaths=/x.conf " + dropInPath(stepCA) + "\nEnvironment=A=1 PHOENIX_INPUTS=" + mark(stepCA) + "\n",
+			"FragmentPath=" + filePath(stepCA) + "\nDropInPaths=/x.conf " + dropInPath(stepCA) +
+			"\nEnvironment=A=1 PHOENIX_INPUTS=" + mark(stepCA) + "\n",
 	}
 }
 
@@ -79,15 +81,16 @@ func TestDiffNamesWhatDiffers(t *testing.T) {
 	}{
 		"other inputs run":  {file("/proc/42/environ", "PHOENIX_INPUTS=old\x00"), fieldInputs},
 		"process just died": {func(s *system) { delete(s.files, "/proc/42/environ") }, fieldInputs},
-		"crash loop":        {swap("ActiveState=active\nSubState=running", "ActiveState=activating\nSubState=auto-restart"), fieldState},
-		"older file":        {swap("NeedDaemonReload=no", "NeedDaemonReload=yes"), fieldLoaded},
-		"drop-in unseen":    {swap(" "+dropInPath(stepCA), ""), fieldLoaded},
-		"packaged file":     {swap(filePath(stepCA), "/lib/systemd/system/step-ca.service"), fieldLoaded},
-		"until reboot":      {swap("=enabled", "=enabled-runtime"), fieldEnabled},
-		"link gone":         {func(s *system) { delete(s.files, link) }, fieldEnabled},
-		"masked":            {swap("LoadState=loaded", "LoadState=masked"), fieldMasked},
-		"file edited":       {file(filePath(stepCA), "x"), fieldFile},
-		"drop-in edited":    {file(dropInPath(stepCA), "x"), fieldDropIn},
+		"crash loop": {swap("ActiveState=active\nSubState=running",
+			"ActiveState=activating\nSubState=auto-restart"), fieldState},
+		"older file":     {swap("NeedDaemonReload=no", "NeedDaemonReload=yes"), fieldLoaded},
+		"drop-in unseen": {swap(" "+dropInPath(stepCA), ""), fieldLoaded},
+		"packaged file":  {swap(filePath(stepCA), "/lib/systemd/system/step-ca.service"), fieldLoaded},
+		"until reboot":   {swap("=enabled", "=enabled-runtime"), fieldEnabled},
+		"link gone":      {func(s *system) { delete(s.files, link) }, fieldEnabled},
+		"masked":         {swap("LoadState=loaded", "LoadState=masked"), fieldMasked},
+		"file edited":    {file(filePath(stepCA), "x"), fieldFile},
+		"drop-in edited": {file(dropInPath(stepCA), "x"), fieldDropIn},
 	} {
 		s := trueSystem()
 		c.change(&s)
@@ -116,7 +119,9 @@ func TestMarkCoversAllInputs(t *testing.T) {
 	seen := map[string]bool{mark(stepCA): true}
 	for _, change := range []func(*spec.Unit){
 		func(s *spec.Unit) { s.Content += "#" }, func(s *spec.Unit) { s.DropIn = "#" },
-		func(s *spec.Unit) { s.Inputs = "b" }, func(s *spec.Unit) { s.Also = "a" }, func(s *spec.Unit) { s.Inputs, s.Also = "ab", "" },
+		func(s *spec.Unit) {
+			s.Inputs = "b"
+		}, func(s *spec.Unit) { s.Also = "a" }, func(s *spec.Unit) { s.Inputs, s.Also = "ab", "" },
 	} {
 		s := stepCA
 		if change(&s); seen[mark(s)] {
@@ -157,7 +162,8 @@ func TestNotThere(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for _, raw := range []string{
-		`{"name":"step-ca"}`, `{"name":"../x.service"}`, `{"name":"x@.service"}`, `{"name":"x.timer","inputs":"a"}`, `{"name":"x.service","ready":"9000"}`,
+		`{"name":"step-ca"}`, `{"name":"../x.service"}`, `{"name":"x@.service"}`, `{"name":"x.timer","inputs":"a"}`,
+		`{"name":"x.service","ready":"9000"}`,
 	} {
 		if _, diags := (Driver{}).Decode(json.RawMessage(raw)); !diags.HasErrors() {
 			t.Errorf("taken: %s", raw)

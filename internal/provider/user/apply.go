@@ -12,7 +12,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Apply implements provider.Driver. The group comes first, so that a kill leaves either no user or one that lacks nothing.
+// Apply implements provider.Driver. The group comes first, so that a kill leaves either no user or one that lacks
+// nothing.
 func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, want spec.User, d plan.Delta) error {
 	run := func(argv ...string) error {
 		_, err := h.Run(ctx, host.Command{Argv: append(argv, want.Name), Mutates: true})
@@ -72,7 +73,8 @@ func free(h host.Host, want spec.User) error {
 			return err
 		}
 		if other != nil {
-			return provider.PermanentHint(fmt.Errorf("%s: id %s, which %s must have, is that of %s", path, id, want.Name, other[0]),
+			return provider.PermanentHint(fmt.Errorf("%s: id %s, which %s must have, is that of %s", path, id,
+				want.Name, other[0]),
 				"give "+other[0]+" another id, or use a template in which "+id+" is free")
 		}
 	}

@@ -35,7 +35,8 @@ func (Driver) Observe(_ context.Context, h host.Host, _ object.Address, s spec.U
 		return nil, provider.Permanent(fmt.Errorf("/etc/passwd: ids of %s cannot be read: %s:%s", s.Name, f[2], f[3]))
 	}
 	if st.UID == 0 {
-		return nil, provider.PermanentHint(fmt.Errorf("user %s has uid 0", s.Name), "a system user must not be root: remove it or give it another uid")
+		return nil, provider.PermanentHint(fmt.Errorf("user %s has uid 0", s.Name),
+			"a system user must not be root: remove it or give it another uid")
 	}
 	group, err := find(h, "/etc/group", 4, func(g []string) bool { return g[2] == f[3] })
 	if group != nil {

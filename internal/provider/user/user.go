@@ -1,5 +1,6 @@
 // Package user keeps system users: each with a group of its own name, a home that nobody makes, and no login. Without
-// an id in the spec the system chooses one, which may differ from one container to the next; owners of files are therefore named, not numbered.
+// an id in the spec the system chooses one, which may differ from one container to the next; owners of files are
+// therefore named, not numbered.
 package user
 
 import (

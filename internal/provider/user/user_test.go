@@ -17,8 +17,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
 )
 
-// inContainer skips a test that makes users. To run it: CGO_ENABLED=0 go test -c, put the binary into a container that may be
-// thrown away, and start it there as root with PHOENIX_TEST_IN_CONTAINER=1.
+// inContainer skips a test that makes users. To run it: CGO_ENABLED=0 go test -c, put the binary into a container that
+// may be thrown away, and start it there as root with PHOENIX_TEST_IN_CONTAINER=1.
 func inContainer(t *testing.T) {
 	t.Helper()
 	if os.Getenv("PHOENIX_TEST_IN_CONTAINER") != "1" {
@@ -37,7 +37,8 @@ func remove(t *testing.T, name string) {
 	t.Helper()
 	for _, argv := range [][]string{{"userdel", name}, {"groupdel", name}} {
 		var code *exec.ExitError
-		if err := exec.Command(argv[0], argv[1]).Run(); err != nil && (!errors.As(err, &code) || code.ExitCode() != 6) { // 6: there is none
+		// 6: there is none
+		if err := exec.Command(argv[0], argv[1]).Run(); err != nil && (!errors.As(err, &code) || code.ExitCode() != 6) {
 			t.Fatalf("%q: %v", argv, err)
 		}
 	}
@@ -122,7 +123,8 @@ func TestObserve(t *testing.T) {
 	if d := (Driver{}).Diff(spec.User{Name: "step", Home: "/etc/step-ca"}, st); !d.Has("shell") || len(d.Fields) != 1 {
 		t.Errorf("%+v", d)
 	}
-	if st, err := look("lost"); err != nil || st.Group != "" || !(Driver{}).Diff(spec.User{Name: "lost"}, st).Has("group") {
+	if st, err := look("lost"); err != nil || st.Group != "" ||
+		!(Driver{}).Diff(spec.User{Name: "lost"}, st).Has("group") {
 		t.Errorf("lost: %+v, %v", st, err)
 	}
 	if st, err := look("nobody-here"); st != nil || err != nil {
@@ -141,13 +143,15 @@ func TestTakenID(t *testing.T) {
 	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), "is that of www") {
 		t.Errorf("got %v", err)
 	}
-	if d := (Driver{}).Diff(s, &Status{UID: 998, GID: 901, Group: "step", Shell: noLogin}); !d.Has("uid") || d.Has("gid") {
+	if d := (Driver{}).Diff(s, &Status{UID: 998, GID: 901, Group: "step", Shell: noLogin}); !d.Has("uid") ||
+		d.Has("gid") {
 		t.Errorf("%+v", d)
 	}
 }
 
 func TestDecodeRefuses(t *testing.T) {
-	for _, raw := range []string{`{"name":"root"}`, `{"name":""}`, `{"name":"-x"}`, `{"name":"a:b"}`, `{"name":"a","home":"x"}`} {
+	for _, raw := range []string{`{"name":"root"}`, `{"name":""}`, `{"name":"-x"}`, `{"name":"a:b"}`,
+		`{"name":"a","home":"x"}`} {
 		if _, diags := (Driver{}).Decode(json.RawMessage(raw)); !diags.HasErrors() {
 			t.Errorf("taken: %s", raw)
 		}

@@ -88,7 +88,8 @@ func settle(ctx context.Context, h host.Host, v spec.Volume, have *Status) error
 	return err
 }
 
-// mount mounts the dataset. The folder under it is marked, so that nobody takes it for the volume while the pool is away.
+// mount mounts the dataset. The folder under it is marked, so that nobody takes it for the volume while the pool is
+// away.
 func mount(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := provider.MakeParent(h, v); err != nil {
 		return err

@@ -10,8 +10,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Delete implements provider.Deleter. The dataset is put aside under another name, unmounted; the one that was put aside before
-// is destroyed. Only what carries the mark is touched.
+// Delete implements provider.Deleter. The dataset is put aside under another name, unmounted; the one that was put
+// aside before is destroyed. Only what carries the mark is touched.
 func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) error {
 	s, err := look(ctx, h, v)
 	if err != nil {

@@ -31,8 +31,8 @@ type seen struct{ own, aside properties }
 // properties are a dataset's, by name. User properties are its own, not inherited.
 type properties map[string]string
 
-// Observe implements provider.Driver. It runs zfs once for all volumes of a pool that are looked at together. A dataset that is
-// not marked as this volume is a permanent error.
+// Observe implements provider.Driver. It runs zfs once for all volumes of a pool that are looked at together. A dataset
+// that is not marked as this volume is a permanent error.
 func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) (*Status, error) {
 	s, err := look(ctx, h, v)
 	if err != nil {
@@ -45,10 +45,12 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, v spec
 const asked = "type,refquota,referenced,mountpoint,canmount," + volumeProperty + "," + pathProperty
 
 func look(ctx context.Context, h host.Host, v spec.Volume) (seen, error) {
-	argv := []string{"zfs", "get", "-Hp", "-d", "1", "-t", "filesystem,volume", "-o", "name,property,value,source", asked, v.Pool}
+	argv := []string{"zfs", "get", "-Hp", "-d", "1", "-t", "filesystem,volume", "-o", "name,property,value,source",
+		asked, v.Pool}
 	res, err := h.Run(ctx, host.Command{Argv: argv, Shared: true})
 	if err != nil && strings.Contains(string(res.Stderr), "does not exist") {
-		return seen{}, provider.PermanentHint(fmt.Errorf("pool %s is not here now: %w", v.Pool, err), "zpool import, or name another pool in the file")
+		return seen{}, provider.PermanentHint(fmt.Errorf("pool %s is not here now: %w", v.Pool, err),
+			"zpool import, or name another pool in the file")
 	}
 	if err != nil {
 		return seen{}, explain(res, err)
@@ -85,17 +87,22 @@ func (p properties) owned(v spec.Volume, name string) error {
 	if p == nil || p[volumeProperty] == markOf(v) && p[pathProperty] == v.Path {
 		return nil
 	}
-	handOver := fmt.Sprintf("to hand it over: zfs set %s=%s %s=%s %s", volumeProperty, markOf(v), pathProperty, v.Path, name)
+	handOver := fmt.Sprintf("to hand it over: zfs set %s=%s %s=%s %s", volumeProperty, markOf(v), pathProperty,
+		v.Path, name)
 	switch {
 	case p["type"] != "filesystem":
-		return provider.PermanentHint(fmt.Errorf("%s is there and is a %s, not a file system", name, p["type"]), "rename or destroy it by hand")
+		return provider.PermanentHint(fmt.Errorf("%s is there and is a %s, not a file system", name, p["type"]),
+			"rename or destroy it by hand")
 	case p[volumeProperty] == markOf(v):
-		return provider.PermanentHint(fmt.Errorf("%s is the volume at %s of another phoenix root", name, p[pathProperty]),
+		return provider.PermanentHint(fmt.Errorf("%s is the volume at %s of another phoenix root", name,
+			p[pathProperty]),
 			"name another dataset as the pool; "+handOver)
 	case p[volumeProperty] != "-":
-		return provider.PermanentHint(fmt.Errorf("%s is marked as %s, not as %s", name, p[volumeProperty], markOf(v)), handOver)
+		return provider.PermanentHint(fmt.Errorf("%s is marked as %s, not as %s", name, p[volumeProperty], markOf(v)),
+			handOver)
 	}
-	return provider.PermanentHint(fmt.Errorf("%s is there and is not phoenix's: it has no property %s", name, volumeProperty), handOver)
+	return provider.PermanentHint(fmt.Errorf("%s is there and is not phoenix's: it has no property %s", name,
+		volumeProperty), handOver)
 }
 
 func (s seen) status(h host.Host, v spec.Volume) (*Status, error) {
@@ -107,7 +114,8 @@ func (s seen) status(h host.Host, v spec.Volume) (*Status, error) {
 		return nil, err
 	}
 	if mounted != "" && mounted != dataset(v) {
-		return nil, provider.PermanentHint(fmt.Errorf("%s is mounted at %s, where %s belongs", mounted, v.Path, dataset(v)),
+		return nil, provider.PermanentHint(fmt.Errorf("%s is mounted at %s, where %s belongs", mounted, v.Path,
+			dataset(v)),
 			"stop the container and unmount it; what is on it can be taken over: zfs send, zfs receive")
 	}
 	if mounted == "" {
@@ -118,7 +126,8 @@ func (s seen) status(h host.Host, v spec.Volume) (*Status, error) {
 	if s.own == nil {
 		return nil, nil
 	}
-	st := &Status{Dataset: dataset(v), Mountpoint: s.own["mountpoint"], CanMount: s.own["canmount"], Mounted: mounted != ""}
+	st := &Status{Dataset: dataset(v), Mountpoint: s.own["mountpoint"], CanMount: s.own["canmount"],
+		Mounted: mounted != ""}
 	var bad1, bad2 error
 	st.Refquota, bad1 = strconv.ParseInt(s.own["refquota"], 10, 64)
 	st.Used, bad2 = strconv.ParseInt(s.own["referenced"], 10, 64)

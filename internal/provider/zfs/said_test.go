@@ -73,7 +73,8 @@ NAME	phoenix:path	PATH	local
 }
 
 func sslOf(gib int64) object.Object {
-	raw, err := json.Marshal(spec.Volume{Container: "103", Name: "ssl", Pool: "tank", Path: path103, MountPoint: "/etc/step-ca/ssl", SizeBytes: gib << 30,
+	raw, err := json.Marshal(spec.Volume{Container: "103", Name: "ssl", Pool: "tank", Path: path103,
+		MountPoint: "/etc/step-ca/ssl", SizeBytes: gib << 30,
 		Mode: 0o700, IDMap: spec.IDMap{Base: 100000, Count: 65536}})
 	if err != nil {
 		panic(err)
@@ -89,14 +90,16 @@ func TestWhatIsSeen(t *testing.T) {
 		fields string
 		reason string
 	}{
-		"true":       {sayer{out: got(), mounts: mounted}, 1, plan.None, "", ""},
-		"absent":     {sayer{out: "tank\ttype\tfilesystem\t-\n"}, 1, plan.Create, "", "does not exist"},
-		"unmounted":  {sayer{out: got()}, 1, plan.Update, "mounted", ""},
-		"to grow":    {sayer{out: got(), mounts: mounted}, 2, plan.Update, "refquota", ""},
-		"no limit":   {sayer{out: got(), mounts: mounted}, 0, plan.Update, "refquota", ""},
-		"used up":    {sayer{out: got("314572800", "3221225472", "1073741824", "4294967296"), mounts: mounted}, 1, plan.Update, "refquota", "will be refused: 3072.0 MiB are used"},
-		"mountable":  {sayer{out: got("noauto", "on"), mounts: mounted}, 1, plan.Update, "canmount", ""},
-		"moved away": {sayer{out: got(path103+"\tlocal\n"+name103+"\tcanmount", "/mnt\tlocal\n"+name103+"\tcanmount")}, 1, plan.Update, "mountpoint mounted", ""},
+		"true":      {sayer{out: got(), mounts: mounted}, 1, plan.None, "", ""},
+		"absent":    {sayer{out: "tank\ttype\tfilesystem\t-\n"}, 1, plan.Create, "", "does not exist"},
+		"unmounted": {sayer{out: got()}, 1, plan.Update, "mounted", ""},
+		"to grow":   {sayer{out: got(), mounts: mounted}, 2, plan.Update, "refquota", ""},
+		"no limit":  {sayer{out: got(), mounts: mounted}, 0, plan.Update, "refquota", ""},
+		"used up": {sayer{out: got("314572800", "3221225472", "1073741824", "4294967296"), mounts: mounted}, 1,
+			plan.Update, "refquota", "will be refused: 3072.0 MiB are used"},
+		"mountable": {sayer{out: got("noauto", "on"), mounts: mounted}, 1, plan.Update, "canmount", ""},
+		"moved away": {sayer{out: got(path103+"\tlocal\n"+name103+"\tcanmount", "/mnt\tlocal\n"+name103+"\tcanmount")},
+			1, plan.Update, "mountpoint mounted", ""},
 	} {
 		obs, err := zfs.New().Observe(context.Background(), &c.host, sslOf(c.gib))
 		if err != nil {
@@ -107,7 +110,8 @@ func TestWhatIsSeen(t *testing.T) {
 		for _, f := range obs.Delta.Fields {
 			fields = append(fields, f.Path)
 		}
-		if obs.Delta.Action != c.action || strings.Join(fields, " ") != c.fields || !strings.Contains(obs.Delta.Reason, c.reason) {
+		if obs.Delta.Action != c.action || strings.Join(fields, " ") != c.fields ||
+			!strings.Contains(obs.Delta.Reason, c.reason) {
 			t.Errorf("%s: %+v", what, obs.Delta)
 		}
 	}
@@ -119,21 +123,29 @@ func TestWhatIsRefused(t *testing.T) {
 		err  string
 		hint string
 	}{
-		"no mark":      {sayer{out: got("103/ssl\tlocal", "-\t-")}, "is not phoenix's", "zfs set phoenix:volume=103/ssl phoenix:path=" + path103 + " " + name103},
-		"inherited":    {sayer{out: got("103/ssl\tlocal", "103/ssl\tinherited from tank")}, "is not phoenix's", "zfs set"},
-		"another's":    {sayer{out: got("103/ssl", "101/ssl")}, "is marked as 101/ssl", "zfs set"},
-		"another root": {sayer{out: got("phoenix:path\t"+path103, "phoenix:path\t/other")}, "at /other of another phoenix root", "another dataset"},
-		"no pool":      {sayer{errs: "cannot open 'tank': dataset does not exist\n"}, "pool tank is not here now", "zpool import"},
-		"no module":    {sayer{errs: "The ZFS modules cannot be auto-loaded.\n"}, "auto-loaded", "modprobe zfs"},
-		"covered":      {sayer{out: got(), mounts: "36 24 8:1 / " + path103 + " rw - ext4 /dev/sda1 rw\n"}, "/dev/sda1 is mounted at", "unmount it"},
+		"no mark": {sayer{out: got("103/ssl\tlocal", "-\t-")}, "is not phoenix's",
+			"zfs set phoenix:volume=103/ssl phoenix:path=" + path103 + " " + name103},
+		"inherited": {sayer{out: got("103/ssl\tlocal", "103/ssl\tinherited from tank")}, "is not phoenix's",
+			"zfs set"},
+		"another's": {sayer{out: got("103/ssl", "101/ssl")}, "is marked as 101/ssl", "zfs set"},
+		"another root": {sayer{out: got("phoenix:path\t"+path103, "phoenix:path\t/other")},
+			"at /other of another phoenix root", "another dataset"},
+		"no pool": {sayer{errs: "cannot open 'tank': dataset does not exist\n"}, "pool tank is not here now",
+			"zpool import"},
+		"no module": {sayer{errs: "The ZFS modules cannot be auto-loaded.\n"}, "auto-loaded", "modprobe zfs"},
+		"covered": {sayer{out: got(), mounts: "36 24 8:1 / " + path103 + " rw - ext4 /dev/sda1 rw\n"},
+			"/dev/sda1 is mounted at", "unmount it"},
 	} {
 		_, err := zfs.New().Observe(context.Background(), &c.host, sslOf(1))
-		if !provider.IsPermanent(err) || !strings.Contains(err.Error(), c.err) || !strings.Contains(provider.Hint(err), c.hint) {
+		if !provider.IsPermanent(err) || !strings.Contains(err.Error(), c.err) ||
+			!strings.Contains(provider.Hint(err), c.hint) {
 			t.Errorf("%s: %v (%s)", what, err, provider.Hint(err))
 		}
 	}
-	for what, out := range map[string]string{"three columns": "tank\ttype\tfilesystem\n", "no number": got("1073741824", "1G")} {
-		if _, err := zfs.New().Observe(context.Background(), &sayer{out: out, mounts: mounted}, sslOf(1)); err == nil || !strings.Contains(err.Error(), "not understood") {
+	for what, out := range map[string]string{"three columns": "tank\ttype\tfilesystem\n",
+		"no number": got("1073741824", "1G")} {
+		if _, err := zfs.New().Observe(context.Background(), &sayer{out: out, mounts: mounted}, sslOf(1)); err == nil ||
+			!strings.Contains(err.Error(), "not understood") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -142,7 +154,8 @@ func TestWhatIsRefused(t *testing.T) {
 func TestDecode(t *testing.T) {
 	good := string(sslOf(1).Spec)
 	for change, bad := range map[string]bool{
-		"tank→tank": false, "tank→tank/a/b": false, "tank→": true, "tank→-o": true, "tank→tank/": true, "tank→tank a": true,
+		"tank→tank": false, "tank→tank/a/b": false, "tank→": true, "tank→-o": true, "tank→tank/": true,
+		"tank→tank a": true,
 		`"ssl"→"s@l"`: true, `"ssl"→"s/l"`: true, "volumes→a\\tb": true,
 	} {
 		old, new, _ := strings.Cut(change, "→")

@@ -1,8 +1,9 @@
-// Package zfs keeps volumes that are ZFS datasets on the hypervisor: POOL/phoenix-CONTAINER-NAME, with the volume's size as
-// refquota, mounted by phoenix alone (canmount=noauto) in the closed folder that every volume has.
+// Package zfs keeps volumes that are ZFS datasets on the hypervisor: POOL/phoenix-CONTAINER-NAME, with the volume's
+// size as refquota, mounted by phoenix alone (canmount=noauto) in the closed folder that every volume has.
 //
-// Whose a dataset is stands in two user properties of its own, which are set as it is made: phoenix:volume (103/ssl) and
-// phoenix:path (where it belongs, so that two phoenix roots with one pool do not meet). Nothing without them is touched.
+// Whose a dataset is stands in two user properties of its own, which are set as it is made: phoenix:volume (103/ssl)
+// and phoenix:path (where it belongs, so that two phoenix roots with one pool do not meet). Nothing without them is
+// touched.
 package zfs
 
 import (
@@ -82,9 +83,11 @@ func explain(res host.Result, err error) error {
 	case strings.Contains(said, "key not loaded"):
 		return provider.PermanentHint(err, "zfs load-key -r the encrypted dataset above it")
 	case strings.Contains(said, "is busy"):
-		return provider.WithHint(err, "something still uses it: fuser -vm (package psmisc), or a container that has it mounted")
+		return provider.WithHint(err, "something still uses it: fuser -vm (package psmisc), or a container that has "+
+			"it mounted")
 	case strings.Contains(said, "out of space"):
-		return provider.PermanentHint(err, "the pool is full: free some space in it, snapshots for example (zfs list -t snapshot)")
+		return provider.PermanentHint(err, "the pool is full: free some space in it, snapshots for example (zfs list "+
+			"-t snapshot)")
 	case strings.Contains(said, "permission denied"):
 		return provider.PermanentHint(err, "phoenix needs root, or zfs allow")
 	}

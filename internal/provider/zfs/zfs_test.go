@@ -65,7 +65,8 @@ func newHouse(t *testing.T) *house {
 }
 
 func (h *house) spec(container, name string) spec.Volume {
-	return spec.Volume{Container: container, Name: name, Pool: h.pool, Path: filepath.Join(h.root, "volumes", container, name), MountPoint: "/etc/ssl/own",
+	return spec.Volume{Container: container, Name: name, Pool: h.pool,
+		Path: filepath.Join(h.root, "volumes", container, name), MountPoint: "/etc/ssl/own",
 		SizeBytes: 16 << 20, UID: 901, GID: 901, Mode: 0o700, IDMap: spec.IDMap{Base: 100000, Count: 65536}}
 }
 
@@ -164,8 +165,10 @@ func TestClosedAndLimited(t *testing.T) {
 	if err != nil || m.UID != 0 || m.GID != 100000 || m.Mode.Perm() != 0o710 {
 		t.Errorf("parent: %+v, %v", m, err)
 	}
-	marks := command(t, "zfs", "get", "-H", "-s", "local", "-o", "property,value", "phoenix:volume,phoenix:path", h.dataset(v))
-	if marks != "phoenix:path\t"+v.Path+"\nphoenix:volume\t103/ssl\n" && marks != "phoenix:volume\t103/ssl\nphoenix:path\t"+v.Path+"\n" {
+	marks := command(t, "zfs", "get", "-H", "-s", "local", "-o", "property,value", "phoenix:volume,phoenix:path",
+		h.dataset(v))
+	if marks != "phoenix:path\t"+v.Path+"\nphoenix:volume\t103/ssl\n" &&
+		marks != "phoenix:volume\t103/ssl\nphoenix:path\t"+v.Path+"\n" {
 		t.Errorf("marks: %q", marks)
 	}
 	err = os.WriteFile(filepath.Join(v.Path, "big"), []byte(strings.Repeat(noise(), 20<<20/len(noise()))), 0o600)
@@ -197,7 +200,8 @@ func TestSizes(t *testing.T) {
 	}
 	v.SizeBytes = 2 << 20
 	err := h.apply(v)
-	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), "cannot be limited to 2 MiB: 3.") || provider.Hint(err) == "" {
+	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), "cannot be limited to 2 MiB: 3.") ||
+		provider.Hint(err) == "" {
 		t.Errorf("shrinking below what is used: %v", err)
 	}
 	for size := int64(30); size > 24; size-- { // one second each would be needed for a name of their own
@@ -211,7 +215,8 @@ func TestSizes(t *testing.T) {
 	}
 	v.SizeBytes = 0
 	h.settle(v)
-	if got := strings.TrimSpace(command(t, "zfs", "get", "-H", "-o", "value", "refquota", h.dataset(v))); got != "none" {
+	if got := strings.TrimSpace(command(t, "zfs", "get", "-H", "-o", "value", "refquota",
+		h.dataset(v))); got != "none" {
 		t.Errorf("refquota %s", got)
 	}
 }
@@ -309,7 +314,8 @@ func TestOneCallForAllVolumes(t *testing.T) {
 	for i := range 12 {
 		wait.Go(func() {
 			v := h.spec(fmt.Sprint(103+i/2), []string{"ssl", "data"}[i%2])
-			if obs, err := zfs.New().Observe(context.Background(), h.host, h.object(v)); err != nil || obs.Delta.Empty() != (i < 2) {
+			if obs, err := zfs.New().Observe(context.Background(), h.host, h.object(v)); err != nil ||
+				obs.Delta.Empty() != (i < 2) {
 				t.Errorf("%s: %+v, %v", v.Path, obs.Delta, err)
 			}
 		})
@@ -329,7 +335,8 @@ func counted(t *testing.T) string {
 	must(t, err)
 	bin := t.TempDir()
 	log := filepath.Join(bin, "log")
-	must(t, os.WriteFile(filepath.Join(bin, "zfs"), []byte("#!/bin/sh\necho \"$*\" >>"+log+"\nexec "+real+" \"$@\"\n"), 0o755))
+	must(t, os.WriteFile(filepath.Join(bin, "zfs"), []byte("#!/bin/sh\necho \"$*\" >>"+log+"\nexec "+real+" \"$@\"\n"),
+		0o755))
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	return log
 }

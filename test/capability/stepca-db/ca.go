@@ -110,7 +110,8 @@ func mintCA(dir string) (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(cert)
-	return pool, os.WriteFile(dir+"/root.key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}), 0o600)
+	return pool, os.WriteFile(dir+"/root.key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}),
+		0o600)
 }
 
 func freePort() (int, error) {

@@ -65,7 +65,8 @@ func (r rig) throughput(ctx context.Context, dbType string) (any, error) {
 	n := len(b.load.acknowledged())
 	loaded, size := b.ca.memory(), used(source(dbType, b.disk.mount))
 	return map[string]any{"orders_per_second": float64(n) / r.load.Seconds(), "orders": n,
-		"failed": b.load.failed.Load(), "idle_mib": idle, "loaded_mib": loaded, "first_start_ms": started.Milliseconds(),
+		"failed": b.load.failed.Load(), "idle_mib": idle, "loaded_mib": loaded,
+		"first_start_ms":  started.Milliseconds(),
 		"bytes_per_order": (size - empty) / int64(max(n, 1)), "empty_bytes": empty}, nil
 }
 

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// hostile is the agent of a container whose root wants to harm the hypervisor: hostile WAY serve, or hostile WAY events.
+// hostile is the agent of a container whose root wants to harm the hypervisor: hostile WAY serve, or hostile WAY
+// events.
 func hostile(c call) error {
 	way, what := c.args[0], c.args[1]
 	bad := &attacker{way: way, out: os.Stdout}
@@ -137,13 +138,15 @@ func (a *attacker) answer(r request) error {
 	case "large":
 		return a.large(r.ID)
 	case "deep":
-		return a.frame('R', r.ID, `{"observation":{"status":`+strings.Repeat("[", 50_000)+strings.Repeat("]", 50_000)+`,"delta":{"action":""}}}`)
+		return a.frame('R', r.ID, `{"observation":{"status":`+strings.Repeat("[", 50_000)+strings.Repeat("]", 50_000)+
+			`,"delta":{"action":""}}}`)
 	case "escapes":
 		return a.escapes(r)
 	case "others":
 		return a.others(r)
 	case "sealed":
-		return a.frame('R', r.ID, `{"result":{"sealed":"`+base64.StdEncoding.EncodeToString([]byte(sealedGarbage))+`","fingerprint":"a\n`+escapes+`"}}`)
+		return a.frame('R', r.ID, `{"result":{"sealed":"`+base64.StdEncoding.EncodeToString([]byte(sealedGarbage))+
+			`","fingerprint":"a\n`+escapes+`"}}`)
 	}
 	return a.fickle(r)
 }
@@ -170,7 +173,8 @@ func (a *attacker) large(id uint32) error {
 func (a *attacker) escapes(r request) error {
 	switch r.Op {
 	case "check":
-		return a.frame('R', r.ID, `{"result":{"id":"x","status":"fail","summary":"a\n  pass  forged`+escapes+`","evidence":"b\n`+escapes+`","fix":"`+evil+`",
+		return a.frame('R', r.ID, `{"result":{"id":"x","status":"fail","summary":"a\n  pass  forged`+escapes+
+			`","evidence":"b\n`+escapes+`","fix":"`+evil+`",
 			"sights":[{"rule":"PHX-AUD-053","summary":"c\n`+escapes+`","fix":"`+evil+`","object":"container/101"}],
 			"unseen":[{"object":"container/101","reason":"d\n`+escapes+`"}],"audit":true}}`)
 	case "apply":
@@ -185,21 +189,24 @@ func (a *attacker) escapes(r request) error {
 func (a *attacker) others(r request) error {
 	switch r.Op {
 	case "check":
-		return a.frame('R', r.ID, `{"result":{"id":"PHX-CA-001","object":"stepca/103","status":"fail","summary":"broken","evidence":"x","fix":"`+evil+`"}}`)
+		return a.frame('R', r.ID,
+			`{"result":{"id":"PHX-CA-001","object":"stepca/103","status":"fail","summary":"broken","evidence":"x","fix":"`+evil+`"}}`)
 	case "apply":
 		if err := a.frame('C', r.ID, `{"object":{"address":"running/101"},"delta":{"action":"delete"}}`); err != nil {
 			return err
 		}
 		return a.frame('C', r.ID+1, `{"delta":{"action":"delete"}}`)
 	}
-	return a.frame('R', r.ID, `{"observation":{"status":{"digest":"x"},"delta":{"action":"update","reason":"x"},"watch":{"processes":[1],"paths":["/etc/shadow"]},"next":"2001-01-01T00:00:00Z"}}`)
+	return a.frame('R', r.ID,
+		`{"observation":{"status":{"digest":"x"},"delta":{"action":"update","reason":"x"},"watch":{"processes":[1],"paths":["/etc/shadow"]},"next":"2001-01-01T00:00:00Z"}}`)
 }
 
 // fickle says at first that all is well, and something else when it is asked to make it so.
 func (a *attacker) fickle(r request) error {
 	switch r.Op {
 	case "apply":
-		return a.frame('R', r.ID, `{"outcome":{"delta":{"action":"update"},"after":{"delta":{"action":"replace","reason":"changed my mind"}},"mutations":1000000000}}`)
+		return a.frame('R', r.ID,
+			`{"outcome":{"delta":{"action":"update"},"after":{"delta":{"action":"replace","reason":"changed my mind"}},"mutations":1000000000}}`)
 	case "check":
 		return a.frame('R', r.ID, `{"result":{"status":"super"}}`)
 	}
@@ -208,7 +215,8 @@ func (a *attacker) fickle(r request) error {
 
 // events are told on standard output, without a protocol.
 func (a *attacker) events() error {
-	entry := `{"time":"2099-01-01T00:00:00Z","by":"watch","object":"running/101","action":"delete","error":"g\n` + escapes + `"}`
+	entry := `{"time":"2099-01-01T00:00:00Z","by":"watch","object":"running/101","action":"delete","error":"g\n` +
+		escapes + `"}`
 	switch {
 	case a.way == "escapes" || a.way == "others":
 		fmt.Fprintf(a.out, "[%s]", entry)

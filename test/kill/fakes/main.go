@@ -1,6 +1,7 @@
-// Command fakes stands in for the tools of a hypervisor that need containers: lxc-start, lxc-stop, lxc-info, lxc-attach,
-// lxc-usernsexec and mmdebstrap, by the name it is called by, and for any program that fails, hangs or says nonsense. They do as the real ones as far as phoenix looks. A running
-// container is a process that only waits. All state is in the folder above the one that the fakes lie in:
+// Command fakes stands in for the tools of a hypervisor that need containers: lxc-start, lxc-stop, lxc-info,
+// lxc-attach, lxc-usernsexec and mmdebstrap, by the name it is called by, and for any program that fails, hangs or says
+// nonsense. They do as the real ones as far as phoenix looks. A running container is a process that only waits. All
+// state is in the folder above the one that the fakes lie in:
 //
 //	env.ID     lines NAME=VALUE for the phoenix inside
 //	agent.ID   where it is there: fail, hang or garbage, which the agent inside then does, or hostile and a way to be so
@@ -106,8 +107,8 @@ func alive(pid int) bool {
 	return len(f) > 0 && f[0] != "Z"
 }
 
-// start refuses a container that runs, as lxc-start does, and one at a time works on a container: that of a phoenix which was
-// killed may still be under way.
+// start refuses a container that runs, as lxc-start does, and one at a time works on a container: that of a phoenix
+// which was killed may still be under way.
 func start(c call) error {
 	if err := os.MkdirAll(filepath.Dir(c.pidFile()), 0o755); err != nil {
 		return err
@@ -169,8 +170,10 @@ func value(config, key string) string {
 func plug(config, id string) error {
 	port, bridge, peer := value(config, "lxc.net.0.veth.pair"), value(config, "lxc.net.0.link"), "in"+id
 	address, _, _ := strings.Cut(value(config, "lxc.net.0.ipv4.address"), "/")
-	_ = exec.Command("ip", "link", "delete", "dev", peer).Run() // of a start that was killed: a real one goes with its namespace
-	in := fmt.Sprintf("link add name %s type veth peer name %s\nlink set dev %s master %s up\nlink set dev %s up\naddress add %s/32 dev %s\n",
+	// of a start that was killed: a real one goes with its namespace
+	_ = exec.Command("ip", "link", "delete", "dev", peer).Run()
+	in := fmt.Sprintf("link add name %s type veth peer name %s\nlink set dev %s master %s up\nlink set dev %s "+
+		"up\naddress add %s/32 dev %s\n",
 		port, peer, port, bridge, peer, address, peer)
 	ip := exec.Command("ip", "-batch", "-")
 	ip.Stdin = strings.NewReader(in)
@@ -198,7 +201,8 @@ func wait(c call) error {
 			continue
 		}
 		source, target := strings.Fields(v)[0], filepath.Join(c.rootfs(), strings.Fields(v)[1])
-		if err := errors.Join(os.MkdirAll(target, 0o755), syscall.Mount(source, target, "", syscall.MS_BIND, "")); err != nil {
+		if err := errors.Join(os.MkdirAll(target, 0o755),
+			syscall.Mount(source, target, "", syscall.MS_BIND, "")); err != nil {
 			return err
 		}
 	}
@@ -282,7 +286,8 @@ func agent(c call, argv []string) error {
 		}
 	}
 	runtime.LockOSThread()
-	err := errors.Join(syscall.Unshare(syscall.CLONE_NEWNS), syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
+	err := errors.Join(syscall.Unshare(syscall.CLONE_NEWNS),
+		syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
 		syscall.Mount(run, "/run/phoenix", "", syscall.MS_BIND, ""))
 	if err != nil {
 		return err
@@ -327,7 +332,8 @@ func replace(env []string, argv ...string) error {
 
 // bootstrap writes the archive of the smallest system: that of a real one is looked at by nobody here.
 func bootstrap(c call) error {
-	i := slices.IndexFunc(c.args, func(a string) bool { return strings.HasSuffix(a, ".tmp") || strings.HasSuffix(a, ".tar") })
+	i := slices.IndexFunc(c.args,
+		func(a string) bool { return strings.HasSuffix(a, ".tmp") || strings.HasSuffix(a, ".tar") })
 	if i < 0 {
 		return fmt.Errorf("no archive in %q", c.args)
 	}

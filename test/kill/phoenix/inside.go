@@ -18,8 +18,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// fakeInside replaces the drivers of what is inside a container: their objects are files in dir. Specs are still decoded by the
-// real ones. The CA's root is a random number on its volume, so that a second one is seen.
+// fakeInside replaces the drivers of what is inside a container: their objects are files in dir. Specs are still
+// decoded by the real ones. The CA's root is a random number on its volume, so that a second one is seen.
 func fakeInside(drivers engine.Drivers, dir, volumes string) {
 	for name, d := range drivers {
 		switch _, kind, _ := strings.Cut(name, "/"); kind {

@@ -1,5 +1,5 @@
-// Command phoenix is the real one for tests of what goes wrong: it writes down every change it is about to make, and at a chosen
-// one it can end itself as SIGKILL does, or let that call fail, hang or give nonsense.
+// Command phoenix is the real one for tests of what goes wrong: it writes down every change it is about to make, and at
+// a chosen one it can end itself as SIGKILL does, or let that call fail, hang or give nonsense.
 //
 // Environment:
 //
@@ -48,16 +48,20 @@ func main() {
 		ctx = cli.WithLimits(ctx, agentLimits(raw))
 	}
 	if haste() {
-		ctx = cli.WithLimits(ctx, cli.Limits{Patience: 150 * time.Millisecond, Agent: agent.Limits{Hello: 500 * time.Millisecond}})
+		ctx = cli.WithLimits(ctx,
+			cli.Limits{Patience: 150 * time.Millisecond, Agent: agent.Limits{Hello: 500 * time.Millisecond}})
 	}
 	if dir := os.Getenv("PHX_PROXMOX"); dir != "" {
 		if !haste() {
-			ctx = cli.WithLimits(ctx, cli.Limits{Settle: time.Millisecond}) // nothing gets well by waiting: the inside is faked
+			// nothing gets well by waiting: the inside is faked
+			ctx = cli.WithLimits(ctx, cli.Limits{Settle: time.Millisecond})
 		}
-		ctx = cli.WithProxmox(ctx, spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"), Locks: filepath.Join(dir, "locks")})
+		ctx = cli.WithProxmox(ctx, spec.Proxmox{Dir: filepath.Join(dir, "pve"), State: filepath.Join(dir, "lib"),
+			Locks: filepath.Join(dir, "locks")})
 	}
 	if dir := os.Getenv("PHX_IDS"); dir != "" {
-		ctx = cli.WithIDPlaces(ctx, cli.IDPlaces{Claims: filepath.Join(dir, "claims"), Processes: filepath.Join(dir, "processes")})
+		ctx = cli.WithIDPlaces(ctx,
+			cli.IDPlaces{Claims: filepath.Join(dir, "claims"), Processes: filepath.Join(dir, "processes")})
 	}
 	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -68,7 +72,8 @@ func agentLimits(raw string) cli.Limits {
 	if err != nil {
 		panic(err)
 	}
-	return cli.Limits{Patience: time.Second, Agent: agent.Limits{Hello: 2 * d, Silence: d, Observe: d + d/2, Apply: 2 * d, Check: 2 * d, Write: d, Close: d}}
+	return cli.Limits{Patience: time.Second,
+		Agent: agent.Limits{Hello: 2 * d, Silence: d, Observe: d + d/2, Apply: 2 * d, Check: 2 * d, Write: d, Close: d}}
 }
 
 func haste() bool { return os.Getenv("PHX_HASTE") != "" }

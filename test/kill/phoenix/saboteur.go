@@ -31,7 +31,8 @@ func fromEnvironment(calls string) *saboteur {
 	on := func(name string) bool { return os.Getenv(name) != "" }
 	return &saboteur{
 		calls: calls, at: os.Getenv("PHX_AT"), fault: os.Getenv("PHX_FAULT"), base: os.Getenv("PHX_BASE"), nth: nth,
-		after: on("PHX_AFTER"), parent: on("PHX_PARENT"), always: on("PHX_ALWAYS"), looks: on("PHX_LOOKS"), seen: map[string]int{},
+		after: on("PHX_AFTER"), parent: on("PHX_PARENT"), always: on("PHX_ALWAYS"), looks: on("PHX_LOOKS"),
+		seen: map[string]int{},
 	}
 }
 

@@ -56,8 +56,10 @@ var (
 
 // settable are the keys of a container.
 var settable = []string{
-	"arch", "cmode", "console", "cores", "cpulimit", "cpuunits", "description", "features", "hookscript", "hostname", "lock", "memory",
-	"nameserver", "onboot", "ostype", "protection", "rootfs", "searchdomain", "startup", "swap", "tags", "template", "timezone", "tty", "unprivileged",
+	"arch", "cmode", "console", "cores", "cpulimit", "cpuunits", "description", "features", "hookscript", "hostname",
+	"lock", "memory",
+	"nameserver", "onboot", "ostype", "protection", "rootfs", "searchdomain", "startup", "swap", "tags", "template",
+	"timezone", "tty", "unprivileged",
 }
 
 // check refuses options that are none and values that are of the wrong kind.
@@ -76,7 +78,8 @@ func (c call) check(besides ...string) error {
 
 func checkValue(name, value string) error {
 	bad := func(format string, args ...any) error {
-		fmt.Fprintf(os.Stderr, "400 Parameter verification failed.\n"+format+"\npct <command> <vmid> [OPTIONS]\n", args...)
+		fmt.Fprintf(os.Stderr, "400 Parameter verification failed.\n"+format+"\npct <command> <vmid> [OPTIONS]\n",
+			args...)
 		return exitCode(255)
 	}
 	switch name {
@@ -89,18 +92,21 @@ func checkValue(name, value string) error {
 			return bad("memory: value must have a minimum value of 16")
 		}
 	case "hostname":
-		if !regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`).MatchString(value) {
+		if !regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`).
+			MatchString(value) {
 			return bad("hostname: invalid format - value does not look like a valid DNS name")
 		}
 	}
 	if !mountKey.MatchString(name) {
 		return nil
 	}
-	known := []string{"mp", "backup", "ro", "quota", "replicate", "shared", "acl", "mountoptions", "keepattrs", "idmap", "size"}
+	known := []string{"mp", "backup", "ro", "quota", "replicate", "shared", "acl", "mountoptions", "keepattrs",
+		"idmap", "size"}
 	p := parse(value, "volume")
 	for k := range p.of {
 		if !slices.Contains(known, k) {
-			return bad("%s.%s: property is not defined in schema and the schema does not allow additional properties", name, k)
+			return bad("%s.%s: property is not defined in schema and the schema does not allow additional properties",
+				name, k)
 		}
 	}
 	if p.of["mp"] == "" {

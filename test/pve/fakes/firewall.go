@@ -13,18 +13,20 @@ import (
 )
 
 // guestOption is what PVE::Firewall takes in [OPTIONS] of a guest's file. Any other line is left out, whole.
-var guestOption = regexp.MustCompile(`(?i)^(?:(enable|dhcp|ndp|radv|macfilter|ipfilter|ips):\s*([01])|(policy_in|policy_out):\s*(ACCEPT|DROP|REJECT)|` +
-	`(log_level_in|log_level_out):\s*(emerg|alert|crit|err|warning|notice|info|debug|nolog)?|(ips_queues):\s*(\d+(?::\d+)?)|` +
-	`(layer2_protocols):\s*(\S+))\s*$`)
+var guestOption = regexp.MustCompile(
+	`(?i)^(?:(enable|dhcp|ndp|radv|macfilter|ipfilter|ips):\s*([01])|(policy_in|policy_out):\s*(ACCEPT|DROP|REJECT)|` +
+		`(log_level_in|log_level_out):\s*(emerg|alert|crit|err|warning|notice|info|debug|nolog)?|(ips_queues):\s*(\d+(?::\d+)?)|` +
+		`(layer2_protocols):\s*(\S+))\s*$`)
 
-// ethertypes are those of /etc/ethertypes that its parser takes: the numbers there are hexadecimal, and only those of decimal
-// digits are read. IPv6 is 86DD.
+// ethertypes are those of /etc/ethertypes that its parser takes: the numbers there are hexadecimal, and only those of
+// decimal digits are read. IPv6 is 86DD.
 var ethertypes = []string{"IPv4", "X25", "ARP", "802_1Q", "IPX", "PPP", "LOOP"}
 
 // icmpTypes are those that one of the tests may use, of icmp and of icmpv6.
 var icmpTypes = map[string][]string{
 	"icmp": {"echo-request", "echo-reply", "redirect", "any"},
-	"icmpv6": {"echo-request", "echo-reply", "router-solicitation", "router-advertisement", "neighbor-solicitation", "neighbour-solicitation",
+	"icmpv6": {"echo-request", "echo-reply", "router-solicitation", "router-advertisement", "neighbor-solicitation",
+		"neighbour-solicitation",
 		"neighbor-advertisement", "neighbour-advertisement", "redirect"},
 }
 
@@ -108,7 +110,9 @@ func (f *guestFilter) rule(file string, number int, line string) {
 	rest, of := strings.TrimPrefix(line, "|")[len(words[0]):], map[string]string{}
 	for rest != "" {
 		m := ruleOption.FindStringSubmatch(rest + " ")
-		if m == nil || !slices.Contains([]string{"i", "p", "proto", "dport", "sport", "source", "dest", "log", "icmp-type"}, m[1]) {
+		if m == nil ||
+			!slices.Contains([]string{"i", "p", "proto", "dport", "sport", "source", "dest", "log", "icmp-type"},
+				m[1]) {
 			warned(file, number, "unable to parse rule parameters: %s", rest)
 			return
 		}
@@ -120,7 +124,8 @@ func (f *guestFilter) rule(file string, number int, line string) {
 		kind = "icmpv6"
 	}
 	if t := of["icmp-type"]; t != "" && !slices.Contains(icmpTypes[kind], t) {
-		fmt.Fprintf(os.Stderr, "%s (line %d) - errors in rule parameters: %s\n  icmp-type: invalid icmp-type '%s' for proto '%s'\n", file, number, line, t, of["p"])
+		fmt.Fprintf(os.Stderr, "%s (line %d) - errors in rule parameters: %s\n  icmp-type: invalid icmp-type '%s' "+
+			"for proto '%s'\n", file, number, line, t, of["p"])
 		return
 	}
 	if enabled && strings.EqualFold(words[1], "in") && !six {
@@ -143,7 +148,8 @@ type chain struct {
 	rules []string
 }
 
-// guestChains are those of a guest's port: of iptables, of ip6tables, and of ebtables, as far as they keep it to its own addresses.
+// guestChains are those of a guest's port: of iptables, of ip6tables, and of ebtables, as far as they keep it to its
+// own addresses.
 func (b base) guestChains(id string) (four, six, two []chain) {
 	conf, err := b.load(id)
 	if err != nil {
@@ -188,7 +194,8 @@ func (b base) guestChains(id string) (four, six, two []chain) {
 
 	frames, arp, proto := chain{name: port + "-OUT"}, chain{name: port + "-OUT-ARP"}, chain{name: port + "-OUT-PROTO"}
 	own := f.ipset
-	if address, _, _ := strings.Cut(net.of["ip"], "/"); address != "dhcp" && address != "" && f.options["ipfilter"] == "1" {
+	if address, _, _ := strings.Cut(net.of["ip"], "/"); address != "dhcp" && address != "" &&
+		f.options["ipfilter"] == "1" {
 		own = append(own, address)
 	}
 	protocols := f.options["layer2_protocols"]
@@ -246,7 +253,8 @@ func (b base) firewall(args []string) error {
 	return exitCode(255)
 }
 
-// compile prints each chain with the rules that it should have, and whether the kernel has it: while the daemon runs, all.
+// compile prints each chain with the rules that it should have, and whether the kernel has it: while the daemon runs,
+// all.
 func (b base) compile(cluster map[string]string) error {
 	names, _ := filepath.Glob(b.path("pve", "lxc", "*.conf"))
 	slices.Sort(names)
@@ -266,8 +274,9 @@ func (b base) compile(cluster map[string]string) error {
 	if cluster["ebtables"] == "0" {
 		two = nil
 	} else {
-		forward := chain{name: "PVEFW-FORWARD", rules: []string{"-A PVEFW-FORWARD -p IPv4 -j ACCEPT", "-A PVEFW-FORWARD -p IPv6 -j ACCEPT",
-			"-A PVEFW-FORWARD -o fwln+ -j PVEFW-FWBR-OUT"}}
+		forward := chain{name: "PVEFW-FORWARD",
+			rules: []string{"-A PVEFW-FORWARD -p IPv4 -j ACCEPT", "-A PVEFW-FORWARD -p IPv6 -j ACCEPT",
+				"-A PVEFW-FORWARD -o fwln+ -j PVEFW-FWBR-OUT"}}
 		two[forward.name] = forward
 	}
 	state := "exists"
@@ -277,7 +286,8 @@ func (b base) compile(cluster map[string]string) error {
 	for _, part := range []struct {
 		title  string
 		chains map[string]chain
-	}{{"ipset", nil}, {"iptables", four}, {"ip6tables", six}, {"ebtables", two}, {"iptables table raw", nil}, {"ip6tables table raw", nil}} {
+	}{{"ipset", nil}, {"iptables", four}, {"ip6tables", six}, {"ebtables", two}, {"iptables table raw", nil},
+		{"ip6tables table raw", nil}} {
 		fmt.Printf("%s cmdlist:\n", part.title)
 		for _, name := range slices.Sorted(maps.Keys(part.chains)) {
 			c := part.chains[name]

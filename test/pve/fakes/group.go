@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 )
 
-// A container's control group is one of the second generation, as on a Proxmox host: groups/processes is the machine's own tree, where
-// inits go to, and groups/files what the limits are read from and written to. That a kernel heeds them is not shown here.
+// A container's control group is one of the second generation, as on a Proxmox host: groups/processes is the machine's
+// own tree, where inits go to, and groups/files what the limits are read from and written to. That a kernel heeds them
+// is not shown here.
 
 // group is where a container's control group is, below both; empty: the test has made no groups.
 func (b base) group(id string) string {

@@ -20,7 +20,8 @@ func (b base) requested(verb, id string) (bool, error) {
 		return false, nil
 	}
 	fmt.Printf("Requesting HA %s for CT %s\n", verb, id)
-	later := exec.Command("sh", "-c", `sleep 0.4; exec "$1" "$2" "$3" >/dev/null 2>&1`, "sh", b.path("bin", "pct"), verb, id)
+	later := exec.Command("sh", "-c", `sleep 0.4; exec "$1" "$2" "$3" >/dev/null 2>&1`, "sh", b.path("bin", "pct"),
+		verb, id)
 	later.Env = append(os.Environ(), "PHX_HA=1")
 	later.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return true, later.Start()

@@ -50,7 +50,8 @@ func (b base) permitted(id string, conf *conf) error {
 			continue
 		}
 		reason := fmt.Sprintf("%s range [0-%d) -> [%d-%d) not allowed\n", tool, count, first, first+count)
-		return errors.Join(os.WriteFile(b.path("lib", id, "stderr"), []byte(reason), 0o644), fmt.Errorf("unable to get PID for CT %s (not running?)", id))
+		return errors.Join(os.WriteFile(b.path("lib", id, "stderr"), []byte(reason), 0o644),
+			fmt.Errorf("unable to get PID for CT %s (not running?)", id))
 	}
 	return nil
 }
@@ -64,7 +65,8 @@ func (b base) given(name string, first, count int) bool {
 	for line := range strings.Lines(string(text)) {
 		var low, n int
 		user, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-		if _, err := fmt.Sscanf(rest, "%d:%d", &low, &n); err == nil && user == "root" && low <= first && first+count <= low+n {
+		if _, err := fmt.Sscanf(rest, "%d:%d", &low, &n); err == nil && user == "root" && low <= first &&
+			first+count <= low+n {
 			return true
 		}
 	}
@@ -127,7 +129,8 @@ func (b base) remember(id, snapshot string, p part) error {
 			fmt.Fprintf(&text, "%d %d %s\n", all[name][0], all[name][1], name)
 		}
 		file := b.path("owners", id, snapshot, filepath.Base(path))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text.String()), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
+			os.WriteFile(file, []byte(text.String()), 0o644)); err != nil {
 			return err
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// init sees what a container's init would: the volumes at their mount points and nothing else, in a mount namespace of its own, and
-// its interface with its address, in a network namespace of its own. Then it only waits.
+// init sees what a container's init would: the volumes at their mount points and nothing else, in a mount namespace of
+// its own, and its interface with its address, in a network namespace of its own. Then it only waits.
 func (b base) init([]string) error {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGTERM)
@@ -66,12 +66,13 @@ func network(net property) error {
 	return nil
 }
 
-// plug brings what takes effect at once into the container that runs: the address of an interface that it has, and new volumes, which
-// are only made believe.
+// plug brings what takes effect at once into the container that runs: the address of an interface that it has, and new
+// volumes, which are only made believe.
 func (b base) plug(id string, conf *conf, opts map[string]string) error {
 	for k := range opts {
 		if refused, err := os.ReadFile(b.path("no-hotplug")); err == nil && strings.TrimSpace(string(refused)) == k {
-			fmt.Fprintf(os.Stderr, "400 Parameter verification failed.\n%[1]s: unable to hotplug %[1]s: open_tree() failed\npct set <vmid> [OPTIONS]\n", k)
+			fmt.Fprintf(os.Stderr, "400 Parameter verification failed.\n%[1]s: unable to hotplug %[1]s: open_tree() "+
+				"failed\npct set <vmid> [OPTIONS]\n", k)
 			return exitCode(255)
 		}
 		p, err := parse(conf.keys[k], "volume"), error(nil)
@@ -80,7 +81,8 @@ func (b base) plug(id string, conf *conf, opts map[string]string) error {
 		case waits:
 		case k == "net0" && strings.Contains(p.of["ip"], "/"):
 			script := `ip address flush dev "$1" && ip address add "$2" dev "$1" && { [ -z "$3" ] || ip route replace default via "$3" dev "$1" onlink; }`
-			err = exec.Command("nsenter", "--target", strconv.Itoa(b.pid(id)), "--net", "--", "sh", "-c", script, "sh", p.of["name"], p.of["ip"], p.of["gw"]).Run()
+			err = exec.Command("nsenter", "--target", strconv.Itoa(b.pid(id)), "--net", "--", "sh", "-c", script, "sh",
+				p.of["name"], p.of["ip"], p.of["gw"]).Run()
 		case mountKey.MatchString(k):
 			err = plugMount(b.pid(id), p.of["mp"])
 		}
@@ -100,7 +102,8 @@ func plugMount(pid int, target string) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with it
-		done <- errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS), os.MkdirAll(target, 0o755),
+		done <- errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS),
+			os.MkdirAll(target, 0o755),
 			syscall.Mount("volume", target, "tmpfs", 0, "size=1m"))
 	}()
 	return <-done
@@ -109,7 +112,8 @@ func plugMount(pid int, target string) error {
 // assemble makes roots/ID the root, with the volumes in it. One on a device is only made believe.
 func (b base) assemble(id string, conf *conf) error {
 	root := b.path("roots", id)
-	if err := errors.Join(os.MkdirAll(root, 0o755), syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
+	if err := errors.Join(os.MkdirAll(root, 0o755),
+		syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
 		syscall.Mount("root", root, "tmpfs", 0, "size=1m")); err != nil {
 		return err
 	}

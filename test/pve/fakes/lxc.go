@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// give writes what lxc is given at a start: what Proxmox makes of the keys, the raw lines after it, and which processors. Proxmox writes
-// the file at a start and with every change of the configuration, also of a container that runs: what that one was started with is
-// not to be had from there.
+// give writes what lxc is given at a start: what Proxmox makes of the keys, the raw lines after it, and which
+// processors. Proxmox writes the file at a start and with every change of the configuration, also of a container that
+// runs: what that one was started with is not to be had from there.
 func (b base) give(id string, conf *conf) error {
 	if conf.keys["template"] == "1" {
 		return nil
@@ -17,7 +17,8 @@ func (b base) give(id string, conf *conf) error {
 	raw := func(key string) bool {
 		return slices.ContainsFunc(conf.raw, func(r [2]string) bool { return r[0] == key })
 	}
-	lines := []string{"lxc.cgroup.relative = 0", "lxc.arch = amd64", "lxc.include = /usr/share/lxc/config/debian.common.conf"}
+	lines := []string{"lxc.cgroup.relative = 0", "lxc.arch = amd64",
+		"lxc.include = /usr/share/lxc/config/debian.common.conf"}
 	if !raw("lxc.apparmor.profile") {
 		lines = append(lines, "lxc.apparmor.profile = generated", "lxc.apparmor.raw = allow mqueue,")
 	}
@@ -28,7 +29,8 @@ func (b base) give(id string, conf *conf) error {
 	lines = append(lines, "lxc.tty.max = 2", "lxc.environment = TERM=linux", "lxc.uts.name = "+conf.keys["hostname"],
 		"lxc.rootfs.path = /var/lib/lxc/"+id+"/rootfs")
 	if net := parse(conf.keys["net0"], ""); len(net.of) > 0 {
-		lines = append(lines, "lxc.net.0.type = veth", "lxc.net.0.veth.pair = veth"+id+"i0", "lxc.net.0.hwaddr = "+net.of["hwaddr"],
+		lines = append(lines, "lxc.net.0.type = veth", "lxc.net.0.veth.pair = veth"+id+"i0",
+			"lxc.net.0.hwaddr = "+net.of["hwaddr"],
 			"lxc.net.0.name = "+net.of["name"], "lxc.net.0.script.up = /usr/share/lxc/lxcnetaddbr")
 	}
 	for _, r := range conf.raw {

@@ -1,7 +1,8 @@
-// Command fakes stands in for the tools of a Proxmox host: pct, pvesm, pvesh, pve-firewall, zfs, lxc-info and lxc-attach, by the name it is
-// called by. They behave as the real ones were observed to, with what they do wrong: what ends well though it failed, what is not safe to repeat, who tells
-// an error on which stream. A running container is a process that only waits, in namespaces of its own. All state is in the folder above the one that the fakes
-// lie in, or in $PHX_PROXMOX:
+// Command fakes stands in for the tools of a Proxmox host: pct, pvesm, pvesh, pve-firewall, zfs, lxc-info and
+// lxc-attach, by the name it is called by. They behave as the real ones were observed to, with what they do wrong: what
+// ends well though it failed, what is not safe to repeat, who tells an error on which stream. A running container is a
+// process that only waits, in namespaces of its own. All state is in the folder above the one that the fakes lie in, or
+// in $PHX_PROXMOX:
 //
 //	pve/              what /etc/pve is on a real host; pve/local is a folder here, which cannot be written without quorum
 //	locks/            what /run/lock is
@@ -37,7 +38,8 @@ func main() {
 	b := found()
 	b.note(name, os.Args[1:])
 	tools := map[string]func([]string) error{
-		"pct": b.pct, "pvesm": b.pvesm, "pvesh": b.pvesh, "lxc-info": b.info, "lxc-attach": b.attach, "init": b.init, "zfs": b.zfs,
+		"pct": b.pct, "pvesm": b.pvesm, "pvesh": b.pvesh, "lxc-info": b.info, "lxc-attach": b.attach, "init": b.init,
+		"zfs":          b.zfs,
 		"pve-firewall": b.firewall,
 	}
 	err := fmt.Errorf("no fake of %s", name)
@@ -78,7 +80,8 @@ func (b base) took(name string, begun time.Time) {
 		return
 	}
 	defer f.Close()
-	fmt.Fprintf(f, "%d %d %s %s\n", begun.UnixNano(), time.Now().UnixNano(), name, strings.ReplaceAll(strings.Join(os.Args[1:], " "), "\n", " "))
+	fmt.Fprintf(f, "%d %d %s %s\n", begun.UnixNano(), time.Now().UnixNano(), name,
+		strings.ReplaceAll(strings.Join(os.Args[1:], " "), "\n", " "))
 }
 
 // exitCode ends with a code; what there was to say is said.
@@ -177,5 +180,6 @@ func (b base) quorate() bool {
 }
 
 func (b base) denied(id string) error {
-	return fmt.Errorf("unable to open file '/etc/pve/nodes/%s/lxc/%s.conf.tmp.%d' - Permission denied", b.node(), id, os.Getpid())
+	return fmt.Errorf("unable to open file '/etc/pve/nodes/%s/lxc/%s.conf.tmp.%d' - Permission denied", b.node(), id,
+		os.Getpid())
 }

@@ -78,7 +78,8 @@ func (b base) create(c call) error {
 		return short()
 	}
 	id, archive := c.words[0], c.words[1]
-	if err := c.check("storage", "force", "start", "pool", "ssh-public-keys", "password", "bwlimit", "unique", "restore"); err != nil {
+	if err := c.check("storage", "force", "start", "pool", "ssh-public-keys", "password", "bwlimit", "unique",
+		"restore"); err != nil {
 		return err
 	}
 	if err := b.taken(id); err != nil {
@@ -112,7 +113,8 @@ func (b base) create(c call) error {
 	return nil
 }
 
-// linger gives a test time to kill the call, or to take the quorum away: as long as the file slow-VERB says, else a minute.
+// linger gives a test time to kill the call, or to take the quorum away: as long as the file slow-VERB says, else a
+// minute.
 func (b base) linger(verb string) {
 	raw, err := os.ReadFile(b.path("slow-" + verb))
 	if err != nil {
@@ -189,7 +191,8 @@ func extract(root string, owner int) error {
 		if err := os.WriteFile(filepath.Join(root, name), []byte("ID=debian\n"), 0o644); err != nil {
 			return err
 		}
-		if err := errors.Join(os.Lchown(filepath.Join(root, name), owner, owner), os.Chmod(filepath.Join(root, name), mode)); err != nil {
+		if err := errors.Join(os.Lchown(filepath.Join(root, name), owner, owner),
+			os.Chmod(filepath.Join(root, name), mode)); err != nil {
 			return err
 		}
 	}
@@ -222,7 +225,8 @@ func (b base) clone(c call) error {
 	linked := src.keys["template"] == "1" && !c.is("full")
 	switch {
 	case linked && c.get("storage") != "":
-		return fmt.Errorf("400 Parameter verification failed.\nstorage: parameter 'storage' not allowed for linked clones")
+		return fmt.Errorf("400 Parameter verification failed.\nstorage: parameter 'storage' not allowed for " +
+			"linked clones")
 	case !linked && b.pid(from) != 0 && c.get("snapname") == "":
 		//lint:ignore ST1005 the words are Proxmox's
 		return fmt.Errorf("Full clone of a running container is only possible from a snapshot")
@@ -242,7 +246,8 @@ func (b base) clone(c call) error {
 		_ = os.WriteFile(b.file(from), []byte(src.text()), 0o640)
 	})
 	conf, volumes := b.begun(id, c, state)
-	if err := errors.Join(b.reserve(id), b.save(id, conf)); err != nil { // the whole of it but for the volumes, before any is copied
+	// the whole of it but for the volumes, before any is copied
+	if err := errors.Join(b.reserve(id), b.save(id, conf)); err != nil {
 		return err
 	}
 	time.Sleep(20 * time.Millisecond) // so that another at the same time meets the lock
@@ -267,8 +272,8 @@ func (b base) clone(c call) error {
 	return nil
 }
 
-// begun is the file that a clone writes before it copies: all of the source's but its snapshots, what waits, what is unused and its
-// volumes, with another hardware address. The volumes are given in an order that is left to chance.
+// begun is the file that a clone writes before it copies: all of the source's but its snapshots, what waits, what is
+// unused and its volumes, with another hardware address. The volumes are given in an order that is left to chance.
 func (b base) begun(id string, c call, state *part) (conf *conf, volumes [][2]string) {
 	conf = newConf()
 	conf.part = state.copyOf()

@@ -15,8 +15,10 @@ import (
 	"time"
 )
 
-// workers do their work in a process of their own: it tells its children's complaints on standard output, and fails with 255.
-var workers = []string{"create", "destroy", "start", "stop", "shutdown", "reboot", "clone", "snapshot", "rollback", "delsnapshot", "template",
+// workers do their work in a process of their own: it tells its children's complaints on standard output, and fails
+// with 255.
+var workers = []string{"create", "destroy", "start", "stop", "shutdown", "reboot", "clone", "snapshot", "rollback",
+	"delsnapshot", "template",
 	"resize", "push", "pull"}
 
 func (b base) pct(args []string) error {
@@ -29,10 +31,14 @@ func (b base) pct(args []string) error {
 		return err
 	}
 	verbs := map[string]func(call) error{
-		"create": b.create, "clone": b.clone, "set": b.set, "destroy": b.alone(b.destroy), "start": b.alone(b.start), "stop": b.stop, "shutdown": b.stop,
-		"reboot": b.reboot, "config": b.config, "pending": b.pendingOf, "status": b.status, "list": b.listAll, "exec": b.exec, "push": b.push,
-		"pull": b.pull, "snapshot": b.snapshot, "listsnapshot": b.listSnapshots, "delsnapshot": b.deleteSnapshot, "rollback": b.rollback,
-		"template": b.template, "resize": b.resize, "mount": b.mount, "unmount": b.mount, "unlock": b.unlock, "rescan": b.rescan,
+		"create": b.create, "clone": b.clone, "set": b.set, "destroy": b.alone(b.destroy), "start": b.alone(b.start),
+		"stop": b.stop, "shutdown": b.stop,
+		"reboot": b.reboot, "config": b.config, "pending": b.pendingOf, "status": b.status, "list": b.listAll,
+		"exec": b.exec, "push": b.push,
+		"pull": b.pull, "snapshot": b.snapshot, "listsnapshot": b.listSnapshots, "delsnapshot": b.deleteSnapshot,
+		"rollback": b.rollback,
+		"template": b.template, "resize": b.resize, "mount": b.mount, "unmount": b.mount, "unlock": b.unlock,
+		"rescan": b.rescan,
 	}
 	do := verbs[verb]
 	if do == nil {
@@ -43,7 +49,8 @@ func (b base) pct(args []string) error {
 		c.opts["un"] = "1"
 	}
 	if _, err := os.Stat(b.path("down")); err == nil {
-		fmt.Fprint(os.Stderr, strings.Repeat("ipcc_send_rec[1] failed: Connection refused\n", 3)+"Unable to load access control list: Connection refused\n")
+		fmt.Fprint(os.Stderr, strings.Repeat("ipcc_send_rec[1] failed: Connection refused\n", 3)+
+			"Unable to load access control list: Connection refused\n")
 		return exitCode(111)
 	}
 	if len(c.words) == 0 && verb != "list" && verb != "rescan" {
@@ -380,7 +387,8 @@ func (b base) rollbackBegun(id, name string) error {
 	case conf.snapshots[name] == nil:
 		return fmt.Errorf("snapshot '%s' does not exist", name)
 	case conf.keys["parent"] != name:
-		return fmt.Errorf("can't rollback, '%s' is not most recent snapshot on '%s'", name, parse(conf.keys["rootfs"], "volume").word)
+		return fmt.Errorf("can't rollback, '%s' is not most recent snapshot on '%s'", name,
+			parse(conf.keys["rootfs"], "volume").word)
 	case conf.keys["lock"] != "":
 		return locked(conf.keys["lock"])
 	}
@@ -480,8 +488,8 @@ func (b base) mount(c call) error {
 	return b.mounts(id, conf, true)
 }
 
-// mounts shows the volumes of a stopped container below lib/ID/rootfs, its root file system first, or takes them away from there. What is
-// not mounted is passed over.
+// mounts shows the volumes of a stopped container below lib/ID/rootfs, its root file system first, or takes them away
+// from there. What is not mounted is passed over.
 func (b base) mounts(id string, conf *conf, on bool) error {
 	keys := []string{"rootfs"}
 	for _, k := range slices.Sorted(maps.Keys(conf.volumes())) {
@@ -495,7 +503,8 @@ func (b base) mounts(id string, conf *conf, on bool) error {
 	for _, k := range keys {
 		at := b.path("lib", id, "rootfs", parse(conf.keys[k], "volume").of["mp"])
 		if !on {
-			if err := syscall.Unmount(at, 0); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+			if err := syscall.Unmount(at, 0); err != nil && !errors.Is(err, syscall.EINVAL) &&
+				!errors.Is(err, syscall.ENOENT) {
 				return err
 			}
 			continue
@@ -511,8 +520,8 @@ func (b base) mounts(id string, conf *conf, on bool) error {
 	return nil
 }
 
-// mountAt mounts an image or a directory where the container's root makes place. Of a root file system that is an image the files lie
-// beside it.
+// mountAt mounts an image or a directory where the container's root makes place. Of a root file system that is an image
+// the files lie beside it.
 func mountAt(from, at string, root int) error {
 	var missing []string
 	for dir := at; ; dir = filepath.Dir(dir) {

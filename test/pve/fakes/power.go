@@ -83,8 +83,8 @@ func (b base) start(c call) error {
 	return nil
 }
 
-// monitored tells whether the monitor of a container that has ended still does what is left to do: as long as the file post-stop says,
-// from when somebody first looks. For Proxmox the container runs until then.
+// monitored tells whether the monitor of a container that has ended still does what is left to do: as long as the file
+// post-stop says, from when somebody first looks. For Proxmox the container runs until then.
 func (b base) monitored(id string) bool {
 	raw, err := os.ReadFile(b.path("post-stop"))
 	took, perr := time.ParseDuration(strings.TrimSpace(string(raw)))
@@ -102,7 +102,8 @@ func (b base) monitored(id string) bool {
 // bridge is looked for only by a test that names those that there are.
 func (b base) bridge(conf *conf) error {
 	names, err := os.ReadFile(b.path("bridges"))
-	if want := parse(conf.keys["net0"], "").of["bridge"]; err == nil && !slices.Contains(strings.Fields(string(names)), want) {
+	if want := parse(conf.keys["net0"], "").of["bridge"]; err == nil &&
+		!slices.Contains(strings.Fields(string(names)), want) {
 		return fmt.Errorf("bridge '%s' does not exist", want)
 	}
 	return nil
@@ -128,7 +129,8 @@ func (b base) sources(id string, conf *conf) error {
 	}
 	for _, dir := range folders {
 		if _, err := os.Stat(dir); err != nil {
-			fmt.Printf("run_buffer: 571 Script exited with status 2\nlxc_init: 845 Failed to run lxc.hook.pre-start for container \"%s\"\n", id)
+			fmt.Printf("run_buffer: 571 Script exited with status 2\nlxc_init: 845 Failed to run lxc.hook.pre-start "+
+				"for container \"%s\"\n", id)
 			return fmt.Errorf("startup for container '%s' failed", id)
 		}
 	}
@@ -280,7 +282,8 @@ func (b base) agent(id string, argv []string) error {
 		return err
 	}
 	runtime.LockOSThread()
-	err := errors.Join(syscall.Unshare(syscall.CLONE_NEWNS), syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
+	err := errors.Join(syscall.Unshare(syscall.CLONE_NEWNS),
+		syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
 		syscall.Mount(run, "/run/phoenix", "", syscall.MS_BIND, ""))
 	if err != nil {
 		return err

@@ -13,7 +13,8 @@ import (
 )
 
 // atOnce are the keys that change while a container runs; all others, and what is mounted already, wait for its end.
-var atOnce = []string{"description", "onboot", "startup", "protection", "hostname", "hookscript", "cores", "tags", "lock", "memory", "swap",
+var atOnce = []string{"description", "onboot", "startup", "protection", "hostname", "hookscript", "cores", "tags",
+	"lock", "memory", "swap",
 	"cpulimit", "cpuunits"}
 
 func (b base) set(c call) error {
@@ -113,7 +114,8 @@ func (b base) assign(id string, conf *conf, k, value string, up bool) error {
 	if conf.keys["protection"] == "1" && (mountKey.MatchString(k) || k == "rootfs") {
 		return fmt.Errorf("can't update CT %s drive '%s' - protection mode enabled", id, k)
 	}
-	waits := !slices.Contains(atOnce, k) && !strings.HasPrefix(k, "net") && !strings.HasPrefix(k, "dev") && (!mountKey.MatchString(k) || there)
+	waits := !slices.Contains(atOnce, k) && !strings.HasPrefix(k, "net") && !strings.HasPrefix(k, "dev") &&
+		(!mountKey.MatchString(k) || there)
 	if up && waits {
 		conf.pending[k] = normal(k, value) // a new volume is made only when the container stops
 		return nil

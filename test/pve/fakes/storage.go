@@ -197,7 +197,8 @@ func (b base) pvesm(args []string) error {
 	case "status":
 		fmt.Println("Name             Type     Status     Total (KiB)      Used (KiB) Available (KiB)        %")
 		for _, s := range b.storages() {
-			fmt.Printf("%-10s %10s %10s %15d %15d %15d %8s\n", s.id, s.kind, "active", 3248128, 102400, 3145728, "3.15%")
+			fmt.Printf("%-10s %10s %10s %15d %15d %15d %8s\n", s.id, s.kind, "active", 3248128, 102400, 3145728,
+				"3.15%")
 		}
 		return nil
 	}
@@ -214,7 +215,8 @@ func (b base) addStorage(c call) error {
 	if kind == "zfspool" {
 		key, value = "pool", c.get("pool")
 		if _, err := os.Stat(b.path("datasets", value)); err != nil {
-			return fmt.Errorf("create storage failed: could not activate storage '%s', zfs error: cannot open '%s': dataset does not exist", id, value)
+			return fmt.Errorf("create storage failed: could not activate storage '%s', zfs error: cannot open '%s': "+
+				"dataset does not exist", id, value)
 		}
 	}
 	f, err := os.OpenFile(b.path("pve", "storage.cfg"), os.O_APPEND|os.O_WRONLY, 0o644)

@@ -11,8 +11,9 @@ import (
 // steps counts what this call has changed so far.
 var steps int
 
-// strike stands before each change that lasts. With a file strikes each is written down in it; the one that the file strike-at names
-// does not come about: the call dies together with who made it, as in a power cut. Nothing of either goes on or cleans up.
+// strike stands before each change that lasts. With a file strikes each is written down in it; the one that the file
+// strike-at names does not come about: the call dies together with who made it, as in a power cut. Nothing of either
+// goes on or cleans up.
 func (b base) strike() {
 	steps++
 	words := []string{filepath.Base(os.Args[0])}
