@@ -44,7 +44,7 @@ func TestConformance(t *testing.T) {
 			return &host.Local{}, asObject(t, s)
 		},
 		// "path" and "files" hold the test's temporary folder, the rest is new with each issuance.
-		Volatile: []string{"serial", "not_before", "not_after", "renew_at", "path", "files"},
+		Volatile: []string{"serial", "not_before", "not_after", "renew_at", "path", "files", "accounts"},
 		Break: map[string]func(*testing.T, host.Host, object.Object){
 			"a missing certificate": damage(func(d string) error { return os.Remove(filepath.Join(d, "tls.crt")) }),
 			"a missing key":         damage(func(d string) error { return os.Remove(filepath.Join(d, "tls.key")) }),

@@ -46,7 +46,7 @@ func TestCertificatesConformance(t *testing.T) {
 	sandbox.Tool(t, "PHOENIX_TRAEFIK", "traefik")
 	ca := sandbox.StartCA(t, day, "a.test.internal", "b.test.internal", "c.test.internal")
 	conformance.Run(t, conformance.Case{
-		Driver: New(), Volatile: []string{"certificates"}, // new each time
+		Driver: New(), Volatile: []string{"accounts", "certificates"}, // new each time
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			p := newProxy(t, ca.Authority, ca.Directory)
 			p.makeTrue(p.config)
