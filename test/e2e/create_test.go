@@ -1,18 +1,20 @@
 package e2e
 
 import (
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/phoenix-hypervisor/phoenix/test/sample"
 )
 
 // Each container alone brings what it depends on; every order of the three,
 // from nothing, ends healthy, and a run after that changes nothing.
 func TestEveryOrderEndsHealthy(t *testing.T) {
 	t.Parallel()
-	orders := [][]string{
-		{"103", "101", "102"}, {"103", "102", "101"},
-		{"101", "102", "103"}, {"101", "103", "102"},
-		{"102", "101", "103"}, {"102", "103", "101"},
+	orders := [][]string{{"103", "101", "102"}, {"101", "102", "103"}, {"102", "101", "103"}}
+	if os.Getenv(sample.Everything) != "" {
+		orders = append(orders, []string{"103", "102", "101"}, []string{"101", "103", "102"}, []string{"102", "103", "101"})
 	}
 	for _, order := range orders {
 		t.Run(strings.Join(order, "-"), func(t *testing.T) {

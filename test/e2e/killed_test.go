@@ -14,7 +14,7 @@ import (
 )
 
 // killPoints is how many kill points one run draws, at least; PHOENIX_KILL_SEED draws the same ones again.
-const killPoints = 20
+const killPoints = 12
 
 // insideCalls is where the phoenix in a container writes down its changes.
 const insideCalls = "/root/phoenix-calls"

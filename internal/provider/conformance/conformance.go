@@ -161,9 +161,9 @@ func killed(t *testing.T, c Case) {
 			t.Run(fmt.Sprintf("change %d of %d, applied %t", at, f.Seen(), applied), func(t *testing.T) {
 				h, o := c.Fresh(t)
 				obs := observe(t, c, h, o)
-				err := c.Driver.Apply(context.Background(), &host.Faulty{Host: h, At: at, Applied: applied}, o,
-					obs.Delta)
-				if err == nil {
+				faulty := &host.Faulty{Host: h, At: at, Applied: applied}
+				err := c.Driver.Apply(context.Background(), faulty, o, obs.Delta)
+				if err == nil && faulty.Seen() >= at { // what takes longer may need more changes another time
 					t.Error("a failed change was not reported")
 				}
 				if again := observe(t, c, h, o); !again.Delta.Empty() {
