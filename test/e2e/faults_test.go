@@ -91,7 +91,8 @@ func (f *faults) stop() {
 	}
 	f.watch = nil
 	if f.t.Failed() {
-		f.t.Logf("watch said:\n%s", f.log.String())
+		lines := strings.Split(strings.TrimSpace(f.log.String()), "\n")
+		f.t.Logf("watch said last:\n%s", strings.Join(lines[max(0, len(lines)-40):], "\n"))
 	}
 }
 

@@ -80,7 +80,7 @@ func prefix() string {
 // destroy works from the outside and does not trust phoenix.
 func (h *Hypervisor) destroy(base string) {
 	if h.t.Failed() {
-		h.t.Logf("after the failure:\n%s", h.Phoenix("health"))
+		h.t.Logf("after the failure:\n%s", failing(h.Phoenix("health")))
 	}
 	sweep := exec.Command(filepath.Join(repo(), "tools", "sweep"), base)
 	if out, err := sweep.CombinedOutput(); err != nil {
@@ -95,6 +95,18 @@ func (h *Hypervisor) destroy(base string) {
 	if out, err := exec.Command("ip", "netns", "delete", h.Name).CombinedOutput(); err != nil {
 		h.t.Errorf("ip netns delete %s: %v\n%s", h.Name, err, out)
 	}
+}
+
+// failing is what a command printed without the checks that passed: a hundred of them push the reason of a failure out of
+// a log that somebody cuts.
+func failing(r Result) string {
+	var kept []string
+	for line := range strings.Lines(r.String()) {
+		if !strings.HasPrefix(strings.TrimSpace(line), "pass ") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
 }
 
 // Processes lists the ids of all processes on the hypervisor itself; those in
