@@ -28,7 +28,11 @@ BENCH_PACKAGES := lego
 # made before need the one that all containers had.
 IDMAP_FILES := /etc/subuid /etc/subgid
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# RELEASE is the last one, for trees without tags: versions have an order, so that no older phoenix overwrites what a newer one made.
+RELEASE := 0.1.0
+VERSION := $(shell git describe --tags --dirty 2>/dev/null || \
+  git log -1 --format=$(RELEASE)-$$(git rev-list --count HEAD 2>/dev/null)-g%h$$(git diff --quiet HEAD || echo -dirty) 2>/dev/null || echo dev)
+DIST    ?= dist
 PHOENIX := bin/phoenix
 
 # The race detector needs cgo and a C compiler.
@@ -36,7 +40,7 @@ RACE = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/
 
 E2E := PHOENIX_BIN=$(abspath $(PHOENIX)) PHOENIX_E2E=required
 
-.PHONY: help up down build artifacts deps test-deps root test lint unit stand-ins faults conformance test-zfs e2e bench fuzz clean
+.PHONY: help up down build artifacts deb release deps test-deps root test lint unit stand-ins faults conformance test-zfs e2e bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -57,6 +61,12 @@ build: ## bin/phoenix, static
 
 artifacts: ## step-ca and Traefik, built once into PHOENIX_CACHE
 	@go run ./tools/artifacts >/dev/null
+
+deb: build artifacts ## Debian packages of phoenix and of the programs that go into containers, in DIST
+	@tools/package/build $(DIST) $(VERSION) $(PHOENIX) deb
+
+release: build artifacts ## the same, with tarballs, bills of materials and checksums
+	@tools/package/build $(DIST) $(VERSION) $(PHOENIX)
 
 deps: ## Debian packages that phoenix calls; ids for containers phoenix reserves itself
 	@tools/deps $(PACKAGES)

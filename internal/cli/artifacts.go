@@ -78,23 +78,54 @@ func verify(d *digests, name string, x config.Artifact, by, todo string) error {
 	return nil
 }
 
-// builtPrograms reads the index that tools/artifacts leaves. Without one there are none.
+// packagedPrograms is where the Debian package phoenix-artifacts puts the programs, with an index like the cache's.
+const packagedPrograms = "/usr/lib/phoenix/artifacts"
+
+// builtPrograms reads the index that tools/artifacts leaves in the cache, and that of the Debian package for what the
+// cache lacks. Without one there are none.
 func builtPrograms(d *digests, cache string) map[string]config.Artifact {
-	var index map[string]struct {
+	found := map[string]config.Artifact{}
+	for _, dir := range []string{filepath.Join(cache, "artifacts"), packagedPrograms} {
+		for name, x := range readIndex(d, dir) {
+			if _, here := found[name]; here {
+				continue
+			}
+			if path, ok := located(d, dir, x.Path); ok {
+				found[name] = config.Artifact{Path: path, SHA256: x.SHA256}
+			}
+		}
+	}
+	return found
+}
+
+func readIndex(d *digests, dir string) (index map[string]config.Artifact) {
+	var raw map[string]struct {
 		Path   string `json:"path"`
 		SHA256 string `json:"sha256"`
 	}
-	out := map[string]config.Artifact{}
-	b, err := d.host.ReadFile(filepath.Join(cache, "artifacts", "index.json"))
-	if err != nil || json.Unmarshal(b, &index) != nil {
-		return out
+	b, err := d.host.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil || json.Unmarshal(b, &raw) != nil {
+		return nil
 	}
-	for name, x := range index {
-		if _, err := d.host.Lstat(x.Path); !errors.Is(err, fs.ErrNotExist) {
-			out[name] = config.Artifact{Path: x.Path, SHA256: x.SHA256}
+	index = map[string]config.Artifact{}
+	for name, x := range raw {
+		index[name] = config.Artifact{Path: x.Path, SHA256: x.SHA256}
+	}
+	return index
+}
+
+// located is where a program of an index in dir is: a relative path counts from dir, and a cache that was moved or
+// copied as a whole has it at the same place below dir as before.
+func located(d *digests, dir, path string) (string, bool) {
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	for _, p := range []string{path, filepath.Join(dir, filepath.Base(filepath.Dir(path)), filepath.Base(path))} {
+		if _, err := d.host.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
+			return p, true
 		}
 	}
-	return out
+	return path, false
 }
 
 // fetchedProgram is where a program that the configuration gives by URL is, or will be once it is fetched.
@@ -181,8 +212,8 @@ func neededPrograms(cfg *config.Config, ids []string) []string {
 func complete(cfg *config.Config, m config.Machine, ids []string) error {
 	for _, name := range neededPrograms(cfg, ids) {
 		if _, ok := m.Artifacts[name]; !ok {
-			return hint(fmt.Sprintf("build it with make artifacts, or name it in the hypervisor file: \"artifacts\": "+
-				"{%q: {\"path\": \"/…\", \"sha256\": \"…\"}}", name),
+			return hint(fmt.Sprintf("install the package phoenix-artifacts, build it with make artifacts, or name it in the "+
+				"hypervisor file: \"artifacts\": {%q: {\"path\": \"/…\", \"sha256\": \"…\"}}", name),
 				"artifact %s is not on this machine: %s has none", name, filepath.Join(m.Cache, "artifacts"))
 		}
 	}

@@ -62,6 +62,9 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	return a.exit(ctx, root.ExecuteContext(ctx))
 }
 
+// Commands is the tree of commands, for manual pages. Nothing of it is meant to be executed.
+func Commands() *cobra.Command { return (&app{}).root() }
+
 // app is one run of the program.
 type app struct {
 	stdin          io.Reader

@@ -87,8 +87,8 @@ func (d *derivation) blob(c *Container, name, target string, after []object.Addr
 	a, ok := d.machine.Artifacts[name]
 	if !ok {
 		d.note(diag.Warning, c.Source, fmt.Sprintf("container %s needs %s, which is not on this machine", c.ID, name),
-			fmt.Sprintf("build it with make artifacts, or name it in the hypervisor file: \"artifacts\": {%q: "+
-				"{\"path\": …, \"sha256\": …}}", name))
+			fmt.Sprintf("install the package phoenix-artifacts, build it with make artifacts, or name it in the "+
+				"hypervisor file: \"artifacts\": {%q: {\"path\": …, \"sha256\": …}}", name))
 	}
 	return d.add(in(c, spec.KindFile, "file", strings.TrimPrefix(target, "/")),
 		spec.File{Path: target, SHA256: a.SHA256, Mode: 0o755}, after...)
