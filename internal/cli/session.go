@@ -72,6 +72,7 @@ func (a *app) loadFiles(f files) (*house, error) {
 		diags = append(diags, unknownRootWarning(h, id))
 	}
 	h.diags = append(append(append(h.diags, diags...), a.leftVolumes(h, objects)...), a.copies(h)...)
+	h.diags = append(h.diags, a.notifyFlaw(h)...)
 	if err := h.diags.Err(); err != nil {
 		return nil, err
 	}
