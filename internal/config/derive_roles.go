@@ -250,7 +250,7 @@ func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	if len(d.house.routed()) == 0 {
 		return
 	}
-	s.Part = spec.TraefikCertificates
+	s.Part, s.OrderTimeout = spec.TraefikCertificates, d.cfg.Hypervisor.StepCA.OrderTimeout
 	served := in(c, spec.KindTraefik, "traefik", s.Part)
 	served.Needs = []object.Need{d.fingerprint("/fingerprint")}
 	d.add(served, s, unit.Address, cover)
