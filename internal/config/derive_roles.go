@@ -158,7 +158,8 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 		return
 	}
 	if len(c.Certificates) == 0 {
-		o := in(c, spec.KindCertificate, "certificate", commonName(names))
+		// Named after what the container is: which of its names comes first changes with the names.
+		o := in(c, spec.KindCertificate, "certificate", "gateway")
 		o.Needs = []object.Need{d.fingerprint("/fingerprint")}
 		unit = d.add(o, spec.Certificate{
 			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType,
