@@ -1,12 +1,17 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
+	"github.com/phoenix-hypervisor/phoenix/internal/health"
+	"github.com/phoenix-hypervisor/phoenix/internal/object"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // neighbourhood is a Proxmox host on which others live already.
@@ -97,6 +102,45 @@ func TestNewSiteIsValid(t *testing.T) {
 			if diags.HasErrors() || len(objects) < 40 {
 				t.Errorf("%d objects, %v", len(objects), diags)
 			}
+		}
+	}
+}
+
+// From nothing to a site: init, validate, plan, up, on a machine in memory. What init says that up would do is what it
+// does, and after that there is nothing to do.
+func TestInitThenUp(t *testing.T) {
+	h := newBenchHouse(t, 1) // for its machine, and the programs that go into containers
+	dir := filepath.Join(t.TempDir(), "etc")
+	h.app.opts.config = []string{dir}
+	code, out, said := h.run(t, "init", "--dir", dir, "--bridge", "phxinit2", "--subnet", "10.87.97.0/24",
+		"--app", "hello", "--yes", "-o", "json")
+	var begun struct {
+		Files     []string
+		Unplanned string
+		Plan      struct{ Changes []struct{ Address string } }
+	}
+	if err := json.Unmarshal([]byte(out), &begun); err != nil || code != exitDone {
+		t.Fatalf("exit %d, %v\n%s%s", code, err, out, said)
+	}
+	if len(begun.Files) != 2 || begun.Unplanned != "" || len(begun.Plan.Changes) < 60 {
+		t.Errorf("%d files, %d changes, %q", len(begun.Files), len(begun.Plan.Changes), begun.Unplanned)
+	}
+	if code, out, said := h.run(t, "validate"); code != exitDone || !strings.Contains(out, " 0 warnings") {
+		t.Errorf("exit %d\n%s%s", code, out, said)
+	}
+	if code, out, said := h.run(t, "plan", "--detailed-exitcode"); code != exitPending {
+		t.Errorf("exit %d\n%s%s", code, out, said)
+	}
+	// unhealthy: nobody answers in there
+	if code, out, said := h.run(t, "up"); code != exitUnhealthy {
+		t.Fatalf("exit %d\n%s%s", code, out, said)
+	}
+	if code, out, said := h.run(t, "plan", "--detailed-exitcode"); code != exitDone {
+		t.Errorf("a plan after up: exit %d\n%s%s", code, out, said)
+	}
+	for _, id := range []string{"101", "102", "103", "201"} {
+		if f := h.check(t, "PHX-CT-001", object.NewAddress(spec.KindRunning, id)); f.Status != health.Pass {
+			t.Errorf("%+v", f)
 		}
 	}
 }
