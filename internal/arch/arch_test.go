@@ -48,6 +48,8 @@ var allowed = map[string][]string{
 	"internal/provider/sandbox":     withDurable,                                    // for tests
 	"internal/engine":               append([]string{"internal/provider"}, core...),
 	// audit reads config's rules and findings, so that the file's and the system's are one list.
+	// What needs a person, and the command that tells one.
+	"internal/notify": {"internal/clean", "internal/host", "internal/object"},
 	"internal/audit": {"internal/clean", "internal/config", "internal/object", "internal/object/spec",
 		"internal/host", "internal/idrange", "internal/issued"},
 	"internal/backup": {"internal/host", "internal/keybox"}, // runs in the container of the CA, as the audit does
@@ -59,7 +61,7 @@ var allowed = map[string][]string{
 		pureBase...),
 	"internal/cli": append([]string{
 		"internal/config", "internal/audit", "internal/backup", "internal/provider", "internal/provider/all",
-		"internal/engine", "internal/health", "internal/agent",
+		"internal/engine", "internal/health", "internal/agent", "internal/notify",
 		"internal/clean", "internal/cli/view", "internal/idrange", "internal/idshift", "internal/issued",
 		"docs", // what explain prints
 	}, core...),

@@ -52,7 +52,7 @@ func versionOf(ctx context.Context) string {
 // ended.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, drivers: driversOf(ctx), limits: limitsOf(ctx),
-		proxmox:  proxmoxOf(ctx),
+		proxmox: proxmoxOf(ctx), standIn: standInOf(ctx),
 		idPlaces: idPlacesOf(ctx), version: versionOf(ctx)}
 	root := a.root()
 	root.SetArgs(args)
@@ -81,6 +81,7 @@ type app struct {
 	limits         Limits
 	proxmox        spec.Proxmox // where it would be, on a Proxmox host
 	idPlaces       IDPlaces
+	standIn        *standIn   // another machine than this one; nil: this one
 	lock           *jointLock // see houseLock
 	moving         *moving    // while a running system is moved
 	formats        []string   // of -o, which this command has besides text and json
@@ -215,11 +216,11 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddCommand(
-		a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(), a.diffCommand(),
-		a.revertCommand(),
+		a.initCommand(), a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
+		a.diffCommand(), a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
 		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(),
-		a.watchCommand(), a.eventsCommand(),
+		a.watchCommand(), a.eventsCommand(), a.notifyCommand(),
 		a.certCommand(), a.caCommand(), a.accessCommand(), a.validateCommand(), a.schemaCommand(), a.explainCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),
 	)
@@ -299,6 +300,9 @@ func (a *app) begin() error {
 	a.local = &host.Local{}
 	a.host = &host.Bounded{Host: a.local, Dir: a.proxmox.Dir,
 		Tools: []string{"pct", "pvesm", "pvesh", "pve-firewall", "pvecm"}}
+	if a.standIn != nil {
+		a.host = a.standIn.host
+	}
 	if a.opts.verbose {
 		a.host = &loggedHost{Host: a.host, log: a.log}
 	}

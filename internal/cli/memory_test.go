@@ -28,6 +28,7 @@ import (
 type memoryTarget struct {
 	mu    sync.Mutex
 	specs map[object.Address][]byte
+	does  func(object.Object) // what applying an object does besides; nil: nothing
 }
 
 var _ engine.Target = (*memoryTarget)(nil)
@@ -57,6 +58,9 @@ func (m *memoryTarget) Apply(ctx context.Context, o object.Object, _ engine.Cons
 	m.mu.Lock()
 	m.specs[o.Address] = digestOf(o)
 	m.mu.Unlock()
+	if m.does != nil {
+		m.does(o)
+	}
 	after, err := m.Observe(ctx, o)
 	return engine.Outcome{Delta: before.Delta, After: after, Mutations: 1}, err
 }
@@ -152,8 +156,23 @@ func (m *memoryHost) WriteFile(path string, data []byte, mode fs.FileMode, owner
 	return nil
 }
 
-func (m *memoryHost) Fetch(context.Context, string, string, fs.FileMode, host.Owner) error {
-	return errors.ErrUnsupported
+// blob is what stands for the content with a checksum.
+const blob = "the content with the checksum "
+
+func (m *memoryHost) Fetch(_ context.Context, sum, path string, mode fs.FileMode, owner host.Owner) error {
+	m.put(path, []byte(blob+sum), mode, owner)
+	return nil
+}
+
+func (m *memoryHost) Digest(path string) (string, error) {
+	if f := m.file(path); f != nil {
+		if sum, ok := strings.CutPrefix(string(f.data), blob); ok {
+			return sum, nil
+		}
+		sum := sha256.Sum256(f.data)
+		return hex.EncodeToString(sum[:]), nil
+	}
+	return m.Local.Digest(path)
 }
 
 func (m *memoryHost) MkdirAll(path string, mode fs.FileMode, owner host.Owner) error {
@@ -268,7 +287,11 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 		return "", nil
 	case "cp":
 		return "", m.MkdirAll(filepath.Join(last, "etc"), 0o755, host.Root)
-	case "sh": // tar
+	case "sh": // a value of the kernel, or tar
+		if len(c.Argv) == 6 && strings.HasPrefix(c.Argv[4], "/proc/sys/") {
+			m.put(c.Argv[4], []byte(last+"\n"), 0o644, host.Root)
+			return "", nil
+		}
 		return "", m.MkdirAll(filepath.Join(strings.TrimPrefix(last, "--directory="), "etc"), 0o755, host.Root)
 	case "lxc-usernsexec": // the script that fits a template
 		return "fit\n", nil
@@ -276,7 +299,8 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 		m.put(last, nil, 0o755, host.Root)
 		return "", m.MkdirAll(filepath.Dir(last), 0o755, host.Root)
 	case "touch":
-		return "", m.touch(c.Argv[1], last)
+		i := slices.IndexFunc(c.Argv, func(a string) bool { return strings.HasPrefix(a, "--date=") })
+		return "", m.touch(c.Argv[max(0, i)], last)
 	case "unshare": // mmdebstrap
 		i := slices.IndexFunc(c.Argv, func(a string) bool { return strings.HasSuffix(a, ".tmp") })
 		m.put(c.Argv[i], nil, 0o644, host.Root)
@@ -288,7 +312,12 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 	case "nft":
 		return m.nft(c)
 	case "lxc-start", "lxc-info", "lxc-attach":
-		return m.lxc(c.Argv[0], filepath.Join(c.Argv[2], c.Argv[4]))
+		said, err := m.lxc(c.Argv[0], filepath.Join(c.Argv[2], c.Argv[4]))
+		if slices.Contains(c.Argv, "-H") && slices.Contains(c.Argv, "-s") { // the value only
+			_, said, _ = strings.Cut(said, "State: ")
+			said, _, _ = strings.Cut(said, "\n")
+		}
+		return said, err
 	}
 	return "", fmt.Errorf("nothing is known of %q", c.Argv)
 }
@@ -392,11 +421,16 @@ func (m *memoryHost) touch(date, path string) error {
 	return err
 }
 
+// gone is whether a container has no definition.
+func (m *memoryHost) gone(home string) bool { return m.file(filepath.Join(home, "config")) == nil }
+
 func (m *memoryHost) lxc(tool, home string) (string, error) {
 	m.mu.Lock()
 	pid := m.pids[home]
 	m.mu.Unlock()
 	switch {
+	case m.gone(home):
+		return "", errors.New(filepath.Base(home) + " doesn't exist")
 	case tool == "lxc-attach":
 		return "running\n", nil
 	case tool == "lxc-info" && pid != 0:

@@ -81,6 +81,7 @@ func peakMiB(b *testing.B) float64 {
 type benchHouse struct {
 	app    *app
 	engine *engine.Engine
+	inside map[string]*memoryTarget
 }
 
 func newBenchHouse(t testing.TB, n int) *benchHouse {
@@ -112,7 +113,7 @@ func newBenchHouse(t testing.TB, n int) *benchHouse {
 	for id := range n + 1000 { // more than there are
 		inside[fmt.Sprint(id)] = &memoryTarget{specs: map[object.Address][]byte{}}
 	}
-	return &benchHouse{app: a, engine: &engine.Engine{
+	return &benchHouse{app: a, inside: inside, engine: &engine.Engine{
 		Local: engine.NewLocal(a.drivers, a.host, nil, nil, nil),
 		Connect: func(_ context.Context, id string) (engine.Target, error) {
 			if inside[id] == nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/agent"
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -72,6 +73,7 @@ func (a *app) loadFiles(f files) (*house, error) {
 		diags = append(diags, unknownRootWarning(h, id))
 	}
 	h.diags = append(append(append(h.diags, diags...), a.leftVolumes(h, objects)...), a.copies(h)...)
+	h.diags = append(h.diags, a.notifyFlaw(h)...)
 	if err := h.diags.Err(); err != nil {
 		return nil, err
 	}
@@ -125,7 +127,9 @@ func (a *app) wire(h *house) (*session, error) {
 	s.target = engine.NewLocal(a.drivers, a.host, a.guarded(a.houseLock(h.machine.Root).lock), s.changing, watch)
 	s.target.Patience = a.limits.Patience
 	s.target.Busy = func(err error) { a.view.Event(engine.Event{Stage: engine.Waiting, Err: err}) }
-	s.links = newLinks(s.dial)
+	if s.links = newLinks(s.dial); a.standIn != nil {
+		s.links = newLinks(func(context.Context, string) (*agent.Client, error) { return nil, engine.ErrDisconnected })
+	}
 	return s, nil
 }
 
@@ -181,11 +185,15 @@ func (s *session) blob(sum string) (io.ReadCloser, error) {
 }
 
 func (s *session) engine() *engine.Engine {
-	return &engine.Engine{
+	e := &engine.Engine{
 		Local: s.target, Notify: s.view.Event, Consent: engine.Consent{Destroy: s.opts.yes},
 		Patience: s.limits.Patience,
 		Connect:  func(ctx context.Context, id string) (engine.Target, error) { return s.links.fresh(ctx, id) },
 	}
+	if s.standIn != nil {
+		e.Connect = s.standIn.connect
+	}
+	return e
 }
 
 // known checks ids that were given on the command line.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/notify"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
@@ -53,6 +54,7 @@ type watcher struct {
 	off     bool     // Proxmox's firewall was told to be off
 	site    site     // as it was when this round began
 	notify  *notifier
+	alerts  *notify.Queue // what needs a person; nil: nobody is told
 	self    self
 	release func() // of the lock of the site's watch; nil: it is not held
 
@@ -100,6 +102,8 @@ func (a *app) watch(ctx context.Context) error {
 		return err
 	}
 	w.notify = newNotifier()
+	w.alerts = w.newAlerts()
+	defer w.alerts.Close()
 	w.begins()
 	a.guard = w.superseded
 	k := &engine.Keeper{
@@ -121,6 +125,7 @@ func (a *app) watch(ctx context.Context) error {
 	err = k.Run(ctx)
 	w.ends(err)
 	if errors.Is(err, errReplaced) {
+		w.alerts.Close()
 		w.session.close()
 		return w.execute()
 	}
@@ -174,6 +179,7 @@ func (w *watcher) reopen() error {
 	s.cutElsewhere()
 	s.cutTemplates(w.ctx)
 	s.changes = true
+	w.alerts.Set(s.notifySettings())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.session != nil {
@@ -298,7 +304,11 @@ func (w *watcher) tell(err error) {
 	if now != "" && now != w.trouble {
 		w.view.Error(err, adviceOf(err))
 	}
-	w.trouble = now
+	if w.trouble = now; now != "" {
+		w.alerts.Fail("", now, w.advice(adviceOf(err)))
+	} else {
+		w.alerts.Over("")
+	}
 }
 
 // adviceOf is what to do about what keeps a full round from being done as the files say.

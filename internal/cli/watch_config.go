@@ -171,6 +171,7 @@ func (w *watcher) tellWaiting(s *session, list []config.Waiting) {
 	w.waits = now
 	if len(list) == 0 {
 		w.waits = ""
+		w.alerts.Waits("", "")
 		w.view.Step("nothing of the configuration waits any more")
 		return
 	}
@@ -182,6 +183,8 @@ func (w *watcher) tellWaiting(s *session, list []config.Waiting) {
 			w.log.Warn("the event was not written down", "error", err)
 		}
 	}
+	w.alerts.Waits(fmt.Sprintf("%d of its changes might interrupt, close or remove something: %s", len(list),
+		short(lines)), "look: "+w.again("plan")+"; have it: "+w.again("apply")+"; go back: "+w.again("revert"))
 	w.view.Step(fmt.Sprintf("the configuration was changed; %d of the changes wait for a person, as they might "+
 		"interrupt, close or remove something: %s\n"+
 		"  look: %s    go back: %s    have it: %s", len(list), short(lines), w.again("plan"), w.again("revert"),

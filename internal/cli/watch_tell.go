@@ -84,6 +84,7 @@ func (w *watcher) failed(ev engine.Event) {
 	text := numbers.ReplaceAllString(first, "N")
 	w.telling.Lock()
 	defer w.telling.Unlock()
+	w.alerts.Fail(ev.Object.Address, first, w.advice(engine.Advice(ev.Err)))
 	old, known := w.failures[ev.Object.Address]
 	if known && old.text == text {
 		return
@@ -97,6 +98,7 @@ func (w *watcher) failed(ev engine.Event) {
 
 // over says that what had failed is as it should be.
 func (w *watcher) over(a object.Address) {
+	w.alerts.Over(a)
 	w.telling.Lock()
 	defer w.telling.Unlock()
 	f, known := w.failures[a]
@@ -122,6 +124,7 @@ func (w *watcher) forgetFailures(r engine.Round) {
 		_, seen := r.Result.Statuses[a]
 		if !seen && !slices.ContainsFunc(r.Result.Failures, func(f engine.Failure) bool { return f.Address == a }) {
 			delete(w.failures, a)
+			w.alerts.Gone(a)
 		}
 	}
 }

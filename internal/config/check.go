@@ -40,6 +40,7 @@ func check(cfg *Config, host bool, list *diag.List) *checker {
 		c.zones()
 		c.stepCA()
 		c.artifacts()
+		c.notify()
 	}
 	c.audit()
 	return c

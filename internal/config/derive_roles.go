@@ -158,7 +158,8 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 		return
 	}
 	if len(c.Certificates) == 0 {
-		o := in(c, spec.KindCertificate, "certificate", commonName(names))
+		// Named after what the container is: which of its names comes first changes with the names.
+		o := in(c, spec.KindCertificate, "certificate", "gateway")
 		o.Needs = []object.Need{d.fingerprint("/fingerprint")}
 		unit = d.add(o, spec.Certificate{
 			CommonName: commonName(names), DNSNames: withFirst(commonName(names), names), KeyType: keyType,
@@ -250,7 +251,7 @@ func (d *derivation) proxy(c *Container, early, base []object.Address) {
 	if len(d.house.routed()) == 0 {
 		return
 	}
-	s.Part = spec.TraefikCertificates
+	s.Part, s.OrderTimeout = spec.TraefikCertificates, d.cfg.Hypervisor.StepCA.OrderTimeout
 	served := in(c, spec.KindTraefik, "traefik", s.Part)
 	served.Needs = []object.Need{d.fingerprint("/fingerprint")}
 	d.add(served, s, unit.Address, cover)

@@ -200,7 +200,7 @@ func TestDeriveUsersFiles(t *testing.T) {
 	if _, diags := plan.Order(objects); diags.HasErrors() {
 		t.Fatal(diags.Err())
 	}
-	names := get[spec.Certificate](t, objects, "certificate/101/ollama.phoenix.thinkheads.ai").DNSNames
+	names := get[spec.Certificate](t, objects, "certificate/101/gateway").DNSNames
 	if !slices.Contains(names, "traefik.internal.thinkheads.ai") {
 		t.Errorf("the gateway's names %v", names)
 	}

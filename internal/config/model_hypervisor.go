@@ -46,6 +46,19 @@ type Watch struct {
 	// Apply is how much of a change of the files is applied as soon as they are saved: all of it, what interrupts
 	// nothing, closes nothing and removes nothing, or nothing. The rest waits for phoenix apply.
 	Apply string `json:"apply" enum:"all,safe,none" default:"safe"`
+	// Notify is how a person learns of what needs one.
+	Notify Notify `json:"notify"`
+}
+
+// Notify is a command that reads, as JSON on its standard input, which failures last, which of them are over, and that
+// a change of the configuration waits.
+type Notify struct {
+	At
+	// Command is an absolute path and arguments, run as root and without a shell; none: nobody is told.
+	Command  []string      `json:"command"`
+	After    spec.Duration `json:"after"`    // a failure that is over earlier is not reported; 0: 30 s
+	Interval spec.Duration `json:"interval"` // at least, between two calls; 0: a minute
+	Timeout  spec.Duration `json:"timeout"`  // of one call; 0: 30 s
 }
 
 // What a change of the files is applied of, unattended.

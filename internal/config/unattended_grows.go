@@ -33,7 +33,8 @@ func grows(kind string, old, new json.RawMessage) bool {
 		})
 	case spec.KindCertificate:
 		return grown(old, new, func(a, b *spec.Certificate) bool { return holds(b.DNSNames, a.DNSNames) },
-			func(s *spec.Certificate) { s.DNSNames = nil })
+			// the first of its names may be another now
+			func(s *spec.Certificate) { s.DNSNames, s.CommonName = nil, "" })
 	case spec.KindFirewall:
 		return grown(old, new, func(a, b *spec.Firewall) bool { return rulesGrow(a.Rules, b.Rules) },
 			func(s *spec.Firewall) { s.Rules = nil })

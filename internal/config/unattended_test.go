@@ -50,6 +50,7 @@ func TestUnattended(t *testing.T) {
 	}{
 		{"nothing", "", "", nil, true},
 		{"a name more", www, `{ "hostname": "shop", "ip_internal": "10.86.17.101" }, ` + www, nil, true},
+		{"a name more, the shortest", www, `{ "hostname": "a", "ip_internal": "10.86.17.101" }, ` + www, nil, true},
 		{"a name less", www + ",", "", []object.Address{"dns/phxbr0", "nginx/101/base", "nginx/101/tls", "stepca/103"},
 			false},
 		{"a name leads elsewhere", www, `{ "hostname": "www", "ip_internal": "10.86.17.201" }`,

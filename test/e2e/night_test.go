@@ -77,6 +77,7 @@ func (f *faults) stays(what string, so func() bool) {
 func TestNight(t *testing.T) {
 	f := unattended(t)
 	f.stays("a machine on which nobody called up", func() bool { return !hasFile(f.Root) })
+	f.reports()
 	f.Phoenix("up").Want(0)
 	root := fingerprint(f.RootCertificate())
 	password, backup := filepath.Join(filepath.Dir(f.Root), "password"),
@@ -149,6 +150,8 @@ func (f *faults) savedIsNotDeployed() {
 		!strings.Contains(r.Stdout, "container/101") {
 		f.t.Errorf("status does not say what waits\n%s", r)
 	}
+	f.reported("failure", "did you mean nginx_gateway")
+	f.reported("waiting", "container/101")
 	if r := f.Phoenix("events").Want(0); !strings.Contains(r.Stdout, "waits for phoenix apply") {
 		f.t.Errorf("events do not say what waits\n%s", r)
 	}
@@ -167,6 +170,42 @@ func (f *faults) savedIsNotDeployed() {
 		f.t.Error("revert does not bring back what was applied")
 	}
 	f.Phoenix("plan", "--detailed-exitcode").Want(0)
+}
+
+// reports has what needs a person be given to a command, which hangs from the day on that it heard of a change that
+// waits: nothing else may wait for it.
+func (f *faults) reports() {
+	f.t.Helper()
+	command := filepath.Join(filepath.Dir(f.Root), "tell")
+	f.must(os.WriteFile(command, []byte(`#!/bin/sh
+cat >"$0.$$.part" && mv "$0.$$.part" "$0.$$.json"
+if grep -q '"kind": "waiting"' "$0.$$.json"; then exec sleep 600; fi
+`), 0o755))
+	f.rewrite(filepath.Join(f.Config, "phoenix_hypervisor_config.json"), func(s string) string {
+		return strings.Replace(s, `"domain_name": "homelab.internal",`, `"domain_name": "homelab.internal",
+    "watch": {"notify": {"command": ["`+command+`"], "after": "1s", "interval": "1s", "timeout": "10m"}},`, 1)
+	})
+	f.Phoenix("notify", "test").Want(0)
+	f.reported("test", "nothing is wrong")
+}
+
+// reported wants the command to have been given an event.
+func (f *faults) reported(kind, text string) {
+	f.t.Helper()
+	var all string
+	if !await(healLimit, func() bool {
+		files, err := filepath.Glob(filepath.Join(filepath.Dir(f.Root), "tell.*.json"))
+		f.must(err)
+		all = ""
+		for _, name := range files {
+			raw, err := os.ReadFile(name)
+			f.must(err)
+			all += string(raw)
+		}
+		return strings.Contains(all, `"kind": "`+kind+`"`) && strings.Contains(all, text)
+	}) {
+		f.t.Errorf("%s (%s) is not reported; what was:\n%s\nwatch said:\n%s", kind, text, all, f.log.String())
+	}
 }
 
 // answer is Phoenix with something typed.

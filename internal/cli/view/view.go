@@ -39,6 +39,7 @@ type View interface {
 	Migration(Migration)
 	Moved(Moved)
 	Difference(Difference)
+	Begun(Begun)
 	Events([]engine.Entry)
 	Volumes([]KnownVolume)
 	// Following shows more events, a line each; it may be called again and again.

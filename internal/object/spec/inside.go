@@ -210,18 +210,20 @@ const CoverPort = 8443
 
 // Traefik is the internal proxy's configuration.
 type Traefik struct {
-	Part        string         `json:"part"`    // TraefikConfig or TraefikCertificates
-	Dir         string         `json:"dir"`     // /etc/traefik
-	Storage     string         `json:"storage"` // acme.json on its volume
-	User        string         `json:"user"`
-	ACME        ACME           `json:"acme"`
-	Fingerprint string         `json:"fingerprint"`      // of the root
-	Good        []string       `json:"good,omitempty"`   // as of Certificate
-	Exposed     time.Time      `json:"exposed,omitzero"` // as of Certificate
-	Renew       time.Time      `json:"renew,omitzero"`   // as of Certificate
-	Lifetime    Duration       `json:"lifetime"`         // of the leaves, so that Traefik renews in time
-	Challenge   string         `json:"challenge"`
-	Routes      []TraefikRoute `json:"routes"`
+	Part        string    `json:"part"`    // TraefikConfig or TraefikCertificates
+	Dir         string    `json:"dir"`     // /etc/traefik
+	Storage     string    `json:"storage"` // acme.json on its volume
+	User        string    `json:"user"`
+	ACME        ACME      `json:"acme"`
+	Fingerprint string    `json:"fingerprint"`      // of the root
+	Good        []string  `json:"good,omitempty"`   // as of Certificate
+	Exposed     time.Time `json:"exposed,omitzero"` // as of Certificate
+	Renew       time.Time `json:"renew,omitzero"`   // as of Certificate
+	Lifetime    Duration  `json:"lifetime"`         // of the leaves, so that Traefik renews in time
+	// OrderTimeout is how long Traefik may take for all that it lacks; 0: OrderTimeout.
+	OrderTimeout Duration       `json:"order_timeout,omitempty"`
+	Challenge    string         `json:"challenge"`
+	Routes       []TraefikRoute `json:"routes"`
 	// Gateways are the addresses whose word on where a request came from is taken (X-Forwarded-For and its like); that
 	// of all others is replaced.
 	Gateways []string `json:"gateways,omitempty"`

@@ -11,6 +11,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // Apply implements provider.Driver.
@@ -118,7 +119,9 @@ func reload(ctx context.Context, h host.Host, s spec.Certificate) error {
 		}
 	}
 	if s.Served != "" {
-		if err := awaitServed(ctx, h, s, before); err != nil {
+		// nothing is changed meanwhile, and a server that takes its time keeps nobody from anything
+		err := provider.Wait(ctx, func(ctx context.Context) error { return awaitServed(ctx, h, s, before) })
+		if err != nil {
 			return err
 		}
 	}

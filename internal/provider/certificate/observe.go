@@ -187,14 +187,16 @@ func sorted(names []string) []string {
 }
 
 // renewAt is RenewBefore, or a third of the real lifetime, before the end; and a little earlier, differently for each
-// certificate, so that those that were issued together are not renewed together.
+// certificate, so that those that were issued together are not renewed together. Which it is says its name, and not its
+// object's, which is another where phoenix calls it otherwise.
 func renewAt(leaf *x509.Certificate, s spec.Certificate, a object.Address) time.Time {
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
 	before := time.Duration(s.RenewBefore)
 	if before == 0 || before >= life {
 		before = life / 3
 	}
-	sum := sha256.Sum256([]byte(string(a) + " " + serial(leaf)))
+	name := object.NewAddress(spec.KindCertificate, a.Scope(), s.CommonName)
+	sum := sha256.Sum256([]byte(string(name) + " " + serial(leaf)))
 	share := time.Duration(binary.BigEndian.Uint32(sum[:]) >> 16) // 0..65535
 	return leaf.NotAfter.Add(-before - life/jitterShare*share/65536).UTC().Truncate(time.Second)
 }

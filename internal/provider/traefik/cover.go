@@ -3,7 +3,6 @@ package traefik
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // Traefik never takes a certificate out of its memory, and reads a root once: for both it has to be started anew.
@@ -34,23 +34,20 @@ func covered(h host.Host, s spec.Traefik) bool {
 
 // startCover starts the other one, and waits until it serves all that Traefik serves now. It does not start one that
 // cannot: where the storage lacks what Traefik has in its memory the other one would order it, and answer no challenge.
-func startCover(ctx context.Context, h host.Host, s spec.Traefik, now *Status) error {
+// An error is one of the wait: whether the other one stands in does not matter.
+func (p patience) startCover(ctx context.Context, h host.Host, s spec.Traefik, now *Status) error {
 	if s.Cover == "" || !inStorage(ctx, h, s, now) {
 		return nil
 	}
-	for _, argv := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "restart", s.Cover}} {
-		if _, err := h.Run(ctx, host.Command{Argv: argv, Mutates: true}); err != nil {
-			return fmt.Errorf("what stands in for traefik: %w", err)
-		}
+	if _, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "daemon-reload"}, Mutates: true}); err != nil {
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, coverLimit)
-	defer cancel()
-	for !covers(ctx, h, s, now) {
-		if err := pause(ctx, lookEvery); err != nil {
-			return errors.New("what stands in for traefik does not serve what traefik does")
+	return p.wait(ctx, min(coverLimit, p.limit/4), func(ctx context.Context) {
+		_, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "restart", s.Cover}, Mutates: true})
+		for err == nil && !covers(ctx, h, s, now) {
+			err = pause(ctx, lookEvery)
 		}
-	}
-	return nil
+	})
 }
 
 // inStorage is whether Traefik serves anything, and has all that in its storage.
@@ -91,32 +88,43 @@ func covers(ctx context.Context, h host.Host, s spec.Traefik, now *Status) bool 
 	return true
 }
 
-// stopCover ends it, if it runs. It answers what it has begun to.
+// stopCover ends it, if it runs. It answers what it has begun to, and nobody waits for that but who asked for it.
 func stopCover(ctx context.Context, h host.Host, s spec.Traefik) error {
 	if !covered(h, s) {
 		return nil
 	}
-	_, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "stop", s.Cover}, Mutates: true})
-	return err
+	return provider.Wait(ctx, func(ctx context.Context) error {
+		_, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "stop", s.Cover}, Mutates: true})
+		return err
+	})
 }
 
 // staleTrust says why Traefik does not know the roots as they are now: it was started before they changed. Empty: it
 // does, or nobody can tell.
 func staleTrust(ctx context.Context, h host.Host, s spec.Traefik) string {
-	if s.Cover == "" {
+	began := startedAt(ctx, h, s)
+	m, err := h.Lstat(s.ACME.RootFile)
+	if began.IsZero() || err != nil || m.ModTime.Unix() <= began.Unix() {
 		return ""
+	}
+	return "read before the roots changed"
+}
+
+// startedAt is when Traefik was started, to the second; zero: nobody can tell.
+func startedAt(ctx context.Context, h host.Host, s spec.Traefik) time.Time {
+	if s.Cover == "" {
+		return time.Time{}
 	}
 	unit := s.Restart[len(s.Restart)-1]
 	res, err := h.Run(ctx,
 		host.Command{Argv: []string{"systemctl", "show", "--value", "--timestamp=unix",
 			"--property=ExecMainStartTimestamp", unit}})
 	if err != nil {
-		return ""
+		return time.Time{}
 	}
 	began, err := strconv.ParseInt(strings.TrimPrefix(strings.TrimSpace(string(res.Stdout)), "@"), 10, 64)
-	m, statErr := h.Lstat(s.ACME.RootFile)
-	if err != nil || statErr != nil || m.ModTime.Unix() <= began {
-		return ""
+	if err != nil {
+		return time.Time{}
 	}
-	return "read before the roots changed"
+	return time.Unix(began, 0)
 }

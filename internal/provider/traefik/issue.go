@@ -1,6 +1,7 @@
 package traefik
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -9,15 +10,38 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// How long Traefik may take; shorter in tests. An order of a healthy CA takes it well under a second.
-var (
-	againLimit   = 5 * time.Second
-	restartLimit = 15 * time.Second
-)
+// againShare is the part of the time that Traefik has for looking again before it is restarted: a quarter; less in
+// tests.
+var againShare = time.Duration(4)
 
 const lookEvery = 20 * time.Millisecond
+
+// patience is how long all that Traefik is waited for may take, in one Apply: as long as an order of any other
+// certificate. A healthy CA needs well under a second. While it is waited for no lock is held, and whoever asks for the
+// end of the work gets it.
+type patience struct {
+	limit time.Duration
+	began time.Time
+}
+
+func patienceOf(s spec.Traefik) patience {
+	return patience{limit: cmp.Or(time.Duration(s.OrderTimeout), spec.OrderTimeout), began: time.Now()}
+}
+
+// wait waits for so long at most, and not beyond the limit of all; the last wait has its quarter, whatever the lock
+// took. An error is why the wait was given up, or why the
+// lock cannot be had again: then nothing more may be changed.
+func (p patience) wait(ctx context.Context, most time.Duration, do func(context.Context)) error {
+	return provider.Wait(ctx, func(ctx context.Context) error {
+		bounded, cancel := context.WithTimeout(ctx, min(most, max(p.limit-time.Since(p.began), p.limit/4)))
+		defer cancel()
+		do(bounded)
+		return context.Cause(ctx)
+	})
+}
 
 // applyServed makes Traefik ask for what it does not have.
 func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
@@ -40,6 +64,7 @@ func applyServed(ctx context.Context, h host.Host, s spec.Traefik) error {
 // its storage. Its client may hang on to a challenge that the CA gave up on, or to an account that the CA does not
 // know: then only a restart with a clean storage helps.
 func mend(ctx context.Context, h host.Host, s spec.Traefik, st *Status) error {
+	p := patienceOf(s)
 	if curable(st) {
 		owner, err := h.Lookup(s.User, "")
 		if err != nil {
@@ -48,33 +73,60 @@ func mend(ctx context.Context, h host.Host, s spec.Traefik, st *Status) error {
 		if err := h.WriteFile(againFile(s), renderAgain(h.Now()), 0o640, host.Owner{GID: owner.GID}); err != nil {
 			return err
 		}
-		if d := settle(ctx, h, s, againLimit); d.Empty() {
-			return nil
+		if d, err := p.settle(ctx, h, s, p.limit/againShare); err != nil || d.Empty() {
+			return err
 		}
 	}
 	// What goes wrong with the one that stands in must not keep Traefik from being mended.
-	_ = startCover(ctx, h, s, st)
-	return restart(ctx, h, s)
+	if err := p.startCover(ctx, h, s, st); err != nil {
+		return err
+	}
+	return p.restart(ctx, h, s)
 }
 
-// restart starts Traefik anew, without what is no good in its storage, and waits until it serves everything.
-func restart(ctx context.Context, h host.Host, s spec.Traefik) error {
-	roots, err := readRoots(h, s)
-	if err != nil {
+// restart starts Traefik anew, without what is no good in its storage, and waits until it serves everything. Another
+// phoenix may have done so while this one waited: its orders are not cut off.
+func (p patience) restart(ctx context.Context, h host.Host, s spec.Traefik) error {
+	st, err := observeServed(ctx, h, s)
+	if err != nil || lacks(st).Empty() {
 		return err
 	}
-	if err := purge(ctx, h, s, roots); err != nil {
+	restarted := startedAt(ctx, h, s).Unix() > p.began.Unix()
+	if !restarted {
+		roots, err := readRoots(h, s)
+		if err != nil {
+			return err
+		}
+		if err := purge(ctx, h, s, roots); err != nil {
+			return err
+		}
+	}
+	var failed error
+	d := plan.Delta{Action: plan.Update, Reason: unanswered}
+	err = p.wait(ctx, p.limit, func(ctx context.Context) {
+		if !restarted { // it answers what it has begun to before it ends
+			_, failed = h.Run(ctx, host.Command{Argv: s.Restart, Mutates: true})
+		}
+		if failed == nil {
+			d = settle(ctx, h, s)
+		}
+	})
+	switch {
+	case err != nil:
 		return err
+	case failed != nil:
+		return fmt.Errorf("restart traefik: %w", failed)
+	case d.Empty():
+		return nil
 	}
-	if _, err := h.Run(ctx, host.Command{Argv: s.Restart, Mutates: true}); err != nil {
-		return fmt.Errorf("restart traefik: %w", err)
-	}
-	if d := settle(ctx, h, s, restartLimit); !d.Empty() {
-		return fmt.Errorf("traefik was restarted and %s after %s; its log has the CA's answer (journalctl -u "+
-			"traefik.service)", describe(d), restartLimit)
-	}
-	return nil
+	return provider.WithHint(fmt.Errorf("traefik was restarted and %s after %s; its log has the CA's answer",
+		describe(d), p.limit), slowCA)
 }
+
+const (
+	unanswered = "traefik did not answer in time"
+	slowCA     = "journalctl -u traefik.service in the container; for a CA that is slow, step_ca.order_timeout"
+)
 
 // curable is whether Traefik, looking again, may mend it all: it has what is bad in memory and in its storage.
 func curable(st *Status) bool {
@@ -92,10 +144,14 @@ func curable(st *Status) bool {
 }
 
 // settle waits until nothing is left to do, and gives what is left at the end.
-func settle(ctx context.Context, h host.Host, s spec.Traefik, limit time.Duration) plan.Delta {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for d := (plan.Delta{Action: plan.Update, Reason: "traefik did not answer in time"}); ; {
+func (p patience) settle(ctx context.Context, h host.Host, s spec.Traefik, most time.Duration) (d plan.Delta,
+	err error) {
+	err = p.wait(ctx, most, func(ctx context.Context) { d = settle(ctx, h, s) })
+	return d, err
+}
+
+func settle(ctx context.Context, h host.Host, s spec.Traefik) plan.Delta {
+	for d := (plan.Delta{Action: plan.Update, Reason: unanswered}); ; {
 		st, err := observeServed(ctx, h, s)
 		if ctx.Err() == nil {
 			if err != nil {

@@ -25,6 +25,7 @@ import (
 // Why a host has no good certificate.
 const (
 	notListening = "traefik does not listen"
+	silent       = "traefik does not answer" // it hangs: it is not asked for each name
 	notIssued    = "not issued"
 	expired      = "expired"
 	overdue      = "renewal is overdue"
@@ -37,6 +38,9 @@ const (
 // ownName is in the certificate that Traefik makes for itself (DefaultDomain in its pkg/tls/generate). It serves that
 // for a moment after its start, until it has read that it must not.
 const ownName = "TRAEFIK DEFAULT CERT"
+
+// lookLimit is how long an answer may take that comes from this very host. It is looked under a lock, too.
+const lookLimit = 1500 * time.Millisecond
 
 // Certificate is what Traefik serves for one host.
 type Certificate struct {
@@ -63,10 +67,19 @@ func observeServed(ctx context.Context, h host.Host, s spec.Traefik) (*Status, e
 		return nil, err
 	}
 	st := &Status{Trust: staleTrust(ctx, h, s), Covered: covered(h, s)}
+	hung := false
 	for _, name := range hosts(s) {
-		st.Certificates = append(st.Certificates, look(ctx, h, s, roots, servedAt, name))
+		c := Certificate{Host: name, Problem: silent}
+		if !hung {
+			began := time.Now()
+			c = look(ctx, h, s, roots, servedAt, name)
+			hung = c.Problem != "" && time.Since(began) >= lookLimit
+		}
+		st.Certificates = append(st.Certificates, c)
 	}
-	st.Routes = loadedRoutes(ctx, h, s, localAddress)
+	if st.Routes = unknownRoutes(s, silent); !hung {
+		st.Routes = loadedRoutes(ctx, h, s, localAddress)
+	}
 	return st, st.lookStored(ctx, h, s)
 }
 
@@ -121,7 +134,7 @@ func readRoots(h host.Host, s spec.Traefik) (*x509.CertPool, error) {
 // look is one TLS handshake with a host's name.
 func look(ctx context.Context, h host.Host, s spec.Traefik, roots *x509.CertPool, at, name string) Certificate {
 	c := Certificate{Host: name}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	conn, err := h.Dial(ctx, "tcp", at)
 	if errors.Is(err, syscall.ECONNREFUSED) {
@@ -214,18 +227,25 @@ type rawData struct {
 // loadedRoutes asks the running Traefik; without an answer every route is missing.
 func loadedRoutes(ctx context.Context, h host.Host, s spec.Traefik, at string) []Route {
 	data, err := ask(ctx, h, at)
+	if err != nil {
+		return unknownRoutes(s, err.Error())
+	}
 	out := make([]Route, 0, len(s.Routes))
 	for _, r := range s.Routes {
-		route := Route{Name: r.Name, Want: rule(r.Hosts) + " -> " + r.URL}
-		if err != nil {
-			route.Have = "unknown: " + err.Error()
-		} else {
-			route.Have = data.describe(r.Name + "@file")
-		}
-		out = append(out, route)
+		out = append(out, Route{Name: r.Name, Have: data.describe(r.Name + "@file"), Want: wantedRoute(r)})
 	}
 	return out
 }
+
+// unknownRoutes are all routes of a Traefik that cannot be asked.
+func unknownRoutes(s spec.Traefik, why string) (out []Route) {
+	for _, r := range s.Routes {
+		out = append(out, Route{Name: r.Name, Have: "unknown: " + why, Want: wantedRoute(r)})
+	}
+	return out
+}
+
+func wantedRoute(r spec.TraefikRoute) string { return rule(r.Hosts) + " -> " + r.URL }
 
 func (d rawData) describe(name string) string {
 	router, loaded := d.Routers[name]
@@ -245,7 +265,7 @@ func (d rawData) describe(name string) string {
 
 func ask(ctx context.Context, h host.Host, at string) (rawData, error) {
 	var data rawData
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/api/rawdata", nil)
 	if err != nil {

@@ -186,9 +186,9 @@ func TestHangingChallenge(t *testing.T) {
 		return nil
 	})
 	sandbox.Reveal(t)
-	old, limit := againLimit, restartLimit
-	againLimit, restartLimit = 2*time.Second, time.Minute // other tests may keep the processors busy
-	defer func() { againLimit, restartLimit = old, limit }()
+	old := againShare
+	p.served.OrderTimeout, againShare = spec.Duration(time.Minute), 30 // other tests may keep the processors busy
+	defer func() { againShare = old }()
 	pid := p.pid()
 	p.makeTrue(p.served)
 	if p.pid() == pid {
@@ -199,9 +199,7 @@ func TestHangingChallenge(t *testing.T) {
 // A person wants other certificates: Traefik gets them, with other keys, which by itself it would use again.
 func TestWantedAnew(t *testing.T) {
 	p, _ := startAll(t)
-	limit := restartLimit
-	restartLimit = time.Minute // other tests may keep the processors busy
-	defer func() { restartLimit = limit }()
+	p.served.OrderTimeout = spec.Duration(time.Minute) // other tests may keep the processors busy
 	p.makeTrue(p.config)
 	p.start()
 	first := p.makeTrue(p.served)
