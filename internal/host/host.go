@@ -46,9 +46,12 @@ type Meta struct {
 	GID     int
 	Size    int64 // bytes
 	ModTime time.Time
-	Inode   uint64
-	Device  uint64
-	Links   uint64
+	// ChangeTime is when content, name or owner changed last (st_ctim): a file that is renamed into place has the ModTime of
+	// its writing. Zero where a host does not keep it.
+	ChangeTime time.Time
+	Inode      uint64
+	Device     uint64
+	Links      uint64
 }
 
 // Owner is who a file belongs to; -1 leaves an id as it is.

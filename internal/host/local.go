@@ -196,7 +196,7 @@ func (l *Local) Lstat(path string) (Meta, error) {
 	}
 	return Meta{
 		Mode: fi.Mode(), UID: int(st.Uid), GID: int(st.Gid), Size: fi.Size(), ModTime: fi.ModTime(),
-		Inode: st.Ino, Device: uint64(st.Dev), Links: uint64(st.Nlink),
+		ChangeTime: time.Unix(st.Ctim.Unix()), Inode: st.Ino, Device: uint64(st.Dev), Links: uint64(st.Nlink),
 	}, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -34,9 +33,11 @@ func covered(h host.Host, s spec.Traefik) bool {
 
 // startCover starts the other one, and waits until it serves all that Traefik serves now. It does not start one that
 // cannot: where the storage lacks what Traefik has in its memory the other one would order it, and answer no challenge.
+// One that runs and answers for every name is left running: whoever started it was ended in the midst of it, and what
+// Traefik has by now may be less.
 // An error is one of the wait: whether the other one stands in does not matter.
 func (p patience) startCover(ctx context.Context, h host.Host, s spec.Traefik, now *Status) error {
-	if s.Cover == "" || !inStorage(ctx, h, s, now) {
+	if s.Cover == "" || standsIn(ctx, h, s) || !inStorage(ctx, h, s, now) {
 		return nil
 	}
 	if _, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "daemon-reload"}, Mutates: true}); err != nil {
@@ -88,6 +89,30 @@ func covers(ctx context.Context, h host.Host, s spec.Traefik, now *Status) bool 
 	return true
 }
 
+// standsIn is whether the other one runs, knows the roots of now, and answers for every name with a certificate that the
+// gateway takes.
+func standsIn(ctx context.Context, h host.Host, s spec.Traefik) bool {
+	if !covered(h, s) || startedBefore(ctx, h, s.Cover, s.ACME.RootFile) {
+		return false
+	}
+	roots, err := readRoots(h, s)
+	if err != nil {
+		return false
+	}
+	for _, name := range hosts(s) {
+		c := look(ctx, h, s, roots, fmt.Sprintf("%s:%d", coverAt, spec.CoverPort), name)
+		if c.Serial == "" || strings.HasPrefix(c.Problem, foreign) || strings.HasPrefix(c.Problem, expired) {
+			return false
+		}
+	}
+	for _, r := range loadedRoutes(ctx, h, s, coverAddress) {
+		if r.Have != r.Want {
+			return false
+		}
+	}
+	return true
+}
+
 // stopCover ends it, if it runs. It answers what it has begun to, and nobody waits for that but who asked for it.
 func stopCover(ctx context.Context, h host.Host, s spec.Traefik) error {
 	if !covered(h, s) {
@@ -102,29 +127,40 @@ func stopCover(ctx context.Context, h host.Host, s spec.Traefik) error {
 // staleTrust says why Traefik does not know the roots as they are now: it was started before they changed. Empty: it
 // does, or nobody can tell.
 func staleTrust(ctx context.Context, h host.Host, s spec.Traefik) string {
-	began := startedAt(ctx, h, s)
-	m, err := h.Lstat(s.ACME.RootFile)
-	if began.IsZero() || err != nil || m.ModTime.Unix() <= began.Unix() {
+	if s.Cover == "" || !startedBefore(ctx, h, s.Restart[len(s.Restart)-1], s.ACME.RootFile) {
 		return ""
 	}
 	return "read before the roots changed"
 }
 
-// startedAt is when Traefik was started, to the second; zero: nobody can tell.
-func startedAt(ctx context.Context, h host.Host, s spec.Traefik) time.Time {
-	if s.Cover == "" {
-		return time.Time{}
+// clockSteps is how much the time of a file may be behind the clock that systemd reads.
+const clockSteps = 10 * time.Millisecond
+
+// startedBefore is whether a unit runs that was started before a file came to be as it is; false where nobody can tell.
+// A file of a time to come, as a corrected clock leaves it, is one of these: a restart would not change it.
+func startedBefore(ctx context.Context, h host.Host, unit, file string) bool {
+	began := startedAt(ctx, h, unit)
+	m, err := h.Lstat(file)
+	if began.IsZero() || err != nil {
+		return false
 	}
-	unit := s.Restart[len(s.Restart)-1]
-	res, err := h.Run(ctx,
-		host.Command{Argv: []string{"systemctl", "show", "--value", "--timestamp=unix",
-			"--property=ExecMainStartTimestamp", unit}})
+	changed := m.ModTime
+	if m.ChangeTime.After(changed) {
+		changed = m.ChangeTime
+	}
+	return changed.Add(clockSteps).After(began) && !changed.After(h.Now())
+}
+
+// startedAt is when a unit was started, to the microsecond; zero: nobody can tell.
+func startedAt(ctx context.Context, h host.Host, unit string) time.Time {
+	res, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "show", "--value", "--timestamp=us+utc",
+		"--property=ExecMainStartTimestamp", unit}})
 	if err != nil {
 		return time.Time{}
 	}
-	began, err := strconv.ParseInt(strings.TrimPrefix(strings.TrimSpace(string(res.Stdout)), "@"), 10, 64)
+	began, err := time.Parse("Mon 2006-01-02 15:04:05.999999 UTC", strings.TrimSpace(string(res.Stdout)))
 	if err != nil {
 		return time.Time{}
 	}
-	return time.Unix(began, 0)
+	return began
 }

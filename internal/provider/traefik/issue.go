@@ -32,8 +32,7 @@ func patienceOf(s spec.Traefik) patience {
 }
 
 // wait waits for so long at most, and not beyond the limit of all; the last wait has its quarter, whatever the lock
-// took. An error is why the wait was given up, or why the
-// lock cannot be had again: then nothing more may be changed.
+// took. An error is why the wait was given up, or why the lock cannot be had again: then nothing more may be changed.
 func (p patience) wait(ctx context.Context, most time.Duration, do func(context.Context)) error {
 	return provider.Wait(ctx, func(ctx context.Context) error {
 		bounded, cancel := context.WithTimeout(ctx, min(most, max(p.limit-time.Since(p.began), p.limit/4)))
@@ -91,7 +90,7 @@ func (p patience) restart(ctx context.Context, h host.Host, s spec.Traefik) erro
 	if err != nil || lacks(st).Empty() {
 		return err
 	}
-	restarted := startedAt(ctx, h, s).Unix() > p.began.Unix()
+	restarted := s.Cover != "" && startedAt(ctx, h, s.Restart[len(s.Restart)-1]).After(p.began)
 	if !restarted {
 		roots, err := readRoots(h, s)
 		if err != nil {
