@@ -86,8 +86,8 @@ func (c *checker) traefikServices() {
 			c.once(hosts, h, t.At, element("hosts", i), "the host", "a name leads to one container")
 			c.otherRoute(x, i, h)
 		}
-		if t.ServerName != "" && c.certificateName(t.At, "server_name", t.ServerName) && t.Scheme == "http" {
-			c.errorf(t.At, "server_name", `add "scheme": "https", or remove it`, "nothing is verified over plain http")
+		if t.ServerName != "" && c.certificateName(t.At, "server_name", t.ServerName) && t.Scheme != "https" {
+			c.errorf(t.At, "server_name", `add "scheme": "https", or remove it`, "nothing is verified without TLS")
 		}
 		if !proxy {
 			c.warnf(x.At, "traefik_service", "give one container the feature traefik",

@@ -233,7 +233,7 @@ type TraefikService struct {
 	At
 	Name       string   `json:"name" need:"true"` // one DNS label
 	Port       int      `json:"port" need:"true" min:"1" max:"65535"`
-	Scheme     string   `json:"scheme" enum:"http,https" default:"http"`
-	Hosts      []string `json:"hosts"`       // full names, besides those derived from Name
-	ServerName string   `json:"server_name"` // verified for https
+	Scheme     string   `json:"scheme" enum:"http,https,h2c" default:"http"` // h2c: HTTP/2 without TLS
+	Hosts      []string `json:"hosts"`                                       // full names, besides those derived from Name
+	ServerName string   `json:"server_name"`                                 // verified for https
 }

@@ -179,6 +179,11 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 		default upgrade;
 		'' '';
 	}
+	# gRPC, which needs HTTP/2 on all of its way and trailers: proxy_pass has neither.
+	map "$server_protocol $http_content_type" $phoenix_grpc {
+		default 0;
+		"~^HTTP/2.* application/grpc($|[+;])" 1;
+	}
 
 	ssl_certificate {{.Certificate}};
 	ssl_certificate_key {{.Key}};
@@ -213,6 +218,24 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 	proxy_set_header Forwarded "";
 	proxy_set_header Upgrade $http_upgrade;
 	proxy_set_header Connection $phoenix_connection;
+
+	# The same for gRPC.
+	grpc_ssl_verify on;
+	grpc_ssl_verify_depth 3;
+	grpc_ssl_trusted_certificate {{.RootFile}};
+	grpc_ssl_server_name on;
+	grpc_ssl_protocols TLSv1.2 TLSv1.3;
+	grpc_connect_timeout 5s;
+	grpc_send_timeout 1h;
+	grpc_read_timeout 1h;
+	grpc_buffer_size 64k;
+	grpc_set_header Host $host;
+	grpc_set_header X-Real-IP $remote_addr;
+	grpc_set_header X-Forwarded-For $remote_addr;
+	grpc_set_header X-Forwarded-Host $host;
+	grpc_set_header X-Forwarded-Proto https;
+	grpc_set_header X-Forwarded-Port 443;
+	grpc_set_header Forwarded "";
 {{range .Sites}}
 {{- if .Upstream}}
 	upstream {{upstream .Name}} {
@@ -222,12 +245,23 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 {{- end}}
 		keepalive 8;
 	}
+	upstream grpc_{{upstream .Name}} { # of its own, for idle connections of both kinds would be taken for one another
+		server {{.Upstream}} max_fails=0;
+{{- if .Cover}}
+		server {{.Cover}} backup max_fails=0;
+{{- end}}
+		keepalive 8;
+	}
 	server {
 		listen 443 ssl http2;
 		server_name {{.Name}};
 		location / {
 			proxy_ssl_name {{.Name}};
 			proxy_pass https://{{upstream .Name}};
+			grpc_ssl_name {{.Name}};
+			if ($phoenix_grpc) {
+				grpc_pass grpcs://grpc_{{upstream .Name}};
+			}
 		}
 	}
 {{- else}}

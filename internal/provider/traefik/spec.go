@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,7 +108,7 @@ func checkRoutes(s spec.Traefik, diags *diag.List) {
 
 func checkBackend(r spec.TraefikRoute, diags *diag.List) {
 	u, err := url.Parse(r.URL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+	if err != nil || !slices.Contains([]string{"http", "https", "h2c"}, u.Scheme) || u.Host == "" || u.User != nil {
 		diags.Errorf("route %s: %q is not the address of a backend, such as http://10.0.0.141:8000", r.Name, r.URL)
 	}
 	if r.ServerName != "" && !plainName(r.ServerName) {
