@@ -51,7 +51,6 @@ type values struct {
 	Loaded, Digest, Trust, Include string
 	Pid, Logs                      string
 	Groups                         []group
-	BucketSize, MaxSize            int
 }
 
 // group is the sites whose challenges go the same way.
@@ -65,9 +64,7 @@ func valuesOf(s spec.Nginx) values {
 		func(a, b spec.NginxSite) int { return cmp.Compare(a.Name, b.Name) })
 	v := values{Nginx: s, Loaded: loadedName(s.Part), Include: filepath.Join(tlsDir(s), "*.conf"), Pid: pidFile,
 		Logs: logDir}
-	longest := len(v.Loaded)
 	for _, site := range s.Sites {
-		longest = max(longest, len(site.Name))
 		i := slices.IndexFunc(v.Groups, func(g group) bool { return g.Challenge == site.Challenge })
 		if i < 0 {
 			i = len(v.Groups)
@@ -76,18 +73,7 @@ func valuesOf(s spec.Nginx) values {
 		v.Groups[i].Names = append(v.Groups[i].Names, site.Name)
 	}
 	slices.SortFunc(v.Groups, func(a, b group) int { return cmp.Compare(a.Challenge, b.Challenge) })
-	// A name takes its length and up to 26 bytes, and a bucket must hold one.
-	v.BucketSize, v.MaxSize = power(max(longest+26, 64)), power(max(2*len(s.Sites)+8, 512))
 	return v
-}
-
-// power is the next power of two.
-func power(n int) int {
-	p := 1
-	for p < n {
-		p *= 2
-	}
-	return p
 }
 
 func parse(name, text string) *template.Template {
@@ -128,8 +114,10 @@ http {
 	sendfile on;
 	tcp_nopush on;
 	client_max_body_size 0;
-	server_names_hash_bucket_size {{.BucketSize}};
-	server_names_hash_max_size {{.MaxSize}};
+	# For names of any length and any number: the same at all times, for this file is checked, and loaded, beside whatever
+	# names the TLS part had before. A bucket has room for 14 of the longest, so that a small table is found at once.
+	server_names_hash_bucket_size 4096;
+	server_names_hash_max_size 4096;
 
 	# Of all names: the versions are agreed on before the name is known.
 	ssl_protocols TLSv1.2 TLSv1.3;
