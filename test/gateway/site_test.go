@@ -23,7 +23,6 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/nginx"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/sandbox"
-	"github.com/phoenix-hypervisor/phoenix/internal/provider/traefik"
 )
 
 func TestMain(m *testing.M) { sandbox.Main(m) }
@@ -55,7 +54,7 @@ type site struct {
 	innerTmp string
 }
 
-// route is what a test adds to the three routes that are always there.
+// newSite starts both, with the three routes that are always there and what adapt adds.
 func newSite(t *testing.T, adapt func(*site)) *site {
 	t.Helper()
 	sandbox.Need(t)
@@ -79,7 +78,8 @@ func (s *site) link() {
 	in := "nsenter --net=/run/netns/" + proxyNet + " ip "
 	for _, line := range []string{
 		"ip netns add " + proxyNet, "ip link add edge type veth peer name inner netns " + proxyNet,
-		"ip address add " + gatewayAt + "/24 dev edge", "ip link set edge up", in + "address add " + proxyAt + "/24 dev inner",
+		"ip address add " + gatewayAt + "/24 dev edge", "ip link set edge up",
+		in + "address add " + proxyAt + "/24 dev inner",
 		in + "link set inner up", in + "link set lo up",
 	} {
 		argv := strings.Fields(line)
@@ -130,7 +130,7 @@ func (s *site) startTraefik() {
 	s.write(filepath.Join(s.dir, "own.key"), key)
 	s.write(filepath.Join(s.traefik.Dir, "dynamic", "own.yml"), []byte("tls:\n  certificates:\n  - certFile: "+
 		s.dir+"/own.crt\n    keyFile: "+s.dir+"/own.key\n"))
-	apply(s.t, "traefik/102/config", s.traefik, traefik.Driver{}.Observe, traefik.Driver{}.Diff, traefik.Driver{}.Apply)
+	s.applyTraefik()
 	s.innerTmp = tmpfs(s.t, filepath.Join(s.dir, "traefik-tmp"))
 	s.inner = s.start("traefik", []string{"TMPDIR=" + s.innerTmp}, "nsenter", "--net=/run/netns/"+proxyNet,
 		sandbox.Tool(s.t, "PHOENIX_TRAEFIK", "traefik"), "--configFile="+filepath.Join(s.traefik.Dir, "traefik.yml"))

@@ -216,7 +216,7 @@ func loadedRoutes(ctx context.Context, h host.Host, s spec.Traefik, at string) [
 	data, err := ask(ctx, h, at)
 	out := make([]Route, 0, len(s.Routes))
 	for _, r := range s.Routes {
-		route := Route{Name: r.Name, Want: rule(r.Hosts) + " -> " + r.URL}
+		route := Route{Name: r.Name, Want: rule(r) + " -> " + r.URL}
 		if err != nil {
 			route.Have = "unknown: " + err.Error()
 		} else {
