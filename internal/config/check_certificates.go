@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"regexp"
 	"strings"
 	"time"
@@ -86,14 +87,59 @@ func (c *checker) traefikServices() {
 			c.once(hosts, h, t.At, element("hosts", i), "the host", "a name leads to one container")
 			c.otherRoute(x, i, h)
 		}
-		if t.ServerName != "" && c.certificateName(t.At, "server_name", t.ServerName) && t.Scheme == "http" {
-			c.errorf(t.At, "server_name", `add "scheme": "https", or remove it`, "nothing is verified over plain http")
+		if t.ServerName != "" && c.certificateName(t.At, "server_name", t.ServerName) && t.Scheme != "https" {
+			c.errorf(t.At, "server_name", `add "scheme": "https", or remove it`, "nothing is verified without TLS")
 		}
+		c.serviceExtras(t)
 		if !proxy {
 			c.warnf(x.At, "traefik_service", "give one container the feature traefik",
 				"no container runs Traefik: nothing leads to this one")
 		}
 	}
+}
+
+// Of what a route may have besides; Traefik's rules and templates have no syntax in them.
+var (
+	routePath    = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
+	routeFile    = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
+	headerOfText = regexp.MustCompile(`^[A-Za-z0-9-]+:[ -z|}~]*$`)
+)
+
+func (c *checker) serviceExtras(t *TraefikService) {
+	check := func(key, value, what string, pattern *regexp.Regexp) {
+		if !pattern.MatchString(value) {
+			c.errorf(t.At, key, what, "%q is not taken here", value)
+		}
+	}
+	for i, p := range t.Paths {
+		check(element("paths", i), p, "a path such as /api, of letters, digits and ._~-/", routePath)
+	}
+	for i, h := range t.Headers {
+		check(element("headers", i), h, `such as "X-Frame-Options: DENY", without {`, headerOfText)
+	}
+	for i, from := range t.AllowFrom {
+		if _, ok := network(from); !ok {
+			c.errorf(t.At, element("allow_from", i), "such as 192.168.1.0/24", "%q is neither a network nor an address",
+				from)
+		}
+	}
+	for _, f := range []struct{ key, path string }{{"users_file", t.UsersFile}, {"ca_file", t.CAFile}} {
+		if f.path != "" {
+			check(f.key, f.path, "the absolute path of a file in the container of Traefik", routeFile)
+		}
+	}
+	if t.CAFile != "" && t.Scheme != "https" {
+		c.errorf(t.At, "ca_file", `add "scheme": "https", or remove it`, "nothing is verified without TLS")
+	}
+}
+
+// network reads a network, or an address as one.
+func network(text string) (netip.Prefix, bool) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), true
+	}
+	n, err := netip.ParsePrefix(text)
+	return n, err == nil && n == n.Masked()
 }
 
 // otherRoute refuses a host that is derived from the name of another container's traefik_service.

@@ -280,7 +280,13 @@ func (d *derivation) traefikRoutes() []spec.TraefikRoute {
 		t := r.container.TraefikService
 		route := spec.TraefikRoute{
 			Name: strings.ToLower(t.Name), Hosts: r.hosts,
-			URL: cmp.Or(t.Scheme, "http") + "://" + hostPort(r.container.Network.Address.Addr(), t.Port),
+			URL:   cmp.Or(t.Scheme, "http") + "://" + hostPort(r.container.Network.Address.Addr(), t.Port),
+			Paths: t.Paths, UsersFile: t.UsersFile, Headers: t.Headers, RootFile: t.CAFile,
+		}
+		for _, from := range t.AllowFrom {
+			if n, ok := network(from); ok {
+				route.AllowFrom = append(route.AllowFrom, n.String())
+			}
 		}
 		if t.Scheme == "https" {
 			route.ServerName = t.ServerName

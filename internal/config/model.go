@@ -100,7 +100,7 @@ type Container struct {
 	Snapshots         bool            `json:"enable_lifecycle_snapshots" acted:"pve" kept:"phoenix needs no snapshots to go on after a failure"`
 	GPU               Words           `json:"gpu_assignment" acted:"pve" kept:"GPUs are left to their feature scripts"`
 	PortainerRole     Kept            `json:"portainer_role" kept:"Portainer is not set up by phoenix"`
-	Ports             Kept            `json:"ports" kept:"containers have addresses of their own"`
+	Ports             Kept            `json:"ports" kept:"containers have addresses of their own; names and ports of a web server: traefik_service, from the LAN: access in the hypervisor's file"`
 	Engine            Kept            `json:"vllm_engine_config" kept:"read by the application's own script"`
 	TriggerSync       Kept            `json:"trigger_sync_on_completion" kept:"routes are derived, there is nothing to sync"`
 	Firewall          Firewall        `json:"firewall"`
@@ -233,7 +233,12 @@ type TraefikService struct {
 	At
 	Name       string   `json:"name" need:"true"` // one DNS label
 	Port       int      `json:"port" need:"true" min:"1" max:"65535"`
-	Scheme     string   `json:"scheme" enum:"http,https" default:"http"`
-	Hosts      []string `json:"hosts"`       // full names, besides those derived from Name
-	ServerName string   `json:"server_name"` // verified for https
+	Scheme     string   `json:"scheme" enum:"http,https,h2c" default:"http"` // h2c: HTTP/2 without TLS
+	Hosts      []string `json:"hosts"`                                       // full names, besides those derived from Name
+	ServerName string   `json:"server_name"`                                 // verified for https
+	CAFile     string   `json:"ca_file"`                                     // path in the container of Traefik; PEM of who signed an https backend's certificate
+	Paths      []string `json:"paths"`                                       // /api: it, and all below it; none: every path
+	AllowFrom  []string `json:"allow_from"`                                  // networks or addresses that clients are in; none: any
+	UsersFile  string   `json:"users_file"`                                  // path in the container of Traefik; made by htpasswd
+	Headers    []string `json:"headers"`                                     // of responses, NAME: VALUE
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/issued"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -182,6 +183,7 @@ func (m *model) nginx(o object.Object, _ spec.Nginx) {
 
 func (m *model) route(s gatewaySite, on, dial string, root anchor) *draft {
 	p := routeParams{Gateway: endpoint{Dial: dial, Name: s.Name}, Anchor: root, Backend: m.backendOf(s)}
+	p.Path = m.pathOf(s)
 	p.Apart = on != "" && m.apart(p.Backend)
 	d := m.add(kindRoute, s.gateway, on, p).of(s.Name)
 	d.via = append(d.via, s.gateway.Address.Scope())
@@ -201,6 +203,30 @@ func (m *model) backendOf(s gatewaySite) string {
 		for _, r := range t.Routes {
 			if err == nil && slices.Contains(r.Hosts, s.Name) {
 				return r.URL
+			}
+		}
+	}
+	return ""
+}
+
+// rootOf is the file that an https backend is verified by; empty: it is none.
+func rootOf(s spec.Traefik, r spec.TraefikRoute) string {
+	if !strings.HasPrefix(r.URL, "https://") {
+		return ""
+	}
+	return cmp.Or(r.RootFile, s.ACME.RootFile)
+}
+
+// pathOf is a path that a name has a route for; empty: all of them.
+func (m *model) pathOf(s gatewaySite) string {
+	for _, o := range m.objects {
+		if o.Address.Kind() != spec.KindTraefik || s.proxy != "" && o.Address.Scope() != s.proxy {
+			continue
+		}
+		t, err := decode[spec.Traefik](o.Spec)
+		for _, r := range t.Routes {
+			if err == nil && slices.Contains(r.Hosts, s.Name) && len(r.Paths) > 0 {
+				return r.Paths[0]
 			}
 		}
 	}
@@ -272,7 +298,8 @@ func (m *model) traefik(o object.Object, s spec.Traefik) {
 		if _, target, err := dialTarget(r.URL); err == nil && m.ends(r.URL) {
 			id := m.containerAt(hostOf(target))
 			d := m.add(kindBackend, o, o.Host,
-				backendParams{URL: r.URL, Container: id, Name: m.containers[id].Name}).of(r.Name)
+				backendParams{URL: r.URL, Container: id, Name: m.containers[id].Name, ServerName: r.ServerName,
+					RootFile: rootOf(s, r)}).of(r.Name)
 			d.via = append(d.via, id)
 			if id != "" { // it is the application's failure, and not that of the proxy which asks
 				d.Object = object.NewAddress(spec.KindRunning, id)

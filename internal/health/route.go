@@ -1,11 +1,14 @@
 package health
 
 import (
+	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
@@ -15,6 +18,9 @@ type backendParams struct {
 	URL       string `json:"url"`
 	Container string `json:"container,omitempty"` // that the application is in; empty: it is elsewhere
 	Name      string `json:"name,omitempty"`
+	// ServerName and RootFile are what the proxy verifies an https backend by; without a file nothing is verified.
+	ServerName string `json:"server_name,omitempty"`
+	RootFile   string `json:"root_file,omitempty"`
 }
 
 // backend is the application that a route leads to, for people.
@@ -52,7 +58,32 @@ func runBackend(ctx context.Context, h host.Host, c Check, p backendParams) Resu
 		return c.fail(c.backend(p)+" takes no connections", err.Error(), backendFix(target))
 	}
 	conn.Close()
+	if err := verifyBackend(ctx, h, p, target); err != nil {
+		return c.fail("the certificate of "+c.backend(p)+" cannot be verified: the proxy does not talk to it",
+			err.Error(), signerFix)
+	}
 	return c.pass(c.backend(p)+" takes connections", target)
+}
+
+// verifyBackend looks at an https backend's certificate as the proxy does.
+func verifyBackend(ctx context.Context, h host.Host, p backendParams, target string) error {
+	if !strings.HasPrefix(p.URL, "https://") || p.RootFile == "" {
+		return nil
+	}
+	text, err := h.ReadFile(p.RootFile)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return fmt.Errorf("%s has no certificate in it", p.RootFile)
+	}
+	server, err := dialTLS(ctx, h, endpoint{Dial: target, Name: cmp.Or(p.ServerName, hostOf(target))})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	return server.verify(roots, h.Now())
 }
 
 // routeParams is a name as a client asks for it.
@@ -60,6 +91,7 @@ type routeParams struct {
 	Gateway endpoint `json:"gateway"`
 	Anchor  anchor   `json:"anchor"`
 	Backend string   `json:"backend,omitempty"` // its URL, to tell its own 404 from one on the way; empty: it has none
+	Path    string   `json:"path,omitempty"`    // that is asked for; empty: /
 	// it answers nobody here: the hypervisor's check tells the two from one another
 	Apart bool `json:"apart,omitempty"`
 }
@@ -71,7 +103,7 @@ func runRoute(ctx context.Context, h host.Host, c Check, p routeParams) Result {
 	if err != nil {
 		return c.fail(name+" cannot be verified", err.Error(), c.apply())
 	}
-	a, err := ask(ctx, h, p.Gateway, roots, "/")
+	a, err := ask(ctx, h, p.Gateway, roots, cmp.Or(p.Path, "/"))
 	if err != nil {
 		return c.fail(name+" does not answer over verified TLS", err.Error(), c.apply())
 	}
@@ -102,11 +134,11 @@ func backendSays404(ctx context.Context, h host.Host, p routeParams) bool {
 	var a answer
 	if u.Scheme == "https" {
 		// Unverified: only the status code is compared, and nothing is sent that is not public.
-		a, err = ask(ctx, h, endpoint{Dial: target, Name: p.Gateway.Name}, nil, "/")
+		a, err = ask(ctx, h, endpoint{Dial: target, Name: p.Gateway.Name}, nil, cmp.Or(p.Path, "/"))
 	} else if conn, derr := h.Dial(ctx, "tcp", target); derr == nil {
 		defer conn.Close()
 		defer context.AfterFunc(ctx, func() { conn.Close() })()
-		a, err = get(h, conn, p.Gateway.Name, "/")
+		a, err = get(h, conn, p.Gateway.Name, cmp.Or(p.Path, "/"))
 	} else {
 		err = derr
 	}

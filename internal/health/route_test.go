@@ -32,6 +32,19 @@ func through(gateway, backend int, scheme string) func(*testing.T, *fakeHost) an
 	}
 }
 
+// backendSignedBy is a backend whose certificate is of the CA that it is verified by, or of another.
+func backendSignedBy(right bool) func(*testing.T, *fakeHost) any {
+	return func(t *testing.T, h *fakeHost) any {
+		ca, signer := newAuthority(t), newAuthority(t)
+		if right {
+			signer = ca
+		}
+		h.put("/root.pem", 0o644, 0, 0, pemOf(ca.root))
+		h.dials["tcp 10.0.0.201:8443"] = serve(t, signer.fresh(siteName), replies(200, ""))
+		return backendParams{URL: "https://10.0.0.201:8443", ServerName: siteName, RootFile: "/root.pem"}
+	}
+}
+
 func routeCases() []runCase {
 	return []runCase{
 		{kindBackend, "takes connections", func(t *testing.T, h *fakeHost) any {
@@ -40,6 +53,8 @@ func routeCases() []runCase {
 		}, Pass, "10.0.0.201:80"},
 		{kindBackend, "refuses", func(*testing.T, *fakeHost) any { return backendParams{URL: "https://10.0.0.201/x"} },
 			Fail, "refused"},
+		{kindBackend, "of the CA that it is verified by", backendSignedBy(true), Pass, "10.0.0.201:8443"},
+		{kindBackend, "of another CA", backendSignedBy(false), Fail, "unknown authority"},
 		{kindBackend, "no address", func(*testing.T, *fakeHost) any { return backendParams{URL: "::"} }, Fail,
 			"is not an address"},
 		{kindRoute, "ok", through(200, 0, "http"), Pass, "status 200 in"},

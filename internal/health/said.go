@@ -74,7 +74,7 @@ func (c Check) fixes() []string {
 	case kindBackend:
 		p, _ := decode[backendParams](c.Params)
 		_, target, _ := dialTarget(p.URL)
-		return []string{validateFix, backendFix(target)}
+		return []string{validateFix, backendFix(target), signerFix}
 	case kindRoute:
 		return []string{gatewayFix(c, http.StatusBadGateway), gatewayFix(c, http.StatusInternalServerError)}
 	case kindListening:
@@ -101,6 +101,9 @@ const (
 	packageFix    = "add its package to packages, or change health_check"
 	validateFix   = "phoenix validate"
 )
+
+const signerFix = `give it a certificate of this site's CA (certificates), or put the one that signed its own ` +
+	`into a file in the proxy's container and name that in traefik_service: "ca_file"; "server_name" is the name in it`
 
 func backendFix(target string) string {
 	return "start the application that listens on " + target + ", or mend its port in the configuration"

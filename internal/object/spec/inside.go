@@ -244,6 +244,12 @@ type TraefikRoute struct {
 	Hosts      []string `json:"hosts"`
 	URL        string   `json:"url"`                   // http://10.0.0.141:8000
 	ServerName string   `json:"server_name,omitempty"` // verified for https backends
+	// RootFile has the certificates, PEM, of which one must have signed an https backend's; empty: the CA's root.
+	RootFile  string   `json:"root_file,omitempty"`
+	Paths     []string `json:"paths,omitempty"`      // and all below them; empty: every path
+	AllowFrom []string `json:"allow_from,omitempty"` // networks that clients are in; empty: any
+	UsersFile string   `json:"users_file,omitempty"` // htpasswd; empty: nobody is asked for a password
+	Headers   []string `json:"headers,omitempty"`    // of responses, NAME: VALUE; an empty value takes one out
 }
 
 // Script is a user's own script, run once per content.

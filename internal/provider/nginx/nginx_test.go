@@ -531,6 +531,35 @@ func TestManyLongNames(t *testing.T) {
 	}
 }
 
+// Names come and go: each part is checked beside the other's old state, whatever that is.
+func TestNamesComeAndGo(t *testing.T) {
+	g := newGateway(t)
+	g.certify()
+	long := strings.Repeat(strings.Repeat("x", 50)+".", 6)
+	name := func(i, size int) string {
+		n := fmt.Sprintf("n%d.", i)
+		return n + long[len(long)-(size-len(n)-len("internal")):] + "internal"
+	}
+	states := map[string][]spec.NginxSite{"none": nil, "short": {{Name: "a.internal", Upstream: "127.0.0.2:8443"}},
+		"one of 253": {{Name: name(0, 253), Upstream: "127.0.0.2:8443"}}}
+	for i := range 1000 {
+		states["thousand of 253"] = append(states["thousand of 253"], spec.NginxSite{Name: name(i, 253)})
+	}
+	if got := len(states["one of 253"][0].Name); got != 253 {
+		t.Fatalf("a name of %d", got)
+	}
+	for _, step := range [][2]string{ // the base's names and the TLS part's: an apply that was killed leaves two
+		{"none", "none"}, {"thousand of 253", "none"}, {"thousand of 253", "thousand of 253"},
+		{"short", "thousand of 253"}, {"thousand of 253", "short"}, {"one of 253", "one of 253"}, {"short", "one of 253"},
+		{"short", "short"}, {"one of 253", "short"}, {"none", "one of 253"}, {"none", "none"},
+	} {
+		base, tls := g.base, g.tls
+		base.Sites, tls.Sites = states[step[0]], states[step[1]]
+		g.makeTrue(g.h, baseAddr, base)
+		g.makeTrue(g.h, tlsAddr, tls)
+	}
+}
+
 func TestDecode(t *testing.T) {
 	good := spec.Nginx{Part: "tls", Dir: "/etc/nginx", Webroot: "/w", Certificate: "/c", Key: "/k", RootFile: "/r",
 		Sites: []spec.NginxSite{{Name: "a.internal", Upstream: "10.0.0.1:443"}}}

@@ -51,7 +51,6 @@ type values struct {
 	Loaded, Digest, Trust, Include string
 	Pid, Logs                      string
 	Groups                         []group
-	BucketSize, MaxSize            int
 }
 
 // group is the sites whose challenges go the same way.
@@ -65,9 +64,7 @@ func valuesOf(s spec.Nginx) values {
 		func(a, b spec.NginxSite) int { return cmp.Compare(a.Name, b.Name) })
 	v := values{Nginx: s, Loaded: loadedName(s.Part), Include: filepath.Join(tlsDir(s), "*.conf"), Pid: pidFile,
 		Logs: logDir}
-	longest := len(v.Loaded)
 	for _, site := range s.Sites {
-		longest = max(longest, len(site.Name))
 		i := slices.IndexFunc(v.Groups, func(g group) bool { return g.Challenge == site.Challenge })
 		if i < 0 {
 			i = len(v.Groups)
@@ -76,18 +73,7 @@ func valuesOf(s spec.Nginx) values {
 		v.Groups[i].Names = append(v.Groups[i].Names, site.Name)
 	}
 	slices.SortFunc(v.Groups, func(a, b group) int { return cmp.Compare(a.Challenge, b.Challenge) })
-	// A name takes its length and up to 26 bytes, and a bucket must hold one.
-	v.BucketSize, v.MaxSize = power(max(longest+26, 64)), power(max(2*len(s.Sites)+8, 512))
 	return v
-}
-
-// power is the next power of two.
-func power(n int) int {
-	p := 1
-	for p < n {
-		p *= 2
-	}
-	return p
 }
 
 func parse(name, text string) *template.Template {
@@ -128,8 +114,10 @@ http {
 	sendfile on;
 	tcp_nopush on;
 	client_max_body_size 0;
-	server_names_hash_bucket_size {{.BucketSize}};
-	server_names_hash_max_size {{.MaxSize}};
+	# For names of any length and any number: the same at all times, for this file is checked, and loaded, beside whatever
+	# names the TLS part had before. A bucket has room for 14 of the longest, so that a small table is found at once.
+	server_names_hash_bucket_size 4096;
+	server_names_hash_max_size 4096;
 
 	# Of all names: the versions are agreed on before the name is known.
 	ssl_protocols TLSv1.2 TLSv1.3;
@@ -179,6 +167,11 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 		default upgrade;
 		'' '';
 	}
+	# gRPC, which needs HTTP/2 on all of its way and trailers: proxy_pass has neither.
+	map "$server_protocol $http_content_type" $phoenix_grpc {
+		default 0;
+		"~^HTTP/2.* application/grpc($|[+;])" 1;
+	}
 
 	ssl_certificate {{.Certificate}};
 	ssl_certificate_key {{.Key}};
@@ -213,6 +206,24 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 	proxy_set_header Forwarded "";
 	proxy_set_header Upgrade $http_upgrade;
 	proxy_set_header Connection $phoenix_connection;
+
+	# The same for gRPC.
+	grpc_ssl_verify on;
+	grpc_ssl_verify_depth 3;
+	grpc_ssl_trusted_certificate {{.RootFile}};
+	grpc_ssl_server_name on;
+	grpc_ssl_protocols TLSv1.2 TLSv1.3;
+	grpc_connect_timeout 5s;
+	grpc_send_timeout 1h;
+	grpc_read_timeout 1h;
+	grpc_buffer_size 64k;
+	grpc_set_header Host $host;
+	grpc_set_header X-Real-IP $remote_addr;
+	grpc_set_header X-Forwarded-For $remote_addr;
+	grpc_set_header X-Forwarded-Host $host;
+	grpc_set_header X-Forwarded-Proto https;
+	grpc_set_header X-Forwarded-Port 443;
+	grpc_set_header Forwarded "";
 {{range .Sites}}
 {{- if .Upstream}}
 	upstream {{upstream .Name}} {
@@ -222,12 +233,23 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 {{- end}}
 		keepalive 8;
 	}
+	upstream grpc_{{upstream .Name}} { # of its own, for idle connections of both kinds would be taken for one another
+		server {{.Upstream}} max_fails=0;
+{{- if .Cover}}
+		server {{.Cover}} backup max_fails=0;
+{{- end}}
+		keepalive 8;
+	}
 	server {
 		listen 443 ssl http2;
 		server_name {{.Name}};
 		location / {
 			proxy_ssl_name {{.Name}};
 			proxy_pass https://{{upstream .Name}};
+			grpc_ssl_name {{.Name}};
+			if ($phoenix_grpc) {
+				grpc_pass grpcs://grpc_{{upstream .Name}};
+			}
 		}
 	}
 {{- else}}

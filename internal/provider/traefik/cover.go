@@ -92,7 +92,7 @@ func covers(ctx context.Context, h host.Host, s spec.Traefik, now *Status) bool 
 // standsIn is whether the other one runs, knows the roots of now, and answers for every name with a certificate that the
 // gateway takes.
 func standsIn(ctx context.Context, h host.Host, s spec.Traefik) bool {
-	if !covered(h, s) || startedBefore(ctx, h, s.Cover, s.ACME.RootFile) {
+	if !covered(h, s) || !runs(ctx, h, s.Cover) || startedBefore(ctx, h, s.Cover, s.ACME.RootFile) {
 		return false
 	}
 	roots, err := readRoots(h, s)
@@ -113,15 +113,46 @@ func standsIn(ctx context.Context, h host.Host, s spec.Traefik) bool {
 	return true
 }
 
-// stopCover ends it, if it runs. It answers what it has begun to, and nobody waits for that but who asked for it.
+// stopCover ends it, if it runs. It answers what it has begun to, and nobody waits for that but who asked for it: the
+// order to stop is given under the lock, so that whoever needs it next sees that it goes.
 func stopCover(ctx context.Context, h host.Host, s spec.Traefik) error {
 	if !covered(h, s) {
 		return nil
 	}
-	return provider.Wait(ctx, func(ctx context.Context) error {
-		_, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "stop", s.Cover}, Mutates: true})
+	if _, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "stop", "--no-block", s.Cover},
+		Mutates: true}); err != nil {
 		return err
+	}
+	return provider.Wait(ctx, func(ctx context.Context) error {
+		bounded, cancel := context.WithTimeout(ctx, stopLimit)
+		defer cancel()
+		for covered(h, s) && !runs(bounded, h, s.Cover) && pause(bounded, lookEvery) == nil {
+		}
+		return context.Cause(ctx)
 	})
+}
+
+// stopLimit is above its unit's TimeoutStopSec.
+const stopLimit = 25 * time.Second
+
+// runs is whether a unit runs and nothing is about to change that.
+func runs(ctx context.Context, h host.Host, unit string) bool {
+	res, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "show", "--property=ActiveState,Job", unit}})
+	if err != nil {
+		return false
+	}
+	active := false
+	for line := range strings.Lines(string(res.Stdout)) {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+		case "ActiveState":
+			active = value == "active"
+		case "Job":
+			if value != "" && value != "0" {
+				return false
+			}
+		}
+	}
+	return active
 }
 
 // staleTrust says why Traefik does not know the roots as they are now: it was started before they changed. Empty: it

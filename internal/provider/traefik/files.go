@@ -44,12 +44,16 @@ func entries(h host.Host, s spec.Traefik) ([]entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("user of Traefik: %w", err)
 	}
+	users, err := usersDigest(h, s)
+	if err != nil {
+		return nil, err
+	}
 	reader := host.Owner{GID: user.GID} // root's, and Traefik may read it
 	list := []entry{
 		{path: s.Dir, folder: true, mode: 0o750, owner: reader},
 		{path: dynamicDir(s), folder: true, mode: 0o750, owner: reader},
 		{path: s.Storage, mode: storageMode, owner: user},
-		{path: routesFile(s), content: renderRoutes(s), mode: 0o640, owner: reader},
+		{path: routesFile(s), content: renderRoutes(s, users), mode: 0o640, owner: reader},
 		{path: staticFile(s), content: renderStatic(s), mode: 0o640, owner: reader},
 	}
 	if s.Cover != "" {
@@ -57,6 +61,26 @@ func entries(h host.Host, s spec.Traefik) ([]entry, error) {
 			entry{path: coverFile(s), content: renderCover(s), mode: 0o640, owner: reader})
 	}
 	return list, nil
+}
+
+// usersDigest is of all files with users, empty where there are none: Traefik reads them with its routes, and does not
+// look at them again.
+func usersDigest(h host.Host, s spec.Traefik) (string, error) {
+	var sums []string
+	for _, r := range s.Routes {
+		if r.UsersFile == "" {
+			continue
+		}
+		sum, err := h.Digest(r.UsersFile)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		sums = append(sums, r.Name, sum) // without the file Traefik refuses the route, and says so
+	}
+	if len(sums) == 0 {
+		return "", nil
+	}
+	return digest([]byte(strings.Join(sums, " "))), nil
 }
 
 func observeFiles(ctx context.Context, h host.Host, s spec.Traefik) (*Status, error) {

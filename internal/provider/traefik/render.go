@@ -2,6 +2,7 @@ package traefik
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -88,17 +89,26 @@ func static(s spec.Traefik, storage string, entries obj) []byte {
 	})
 }
 
-// renderRoutes is what Traefik reads whenever it changes (pkg/config/dynamic).
-func renderRoutes(s spec.Traefik) []byte {
+// renderRoutes is what Traefik reads whenever it changes (pkg/config/dynamic). users is a digest of the files with
+// users, which Traefik reads when it reads this one.
+func renderRoutes(s spec.Traefik, users string) []byte {
 	routers := obj{localAPI: obj{"entryPoints": []string{entryHere}, "rule": "PathPrefix(`/api`)",
 		"service": "api@internal"}}
-	services, transports := obj{}, obj{}
+	services, transports, wares := obj{}, obj{}, obj{}
+	if users != "" {
+		wares[reserved+"users"] = obj{"headers": obj{"customRequestHeaders": obj{"X-Phoenix-Users": users}}}
+	}
 	for _, r := range s.Routes {
-		routers[r.Name] = router(r.Hosts, r.Name)
+		to := router(r.Hosts, r.Name)
+		to["rule"] = rule(r)
+		if names := middlewares(s, r, wares); len(names) > 0 {
+			to["middlewares"] = names
+		}
+		routers[r.Name] = to
 		balancer := obj{"servers": []obj{{"url": r.URL}}}
 		if strings.HasPrefix(r.URL, "https://") {
 			balancer["serversTransport"] = r.Name
-			transport := obj{"rootCAs": []string{s.ACME.RootFile}}
+			transport := obj{"rootCAs": []string{cmp.Or(r.RootFile, s.ACME.RootFile)}}
 			if r.ServerName != "" {
 				transport["serverName"] = r.ServerName
 			}
@@ -117,6 +127,9 @@ func renderRoutes(s spec.Traefik) []byte {
 	if len(transports) > 0 {
 		http["serversTransports"] = transports
 	}
+	if len(wares) > 0 {
+		http["middlewares"] = wares
+	}
 	// A name without a certificate is refused: Traefik would answer with one that it signed itself.
 	tls := obj{"options": obj{"default": obj{"minVersion": "VersionTLS12", "sniStrict": true}}}
 	return encode(obj{"http": http, "tls": tls})
@@ -128,17 +141,64 @@ func router(hosts []string, target string) obj {
 		domain["sans"] = hosts[1:]
 	}
 	return obj{
-		"entryPoints": []string{entryTLS}, "rule": rule(hosts), "service": target,
+		"entryPoints": []string{entryTLS}, "rule": hostRule(hosts), "service": target,
 		"tls": obj{"certResolver": resolver, "domains": []obj{domain}},
 	}
 }
 
-func rule(hosts []string) string {
+func hostRule(hosts []string) string {
 	parts := make([]string, len(hosts))
 	for i, h := range hosts {
 		parts[i] = "Host(`" + h + "`)"
 	}
 	return strings.Join(parts, " || ")
+}
+
+// rule is which requests a route is for: /api is /api and what is below it, and not /apiary.
+func rule(r spec.TraefikRoute) string {
+	if len(r.Paths) == 0 {
+		return hostRule(r.Hosts)
+	}
+	var parts []string
+	for _, p := range r.Paths {
+		p = strings.TrimSuffix(p, "/")
+		if p != "" {
+			parts = append(parts, "Path(`"+p+"`)")
+		}
+		parts = append(parts, "PathPrefix(`"+p+"/`)")
+	}
+	return "(" + hostRule(r.Hosts) + ") && (" + strings.Join(parts, " || ") + ")"
+}
+
+// middlewares adds what a route's requests pass to all there are, and gives their names in the order in which they are
+// passed: who may not come is not asked for a password.
+func middlewares(s spec.Traefik, r spec.TraefikRoute, all obj) []string {
+	var names []string
+	add := func(kind string, what obj) {
+		name := reserved + r.Name + "-" + kind
+		all[name], names = what, append(names, name)
+	}
+	if len(r.AllowFrom) > 0 {
+		list := obj{"sourceRange": r.AllowFrom}
+		if len(s.Gateways) > 0 {
+			// The last address is the one that the gateway saw. Who comes past the gateway has none, and is refused.
+			list["ipStrategy"] = obj{"depth": 1}
+		}
+		add("allow", obj{"ipAllowList": list})
+	}
+	if r.UsersFile != "" {
+		// The application has no use for the password.
+		add("users", obj{"basicAuth": obj{"usersFile": r.UsersFile, "removeHeader": true, "realm": r.Name}})
+	}
+	if len(r.Headers) > 0 {
+		headers := obj{}
+		for _, h := range r.Headers {
+			name, value, _ := strings.Cut(h, ":")
+			headers[name] = strings.TrimSpace(value)
+		}
+		add("headers", obj{"headers": obj{"customResponseHeaders": headers}})
+	}
+	return names
 }
 
 // renderAgain differs at every time, and is a middleware that no router uses.

@@ -15,6 +15,8 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,16 +104,49 @@ func checkRoutes(s spec.Traefik, diags *diag.List) {
 			names[h] = r.Name
 		}
 		checkBackend(r, diags)
+		checkExtras(r, diags)
 	}
 }
 
 func checkBackend(r spec.TraefikRoute, diags *diag.List) {
 	u, err := url.Parse(r.URL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+	if err != nil || !slices.Contains([]string{"http", "https", "h2c"}, u.Scheme) || u.Host == "" || u.User != nil {
 		diags.Errorf("route %s: %q is not the address of a backend, such as http://10.0.0.141:8000", r.Name, r.URL)
 	}
 	if r.ServerName != "" && !plainName(r.ServerName) {
 		diags.Errorf("route %s: server_name %q is not a DNS name in lower case", r.Name, r.ServerName)
+	}
+}
+
+// Of what people write into a route. Nothing in it is syntax of a rule, and nothing of a Go template, which Traefik
+// makes of its files before it reads them.
+var (
+	plainRoutePath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
+	plainFile      = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
+	plainHeader    = regexp.MustCompile(`^[A-Za-z0-9-]+:[ -z|}~]*$`)
+)
+
+func checkExtras(r spec.TraefikRoute, diags *diag.List) {
+	for _, p := range r.Paths {
+		if !plainRoutePath.MatchString(p) {
+			diags.Errorf("route %s: path %q does not begin with / or has another character than letters, digits and "+
+				"._~-/", r.Name, p)
+		}
+	}
+	for _, n := range r.AllowFrom {
+		if _, err := netip.ParsePrefix(n); err != nil {
+			diags.Errorf("route %s: %q is not a network", r.Name, n)
+		}
+	}
+	for _, f := range []string{r.UsersFile, r.RootFile} {
+		if f != "" && !plainFile.MatchString(f) {
+			diags.Errorf("route %s: file %q is not an absolute path of letters, digits and ._-/", r.Name, f)
+		}
+	}
+	for _, h := range r.Headers {
+		if !plainHeader.MatchString(h) {
+			diags.Errorf("route %s: header %q is not NAME: VALUE without {", r.Name, h)
+		}
 	}
 }
 
