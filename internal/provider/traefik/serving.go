@@ -232,7 +232,7 @@ func loadedRoutes(ctx context.Context, h host.Host, s spec.Traefik, at string) [
 	}
 	out := make([]Route, 0, len(s.Routes))
 	for _, r := range s.Routes {
-out = append(out, Route{Name: r.Name, Have: data.describe(r.Name + "@file"), Want: wantedRoute(r)})
+		out = append(out, Route{Name: r.Name, Have: data.describe(r.Name + "@file"), Want: wantedRoute(r)})
 	}
 	return out
 }
