@@ -12,6 +12,7 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // Traefik never takes a certificate out of its memory, and reads a root once: for both it has to be started anew.
@@ -43,7 +44,9 @@ func startCover(ctx context.Context, h host.Host, s spec.Traefik, now *Status) e
 			return fmt.Errorf("what stands in for traefik: %w", err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, coverLimit)
+	stoppable, end := provider.Stoppable(ctx)
+	defer end()
+	ctx, cancel := context.WithTimeout(stoppable, coverLimit)
 	defer cancel()
 	for !covers(ctx, h, s, now) {
 		if err := pause(ctx, lookEvery); err != nil {

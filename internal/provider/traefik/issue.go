@@ -9,6 +9,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // How long Traefik may take; shorter in tests. An order of a healthy CA takes it well under a second.
@@ -48,12 +49,15 @@ func mend(ctx context.Context, h host.Host, s spec.Traefik, st *Status) error {
 		if err := h.WriteFile(againFile(s), renderAgain(h.Now()), 0o640, host.Owner{GID: owner.GID}); err != nil {
 			return err
 		}
-		if d := settle(ctx, h, s, againLimit); d.Empty() {
-			return nil
+		if d, err := settle(ctx, h, s, againLimit); err != nil || d.Empty() {
+			return err
 		}
 	}
 	// What goes wrong with the one that stands in must not keep Traefik from being mended.
 	_ = startCover(ctx, h, s, st)
+	if err := provider.Stopped(ctx); err != nil {
+		return fmt.Errorf("traefik was not restarted: %w", err)
+	}
 	return restart(ctx, h, s)
 }
 
@@ -69,7 +73,11 @@ func restart(ctx context.Context, h host.Host, s spec.Traefik) error {
 	if _, err := h.Run(ctx, host.Command{Argv: s.Restart, Mutates: true}); err != nil {
 		return fmt.Errorf("restart traefik: %w", err)
 	}
-	if d := settle(ctx, h, s, restartLimit); !d.Empty() {
+	d, err := settle(ctx, h, s, restartLimit)
+	if err != nil {
+		return err
+	}
+	if !d.Empty() {
 		return fmt.Errorf("traefik was restarted and %s after %s; its log has the CA's answer (journalctl -u "+
 			"traefik.service)", describe(d), restartLimit)
 	}
@@ -91,21 +99,31 @@ func curable(st *Status) bool {
 	return true
 }
 
-// settle waits until nothing is left to do, and gives what is left at the end.
-func settle(ctx context.Context, h host.Host, s spec.Traefik, limit time.Duration) plan.Delta {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// settle waits until nothing is left to do, and gives what is left at the end. It fails where the work is to end before
+// that.
+func settle(ctx context.Context, h host.Host, s spec.Traefik, limit time.Duration) (plan.Delta, error) {
+	stoppable, end := provider.Stoppable(ctx)
+	defer end()
+	ctx, cancel := context.WithTimeout(stoppable, limit)
 	defer cancel()
 	for d := (plan.Delta{Action: plan.Update, Reason: "traefik did not answer in time"}); ; {
 		st, err := observeServed(ctx, h, s)
 		if ctx.Err() == nil {
 			if err != nil {
-				return plan.Delta{Action: plan.Update, Reason: err.Error()}
+				return plan.Delta{Action: plan.Update, Reason: err.Error()}, nil
 			}
 			d = lacks(st)
 		}
-		if (d.Empty() && ctx.Err() == nil) || pause(ctx, lookEvery) != nil {
-			return d
+		if d.Empty() && ctx.Err() == nil {
+			return d, nil
 		}
+		if pause(ctx, lookEvery) == nil {
+			continue
+		}
+		if stoppable.Err() != nil {
+			return d, fmt.Errorf("whether traefik serves everything is not waited for: %w", context.Cause(stoppable))
+		}
+		return d, nil
 	}
 }
 
