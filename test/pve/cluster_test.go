@@ -10,6 +10,7 @@ import (
 // that it was on. The cluster's copy is the pin then; where there is none, no root is made for a volume that is found
 // empty.
 func TestTheRootOnAnotherNode(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.reset()
 	h.write("totem {}\n", "pve", "corosync.conf")
