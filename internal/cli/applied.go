@@ -113,6 +113,9 @@ func (s *session) remember(ctx context.Context, containers []string) error {
 	if err := s.mayOverwrite(old, s.guard != nil); err != nil {
 		return err
 	}
+	if err := s.rememberPools(); err != nil {
+		return err
+	}
 	key, revision := s.revision(s.version, s.host.Now())
 	next := old.with(key, revision, containers)
 	// it was about all

@@ -295,7 +295,7 @@ func (s *session) removeRoot(volumes bool) (mutations int, err error) {
 	}
 	for _, name := range []string{filepath.Base(s.eventsPath()), filepath.Base(s.eventsPath()) + ".1", "held", "lock",
 		filepath.Base(s.watchPath()), filepath.Base(s.recordPath()), filepath.Base(s.roundsPath()),
-		filepath.Base(s.accountsPath()), filepath.Base(s.accountsPath()) + lockSuffix} {
+		filepath.Base(s.poolsPath()), filepath.Base(s.accountsPath()), filepath.Base(s.accountsPath()) + lockSuffix} {
 		if err := s.host.Remove(filepath.Join(root, name)); err != nil {
 			return mutations, err
 		}

@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
@@ -39,7 +43,7 @@ func (a *app) leftVolumes(h *house, objects []object.Object) (out diag.List) {
 // left are those volumes, sorted.
 func (a *app) left(h *house, objects []object.Object) []leftVolume {
 	found := map[object.Address]leftVolume{}
-	for _, base := range volumeFolders(h, objects) {
+	for _, base := range a.volumeFolders(h, objects) {
 		for _, id := range a.namesIn(base) {
 			if !plainNumber.MatchString(id) {
 				continue // what is kept of deleted ones
@@ -52,19 +56,9 @@ func (a *app) left(h *house, objects []object.Object) []leftVolume {
 		}
 	}
 	if p := h.machine.Proxmox; p != nil {
-		for _, c := range h.cfg.Containers {
-			raw, err := a.host.ReadFile(filepath.Join(p.Dir, "lxc", c.ID+".conf"))
-			if err != nil {
-				continue // it does not exist yet
-			}
-			for line := range strings.Lines(string(raw)) {
-				if strings.HasPrefix(line, "[") {
-					break
-				}
-				if m := volumeRecord.FindStringSubmatch(line); m != nil && m[1] == c.ID {
-					v := a.leftOnProxmox(h, m[1], m[2], strings.ReplaceAll(m[3], "%3A", ":"))
-					found[v.address] = v
-				}
+		for _, name := range a.namesIn(filepath.Join(p.Dir, "lxc")) { // also of those that left the configuration
+			for _, v := range a.leftInNotes(h, name) {
+				found[v.address] = v
 			}
 		}
 	}
@@ -78,10 +72,36 @@ func (a *app) left(h *house, objects []object.Object) []leftVolume {
 	return out
 }
 
+// leftInNotes are the volumes that the notes of one of Proxmox's containers speak of.
+func (a *app) leftInNotes(h *house, name string) (out []leftVolume) {
+	id, isConfig := strings.CutSuffix(name, ".conf")
+	raw, err := a.host.ReadFile(filepath.Join(h.machine.Proxmox.Dir, "lxc", name))
+	if !isConfig || err != nil {
+		return nil
+	}
+	head, _ := parted(string(raw))
+	for line := range strings.Lines(head) {
+		if m := volumeRecord.FindStringSubmatch(line); m != nil && m[1] == id {
+			out = append(out, a.leftOnProxmox(h, m[1], m[2], strings.ReplaceAll(m[3], "%3A", ":")))
+		}
+	}
+	return out
+}
+
 // volumeFolders are the directories with a directory of volumes for each container: that of the root, and pools that
-// are directories.
-func volumeFolders(h *house, objects []object.Object) []string {
-	out := []string{filepath.Join(h.machine.Root, "volumes")}
+// are directories, also those that were written down and that no volume of the configuration is in any more.
+func (a *app) volumeFolders(h *house, objects []object.Object) []string {
+	out := append([]string{filepath.Join(h.machine.Root, "volumes")}, a.knownPools(h)...)
+	for _, base := range poolFolders(objects) {
+		if !slices.Contains(out, base) {
+			out = append(out, base)
+		}
+	}
+	return out
+}
+
+// poolFolders are those that volumes of the configuration are in.
+func poolFolders(objects []object.Object) (out []string) {
 	for _, o := range objects {
 		var v spec.Volume
 		if o.Address.Kind() != spec.KindVolume || decode(o.Spec, &v) != nil || v.HostDirectory != nil ||
@@ -93,6 +113,42 @@ func volumeFolders(h *house, objects []object.Object) []string {
 		}
 	}
 	return out
+}
+
+// poolsPath is where it is written down which directories have volumes in them: when the last volume of one leaves the
+// configuration, nothing else leads there.
+func (h *house) poolsPath() string { return filepath.Join(h.machine.Root, "pools.json") }
+
+// knownPools are those that were written down.
+func (a *app) knownPools(h *house) (out []string) {
+	raw, err := a.host.ReadFile(h.poolsPath())
+	if err != nil || json.Unmarshal(raw, &out) != nil {
+		return nil // none was
+	}
+	return slices.DeleteFunc(out, func(pool string) bool { return !filepath.IsAbs(pool) })
+}
+
+// rememberPools writes down the directories that volumes of the configuration are about to be made in, beside those
+// that were before, as long as those are there.
+func (s *session) rememberPools() error {
+	own := filepath.Join(s.machine.Root, "volumes")
+	known := s.knownPools(s.house)
+	next := slices.DeleteFunc(slices.Clone(known), func(pool string) bool {
+		_, err := s.host.Lstat(pool)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	next = slices.DeleteFunc(append(next, poolFolders(s.objects)...), func(pool string) bool { return pool == own })
+	slices.Sort(next)
+	next = slices.Compact(next)
+	if slices.Equal(next, known) {
+		return nil
+	}
+	raw, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.host.MkdirAll(s.machine.Root, 0o711, host.Root),
+		s.host.WriteFile(s.poolsPath(), raw, 0o600, host.Root))
 }
 
 // leftFolder is what stands in a directory of volumes: a volume, or on a Proxmox host the record of one that waits for
@@ -118,7 +174,8 @@ func (a *app) leftFolder(h *house, base, id, name string) (leftVolume, bool) {
 	}
 	v := leftVolume{address: address, provider: "dir", place: path,
 		spec: spec.Volume{Container: id, Name: name, Path: path, MountPoint: "/" + name, Mode: 0o700}}
-	if m.Inode == subvolumeInode && h.machine.Backend == "btrfs" {
+	if mounts, err := a.host.ReadFile("/proc/self/mountinfo"); m.Inode == subvolumeInode && err == nil &&
+		backendAt(string(mounts), path) == "btrfs" { // a pool may be on another file system than the root
 		v.provider = "btrfs"
 	}
 	return v, m.Mode.IsDir()

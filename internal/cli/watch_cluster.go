@@ -13,15 +13,20 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// clusterPolls are what of a Proxmox cluster each full round goes by: whether it can be changed, and the switch of
-// its firewall. Both change without an event of inotify where another node is the reason.
+// clusterPolls are what of a Proxmox cluster each full round goes by: whether it can be changed, the switch of its
+// firewall, and which containers are on this node. All change without an event of inotify where another node is the
+// reason.
 func (w *watcher) clusterPolls() []provider.Poll {
 	p := w.session.machine.Proxmox
 	if p == nil {
 		return nil
 	}
 	filters := filepath.Join(p.Dir, "firewall", "cluster.fw")
-	return []provider.Poll{{Path: filepath.Join(p.Dir, "local")}, {Path: filters}}
+	polls := []provider.Poll{{Path: filepath.Join(p.Dir, "local")}, {Path: filters}}
+	for _, id := range w.session.ids() {
+		polls = append(polls, provider.Poll{Path: filepath.Join(p.Dir, ".vmlist"), Part: "ids/" + id + "/node"})
+	}
+	return polls
 }
 
 // tellFirewall says, once, that the firewall of the whole cluster is off, and once that it is on again. Others may

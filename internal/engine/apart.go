@@ -203,9 +203,14 @@ func (s *sky) landing(f *flight) error {
 	s.remember(f.Result)
 	newest := f == s.full
 	if newest {
+		s.forgetOthers(f.Result)
 		s.full, s.hasty = nil, false
 		if !s.fullDue.IsZero() {
 			s.fullDue = time.Now().Add(s.Full)
+			// One that was left alone in this round is looked at as soon as it may be, and not with the next alone.
+			if at, some := s.releasedInside(); some && at.Before(s.fullDue) {
+				s.fullDue = at
+			}
 		}
 	}
 	if f == s.near {
@@ -254,6 +259,10 @@ func (s *sky) woken(woken []object.Address) error {
 	}
 	s.release(woken)
 	s.nearDue, s.tryAgain = time.Now(), 0
+	if held := s.heldInside(woken); len(held) > 0 {
+		s.fullDue = time.Time{}
+		s.release(held)
+	}
 	beyond, err := s.beyond(woken)
 	if err != nil || !beyond {
 		return err

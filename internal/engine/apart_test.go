@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -74,22 +75,76 @@ func TestNoRoundWaitsForOneContainer(t *testing.T) {
 	}
 }
 
+// brokenInside is a container in which nothing succeeds, and trying again is of no use, until it is mended.
+type brokenInside struct {
+	wellInside
+	mended atomic.Bool
+}
+
+func (b *brokenInside) Apply(ctx context.Context, o object.Object, c Consent) (Outcome, error) {
+	out, _ := b.wellInside.Apply(ctx, o, c)
+	if !b.mended.Load() {
+		return out, provider.Permanent(errors.New("broken"))
+	}
+	return out, nil
+}
+
+// What failed in a container is tried again when something of that container has changed on the hypervisor, which may
+// be why it failed: soon, though it was tried a moment ago, and once. A change of another container's is no reason.
+func TestAChangeOutsideLetsTheInsideBeTriedAgain(t *testing.T) {
+	broken := &brokenInside{}
+	path := beside(t, "101", broken, &wellInside{}, 10*time.Minute)
+	other := filepath.Join(filepath.Dir(path), "y")
+	comes(t, "a look into 101", func() bool { return broken.asked.Load() >= 2 })
+	comes(t, "the other's file", func() bool { _, err := os.Stat(other); return err == nil })
+	time.Sleep(heldLeast) // until nothing is due
+	tries := broken.asked.Load()
+	must(t, os.Remove(other))
+	comes(t, "the other's file", func() bool { _, err := os.Stat(other); return err == nil })
+	time.Sleep(2 * heldLeast)
+	if n := broken.asked.Load(); n != tries {
+		t.Errorf("another container's change: tried %d times", n-tries)
+	}
+	there := func() bool { _, err := os.Stat(path); return err == nil }
+	for range 2 { // the second comes right after a try
+		comes(t, "the file", there)
+		must(t, os.Remove(path))
+		comes(t, "another try", func() bool { return broken.asked.Load() > tries })
+		tries = broken.asked.Load()
+	}
+	broken.mended.Store(true)
+	comes(t, "the file", there)
+	must(t, os.Remove(path))
+	comes(t, "a try that succeeds", func() bool { return broken.asked.Load() > tries })
+}
+
 // besideStuck keeps a file, beside a container in which nothing ends and one in which all is well.
 func besideStuck(t *testing.T, bad *stuckInside, well *wellInside, full time.Duration) (path string) {
 	t.Helper()
+	path = beside(t, "201", bad, well, full)
+	t.Cleanup(func() { close(bad.letGo) }) // before it is waited for
+	return path
+}
+
+// beside keeps the files of 101 and of 105, beside a container that is given and one in which all is well.
+func beside(t *testing.T, idOfBad string, bad Target, well *wellInside, full time.Duration) (path string) {
+	t.Helper()
 	path = filepath.Join(t.TempDir(), "x")
-	raw, err := json.Marshal(text{Path: path, Text: "right"})
-	must(t, err)
-	near := []object.Object{{Address: "file/101/x", Provider: "texts", Spec: raw}}
-	all := append([]object.Object{
-		{Address: "unit/201/a", Container: "201", Host: "201"}, {Address: "unit/201/b", Container: "201", Host: "201"},
-		{Address: "unit/102/a", Container: "102", Host: "102"},
-	}, near...)
+	file := func(address, path string) object.Object {
+		raw, err := json.Marshal(text{Path: path, Text: "right"})
+		must(t, err)
+		return object.Object{Address: object.Address(address), Provider: "texts", Spec: raw}
+	}
+	near := []object.Object{file("file/101/x", path), file("file/105/y", filepath.Join(filepath.Dir(path), "y"))}
+	unit := func(id, name string) object.Object {
+		return object.Object{Address: object.NewAddress("unit", id, name), Container: id, Host: id}
+	}
+	all := append([]object.Object{unit(idOfBad, "a"), unit(idOfBad, "b"), unit("102", "a")}, near...)
 	k := &Keeper{
 		Engine: &Engine{
 			Local: NewLocal(Drivers{"texts/file": provider.New(&texts{})}, &host.Local{}, nil, nil, nil),
 			Connect: func(_ context.Context, id string) (Target, error) {
-				return map[string]Target{"201": bad, "102": well}[id], nil
+				return map[string]Target{idOfBad: bad, "102": well}[id], nil
 			},
 		},
 		Objects: func(full bool) ([]object.Object, error) {
@@ -108,7 +163,6 @@ func besideStuck(t *testing.T, bad *stuckInside, well *wellInside, full time.Dur
 		}
 	})
 	t.Cleanup(func() { cancel(); group.Wait() })
-	t.Cleanup(func() { close(bad.letGo) })
 	return path
 }
 
@@ -131,6 +185,16 @@ func comes(t *testing.T, what string, so func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("%s does not come", what)
 		}
+	}
+}
+
+// What failed and is not kept any more is looked at at once when it is to be kept again.
+func TestWhatIsNotKeptIsNotHeld(t *testing.T) {
+	later := &hold{until: time.Now().Add(time.Hour), err: errors.New("elsewhere")}
+	k := &Keeper{holds: map[object.Address]*hold{"ids/101": later, "ids/103": later}}
+	k.forgetOthers(Result{Statuses: map[object.Address]provider.Observation{"ids/101": {}}})
+	if k.held("ids/103") != nil || k.held("ids/101") == nil {
+		t.Errorf("held: %v, %v", k.held("ids/103"), k.held("ids/101"))
 	}
 }
 

@@ -83,6 +83,7 @@ type hold struct {
 	failures int
 	tried    time.Time
 	until    time.Time
+	released bool // what it rests on has changed since it was tried
 }
 
 // HeldError says why an object is left alone for now.
@@ -235,6 +236,9 @@ func (k *Keeper) round(ctx context.Context, full bool, woken []object.Address) (
 	}
 	r.Result, err = k.Engine.Apply(ctx, objects)
 	k.remember(r.Result)
+	if full && err == nil {
+		k.forgetOthers(r.Result)
+	}
 	return r, err
 }
 
@@ -271,6 +275,17 @@ func (k *Keeper) remember(res Result) {
 	}
 }
 
+// forgetOthers forgets the failures of objects that a full round did not have. Nothing of them is watched meanwhile:
+// when they are to be kept again, as their container has come back to this node, nobody knows whether they still fail.
+func (k *Keeper) forgetOthers(res Result) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.holds, func(a object.Address, _ *hold) bool {
+		_, had := res.Statuses[a]
+		return !had
+	})
+}
+
 // fails notes one more failure. The caller holds mu.
 func (k *Keeper) fails(a object.Address, err error) {
 	h := k.holds[a]
@@ -278,7 +293,7 @@ func (k *Keeper) fails(a object.Address, err error) {
 		h = &hold{}
 		k.holds[a] = h
 	}
-	h.err, h.tried = err, time.Now()
+	h.err, h.tried, h.released = err, time.Now(), false
 	wait := min(heldFirst<<min(h.failures, 10), heldMost)
 	if provider.IsPermanent(err) || host.Missing(err) {
 		wait = heldPermanent
@@ -303,10 +318,42 @@ func (k *Keeper) release(woken []object.Address) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, a := range woken {
-		if h := k.holds[a]; h != nil && h.until.After(h.tried.Add(heldLeast)) {
+		h := k.holds[a]
+		if h == nil {
+			continue
+		}
+		h.released = true
+		if h.until.After(h.tried.Add(heldLeast)) {
 			h.until = h.tried.Add(heldLeast)
 		}
 	}
+}
+
+// heldInside are the failed objects inside the containers that something woken belongs to: what keeps them from being
+// true may be on the hypervisor, such as a pin that another phoenix has replaced.
+func (k *Keeper) heldInside(woken []object.Address) (out []object.Address) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for a := range k.holds {
+		same := func(w object.Address) bool { return w.Scope() == a.Scope() }
+		if k.inside[a] && slices.ContainsFunc(woken, same) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// releasedInside is when the first of the released objects inside containers may be tried again; false: there is none.
+func (k *Keeper) releasedInside() (at time.Time, some bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for a, h := range k.holds {
+		waits := h.released && h.until.After(time.Now()) // others are blocked, or were just tried
+		if k.inside[a] && waits && (!some || h.until.Before(at)) {
+			at, some = h.until, true
+		}
+	}
+	return at, some
 }
 
 // next is when something is due.

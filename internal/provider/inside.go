@@ -157,10 +157,12 @@ func (i Inside) askSystemd(ctx context.Context, h host.Host, wait bool) (bool, e
 	return false, err
 }
 
-// WaitBooted returns when systemd has started everything. alive fails once the container has ended.
+// WaitBooted returns when systemd has started everything. alive fails once the container has ended. The boot goes on by
+// itself: where the work is to end, it is not waited for.
 func (i Inside) WaitBooted(ctx context.Context, h host.Host, alive func(context.Context) error) error {
-	whole := ctx
-	ctx, cancel := context.WithTimeout(ctx, i.bootLimit())
+	whole, end := Stoppable(ctx)
+	defer end()
+	ctx, cancel := context.WithTimeout(whole, i.bootLimit())
 	defer cancel()
 	tick := time.NewTicker(bootPoll)
 	defer tick.Stop()
@@ -176,7 +178,7 @@ func (i Inside) WaitBooted(ctx context.Context, h host.Host, alive func(context.
 		}
 		select {
 		case <-whole.Done():
-			return whole.Err()
+			return fmt.Errorf("container %s runs, and its boot is not waited for: %w", i.ID, context.Cause(whole))
 		case <-ctx.Done():
 			return fmt.Errorf("container %s runs, and its systemd has not come up within %s: %w", i.ID, i.bootLimit(),
 				why)

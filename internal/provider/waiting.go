@@ -21,6 +21,15 @@ func Wait(ctx context.Context, do func(context.Context) error) error {
 
 type stopKey struct{}
 
+// Stopped is why somebody asked for the end of the work; nil: nobody did. A part of Apply that goes on with something
+// new after a wait asks first.
+func Stopped(ctx context.Context) error {
+	if stop, ok := ctx.Value(stopKey{}).(context.Context); ok && stop.Err() != nil {
+		return context.Cause(stop)
+	}
+	return nil
+}
+
 // WithStop is a context whose Stoppable ends with stop.
 func WithStop(ctx, stop context.Context) context.Context {
 	return context.WithValue(ctx, stopKey{}, stop)

@@ -10,6 +10,7 @@ import (
 // that it was on. The cluster's copy is the pin then; where there is none, no root is made for a volume that is found
 // empty.
 func TestTheRootOnAnotherNode(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.reset()
 	h.write("totem {}\n", "pve", "corosync.conf")
@@ -49,7 +50,8 @@ func TestTheRootOnAnotherNode(t *testing.T) {
 	}
 }
 
-// Volumes that left the configuration are named: those that wait for a container, and those that its notes speak of.
+// Volumes that left the configuration are named: those that wait for a container, and those that its notes speak of,
+// also where the container itself has left.
 func TestVolumesThatAreKeptAreTold(t *testing.T) {
 	h := newHost(t)
 	h.reset()
@@ -57,10 +59,12 @@ func TestVolumesThatAreKeptAreTold(t *testing.T) {
 	h.write("#phoenix%3A container/103\n#phoenix%3A volume/103/older local-zfs%3Asubvol-103-disk-9 /y\n#phoenix%3A "+
 		"volume/103/ssl local-zfs%3Asubvol-103-disk-1 /z\n"+
 		"hostname: x\nrootfs: local-zfs:subvol-103-disk-0,size=1G\nunprivileged: 1\n", "pve", "lxc", "103.conf")
+	h.write("#phoenix%3A container/205\n#phoenix%3A volume/205/data local-zfs%3Asubvol-205-disk-1 /w\nhostname: gone\n"+
+		"rootfs: local-zfs:subvol-205-disk-0,size=1G\nunprivileged: 1\n", "pve", "lxc", "205.conf")
 	for _, command := range []string{"plan", "validate"} {
 		r := h.phoenix(nil, command)
 		for _, want := range []string{"volume/103/old: kept, not in the configuration any more",
-			"volume/103/older: kept", "subvol-103-disk-9"} {
+			"volume/103/older: kept", "subvol-103-disk-9", "volume/205/data: kept"} {
 			if !strings.Contains(r.stdout+r.stderr, want) {
 				t.Errorf("%s: no %q in %s", command, want, r)
 			}
@@ -148,4 +152,31 @@ func TestVolumesAreRemovedByName(t *testing.T) {
 	if volumes() != before-1 {
 		t.Errorf("%d volumes, of %d", volumes(), before)
 	}
+	h.changes(0, "create", "103")
+	says(0, nil, "stop", "103")
+	volume, path := h.withImage("103", "pictures")
+	says(0, []string{`"name": "103/pictures"`, `"pool": "local"`, volume}, "volumes")
+	says(0, []string{"volume/103/pictures: kept", volume}, "plan")
+	says(0, []string{"volume/103/pictures: kept", volume}, "validate")
+	says(0, []string{"volume/103/pictures"}, "volumes", "remove", "103/pictures", "--yes")
+	if _, err := os.Stat(path); !os.IsNotExist(err) || strings.Contains(h.conf("103"), "pictures") {
+		t.Errorf("%v:\n%s", err, h.conf("103"))
+	}
+}
+
+// withImage gives a container a volume that phoenix made on a storage that is a path, and that is not in the file.
+func (h *hypervisor) withImage(id, name string) (volume, path string) {
+	h.t.Helper()
+	h.write(strings.Replace(h.read("pve", "storage.cfg"), "content vztmpl\n", "content vztmpl,rootdir\n", 1), "pve",
+		"storage.cfg")
+	h.tool("pct", "set", id, "--mp5", "local:1,mp=/srv/"+name)
+	_, volume, _ = strings.Cut(h.conf(id), "\nmp5: ")
+	volume, _, _ = strings.Cut(volume, ",")
+	path = h.path("vz", "images", strings.TrimPrefix(volume, "local:"))
+	if _, err := os.Stat(path); err != nil {
+		h.t.Fatal(err)
+	}
+	note := "#phoenix%3A volume/" + id + "/" + name + " " + strings.ReplaceAll(volume, ":", "%3A") + " " + path + "\n"
+	h.write(note+h.conf(id), "pve", "lxc", id+".conf")
+	return volume, path
 }

@@ -142,6 +142,7 @@ func (h *hypervisor) migrated(root string) {
 // On a Proxmox host the old containers become phoenix's as they are: their volumes are plugged in while they run, the
 // shared directory goes out of their files, nobody but the CA is restarted. The way back leads to the old files.
 func TestProxmoxMigrateLive(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	root := h.old()
 	before, pids := map[string]string{}, map[string]string{}
@@ -211,6 +212,7 @@ func (h *hypervisor) isBack(before map[string]string) {
 
 // Killed at random moments on the way there and back, and run again, it ends the same.
 func TestProxmoxMigrateKilled(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -40,6 +40,7 @@ func (h *hypervisor) elsewhere(node string, ids ...string) {
 // A container that is here does not wait for the template that it came from, wherever that is; one that would have
 // to be cloned from it says where that is.
 func TestTheTemplateOnAnotherNode(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.reset()
 	h.changes(0, "create", "103")
@@ -63,6 +64,7 @@ func TestTheTemplateOnAnotherNode(t *testing.T) {
 
 // What a container depends on may be on another node: it is used over the network, and neither touched nor missed.
 func TestADependencyOnAnotherNode(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.reset()
 	h.changes(0, append([]string{"create"}, ids...)...)
@@ -102,6 +104,7 @@ func TestADependencyOnAnotherNode(t *testing.T) {
 // Quorum that is lost in the middle of a create leaves half a container and a source, both locked. Once it is back
 // the next run takes them for what they are, at once.
 func TestQuorumLostInMidCreate(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, x := range []struct{ id, verb string }{{"103", "clone"}, {"900", "create"}} {
 		h.reset()
@@ -151,6 +154,7 @@ func TestQuorumLostInMidCreate(t *testing.T) {
 
 // A create that is killed before the first root is pinned goes on in a cluster too, and without a word of consent.
 func TestFirstRootInACluster(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, what := range []string{"write BASE/root/pins/103", "run pct start 103"} {
 		h.reset()
@@ -174,6 +178,7 @@ func TestFirstRootInACluster(t *testing.T) {
 // A CA that comes to a node which knows no root of it keeps its own, and that is not taken for the right one in
 // silence.
 func TestNoRootIsPinnedSilently(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.reset()
 	h.write("totem {}\n", "pve", "corosync.conf")

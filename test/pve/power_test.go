@@ -40,6 +40,7 @@ func sampled(points []string, most int) (out []string) {
 // taken back. Before each change that any of the commands makes, and run again: the same end, nothing that is left
 // over, no change after that.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	create := append([]string{"create"}, ids...)
 	h.reset()
@@ -73,6 +74,7 @@ func TestPowerCut(t *testing.T) {
 
 // The same for a delete: run again it comes to its end, and no volume of phoenix's is lost.
 func TestPowerCutDuringDelete(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.reset()
 	create := []string{"create", "103"}

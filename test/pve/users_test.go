@@ -11,6 +11,7 @@ import (
 // TestUsersHouse makes the three of the users' own files on a host with the storages that they name. The archive that
 // they name is not here, so that their template is built, by a program that stands in for mmdebstrap.
 func TestUsersHouse(t *testing.T) {
+	t.Parallel()
 	dir := cmp.Or(os.Getenv("PHOENIX_USER_FILES"), "../../../shared/phoenix-configs")
 	h := newHost(t)
 	for name, own := range map[string]string{"phoenix_lxc_configs.json": "lxc-own-directories.json",

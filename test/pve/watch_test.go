@@ -335,10 +335,6 @@ func table(rows []outcome) string {
 // told, and is as before once a person has done his part. Three hosts share the faults, as most of the time is
 // waiting. PHOENIX_FAULT names those to make, by a part of the name.
 func TestWatchFaults(t *testing.T) {
-	if os.Getenv("PHOENIX_WATCH_FAULTS") == "" {
-		t.Skip("known to fail: a CA that came back from another node, and a shutdown beside it, wait over 20 s since " +
-			"ids/ID looks at the node too; PHOENIX_WATCH_FAULTS=1 runs it")
-	}
 	const hosts = 3
 	rows := make([][]outcome, hosts)
 	t.Run("hosts", func(t *testing.T) {

@@ -165,6 +165,9 @@ func (r Running) settle(ctx context.Context, h host.Host, s spec.Running, have *
 	inTime, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	_ = r.waitBooted(inTime, h, s) // whatever keeps it, it is stopped
+	if err := provider.Stopped(ctx); err != nil {
+		return fmt.Errorf("container %s was left running: %w", s.ID, err)
+	}
 	return ctx.Err()
 }
 

@@ -135,7 +135,9 @@ func reload(ctx context.Context, h host.Host, s spec.Nginx, digest string) error
 		Mutates: true}); err != nil {
 		return fmt.Errorf("nginx reload: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, loadLimit)
+	stoppable, end := provider.Stoppable(ctx)
+	defer end()
+	ctx, cancel := context.WithTimeout(stoppable, loadLimit)
 	defer cancel()
 	for {
 		// nginx lets old workers accept for another 100 ms, so that an answer alone does not tell that all of it is
@@ -145,7 +147,11 @@ func reload(ctx context.Context, h host.Host, s spec.Nginx, digest string) error
 		if got == digest && !still {
 			return nil
 		}
-		if err := pause(ctx, loadEvery); err != nil {
+		err := pause(ctx, loadEvery)
+		if err != nil && stoppable.Err() != nil {
+			return fmt.Errorf("nginx was told to reload, which is not waited for: %w", context.Cause(stoppable))
+		}
+		if err != nil {
 			return fmt.Errorf("nginx was told to reload and still has %q loaded, want %q: %w (why is in %s/error.log)",
 				got, digest, err, logDir)
 		}

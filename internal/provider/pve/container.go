@@ -26,6 +26,7 @@ type ContainerStatus struct {
 	Config  string            `json:"config"`            // text of its file
 	Volumes map[string]record `json:"volumes,omitempty"` // those of its volumes that are there, by address
 	Making  bool              `json:"making,omitempty"`  // phoenix was making it, and did not come to the end
+	Rights  []string          `json:"rights,omitempty"`  // who has permissions on it, where it is to be made again
 }
 
 // Decode implements provider.Driver. No value may add a line to the configuration, and no path is mounted on twice.
@@ -89,6 +90,11 @@ func (Container) Observe(_ context.Context, h host.Host, _ object.Address, s spe
 		return nil, err
 	}
 	st := &ContainerStatus{Config: c.text(), Volumes: map[string]record{}, Making: c.making}
+	if otherKind(s, c) {
+		if _, st.Rights, err = access(h, s.Guest.Proxmox, s.ID); err != nil {
+			return nil, err
+		}
+	}
 	for _, v := range s.Guest.Volumes {
 		if r, ok := remembered(h, c, v); ok {
 			st.Volumes[volumeAddress(v)] = r
@@ -121,12 +127,17 @@ func (Container) Diff(want spec.Container, have *ContainerStatus) plan.Delta {
 	if len(later) > 0 {
 		d.Reason = "a container that runs needs a restart for it: " + strings.Join(later, ", ")
 	}
-	if have, want := flag(c.current().get("unprivileged") == "1"), flag(want.IDMap != (spec.IDMap{})); have != want {
-		d.Compare("unprivileged", have, want)
-		d.Action, d.Reason = plan.Replace,
-			"unprivileged can only be chosen when a container is made; its volumes are kept"
+	if otherKind(want, c) {
+		d.Compare("unprivileged", flag(c.current().get("unprivileged") == "1"), flag(want.IDMap != (spec.IDMap{})))
+		d.Action, d.Reason = plan.Replace, "unprivileged can only be chosen when a container is made; its volumes, "+
+			"notes, tags, pool and other settings are kept"+lostWith(c, have.Rights)
 	}
 	return d
+}
+
+// otherKind tells that a container is privileged and should not be, or the other way round.
+func otherKind(s spec.Container, c *conf) bool {
+	return (c.current().get("unprivileged") == "1") != (s.IDMap != (spec.IDMap{}))
 }
 
 // Apply implements provider.Driver. All that differs goes into one call of pct set, and what only the file can hold is
@@ -137,7 +148,7 @@ func (k Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 		return err
 	}
 	if d.Action == plan.Replace {
-		if err := k.Delete(ctx, h, a, s); err != nil {
+		if err := k.remove(ctx, h, a, s, saveReplaced); err != nil {
 			return err
 		}
 	}
@@ -177,6 +188,9 @@ func (k Container) finishMaking(ctx context.Context, h host.Host, a object.Addre
 		return err
 	}
 	if err := giveIDs(ctx, h, s); err != nil {
+		return err
+	}
+	if err := carry(ctx, h, s); err != nil {
 		return err
 	}
 	return endMaking(h, p, s.ID)

@@ -42,7 +42,11 @@ func create(ctx context.Context, h host.Host, s spec.Container) error {
 	}
 	s.Guest = withVolumes(s.Guest, fresh)
 	set, _ := arguments(settings(s, parseConf(""), known))
-	_, err := pct(ctx, h, s.ID, cloneLimit, append(argv, set...)...)
+	pool, err := poolOf(h, s)
+	if err != nil {
+		return err
+	}
+	_, err = pct(ctx, h, s.ID, cloneLimit, slices.Concat(argv, pool, set)...)
 	return err
 }
 
@@ -73,7 +77,11 @@ func clone(ctx context.Context, h host.Host, s spec.Container) error {
 	if err := beginMaking(ctx, h, s); err != nil {
 		return err
 	}
-	argv := []string{"pct", "clone", source, s.ID, "--hostname", s.Name, "--description", mark(s.ID)}
+	pool, err := poolOf(h, s)
+	if err != nil {
+		return err
+	}
+	argv := append([]string{"pct", "clone", source, s.ID, "--hostname", s.Name, "--description", mark(s.ID)}, pool...)
 	if c.current().get("template") != "1" {
 		argv = append(argv, "--full", "1", "--storage", s.Guest.Storage)
 		if s.Guest.Snapshot != "" {
@@ -227,6 +235,16 @@ func destroy(ctx context.Context, h host.Host, s spec.Container, more ...string)
 // Delete implements provider.Deleter: it stops the container and removes it with its root file system. Volumes of
 // phoenix's are taken out of it before, and written down, so that a container that is made later finds them.
 func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s spec.Container) error {
+	nothing := func(context.Context, host.Host, spec.Container, *conf) error { return nil }
+	if err := k.remove(ctx, h, a, s, nothing); err != nil {
+		return err
+	}
+	return forgetReplaced(h, s.Guest.Proxmox, s.ID)
+}
+
+// remove is Delete. Once nothing is in the way, before is called with what is about to be destroyed.
+func (k Container) remove(ctx context.Context, h host.Host, a object.Address, s spec.Container,
+	before func(context.Context, host.Host, spec.Container, *conf) error) error {
 	p := s.Guest.Proxmox
 	c, err := read(h, p, s.ID)
 	if err != nil {
@@ -260,6 +278,9 @@ func (k Container) Delete(ctx context.Context, h host.Host, a object.Address, s 
 		return err
 	}
 	if c, err = read(h, p, s.ID); err != nil || c == nil { // what waited for its end is in effect
+		return err
+	}
+	if err := before(ctx, h, s, c); err != nil {
 		return err
 	}
 	if err := k.detach(ctx, h, s, c); err != nil {

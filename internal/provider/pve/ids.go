@@ -182,7 +182,9 @@ func (IDs) Delete(_ context.Context, h host.Host, _ object.Address, s spec.IDRan
 
 // Watch implements provider.Watcher.
 func (IDs) Watch(want spec.IDRange, _ *provider.IDsStatus) provider.Watch {
-	return provider.Watch{Paths: []string{provider.Claim(want), confPath(*want.Proxmox, want.ID)}}
+	w := guest(*want.Proxmox, want.ID)
+	w.Paths = append(w.Paths, provider.Claim(want))
+	return w
 }
 
 // sharedBinds are the users' directories of a container that another one of this node mounts too, or a directory in or

@@ -35,6 +35,8 @@ type RunningStatus struct {
 	Drift []plan.Field `json:"drift,omitempty"`
 	// Limits are those of its control group that differ; they are set while it runs.
 	Limits []plan.Field `json:"limits,omitempty"`
+	// Missing are directories of the hypervisor that it cannot start without, and that are not there.
+	Missing []string `json:"missing,omitempty"`
 }
 
 const (
@@ -69,6 +71,7 @@ func (Running) Observe(ctx context.Context, h host.Host, _ object.Address, s spe
 	}
 	st := &RunningStatus{State: stopped}
 	if st.PID, err = inside(s.ID).InitPID(ctx, h); err != nil || st.PID == 0 {
+		st.Missing = missingSources(h, c)
 		return st, err
 	}
 	st.State = running
@@ -198,29 +201,38 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	return waitState(ctx, h, s, true)
 }
 
-// sources fails where a folder of the hypervisor that is mounted is not there: pct start would only speak of a script.
+// sources fails where a directory of the hypervisor that is mounted is not there: pct start would only speak of a
+// script.
 func sources(h host.Host, id string, c *conf) error {
-	var folders []string
+	for _, dir := range missingSources(h, c) {
+		return provider.PermanentHint(fmt.Errorf("container %s cannot start: %s, which is mounted in it, is "+
+			"not there", id, dir), "make the directory, or take the line out of the configuration")
+	}
+	return nil
+}
+
+// missingSources are the directories of the hypervisor that a container mounts, and that are not there.
+func missingSources(h host.Host, c *conf) (out []string) {
+	var dirs []string
 	for _, key := range c.current().keys() {
 		if p := parseProperty(c.current().get(key), "volume"); mountKey.MatchString(key) &&
 			strings.HasPrefix(p.word, "/") {
-			folders = append(folders, p.word)
+			dirs = append(dirs, p.word)
 		}
 	}
 	for _, o := range c.current().options() {
 		f := strings.Fields(o.value)
 		if o.key == "lxc.mount.entry" && len(f) > 3 && filepath.IsAbs(f[0]) && strings.Contains(f[3], "bind") &&
 			!strings.Contains(f[3], "optional") {
-			folders = append(folders, host.Unescape(f[0]))
+			dirs = append(dirs, host.Unescape(f[0]))
 		}
 	}
-	for _, dir := range folders {
+	for _, dir := range dirs {
 		if _, err := h.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-			return provider.PermanentHint(fmt.Errorf("container %s cannot start: %s, which is mounted in it, is "+
-				"not there", id, dir), "make the folder, or take the line out of the configuration")
+			out = append(out, dir)
 		}
 	}
-	return nil
+	return out
 }
 
 // waitState returns once the container runs, or does not.

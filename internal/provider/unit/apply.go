@@ -154,10 +154,13 @@ func begin(ctx context.Context, h host.Host, s spec.Unit, verb string) error {
 	return systemctl(ctx, h, s.Name, "start")
 }
 
-// await waits until the unit is active with its mark and accepts connections.
+// await waits until the unit is active with its mark and accepts connections. It was told to start: where the work is
+// to end, that is not waited for.
 func (dr Driver) await(ctx context.Context, h host.Host, a object.Address, s spec.Unit) error {
 	limit := cmp.Or(dr.UpLimit, time.Minute)
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	stoppable, end := provider.Stoppable(ctx)
+	defer end()
+	ctx, cancel := context.WithTimeout(stoppable, limit)
 	defer cancel()
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		have, err := dr.Observe(ctx, h, a, s)
@@ -173,6 +176,9 @@ func (dr Driver) await(ctx context.Context, h host.Host, a object.Address, s spe
 		}
 		select {
 		case <-ctx.Done():
+			if stoppable.Err() != nil {
+				return fmt.Errorf("%s was started, and is not waited for: %w", s.Name, context.Cause(stoppable))
+			}
 			return fmt.Errorf("%s is not up after %s: %s", s.Name, limit, left)
 		case <-time.After(pause):
 		}

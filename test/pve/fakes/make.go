@@ -82,7 +82,7 @@ func (b base) create(c call) error {
 		"restore"); err != nil {
 		return err
 	}
-	if err := b.taken(id); err != nil {
+	if err := errors.Join(b.taken(id), b.hasPool(c.get("pool"))); err != nil {
 		return err
 	}
 	source := archive
@@ -104,7 +104,7 @@ func (b base) create(c call) error {
 	conf, err := b.build(id, c, &made)
 	if err == nil {
 		b.linger("create")
-		err = b.save(id, conf)
+		err = errors.Join(b.save(id, conf), b.join(c.get("pool"), id))
 	}
 	if err != nil {
 		b.rollBack(id, made)
@@ -146,7 +146,7 @@ func (b base) build(id string, c call, made *[]string) (*conf, error) {
 		switch {
 		case k == "description":
 			conf.notes = strings.Split(v, "\n")
-		case k == "unprivileged" || k == "storage" || k == "start":
+		case k == "unprivileged" || k == "storage" || k == "start" || k == "pool":
 		case k == "rootfs" || mountKey.MatchString(k):
 			value, err := b.place(id, v, conf.root(), made)
 			if err != nil {
@@ -236,6 +236,9 @@ func (b base) clone(c call) error {
 			return fmt.Errorf("unable to clone mountpoint '%s' (type bind)", k)
 		}
 	}
+	if err := b.hasPool(c.get("pool")); err != nil {
+		return err
+	}
 	src.keys["lock"] = "disk"
 	if err := b.save(from, src); err != nil {
 		return err
@@ -247,7 +250,7 @@ func (b base) clone(c call) error {
 	})
 	conf, volumes := b.begun(id, c, state)
 	// the whole of it but for the volumes, before any is copied
-	if err := errors.Join(b.reserve(id), b.save(id, conf)); err != nil {
+	if err := errors.Join(b.reserve(id), b.save(id, conf), b.join(c.get("pool"), id)); err != nil {
 		return err
 	}
 	time.Sleep(20 * time.Millisecond) // so that another at the same time meets the lock

@@ -239,6 +239,9 @@ func (b base) destroy(c call) error {
 	}
 	os.RemoveAll(b.path("lib", id))
 	os.RemoveAll(b.path("owners", id))
+	if err := b.forgotten(id); err != nil {
+		return err
+	}
 	os.Remove(b.path("pve", "firewall", id+".fw"))
 	b.strike()
 	err = os.Remove(b.file(id))
