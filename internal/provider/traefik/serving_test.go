@@ -50,7 +50,8 @@ func TestCertificatesConformance(t *testing.T) {
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			p := newProxy(t, ca.Authority, ca.Directory)
 			p.makeTrue(p.config)
-			p.start() // and is looked at before it has issued anything
+			p.served.OrderTimeout = spec.Duration(time.Minute) // other tests may keep the processors busy
+			p.start()                                          // and is looked at before it has issued anything
 			return p.h, asObject(t, servedAddr, p.served)
 		},
 	})
