@@ -208,9 +208,9 @@ func TestContainerDecode(t *testing.T) {
 		"a source twice": {func(s *spec.Container) {
 			s.Mounts = []spec.Mount{{Source: "/a", Target: "/m"}, {Source: "/a", Target: "/n"}}
 		}, false}, // the audit tells of it
-		"a trailing slash": {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a/", Target: "/m"}} }, true},
+		"a trailing slash":   {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a/", Target: "/m"}} }, true},
 		"a device elsewhere": {func(s *spec.Container) { s.Devices = []spec.Device{{Path: "/srv/tun"}} }, true},
-		"a relative target": {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a", Target: "m"}} }, true},
+		"a relative target":  {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a", Target: "m"}} }, true},
 	} {
 		s := good
 		tc.change(&s)
