@@ -82,13 +82,13 @@ func (s *session) movedRoles(ctx context.Context, old *house) (errs []error) {
 // movedVolumes are refusals of volumes that would be made again, empty, somewhere else.
 func (s *session) movedVolumes(ctx context.Context, old *house, containers []string) (errs []error) {
 	for _, o := range old.objects {
-		n, still := object.Find(s.objects, o.Address)
-		if o.Address.Kind() != spec.KindVolume || !still || !slices.Contains(containers, o.Container) {
+		if o.Address.Kind() != spec.KindVolume || !slices.Contains(containers, o.Container) {
 			continue
 		}
 		was, okWas := specOf[spec.Volume](old.objects, o.Address)
-		is, okIs := specOf[spec.Volume](s.objects, o.Address)
-		if !okWas || !okIs || was.Proxmox != nil || was.HostDirectory != nil || is.HostDirectory != nil ||
+		n, still := s.successor(o, was)
+		is, okIs := specOf[spec.Volume](s.objects, n.Address)
+		if !still || !okWas || !okIs || was.Proxmox != nil || was.HostDirectory != nil || is.HostDirectory != nil ||
 			o.Provider == n.Provider && was.Path == is.Path && was.Pool == is.Pool {
 			continue
 		}
@@ -98,9 +98,27 @@ func (s *session) movedVolumes(ctx context.Context, old *house, containers []str
 		errs = append(errs, hint(fmt.Sprintf("phoenix stop %s, then move %s to %s with all attributes (mv, or zfs "+
 			"rename); without what is on it: phoenix delete %s --volumes=%s, with the old pool in the file",
 			o.Container, place(was), place(is), o.Container, o.Container),
-			"%s is at %s, and the file has it at %s, where it would begin empty", o.Address, place(was), place(is)))
+			"%s is at %s, and the file has %s at %s, where it would begin empty", o.Address, place(was), n.Address,
+			place(is)))
 	}
 	return errs
+}
+
+// successor is the volume that the file has in the place of one: the one of its name, else the one that is mounted
+// where it was.
+func (s *session) successor(o object.Object, was spec.Volume) (object.Object, bool) {
+	if n, still := object.Find(s.objects, o.Address); still {
+		return n, true
+	}
+	for _, n := range s.objects {
+		if n.Address.Kind() != spec.KindVolume || n.Container != o.Container {
+			continue
+		}
+		if is, ok := specOf[spec.Volume](s.objects, n.Address); ok && is.MountPoint == was.MountPoint {
+			return n, true
+		}
+	}
+	return object.Object{}, false
 }
 
 func place(v spec.Volume) string {

@@ -3,12 +3,14 @@ package cli
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 )
 
@@ -18,7 +20,7 @@ type appliedHouse struct {
 	containers, hypervisor map[string]any // the files, as they were applied
 }
 
-func newAppliedHouse(t *testing.T) *appliedHouse {
+func newAppliedHouse(t *testing.T, prepare func(*appliedHouse)) *appliedHouse {
 	t.Helper()
 	h := &appliedHouse{benchHouse: newBenchHouse(t, 2)}
 	for text, into := range map[string]*map[string]any{manyContainers(2): &h.containers,
@@ -27,6 +29,13 @@ func newAppliedHouse(t *testing.T) *appliedHouse {
 			t.Fatal(err)
 		}
 	}
+	if prepare != nil {
+		prepare(h)
+	}
+	memory := h.app.host.(*memoryHost)
+	memory.put("/dev/net/tun", nil, fs.ModeDevice|fs.ModeCharDevice|0o600, host.Root)
+	memory.file("/dev/net/tun").Major, memory.file("/dev/net/tun").Minor = 10, 200
+	h.with(t, func(_, _ map[string]any) {})
 	h.apply(t)
 	s := h.session(t)
 	if err := s.remember(t.Context(), s.ids()); err != nil {
@@ -71,12 +80,14 @@ func clone(t *testing.T, m map[string]any) (out map[string]any) {
 	return out
 }
 
-func bench(containers map[string]any, id string) map[string]any { return containers[id].(map[string]any) }
+func bench(containers map[string]any, id string) map[string]any {
+	return containers[id].(map[string]any)
+}
 
 // What was renamed, renumbered or moved is refused with both names before anything is changed, or what is in the way
 // of its successor goes first, with consent.
 func TestRenames(t *testing.T) {
-	h := newAppliedHouse(t)
+	h := newAppliedHouse(t, nil)
 	pool := t.TempDir()
 	for what, x := range map[string]struct {
 		change func(containers, hypervisor map[string]any)
@@ -105,6 +116,9 @@ func TestRenames(t *testing.T) {
 		"the pool is another": {func(c, _ map[string]any) {
 			bench(c, "1001")["zfs_volumes"].([]any)[0].(map[string]any)["pool"] = pool
 		}, []string{"volume/1001/data is at", "where it would begin empty", "phoenix stop 1001"}},
+		"a volume is renamed": {func(c, _ map[string]any) {
+			bench(c, "1001")["zfs_volumes"].([]any)[0].(map[string]any)["name"] = "other"
+		}, []string{"volume/1001/data is at", "the file has volume/1001/other at"}},
 		"the bridge is renamed": {renameBridge, []string{"bridge newbr0", "network/benchbr0", "hostfirewall/benchbr0",
 			"dns/benchbr0"}},
 		"the bridge has another address": {moveBridge, []string{"10.86.255.253/16", "network/benchbr0"}},
