@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -162,6 +164,12 @@ func (s *session) mayLeave(left []object.Object, containers []string) error {
 	iface := s.cfg.Hypervisor.Network.Interface
 	what := fmt.Sprintf("bridge %s with %s is what the file asks for now, and %s of what was applied would stay beside "+
 		"it", iface.Name, iface.Address, strings.Join(was, ", "))
+	for _, o := range left {
+		if port := s.foreignPort(o.Address.Scope()); port != "" {
+			return hint("give this root a bridge of its own, or move the other root's containers away first",
+				"%s: a container of another root is plugged into %s, as %s", what, o.Address.Scope(), port)
+		}
+	}
 	for _, c := range s.cfg.Containers {
 		if !s.cfg.IsTemplate(c.ID) && !slices.Contains(containers, c.ID) {
 			return hint("phoenix apply --yes, without ids", "%s: that is for all containers at once", what)
@@ -171,6 +179,19 @@ func (s *session) mayLeave(left []object.Object, containers []string) error {
 		return hint("phoenix apply --yes removes them first, and restarts the containers", "%s", what)
 	}
 	return nil
+}
+
+// phoenixPort is how phoenix calls the hypervisor's end of a container's interface (config.PortName).
+var phoenixPort = regexp.MustCompile(`^v(\d+)p[0-9a-f]{4}$`)
+
+// foreignPort is a port of a bridge that belongs to a container of another root; empty: there is none.
+func (s *session) foreignPort(bridge string) string {
+	for _, name := range s.namesIn(filepath.Join("/sys/class/net", bridge, "brif")) {
+		if m := phoenixPort.FindStringSubmatch(name); m != nil && config.PortName(s.machine.Root, m[1]) != name {
+			return name
+		}
+	}
+	return ""
 }
 
 // removeLeft takes away what is in the way of its successor. Killed in between, the next run goes on.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/config"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
@@ -179,4 +180,34 @@ func hints(err error) string {
 		return one.hint
 	}
 	return ""
+}
+
+// What another root's containers are plugged into stays, whatever this root deletes or renames.
+func TestAnotherRootsPort(t *testing.T) {
+	h := newAppliedHouse(t, nil)
+	memory := h.app.host.(*memoryHost)
+	root := h.session(t).machine.Root
+	memory.put("/sys/class/net/benchbr0/brif", nil, fs.ModeDir|0o755, host.Root)
+	memory.put("/sys/class/net/benchbr0/brif/"+config.PortName(root, "1001"), nil, 0o644, host.Root)
+	memory.put("/sys/class/net/benchbr0/brif/eth0", nil, 0o644, host.Root)
+	site := func() (gone, kept []object.Object) {
+		s := h.session(t)
+		gone, kept = s.doomed(t.Context(), s.ids(), true, true)
+		other := func(o object.Object) bool { return !slices.Contains(siteKinds, o.Address.Kind()) }
+		return slices.DeleteFunc(gone, other), slices.DeleteFunc(kept, other)
+	}
+	if gone, kept := site(); len(gone) < 3 || len(kept) > 0 {
+		t.Errorf("its own: %v goes, %v stays", gone, kept)
+	}
+	foreign := config.PortName("/var/lib/another", "1001")
+	memory.put("/sys/class/net/benchbr0/brif/"+foreign, nil, 0o644, host.Root)
+	if gone, kept := site(); len(gone) > 0 || len(kept) < 3 {
+		t.Errorf("another's: %v goes, %v stays", gone, kept)
+	}
+	h.with(t, renameBridge)
+	h.app.opts.yes = true
+	s := h.session(t)
+	if _, err := s.renamed(t.Context(), s.ids()); err == nil || !strings.Contains(err.Error(), foreign) {
+		t.Errorf("taken away by a rename: %v", err)
+	}
 }
