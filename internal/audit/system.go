@@ -27,6 +27,7 @@ type Wanted struct {
 	Unprivileged bool
 	Template     bool              // others are cloned from it, and it never runs
 	Binds        map[string]string // directories of the hypervisor, by where they are mounted
+	Shares       []string          // those of Binds that other containers see too, on purpose
 	Options      []string          // key=value, of raw options that the file's audit has looked at
 	Bridge, Port string            // of its interface; the port is the hypervisor's end, where phoenix names it
 }
@@ -108,7 +109,7 @@ func (s *system) shared(ctx context.Context) {
 			}
 			how := alike(v, first)
 			plain := v.from == "" && first.from == "" && (within(v.path, first.path) || within(first.path, v.path))
-			if how == "" || plain { // the file's own audit tells what is plain
+			if how == "" || plain || s.share(v) && s.share(first) { // the file's own audit tells what is plain
 				continue
 			}
 			s.told[[2]string{first.container, v.container}] = true
@@ -117,6 +118,30 @@ func (s *system) shared(ctx context.Context) {
 		}
 	}
 	s.mounted(ctx)
+}
+
+// share is whether a container has a directory by a mount point that says that others may see it.
+func (s *system) share(v view) bool {
+	return slices.ContainsFunc(s.scene.Wanted, func(w Wanted) bool {
+		return w.ID == v.container && slices.ContainsFunc(w.Shares, func(dir string) bool {
+			return within(v.path, dir)
+		})
+	})
+}
+
+// shareAt is share for where something is mounted inside.
+func (s *system) shareAt(id, target string) bool {
+	return slices.ContainsFunc(s.scene.Wanted, func(w Wanted) bool {
+		if w.ID != id {
+			return false
+		}
+		for at, source := range w.Binds {
+			if within(target, at) && slices.Contains(w.Shares, source) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func unmount(v, first view) string {
@@ -172,7 +197,7 @@ func (s *system) mounted(ctx context.Context) {
 		for _, first := range all[:i] {
 			pair := [2]string{first.id, v.id}
 			if v.id == first.id || v.device != first.device || !within(v.root, first.root) &&
-				!within(first.root, v.root) || s.told[pair] {
+				!within(first.root, v.root) || s.told[pair] || s.shareAt(v.id, v.target) && s.shareAt(first.id, first.target) {
 				continue
 			}
 			s.told[pair] = true

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/agent"
+	"github.com/phoenix-hypervisor/phoenix/internal/clean"
 	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/health"
 	"github.com/phoenix-hypervisor/phoenix/internal/issued"
@@ -117,7 +118,13 @@ func (q *inquiry) patiently(ctx context.Context, c health.Check) health.Result {
 		c.Host, c.Again.Times, time.Duration(c.Again.Every)))
 	tick := time.NewTicker(time.Duration(c.Again.Every))
 	defer tick.Stop()
+	said := time.Now()
 	for n := 0; n < c.Again.Times && r.Status != health.Pass; n++ {
+		if n > 0 && time.Since(said) >= attemptLine {
+			said = time.Now()
+			q.say(fmt.Sprintf("container %s: attempt %d of %d of its health_check failed, next in %s: %s", c.Host, n+1,
+				c.Again.Times+1, time.Duration(c.Again.Every), clean.Line(r.Evidence, sayLimit)))
+		}
 		select {
 		case <-ctx.Done():
 			return r
@@ -129,6 +136,11 @@ func (q *inquiry) patiently(ctx context.Context, c health.Check) health.Result {
 	}
 	return r
 }
+
+// attemptLine is how far two lines about the attempts of one check are apart.
+var attemptLine = 4 * time.Second
+
+const sayLimit = 200 // bytes of what a check says that stand in a line
 
 func (q *inquiry) say(what string) {
 	q.mu.Lock()

@@ -223,11 +223,15 @@ func insides(r health.Report) (ids []string) {
 // well.
 func TestAnApplicationThatIsSlowToComeUp(t *testing.T) {
 	again := &spec.Again{Times: 3, Every: spec.Duration(20 * time.Millisecond)}
+	every := attemptLine
+	attemptLine = 0
+	defer func() { attemptLine = every }()
 	s, tries, said := slowly(t, 2, again)
 	if left := insides(s.checkPatiently(t.Context(), s.objects)); len(left) > 0 || tries.Load() < 3 {
 		t.Errorf("after %d tries: %q", tries.Load(), left)
 	}
-	if len(said.steps) != 1 || !strings.Contains(said.steps[0], "container 201 is not up yet by its own "+
+	if len(said.steps) != 2 || !strings.HasPrefix(said.steps[1],
+		"container 201: attempt 2 of 4 of its health_check failed, next in 20ms: ") || !strings.Contains(said.steps[0], "container 201 is not up yet by its own "+
 		"health_check: it is tried up to 3 times more, 20ms apart") {
 		t.Errorf("said: %q", said.steps)
 	}

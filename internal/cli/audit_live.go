@@ -136,6 +136,9 @@ func wanted(c *config.Container) audit.Wanted {
 		if filepath.IsAbs(m.HostPath) {
 			w.Binds[m.ContainerPath] = m.HostPath
 		}
+		if m.Share {
+			w.Shares = append(w.Shares, m.HostPath)
+		}
 	}
 	for _, o := range c.Options {
 		w.Options = append(w.Options, o.Key+"="+o.Value)

@@ -206,6 +206,11 @@ func (s *session) doomed(ctx context.Context, ids []string, all, volumes bool) (
 				kept = append(kept, o)
 				continue
 			}
+		case spec.KindNetwork, spec.KindDNS, spec.KindHostFirewall, spec.KindAccess:
+			if s.foreignPort(o.Address.Scope()) != "" { // another root's containers are plugged in
+				kept = append(kept, o)
+				continue
+			}
 		case spec.KindHostTrust:
 			if !s.trusted(ctx, o) {
 				continue

@@ -54,6 +54,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 			m.Kinds[path] = a.kindOf(cfg, path, there)
 		}
 	}
+	a.observeMounts(cfg, string(mounts), &m)
 	m.Folders = resolvedAll(folders)
 	m.Locations = locate(config.Places(cfg, m), string(mounts))
 	if m.Binary, err = ownBinary(d); err != nil {

@@ -91,6 +91,7 @@ type app struct {
 	// SHA-256 of the program in whose place this one was begun, as it was replaced on disk
 	succeeds string
 	guard    func(context.Context) error // why nothing may be changed now; nil: it is not asked
+	keys     keyScans                    // where private keys were looked for
 	moveIDs  bool                        // containers without a range of ids of their own get one
 	planIDs  bool                        // what that would do is shown
 }

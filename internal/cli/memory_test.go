@@ -450,8 +450,16 @@ func (m *memoryHost) lxc(tool, home string) (string, error) {
 	pid = m.process("environ", value("lxc.environment")+"\x00")
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if f := strings.Fields(value("lxc.mount.entry")); len(f) > 1 {
-		m.files[filepath.Join("/proc", strconv.Itoa(pid), "root", f[1])] = m.files[f[0]]
+	for line := range strings.Lines(string(config)) {
+		f := strings.Fields(strings.TrimPrefix(line, "lxc.mount.entry = "))
+		if !strings.HasPrefix(line, "lxc.mount.entry = ") || len(f) < 2 {
+			continue
+		}
+		source := m.files[f[0]]
+		if meta, err := m.Local.Lstat(f[0]); source == nil && err == nil {
+			source = &memoryFile{Meta: meta}
+		}
+		m.files[filepath.Join("/proc", strconv.Itoa(pid), "root", f[1])] = source
 	}
 	m.pids[home] = pid
 	m.links[value("lxc.net.0.veth.pair")] = &memoryLink{kind: "veth", master: value("lxc.net.0.link")}

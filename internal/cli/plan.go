@@ -33,6 +33,9 @@ func (a *app) planCommand() *cobra.Command {
 		if err := complete(s.cfg, s.machine, containers); err != nil {
 			return err
 		}
+		if _, err := s.renamed(ctx, containers); err != nil {
+			return err
+		}
 		result, err := s.engine().Plan(ctx, objects)
 		if err != nil {
 			return err

@@ -289,7 +289,14 @@ func (s *session) makeTrue(ctx context.Context, ids []string) (view.Applied, err
 	if err := s.notMoving(containers); err != nil {
 		return view.Applied{}, err
 	}
+	left, err := s.renamed(ctx, containers)
+	if err != nil {
+		return view.Applied{}, err
+	}
 	if err := s.prepare(ctx, containers); err != nil {
+		return view.Applied{}, err
+	}
+	if err := s.removeLeft(ctx, left); err != nil {
 		return view.Applied{}, err
 	}
 	if err := s.release(containers); err != nil {

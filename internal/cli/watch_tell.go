@@ -93,7 +93,7 @@ func (w *watcher) failed(ev engine.Event) {
 		old.since = time.Now()
 	}
 	w.failures[ev.Object.Address] = failing{since: old.since, text: text}
-	w.view.Error(fmt.Errorf("%s: %s", ev.Object.Address, first), engine.Advice(ev.Err))
+	w.view.Error(fmt.Errorf("%s: %s (%s)", ev.Object.Address, first, engine.RetryText(ev.Err)), engine.Advice(ev.Err))
 }
 
 // over says that what had failed is as it should be.

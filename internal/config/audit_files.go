@@ -167,6 +167,8 @@ func (c *checker) report(r Rule, s spot, hint, summary string) {
 func (a *auditor) rest() {
 	a.auditOwners()
 	a.auditTwice()
+	a.auditShares()
+	a.auditDevices()
 	a.auditNesting()
 	a.auditNobody()
 	a.auditPasswords()
@@ -192,7 +194,7 @@ func (a *auditor) auditOwners() {
 		}
 		var others []string
 		for _, o := range groups[m.path] {
-			if o.container != m.container && !slices.Contains(others, o.container) {
+			if o.container != m.container && !(o.share && m.share) && !slices.Contains(others, o.container) {
 				others = append(others, o.container)
 			}
 		}
@@ -200,6 +202,34 @@ func (a *auditor) auditOwners() {
 			a.finding(ruleSamePath, m.at, m.key, "phoenix migrate gives container "+m.container+
 				" a volume of its own; what was in "+m.path+" counts as leaked",
 				"%s of container %s is seen by %s too", m.path, m.container, strings.Join(others, " and "))
+		}
+	}
+}
+
+// auditShares lists the directories that containers share on purpose, each with who sees it.
+func (a *auditor) auditShares() {
+	all := slices.DeleteFunc(a.mounts(), func(m mounted) bool { return !m.share })
+	for i, m := range all {
+		if slices.ContainsFunc(all[:i], func(o mounted) bool { return o.path == m.path }) {
+			continue
+		}
+		var users []string
+		for _, o := range all {
+			if o.path == m.path && !slices.Contains(users, o.container) {
+				users = append(users, o.container)
+			}
+		}
+		a.finding(ruleShare, m.at, "share", `take "share" out where one container alone needs it`,
+			"%s is seen by containers %s", m.path, strings.Join(users, ", "))
+	}
+}
+
+// auditDevices lists the devices that containers are given.
+func (a *auditor) auditDevices() {
+	for _, x := range a.cfg.Containers {
+		if len(x.Devices) > 0 {
+			a.finding(ruleDevices, x.At, "devices", "take out what the application does not need",
+				"container %s is given %s", x.ID, strings.Join(x.Devices, ", "))
 		}
 	}
 }

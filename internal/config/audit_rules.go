@@ -57,6 +57,8 @@ var (
 		"the container's boundary ends where its files can be had from another machine", false}
 	ruleTwiceInside = Rule{"PHX-AUD-008", Medium, "one directory is mounted twice in one container",
 		"modes and owners that are set for one path hold for the other one too", false}
+	ruleShare = Rule{"PHX-AUD-009", Low, "a directory is shared between containers on purpose",
+		"what one of the containers writes there, where it may, the others read", false}
 	ruleOption = Rule{"PHX-AUD-010", High, "a raw lxc option undoes the isolation or what phoenix sets",
 		"root in the container can get out of it", true}
 	ruleWeakOption = Rule{"PHX-AUD-011", Medium, "a raw lxc option weakens the isolation",
@@ -73,6 +75,8 @@ var (
 		"nesting lets the container mount proc and sys anew, past what is masked there", false}
 	ruleNobodys = Rule{"PHX-AUD-017", High, "a volume or a key is given to nobody",
 		"what belongs to nobody is opened to everybody sooner or later, for that is the only way to read it", false}
+	ruleDevices = Rule{"PHX-AUD-018", Low, "a container is given devices of the hypervisor",
+		"a flaw in a device's driver is a way out of the container", false}
 	ruleSecret = Rule{"PHX-AUD-020", High, "a secret stands in the file in plain text",
 		"it is in every copy and every backup of the file", false}
 	ruleCARole = Rule{"PHX-AUD-021", High, "the certificate authority shares its container",
@@ -125,7 +129,7 @@ func loadRules() []Rule {
 
 // Rules are all rules of the audit that look at files only.
 func Rules() []Rule {
-	return append(loadRules(), ruleTwiceInside, ruleNesting, ruleNobodys, ruleKnownPassword, ruleRepeated, ruleJWK,
+	return append(loadRules(), ruleTwiceInside, ruleShare, ruleDevices, ruleNesting, ruleNobodys, ruleKnownPassword, ruleRepeated, ruleJWK,
 		ruleAnyName, ruleNoBackup, ruleLifetime,
 		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleForwarded, ruleRouted, ruleCAName,
 		ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)

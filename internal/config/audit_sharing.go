@@ -12,6 +12,7 @@ type mounted struct {
 	key       string // of the path
 	path      string // clean
 	container string
+	share     bool // on purpose
 }
 
 // system are directories of the hypervisor that belong to no container; what is below those with a / behind them
@@ -56,7 +57,7 @@ func (c *checker) mounts() []mounted {
 	for _, x := range c.cfg.Containers {
 		for _, m := range x.MountPoints {
 			if strings.HasPrefix(m.HostPath, "/") {
-				all = append(all, mounted{m.At, "host_path", cleanPath(m.HostPath), x.ID})
+				all = append(all, mounted{m.At, "host_path", cleanPath(m.HostPath), x.ID, m.Share})
 			}
 		}
 	}
@@ -71,7 +72,7 @@ func (c *checker) shared(s *SharedVolume) []mounted {
 	var users []mounted
 	for _, m := range s.Mounts {
 		if c.byID[m.Container] != nil && strings.HasPrefix(s.HostPath, "/") {
-			users = append(users, mounted{m.At, "", cleanPath(s.HostPath), m.Container})
+			users = append(users, mounted{m.At, "", cleanPath(s.HostPath), m.Container, false})
 		}
 	}
 	for i, m := range users {
@@ -101,7 +102,7 @@ func owner(group []mounted) mounted {
 }
 
 func (c *checker) auditSame(m, first mounted) bool {
-	if m.container == first.container {
+	if m.container == first.container || m.share && first.share {
 		return false
 	}
 	c.finding(ruleSamePath, m.at, m.key, remedy(m, first), "container %s would share %s with container %s, see %s",
@@ -111,13 +112,16 @@ func (c *checker) auditSame(m, first mounted) bool {
 
 func remedy(m, first mounted) string {
 	return "give container " + m.container + " a volume of its own; what it needs of container " + first.container +
-		" it gets over the network: certificates by ACME, the root by trusted_ca"
+		" it gets over the network: certificates by ACME, the root by trusted_ca; a directory without keys, such as " +
+		`media, is shared with "share": true in both mount_points`
 }
 
 func (c *checker) auditNested(m mounted, byPath map[string][]mounted) bool {
 	for p := m.path; p != "/"; {
 		p = path.Dir(p)
-		i := slices.IndexFunc(byPath[p], func(o mounted) bool { return o.container != m.container })
+		i := slices.IndexFunc(byPath[p], func(o mounted) bool {
+			return o.container != m.container && !(o.share && m.share)
+		})
 		if i < 0 {
 			continue
 		}
@@ -134,7 +138,7 @@ func (c *checker) auditNested(m mounted, byPath map[string][]mounted) bool {
 // file.
 func (c *checker) auditForeign(m mounted) {
 	parts := strings.Split(m.path, "/")
-	if slices.Contains(parts, m.container) {
+	if slices.Contains(parts, m.container) || m.share {
 		return
 	}
 	for _, part := range parts {

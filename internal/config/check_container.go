@@ -81,6 +81,7 @@ func (c *checker) toldAt(a At, key string) bool {
 }
 
 func (c *checker) lists(x *Container) {
+	c.devices(x)
 	for i, f := range x.Features {
 		if !featureName.MatchString(f) {
 			c.errorf(x.At, element("features", i), "letters, digits, _ and -", "%q is not the name of a feature", f)

@@ -3,6 +3,8 @@ package config
 import (
 	"path"
 	"strings"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // cleanPath is the path without . and .., doubled and trailing slashes. The package path does no I/O.
@@ -29,4 +31,18 @@ func (c *checker) absolute(a At, key, p string) bool {
 		return false
 	}
 	return true
+}
+
+// mountPath reports a path that cannot be one end of a mount; else it returns the path as drivers take it. Whose / is,
+// is told by others.
+func (c *checker) mountPath(a At, key, p string) (clean string, ok bool) {
+	if p == "" && (!a.has(key) || c.toldAt(a, key)) {
+		return p, false
+	}
+	clean, fault := spec.MountPath(p)
+	if fault == nil || p == "/" {
+		return clean, true
+	}
+	c.errorf(a, key, fault.Hint, "%s", fault.Why)
+	return p, false
 }

@@ -1,10 +1,10 @@
 package config
 
 import (
+	"path"
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 )
 
 var volumeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
@@ -40,41 +40,70 @@ func (c *checker) volumes() {
 			}
 			c.once(names, v.Name, v.At, "name", "the volume", "give each volume of a container a name of its own")
 			if strings.HasPrefix(v.Pool, "/") {
-				c.absolute(v.At, "pool", v.Pool)
+				v.Pool, _ = c.mountPath(v.At, "pool", v.Pool)
 			} else {
 				c.matches(v.At, "pool", v.Pool, poolName, "the name of a pool")
 			}
-			c.target(v.At, "mount_point", v.MountPoint, targets)
+			v.MountPoint = c.target(v.At, "mount_point", v.MountPoint, targets)
 		}
 		for _, m := range x.MountPoints {
-			if c.absolute(m.At, "host_path", m.HostPath) && strings.ContainsFunc(m.HostPath, unicode.IsControl) {
-				c.errorf(m.At, "host_path", "name another directory", "%q has a control character in it", m.HostPath)
-			}
-			c.target(m.At, "container_path", m.ContainerPath, targets)
+			m.HostPath, _ = c.mountPath(m.At, "host_path", m.HostPath)
+			m.ContainerPath = c.target(m.At, "container_path", m.ContainerPath, targets)
+			m.ReadOnly = m.ReadOnly || m.Share && !m.has("read_only")
+			c.shareable(x, m)
 		}
 	}
 }
 
-func (c *checker) target(a At, key, target string, seen unique) {
-	if !c.absolute(a, key, target) {
+// shareable refuses what cannot be said of a directory that others see too, or that nobody may write to: each container
+// has ids of its own, so that one owner would lock the others out, and keys are nobody else's.
+func (c *checker) shareable(x *Container, m *MountPoint) {
+	for _, key := range []string{"owner_uid", "owner_gid", "mode"} {
+		if m.Share && m.has(key) {
+			c.errorf(m.At, key, "leave it out: what is shared keeps its owner and mode",
+				"%s cannot be set for a directory that containers share", key)
+		}
+	}
+	if !m.Share && !m.ReadOnly {
 		return
 	}
-	clean := cleanPath(target)
+	how := "read_only"
+	if m.Share {
+		how = "share"
+	}
+	dirs := []string{tlsDir(x)}
+	for _, cert := range x.Certificates {
+		dirs = append(dirs, path.Dir(cert.KeyPath))
+	}
+	for _, dir := range dirs {
+		if path.IsAbs(dir) && within(dir, m.ContainerPath) {
+			c.errorf(m.At, how, "leave it out, or make a volume for the keys in zfs_volumes",
+				"private keys of container %s are kept at %s: %s cannot be %s there", x.ID, dir, m.HostPath,
+				map[bool]string{true: "shared", false: "read-only"}[m.Share])
+			return
+		}
+	}
+}
+
+// target checks where something is mounted inside, and returns the clean path.
+func (c *checker) target(a At, key, target string, seen unique) string {
+	clean, ok := c.mountPath(a, key, target)
+	if !ok {
+		return target
+	}
 	if first, twice := seen[clean]; twice {
 		c.errorf(a, key, "mount each volume at a path of its own", "something is mounted at %s already, at %s",
 			clean, first)
 	} else {
 		seen[clean] = a.source(key)
 	}
-	if strings.ContainsFunc(clean, unicode.IsControl) {
-		c.errorf(a, key, "letters and digits will do", "%q has a control character in it", clean)
-	}
 	taken := slices.ContainsFunc(notInside, func(n string) bool {
 		dir := strings.TrimSuffix(n, "/")
 		return clean == n || clean == dir || dir != n && dir != "" && within(clean, dir)
 	})
 	if name, inEtc := strings.CutPrefix(clean, "/etc/"); taken || inEtc && slices.Contains(systemFiles, name) {
-		c.errorf(a, key, "choose a folder of the application's own",
+		c.errorf(a, key, "choose a directory of the application's own",
 			"nothing may be mounted on %s: it is the system's", clean)
 	}
+	return clean
 }

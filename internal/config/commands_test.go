@@ -50,7 +50,7 @@ var programs = map[string]struct{ lxc, pve string }{
 	"bash": {basic, basic}, "realpath": {basic, basic}, "create": {pve: ofProxmox}, "snapshot": {pve: ofProxmox},
 	"lxc-autostart": {lxc: "lxc"}, "runuser": {basic, basic}, "mv": {basic, basic}, "ln": {basic, basic},
 	"chmod": {basic, basic},
-	"chown": {basic, basic}, "shred": {basic, basic}, "mkdir": {basic, basic}, "swapoff": {basic, basic},
+	"chown": {basic, basic}, "shred": {basic, basic}, "mkdir": {basic, basic}, "mknod": {basic, basic}, "swapoff": {basic, basic},
 	"setpriv": {basic, basic}, "timedatectl": {basic, basic},
 }
 

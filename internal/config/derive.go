@@ -241,9 +241,10 @@ func (d *derivation) container(c *Container) {
 	for _, v := range d.house.volumes[c.ID] {
 		address, volume := d.volume(c, v, first)
 		after = append(after, address)
-		s.Mounts = append(s.Mounts, spec.Mount{Source: volume.Path, Target: volume.MountPoint})
-		alongWith(ids, v, volume)
+		s.Mounts = append(s.Mounts, mountOf(v, volume))
+		alongWith(ids, volume)
 	}
+	s.Devices = d.given(c)
 	d.setIDs(c, ids)
 	after = append(after, first, d.subID(d.block(s.IDMap)))
 	definition := d.add(on(c, spec.KindContainer, d.machine.Runtime), s, after...)
@@ -357,6 +358,11 @@ func (d *derivation) searchDomains() []string {
 	return []string{d.house.internal}
 }
 
+// mountOf shows a volume in its container.
+func mountOf(v volume, made spec.Volume) spec.Mount {
+	return spec.Mount{Source: made.Path, Target: made.MountPoint, ReadOnly: v.readOnly}
+}
+
 // volume adds one of a container's volumes.
 func (d *derivation) volume(c *Container, v volume, after object.Address) (object.Address, spec.Volume) {
 	s := spec.Volume{
@@ -368,7 +374,8 @@ func (d *derivation) volume(c *Container, v volume, after object.Address) (objec
 	o.Source = v.source
 	switch provider, here := d.machine.Pools[v.pool]; {
 	case v.hostPath != "" && d.machine.Present[v.hostPath]:
-		o.Provider, s.Path, s.HostDirectory, s.Keys = "dir", cleanPath(v.hostPath), &v.said, v.keys
+		o.Provider, s.Path, s.HostDirectory, s.Keys = "dir", d.located(v.hostPath), &v.said, v.keys
+		s.HostDirectory.Shared = v.share
 	case v.hostPath != "":
 		d.note(diag.Note, v.source, fmt.Sprintf("%s is not on this machine; %s of container %s is a local volume, %s",
 			v.hostPath, v.target, c.ID, s.Path), "")

@@ -140,11 +140,11 @@ func (d *derivation) ownIDs(c *Container) (*spec.IDRange, object.Address) {
 }
 
 // alongWith adds a volume to what goes along with the container: one that was made for it as a whole, of a directory
-// that was there before what belongs to the container.
-func alongWith(s *spec.IDRange, v volume, made spec.Volume) {
+// that was there before what belongs to the container, unless others see it too.
+func alongWith(s *spec.IDRange, made spec.Volume) {
 	switch {
-	case s == nil:
-	case v.hostPath == made.Path:
+	case s == nil, made.HostDirectory != nil && made.HostDirectory.Shared:
+	case made.HostDirectory != nil:
 		s.Binds = append(s.Binds, made.Path)
 	default:
 		s.Volumes = append(s.Volumes, made.Path)

@@ -95,6 +95,10 @@ func (d *derivation) hostPaths() {
 	for _, c := range d.cfg.Containers {
 		for _, m := range c.MountPoints {
 			p := cleanPath(m.HostPath)
+			d.shareable(c, m)
+			if !d.below(c, m, places, before) {
+				continue
+			}
 			same := func(other string) bool { return d.machine.Locations.overlap(p, other) }
 			if i := slices.IndexFunc(places, func(r reserved) bool { return same(r.path) }); i >= 0 {
 				d.refuse(m.At, "host_path", "choose a directory that is for this container alone, or make a volume "+
@@ -103,19 +107,29 @@ func (d *derivation) hostPaths() {
 					d.shown(p), c.ID, places[i].path, places[i].what)
 				continue
 			}
-			i := slices.IndexFunc(before, func(o mounted) bool { return o.container != c.ID && same(o.path) })
+			i := slices.IndexFunc(before, func(o mounted) bool {
+				return o.container != c.ID && !(o.share && m.Share) && (same(o.path) || d.seenBelow(o.path, p))
+			})
 			if i >= 0 {
 				d.refuse(m.At, "host_path", "give each container a directory of its own",
 					"host_path %s of container %s is, contains or is inside of %s of container %s, see %s",
 					d.shown(p), c.ID, d.shown(before[i].path), before[i].container, before[i].at.source("host_path"))
 			}
-			before = append(before, mounted{m.At, "host_path", p, c.ID})
+			before = append(before, mounted{m.At, "host_path", p, c.ID, m.Share})
 		}
 	}
 }
 
 func (d *derivation) refuse(a At, key, hint, format string, args ...any) {
 	d.note(diag.Error, a.source(key), fmt.Sprintf(format, args...), hint)
+}
+
+// located is a path as it is behind links, so that a container keeps the directory that was checked.
+func (d *derivation) located(p string) string {
+	if other := d.machine.Locations[p]; len(other) > 0 && path.IsAbs(other[0]) {
+		return other[0]
+	}
+	return p
 }
 
 // shown is a path with where it resolves to.
@@ -139,10 +153,11 @@ func (d *derivation) kinds() {
 			case "", aDirectory:
 			case aLink:
 				hint := "name the directory itself"
-				if other := d.machine.Locations[cleanPath(m.HostPath)]; len(other) > 0 && path.IsAbs(other[0]) {
-					hint = "write " + other[0]
+				if at := d.located(m.HostPath); at != m.HostPath {
+					hint = "write " + at
 				}
-				d.refuse(m.At, "host_path", hint, "host_path %s is a symbolic link", m.HostPath)
+				d.refuse(m.At, "host_path", hint, "host_path %s is a symbolic link to %s, which may point elsewhere "+
+					"tomorrow", m.HostPath, d.machine.Links[m.HostPath])
 			default:
 				d.refuse(m.At, "host_path", "name a directory", "host_path %s is a %s, not a directory", m.HostPath,
 					kind)

@@ -59,9 +59,16 @@ func (d *derivation) guestDefinition(c *Container) (spec.Container, Storage) {
 	storage := d.storage(c.Source, c.StoragePool, "the root file system of "+c.ID)
 	s.Guest = &spec.Guest{
 		Proxmox: *d.machine.Proxmox, Storage: storage.ID, SizeGB: c.StorageSizeGB, BootDelay: c.BootDelay,
-		Features: d.features(c), Devices: d.devices(c),
+		Features: d.features(c), Devices: d.devices(c), Listed: c.has("devices"),
 		Firewall: !d.house.templates[c.ID], Gone: d.machine.Gone,
 		Records: d.records(c),
+	}
+	for _, x := range d.given(c) {
+		if x.Missing {
+			s.Guest.Missing = append(s.Guest.Missing, x.Path)
+		} else if !slices.Contains(s.Guest.Devices, x.Path) {
+			s.Guest.Devices = append(s.Guest.Devices, x.Path)
+		}
 	}
 	if s.Guest.SizeGB == 0 {
 		s.Guest.SizeGB = 8 // GiB; a Debian with all that the three need takes two
@@ -218,14 +225,14 @@ func (d *derivation) allOf(c *Container) []object.Address {
 func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDRange,
 	first object.Address) (volumes []spec.Volume, folders []object.Address) {
 	for _, v := range d.house.volumes[c.ID] {
-		if d.refuseBlanks(v) {
+		if d.refuseUnmountable(v) {
 			continue
 		}
 		if v.hostPath != "" && d.machine.Present[v.hostPath] {
 			address, folder := d.volume(c, v, first)
 			folders = append(folders, address)
-			alongWith(ids, v, folder)
-			s.Guest.Binds = append(s.Guest.Binds, spec.Mount{Source: folder.Path, Target: folder.MountPoint})
+			alongWith(ids, folder)
+			s.Guest.Binds = append(s.Guest.Binds, mountOf(v, folder))
 			continue
 		}
 		pool := v.pool
@@ -255,12 +262,15 @@ func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDR
 	return volumes, folders
 }
 
-// refuseBlanks tells of paths that Proxmox cannot mount, before anything is done to the directory that is there.
-func (d *derivation) refuseBlanks(v volume) (refused bool) {
-	for _, p := range []string{v.hostPath, v.target} {
-		if strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' }) {
-			d.note(diag.Error, v.source, fmt.Sprintf("%q cannot be mounted by Proxmox: it has a blank in it", p),
-				"give the directory a name without blanks, or a path without")
+// refuseUnmountable tells of paths that Proxmox cannot mount, before anything is done to the directory that is there.
+func (d *derivation) refuseUnmountable(v volume) (refused bool) {
+	check, paths := spec.ProxmoxVolumePath, []string{v.target}
+	if v.hostPath != "" && d.machine.Present[v.hostPath] {
+		check, paths = spec.ProxmoxMountPath, append(paths, v.hostPath)
+	}
+	for _, p := range paths {
+		if _, fault := check(p); fault != nil {
+			d.note(diag.Error, v.source, fault.Why, fault.Hint)
 			refused = true
 		}
 	}

@@ -42,15 +42,26 @@ type Machine struct {
 
 	// what stands at those of Present: file, directory, symbolic link (never of a template), fifo, …
 	Kinds     map[string]string
-	Locations Locations // of Places
-	Folders   []string  // that the configuration was read from
-	FirstRoot bool      // a person asked for the first root, where there never was one
+	Links     map[string]string // where those of Kinds that are symbolic links point to
+	Locations Locations         // of Places
+	Below     map[string][]Below
+	KeysBelow map[string]string        // directories that are shared, with a file in them that holds a private key
+	Devices   map[string][]spec.Device // by what the file names: a device, or a directory with all in it
+	Folders   []string                 // that the configuration was read from
+	FirstRoot bool                     // a person asked for the first root, where there never was one
 	// UnknownRoot: the CA came from another node of a cluster, and nobody here knows its root.
 	UnknownRoot bool
 
 	IDs IDs // who has which ids
 
 	Access bool // there is an AccessState
+}
+
+// Below is a file system that is mounted below a directory which a container is to see.
+type Below struct {
+	Point    string // where
+	Location string // device and path on it, as Locations has them
+	Type     string // of the file system
 }
 
 // IDs is what a machine says of the ids of its containers and users.

@@ -99,6 +99,7 @@ type entry struct {
 	index        int    // in the list
 	drop         bool
 	own          bool // a volume takes its place
+	share        bool // it is seen by others on purpose
 }
 
 func (m *migration) note(s spot, object, format string, args ...any) {
@@ -172,8 +173,8 @@ func (m *migration) collect() {
 		for i, s := range m.containers.get(c.ID, "mount_points").list() {
 			host, target := s.get("host_path").text(), s.get("container_path").text()
 			if strings.HasPrefix(host, "/") {
-				m.entries = append(m.entries,
-					&entry{spot: s, container: c.ID, host: cleanPath(host), target: cleanPath(target), index: i})
+				m.entries = append(m.entries, &entry{spot: s, container: c.ID, host: cleanPath(host),
+					target: cleanPath(target), index: i, share: i < len(c.MountPoints) && c.MountPoints[i].Share})
 			}
 		}
 	}
@@ -194,7 +195,7 @@ func (m *migration) home(id string) string {
 }
 
 func (e *entry) overlaps(o *entry) bool {
-	return e.container != o.container && (within(e.host, o.host) || within(o.host, e.host))
+	return e.container != o.container && !(e.share && o.share) && (within(e.host, o.host) || within(o.host, e.host))
 }
 
 // named reports whether the directory is called after its container.

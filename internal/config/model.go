@@ -91,6 +91,7 @@ type Container struct {
 	Volumes           []*Volume       `json:"zfs_volumes"`  // storage that phoenix makes
 	MountPoints       []*MountPoint   `json:"mount_points"` // directories that the file names by their path
 	Certificates      []*Certificate  `json:"certificates"` // none: derived
+	Devices           []string        `json:"devices"`      // of the hypervisor: /dev/net/tun, /dev/dri
 	TraefikService    *TraefikService `json:"traefik_service"`
 	LXCOptions        []string        `json:"lxc_options"` // key=value or key:value
 	Options           []spec.Option   `json:"-"`           // LXCOptions, split; allowed ones only
@@ -208,6 +209,8 @@ type MountPoint struct {
 	At
 	HostPath      string     `json:"host_path" need:"true"`      // absolute and clean
 	ContainerPath string     `json:"container_path" need:"true"` // absolute and clean
+	Share         bool       `json:"share"`                      // other containers may see it too; it holds no keys
+	ReadOnly      bool       `json:"read_only"`                  // with Share unless the file says false
 	UID           *int       `json:"owner_uid" min:"0" max:"65535"`
 	GID           *int       `json:"owner_gid" min:"0" max:"65535"`
 	Mode          *spec.Mode `json:"mode"`

@@ -49,6 +49,7 @@ type volume struct {
 	sizeGB, uid, gid             int
 	mode                         spec.Mode
 	keys, backup, noBackup       bool               // it holds keys; backups hold it; the file says that none does
+	share, readOnly              bool               // others may see it too; the container only reads it
 	said                         spec.HostDirectory // what of owner and mode stands in the file
 	source                       object.Source
 }
@@ -130,17 +131,19 @@ func volumes(c *Container) []volume {
 		one := volume{name: path.Base(m.ContainerPath), hostPath: m.HostPath, target: m.ContainerPath, backup: m.Backup,
 			source: m.Source}
 		one.noBackup = m.has("backup") && !m.Backup
+		one.share, one.readOnly = m.Share, m.ReadOnly
 		out = append(out, owned(c, one, m.UID, m.GID, m.Mode))
 	}
 	if dir := tlsDir(c); dir != "" && !slices.ContainsFunc(out, func(v volume) bool { return v.target == dir }) {
 		out = append(out, owned(c, volume{name: path.Base(dir), target: dir, source: c.Source}, nil, nil, nil))
 	}
-	seen := map[string]int{}
+	taken := map[string]bool{}
 	for i := range out {
-		seen[out[i].name]++
-		if n := seen[out[i].name]; n > 1 {
-			out[i].name += "-" + strconv.Itoa(n)
+		name := out[i].name
+		for n := 2; taken[name]; n++ {
+			name = out[i].name + "-" + strconv.Itoa(n)
 		}
+		out[i].name, taken[name] = name, true
 	}
 	return out
 }

@@ -92,6 +92,14 @@ type Event struct {
 	Delta   plan.Delta
 	Err     error
 	Elapsed time.Duration
+	Try     Try // of Retrying
+}
+
+// Try is where the tries of an object stand.
+type Try struct {
+	Failed int           // how many failed
+	Next   time.Duration // until the next one
+	Left   time.Duration // for how long it is tried again, from now
 }
 
 // Failure is an object that could not be made true.
@@ -202,7 +210,9 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 	start := time.Now()
 	deadline := start.Add(e.patience())
 	var out Outcome
+	tries := 0
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		tries++
 		again, err := e.try(ctx, w, filled)
 		out.add(again)
 		if err == nil {
@@ -216,7 +226,8 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 			time.Now().Add(wait).After(deadline) {
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations, err: err}
 		}
-		w.notify(Event{Stage: Retrying, Object: filled, Delta: out.Delta, Err: err, Elapsed: time.Since(start)})
+		w.notify(Event{Stage: Retrying, Object: filled, Delta: out.Delta, Err: err, Elapsed: time.Since(start),
+			Try: Try{Failed: tries, Next: wait, Left: time.Until(deadline)}})
 		if sleep(ctx, wait) != nil {
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations, err: err}
 		}

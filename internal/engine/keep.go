@@ -86,6 +86,14 @@ type hold struct {
 	released bool // what it rests on has changed since it was tried
 }
 
+// RetryText says when a Keeper tries again what failed for the first time.
+func RetryText(err error) string {
+	if provider.IsPermanent(err) || host.Missing(err) {
+		return fmt.Sprintf("tried again every %s, and at once when it changes", heldPermanent)
+	}
+	return fmt.Sprintf("next attempt in %s, then up to %s apart", heldFirst, heldMost)
+}
+
 // HeldError says why an object is left alone for now.
 type HeldError struct {
 	Until time.Time

@@ -124,7 +124,9 @@ func (m *model) volume(o object.Object, s spec.Volume) {
 			p.Others = append(p.Others, m.running[id])
 		}
 	}
-	m.add(kindVolumeAlone, o, "", p)
+	if s.HostDirectory == nil || !s.HostDirectory.Shared {
+		m.add(kindVolumeAlone, o, "", p)
+	}
 	if slices.Contains(m.entered(), s.Container) {
 		m.add(kindVolumeMount, o, s.Container, s)
 	}

@@ -52,6 +52,8 @@ type Meta struct {
 	Inode      uint64
 	Device     uint64
 	Links      uint64
+	// Major and Minor are the numbers of a device.
+	Major, Minor uint32
 }
 
 // Owner is who a file belongs to; -1 leaves an id as it is.

@@ -194,10 +194,14 @@ func (l *Local) Lstat(path string) (Meta, error) {
 	if !ok {
 		return Meta{}, &fs.PathError{Op: "lstat", Path: path, Err: errors.New("no owner on this system")}
 	}
-	return Meta{
+	m := Meta{
 		Mode: fi.Mode(), UID: int(st.Uid), GID: int(st.Gid), Size: fi.Size(), ModTime: fi.ModTime(),
 		ChangeTime: time.Unix(st.Ctim.Unix()), Inode: st.Ino, Device: uint64(st.Dev), Links: uint64(st.Nlink),
-	}, nil
+	}
+	if fi.Mode()&fs.ModeDevice != 0 {
+		m.Major, m.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
+	}
+	return m, nil
 }
 
 // ReadDir implements Host.

@@ -33,8 +33,11 @@ func MountsIn(h host.Host, pid int) ([]Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Mount
-	for line := range strings.Lines(string(raw)) {
+	return parseMounts(string(raw)), nil
+}
+
+func parseMounts(mountinfo string) (out []Mount) {
+	for line := range strings.Lines(mountinfo) {
 		left, right, _ := strings.Cut(line, " - ")
 		f, end := strings.Fields(left), strings.Fields(right)
 		if len(f) < 5 || len(end) < 2 {
@@ -43,12 +46,36 @@ func MountsIn(h host.Host, pid int) ([]Mount, error) {
 		block := strings.HasPrefix(end[1], "/dev/") || end[0] == "zfs"
 		out = append(out, Mount{Device: f[2], Root: host.Unescape(f[3]), Point: host.Unescape(f[4]), Block: block})
 	}
-	return out, nil
+	return out
+}
+
+// HypervisorMounts are what the hypervisor itself has mounted, as this process sees it.
+func HypervisorMounts(h host.Host) []Mount {
+	raw, err := h.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil // then none explains what a container has
+	}
+	return parseMounts(string(raw))
+}
+
+// passedOn is whether a mount is one that the hypervisor has below a directory which the container is to see, and that
+// therefore is below it in there too: of those there may be any number, and they come and go.
+func (m Mount) passedOn(wanted map[string]string, hypervisor []Mount) bool {
+	for target, source := range wanted {
+		rest, below := strings.CutPrefix(m.Point, target+"/")
+		at := filepath.Join(source, rest)
+		if below && slices.ContainsFunc(hypervisor,
+			func(o Mount) bool { return o.Point == at && o.Device == m.Device && o.Root == m.Root }) {
+			return true
+		}
+	}
+	return false
 }
 
 // ForeignMounts are mounts of the hypervisor's file systems that the configuration does not ask for; wanted has those
-// that it does, by where they are. What the container itself mounts somewhere else is within what it has anyway.
-func ForeignMounts(all []Mount, wanted map[string]string) (out []Mount) {
+// that it does: sources by where they are. What is mounted below a source on the hypervisor comes along. What the
+// container itself mounts somewhere else is within what it has anyway.
+func ForeignMounts(all []Mount, wanted map[string]string, hypervisor []Mount) (out []Mount) {
 	var own []Mount
 	for _, m := range all {
 		if _, ok := wanted[m.Point]; ok || m.Point == "/" {
@@ -57,7 +84,7 @@ func ForeignMounts(all []Mount, wanted map[string]string) (out []Mount) {
 	}
 	for _, m := range all {
 		hypervisors := m.Block || slices.ContainsFunc(own, func(o Mount) bool { return o.Device == m.Device })
-		if hypervisors && !slices.ContainsFunc(own, m.Within) {
+		if hypervisors && !slices.ContainsFunc(own, m.Within) && !m.passedOn(wanted, hypervisor) {
 			out = append(out, m)
 		}
 	}

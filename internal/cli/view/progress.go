@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/clean"
@@ -38,8 +39,46 @@ func aside(e engine.Event) string {
 
 // lines writes one plain line for each change that was made.
 type lines struct {
-	mu       sync.Mutex // guards both
+	mu       sync.Mutex // guards all
 	out, err io.Writer
+	retried  map[object.Address]time.Duration // how long each was being tried when that was said last
+}
+
+const (
+	firstRetryLine = 2 * time.Second  // what is tried again for a moment only is not worth a line
+	nextRetryLine  = 10 * time.Second // between two lines about one object
+)
+
+// retries says now and then that an object is tried again, and why.
+func (l *lines) retries(e engine.Event) {
+	last, said := l.retried[e.Object.Address]
+	switch {
+	case e.Stage != engine.Retrying:
+		delete(l.retried, e.Object.Address)
+	case said && e.Elapsed >= last && e.Elapsed < last+nextRetryLine, e.Elapsed < firstRetryLine:
+	default:
+		if l.retried == nil {
+			l.retried = map[object.Address]time.Duration{}
+		}
+		l.retried[e.Object.Address] = e.Elapsed
+		fmt.Fprintf(l.err, "retrying %s: %s\n", e.Object.Address, attempt(e))
+	}
+}
+
+// attempt is where the tries of an object stand: "attempt 3 failed, next in 2s, for up to 48s more: no route to host".
+func attempt(e engine.Event) string {
+	first, _, _ := strings.Cut(e.Err.Error(), "\n")
+	first = strings.TrimPrefix(first, string(e.Object.Address)+": ")
+	return fmt.Sprintf("attempt %d failed, next in %s, for up to %s more: %s", e.Try.Failed, shortly(e.Try.Next),
+		shortly(e.Try.Left), clean.Line(first, cellLimit))
+}
+
+// shortly is a duration without what nobody reads of it.
+func shortly(d time.Duration) string {
+	if d < time.Second {
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
 }
 
 func (l *lines) event(e engine.Event) {
@@ -48,6 +87,7 @@ func (l *lines) event(e engine.Event) {
 	if said := aside(e); said != "" {
 		fmt.Fprintln(l.err, said)
 	}
+	l.retries(e)
 	if e.Stage != engine.Changed {
 		return
 	}
@@ -109,8 +149,7 @@ func (l *live) event(e engine.Event) {
 	case engine.Changing:
 		r.busy[e.Object.Address] = string(e.Object.Address) + " (" + what(e) + ")"
 	case engine.Retrying:
-		first, _, _ := strings.Cut(e.Err.Error(), "\n")
-		r.busy[e.Object.Address] = string(e.Object.Address) + " tried again: " + clean.Line(first, cellLimit)
+		r.busy[e.Object.Address] = string(e.Object.Address) + " " + attempt(e)
 	case engine.Changed:
 		r.changes++
 	case engine.Failed:

@@ -1,5 +1,7 @@
 package spec
 
+import "fmt"
+
 // Kinds of objects that live on the hypervisor.
 const (
 	KindNetwork = "network" // network/vmbr0            provider network
@@ -117,9 +119,11 @@ type Volume struct {
 
 // HostDirectory says what of a directory that was there before the file asks to be set. All else stays as it is.
 type HostDirectory struct {
-	UID  bool `json:"uid,omitempty"`
-	GID  bool `json:"gid,omitempty"`
-	Mode bool `json:"mode,omitempty"`
+	// Shared: other containers see it too, on purpose.
+	Shared bool `json:"shared,omitempty"`
+	UID    bool `json:"uid,omitempty"`
+	GID    bool `json:"gid,omitempty"`
+	Mode   bool `json:"mode,omitempty"`
 }
 
 // Demands is which of owner, group and mode are kept as the spec has them: all of a volume that phoenix makes.
@@ -144,6 +148,7 @@ type Container struct {
 	Interface   NIC      `json:"interface"`
 	IDMap       IDMap    `json:"id_map"` // zero: privileged
 	Mounts      []Mount  `json:"mounts,omitempty"`
+	Devices     []Device `json:"devices,omitempty"`
 	Options     []Option `json:"options,omitempty"` // raw lines of the user's, allowed ones only
 	StartAtBoot bool     `json:"start_at_boot,omitempty"`
 	BootOrder   int      `json:"boot_order,omitempty"`
@@ -182,10 +187,14 @@ type Guest struct {
 	BootDelay int      `json:"boot_delay,omitempty"` // seconds until the next container is started
 	Features  []string `json:"features,omitempty"`   // nesting=1
 	Devices   []string `json:"devices,omitempty"`    // of the hypervisor, that the container may use: /dev/nvidia0
-	Firewall  bool     `json:"firewall,omitempty"`   // Proxmox's firewall stands before its interface
-	Volumes   []Volume `json:"volumes,omitempty"`    // of Proxmox's storage
-	Records   string   `json:"records,omitempty"`    // directory for the records of its volumes while it does not exist
-	Binds     []Mount  `json:"binds,omitempty"`      // folders of the hypervisor
+	// Listed: Devices are all that phoenix knows of; others of its families that the container has are taken out.
+	Listed bool `json:"listed,omitempty"`
+	// Missing are devices that it is to have and that are not on this machine now.
+	Missing  []string `json:"missing,omitempty"`
+	Firewall bool     `json:"firewall,omitempty"` // Proxmox's firewall stands before its interface
+	Volumes  []Volume `json:"volumes,omitempty"`  // of Proxmox's storage
+	Records  string   `json:"records,omitempty"`  // directory for the records of its volumes while it does not exist
+	Binds    []Mount  `json:"binds,omitempty"`    // folders of the hypervisor
 	// folders of the hypervisor that it saw once, and is not to see after its next start
 	Gone []string `json:"gone,omitempty"`
 }
@@ -222,10 +231,30 @@ type Port struct {
 	Bridge string `json:"bridge"`
 }
 
-// Mount shows a volume's Source (a path on the hypervisor) at Target inside.
+// Mount shows a volume's Source (a path on the hypervisor) at Target inside, with what is mounted below Source.
 type Mount struct {
-	Source string `json:"source"`
-	Target string `json:"target"`
+	Source   string `json:"source"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"read_only,omitempty"` // nothing may be mounted below Source then: it would be writable
+}
+
+// Device is a device of the hypervisor that a container may use, by the same path.
+type Device struct {
+	Path  string `json:"path"`
+	Block bool   `json:"block,omitempty"`
+	Major uint32 `json:"major"`
+	Minor uint32 `json:"minor"`
+	// Missing: there is no such device on this machine now.
+	Missing bool `json:"missing,omitempty"`
+}
+
+// Numbers are those of a device as lxc has them: c 10:200.
+func (d Device) Numbers() string {
+	kind := "c"
+	if d.Block {
+		kind = "b"
+	}
+	return fmt.Sprintf("%s %d:%d", kind, d.Major, d.Minor)
 }
 
 // Option is one raw lxc configuration line.

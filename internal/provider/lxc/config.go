@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
@@ -35,14 +34,14 @@ func render(s spec.Container) string {
 	lines = append(lines, network(s)...)
 	lines = append(lines, limits(s)...)
 	for _, m := range sorted(s.Mounts) {
-		lines = append(lines, fmt.Sprintf("lxc.mount.entry = %s %s none bind,create=dir 0 0",
-			host.Escape(m.Source), host.Escape(strings.TrimPrefix(m.Target, "/"))))
+		lines = append(lines, "lxc.mount.entry = "+provider.MountEntry(m))
 	}
+	lines = append(lines, deviceLines(s)...)
 	for _, o := range s.Options {
 		lines = append(lines, o.Key+" = "+o.Value)
 	}
 	text := strings.Join(lines, "\n") + "\n"
-	sum := sha256.Sum256([]byte(text))
+	sum := sha256.Sum256([]byte(provider.PlainBinds(text))) // a start with them is no reason for another one
 	return text + "lxc.environment = " + definitionVar + "=" + hex.EncodeToString(sum[:12]) + "\n"
 }
 

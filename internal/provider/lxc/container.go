@@ -29,6 +29,8 @@ type ContainerStatus struct {
 	Rootfs bool   `json:"rootfs"` // there is a root file system
 	Config string `json:"config"` // text of the configuration; empty: there is none
 	Home   string `json:"home"`   // mode and owner of the folder around both, such as 0710 0:100000
+	// Devices are those that were made for it, by their names in its devices folder, such as 0666 100000:100000 c 10:200
+	Devices map[string]string `json:"devices,omitempty"`
 }
 
 const cloneLimit = 15 * time.Minute
@@ -55,26 +57,32 @@ func (Container) Decode(raw json.RawMessage) (spec.Container, diag.List) {
 		diags.Errorf("container %s has no name", s.ID)
 	}
 	checkMounts(&diags, s)
+	checkDevices(&diags, s)
 	return s, diags
 }
 
 func checkMounts(diags *diag.List, s spec.Container) {
 	seen := make(map[string]bool)
 	for _, m := range s.Mounts {
-		if !cleanPath(m.Source) || !cleanPath(m.Target) {
-			diags.Errorf("container %s: mount of %q at %q needs clean absolute paths", s.ID, m.Source, m.Target)
-		}
-		for _, key := range []string{"source " + m.Source, "target " + m.Target} {
-			if seen[key] {
-				diags.Errorf("container %s: mount %s is asked for twice", s.ID, key)
+		for _, p := range []string{m.Source, m.Target} {
+			if clean, fault := spec.MountPath(p); fault != nil {
+				diags.Errorf("container %s: mount of %q at %q: %s", s.ID, m.Source, m.Target, fault.Why)
+			} else if clean != p {
+				diags.Errorf("container %s: mount of %q at %q: write %s", s.ID, m.Source, m.Target, clean)
 			}
-			seen[key] = true
 		}
+		if seen[m.Target] {
+			diags.Errorf("container %s: %s is mounted on twice", s.ID, m.Target)
+		}
+		seen[m.Target] = true
 	}
 }
 
 // Observe implements provider.Driver. It runs no command.
 func (Container) Observe(_ context.Context, h host.Host, _ object.Address, s spec.Container) (*ContainerStatus, error) {
+	if err := missing(s); err != nil {
+		return nil, err
+	}
 	m, err := h.Lstat(home(s.Path, s.ID))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -88,6 +96,7 @@ func (Container) Observe(_ context.Context, h host.Host, _ object.Address, s spe
 	}
 	root, err := h.Lstat(filepath.Join(home(s.Path, s.ID), "rootfs"))
 	st.Rootfs = err == nil && root.Mode.IsDir()
+	st.Devices = devicesOf(h, s)
 	return st, nil
 }
 
@@ -122,6 +131,7 @@ func (Container) Diff(want spec.Container, have *ContainerStatus) plan.Delta {
 		}
 	}
 	d.Compare("home", have.Home, homeText(homeMode, 0, want.IDMap.Outside(0)))
+	diffDevices(&d, want, have)
 	return d
 }
 
@@ -152,7 +162,10 @@ func (c Container) Apply(ctx context.Context, h host.Host, a object.Address, s s
 	}
 	owner := host.Owner{GID: s.IDMap.Outside(0)}
 	if have == nil {
-		return create(ctx, h, s, owner)
+		return errors.Join(create(ctx, h, s, owner), makeDevices(ctx, h, s))
+	}
+	if err := makeDevices(ctx, h, s); err != nil {
+		return err
 	}
 	if !have.Rootfs {
 		root := filepath.Join(home(s.Path, s.ID), "rootfs")

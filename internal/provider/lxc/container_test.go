@@ -207,8 +207,10 @@ func TestContainerDecode(t *testing.T) {
 		}, true},
 		"a source twice": {func(s *spec.Container) {
 			s.Mounts = []spec.Mount{{Source: "/a", Target: "/m"}, {Source: "/a", Target: "/n"}}
-		}, true},
-		"a relative target": {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a", Target: "m"}} }, true},
+		}, false}, // the audit tells of it
+		"a trailing slash":   {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a/", Target: "/m"}} }, true},
+		"a device elsewhere": {func(s *spec.Container) { s.Devices = []spec.Device{{Path: "/srv/tun"}} }, true},
+		"a relative target":  {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a", Target: "m"}} }, true},
 	} {
 		s := good
 		tc.change(&s)

@@ -29,7 +29,7 @@ func drift(h host.Host, config string, pid int) []plan.Field {
 	if err != nil {
 		return d.Fields // it has just ended
 	}
-	for _, m := range provider.ForeignMounts(all, mounts) {
+	for _, m := range provider.ForeignMounts(all, mounts, provider.HypervisorMounts(h)) {
 		d.Compare("mounted at "+m.Point, m.Root, "")
 	}
 	return d.Fields

@@ -141,6 +141,9 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 		}
 	}
 	if have.State == running && (have.Definition != have.Wanted || len(have.Drift) > 0) {
+		if err := startable(ctx, h, s); err != nil {
+			return err
+		}
 		if err := r.settle(ctx, h, s, have); err != nil {
 			return err
 		}
@@ -191,7 +194,7 @@ func canonical(ctx context.Context, h host.Host, path string) error {
 }
 
 func start(ctx context.Context, h host.Host, s spec.Running) error {
-	if err := canonical(ctx, h, s.Path); err != nil {
+	if err := startable(ctx, h, s); err != nil {
 		return err
 	}
 	log := filepath.Join(home(s.Path, s.ID), "lxc.log")

@@ -85,6 +85,10 @@ func checkContainer(diags *diag.List, s spec.Container) {
 
 // Observe implements provider.Driver; nil: there is none. It runs no command.
 func (Container) Observe(_ context.Context, h host.Host, _ object.Address, s spec.Container) (*ContainerStatus, error) {
+	if len(s.Guest.Missing) > 0 {
+		return nil, provider.PermanentHint(fmt.Errorf("container %s is to have %s, which is not on this machine", s.ID,
+			strings.Join(s.Guest.Missing, ", ")), "load its driver, or take it out of devices")
+	}
 	c, err := read(h, s.Guest.Proxmox, s.ID)
 	if c == nil || err != nil {
 		return nil, err

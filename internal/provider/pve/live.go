@@ -76,11 +76,11 @@ func tooMuch(h host.Host, c *conf, pid int) []plan.Field {
 	}
 	for _, o := range c.current().options() {
 		if f := strings.Fields(o.value); o.key == "lxc.mount.entry" && len(f) > 1 {
-			wanted[filepath.Join("/", host.Unescape(f[1]))] = f[0]
+			wanted[filepath.Join("/", host.Unescape(f[1]))] = host.Unescape(f[0])
 		}
 	}
 	var d plan.Delta
-	for _, m := range provider.ForeignMounts(all, wanted) {
+	for _, m := range provider.ForeignMounts(all, wanted, provider.HypervisorMounts(h)) {
 		if !strings.Contains(m.Point, "/.zfs/") { // snapshots of its own that it looks into
 			d.Compare(extraField+m.Point, m.Root, "")
 		}

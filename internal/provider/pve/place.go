@@ -19,8 +19,10 @@ import (
 func confPath(p spec.Proxmox, id string) string { return filepath.Join(p.Dir, "lxc", id+".conf") }
 
 func checkPath(diags *diag.List, path string) {
-	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" || strings.ContainsFunc(path, blank) {
-		diags.Errorf("%q is not a clean absolute path without blanks", path)
+	if clean, fault := spec.ProxmoxMountPath(path); fault != nil {
+		diags.Errorf("%s", fault.Why)
+	} else if clean != path {
+		diags.Errorf("%q is no clean path: write %s", path, clean)
 	}
 }
 

@@ -158,6 +158,9 @@ func (r Running) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 		return err
 	}
 	if have.State == running && len(have.Waits)+len(have.Drift) > 0 {
+		if err := restartable(h, s); err != nil {
+			return err
+		}
 		if err := stop(ctx, h, s); err != nil {
 			return err
 		}
@@ -192,7 +195,7 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	if c, err = release(ctx, h, *s.Proxmox, s.ID, c); err != nil {
 		return err
 	}
-	if err := sources(h, s.ID, c); err != nil {
+	if err := startable(h, s.ID, c); err != nil {
 		return err
 	}
 	if res, err := provider.ProxmoxStart(ctx, h, s.ID); err != nil {
@@ -201,38 +204,50 @@ func start(ctx context.Context, h host.Host, s spec.Running) error {
 	return waitState(ctx, h, s, true)
 }
 
-// sources fails where a directory of the hypervisor that is mounted is not there: pct start would only speak of a
-// script.
-func sources(h host.Host, id string, c *conf) error {
-	for _, dir := range missingSources(h, c) {
-		return provider.PermanentHint(fmt.Errorf("container %s cannot start: %s, which is mounted in it, is "+
-			"not there", id, dir), "make the directory, or take the line out of the configuration")
+// restartable is startable for a container that is to be stopped first.
+func restartable(h host.Host, s spec.Running) error {
+	c, err := read(h, *s.Proxmox, s.ID)
+	if err != nil || c == nil {
+		return err
+	}
+	return startable(h, s.ID, c)
+}
+
+// startable fails where a directory of the hypervisor that is mounted cannot be: pct start would only speak of a script,
+// and a restart would find out when the container is stopped.
+func startable(h host.Host, id string, c *conf) error {
+	for _, m := range boundMounts(c) {
+		if err := provider.Mountable(h, id, m); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // missingSources are the directories of the hypervisor that a container mounts, and that are not there.
 func missingSources(h host.Host, c *conf) (out []string) {
-	var dirs []string
-	for _, key := range c.current().keys() {
-		if p := parseProperty(c.current().get(key), "volume"); mountKey.MatchString(key) &&
-			strings.HasPrefix(p.word, "/") {
-			dirs = append(dirs, p.word)
-		}
-	}
-	for _, o := range c.current().options() {
-		f := strings.Fields(o.value)
-		if o.key == "lxc.mount.entry" && len(f) > 3 && filepath.IsAbs(f[0]) && strings.Contains(f[3], "bind") &&
-			!strings.Contains(f[3], "optional") {
-			dirs = append(dirs, host.Unescape(f[0]))
-		}
-	}
-	for _, dir := range dirs {
-		if _, err := h.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-			out = append(out, dir)
+	for _, m := range boundMounts(c) {
+		if _, err := h.Lstat(m.Source); errors.Is(err, fs.ErrNotExist) {
+			out = append(out, m.Source)
 		}
 	}
 	return out
+}
+
+// boundMounts are the directories of the hypervisor that a container mounts.
+func boundMounts(c *conf) (mounts []spec.Mount) {
+	for _, key := range c.current().keys() {
+		if p := parseProperty(c.current().get(key), "volume"); mountKey.MatchString(key) &&
+			strings.HasPrefix(p.word, "/") {
+			mounts = append(mounts, spec.Mount{Source: filepath.Clean(p.word), Target: p.of["mp"]})
+		}
+	}
+	for _, o := range c.current().options() {
+		if m, bind := provider.ParseMountEntry(o.value); o.key == "lxc.mount.entry" && bind {
+			mounts = append(mounts, m)
+		}
+	}
+	return mounts
 }
 
 // waitState returns once the container runs, or does not.

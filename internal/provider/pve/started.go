@@ -101,13 +101,15 @@ func (g startedWith) differing(options []line) (keys []string) {
 		}
 	}
 	var want []string
+	all := plainBinds(g.all)
 	for _, o := range options {
-		want = append(want, o.key+"="+o.value)
-		if !slices.Contains(g.all, o.key+"="+o.value) {
+		text := provider.PlainBinds(o.key + "=" + o.value)
+		want = append(want, text)
+		if !slices.Contains(all, text) {
 			add(o.key)
 		}
 	}
-	for _, o := range g.raw {
+	for _, o := range plainBinds(g.raw) {
 		if key, _, _ := strings.Cut(o, "="); !slices.Contains(want, o) {
 			add(key)
 		}

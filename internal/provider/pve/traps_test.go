@@ -251,7 +251,7 @@ func TestFoldersAreMountedByRawLines(t *testing.T) {
 	must(t, os.MkdirAll(dir, 0o755))
 	s.Guest.Binds = []spec.Mount{{Source: dir, Target: "/var/log/nginx"}}
 	n.containerThing(s).make()
-	want := "lxc.mount.entry: " + dir + " var/log/nginx none bind,create=dir 0 0\n"
+	want := "lxc.mount.entry: " + dir + " var/log/nginx none rbind,rslave,create=dir 0 0\n"
 	if c := n.conf("103"); !strings.Contains(c, want) || strings.Contains(c, "mp1") {
 		t.Errorf("%s", c)
 	}

@@ -40,11 +40,12 @@ func checkVolume(diags *diag.List, v spec.Volume) {
 		return
 	}
 	checkPlace(diags, *v.Proxmox)
-	checkPath(diags, v.MountPoint)
-	checkPath(diags, v.Path)
-	if strings.ContainsAny(v.MountPoint, ",=") {
-		diags.Errorf("volume %s: %q has a comma or an equals sign, which Proxmox cannot take", v.Name, v.MountPoint)
+	if clean, fault := spec.ProxmoxVolumePath(v.MountPoint); fault != nil {
+		diags.Errorf("volume %s: %s", v.Name, fault.Why)
+	} else if clean != v.MountPoint {
+		diags.Errorf("volume %s: %q is no clean path: write %s", v.Name, v.MountPoint, clean)
 	}
+	checkPath(diags, v.Path)
 	if v.SizeBytes < 1<<20 {
 		diags.Errorf("volume %s of container %s needs a size", v.Name, v.Container)
 	}

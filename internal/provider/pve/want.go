@@ -1,14 +1,13 @@
 package pve
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
 // setting is one difference between a container's file and its spec, with what makes it go away.
@@ -150,8 +149,11 @@ func interfaces(s spec.Container, c *conf) []setting {
 	return []setting{{field: plan.Field{Path: "net0", Have: have, Want: p.text()}, key: "net0", value: p.text()}}
 }
 
-// nvidia is how the devices begin that phoenix takes away again; others are somebody's.
+// nvidia is how the devices begin that phoenix takes away again; others are somebody's, unless the file lists devices.
 const nvidia = "/dev/nvidia"
+
+// deviceUsers lets every user of a container use what the container was given.
+const deviceUsers = ",mode=0666"
 
 func devices(s spec.Container, c *conf) []setting {
 	var out []setting
@@ -162,7 +164,7 @@ func devices(s spec.Container, c *conf) []setting {
 		}
 		path := parseProperty(c.then(key), "path").word
 		there = append(there, path)
-		if strings.HasPrefix(path, nvidia) && !slices.Contains(s.Guest.Devices, path) {
+		if (s.Guest.Listed || strings.HasPrefix(path, nvidia)) && !slices.Contains(s.Guest.Devices, path) {
 			out = append(out, setting{field: plan.Field{Path: key, Have: c.then(key)}, key: key})
 		}
 	}
@@ -172,7 +174,11 @@ func devices(s spec.Container, c *conf) []setting {
 		}
 		key := c.free("dev", taken)
 		taken = append(taken, key)
-		out = append(out, setting{field: plan.Field{Path: key, Want: d}, key: key, value: d})
+		value := d
+		if s.Guest.Listed && !strings.HasPrefix(d, nvidia) {
+			value += deviceUsers
+		}
+		out = append(out, setting{field: plan.Field{Path: key, Want: value}, key: key, value: value})
 	}
 	return out
 }
@@ -231,8 +237,7 @@ func rawOptions(s spec.Container) []line {
 	}
 	for _, b := range s.Guest.Binds {
 		out = append(out,
-			line{key: "lxc.mount.entry", value: fmt.Sprintf("%s %s none bind,create=dir 0 0", host.Escape(b.Source),
-				host.Escape(strings.TrimPrefix(b.Target, "/")))})
+			line{key: "lxc.mount.entry", value: provider.MountEntry(b)})
 	}
 	return out
 }
@@ -245,9 +250,18 @@ func options(s spec.Container, c *conf) []setting {
 		return nil
 	}
 	limit := func(o string) bool { return strings.HasPrefix(o, pidsKey+": ") } // a running container has it at once
-	restart := !slices.Equal(slices.DeleteFunc(slices.Clone(have), limit), slices.DeleteFunc(slices.Clone(want), limit))
+	restart := !slices.Equal(plainBinds(slices.DeleteFunc(slices.Clone(have), limit)),
+		plainBinds(slices.DeleteFunc(slices.Clone(want), limit)))
 	return []setting{{field: plan.Field{Path: "lxc", Have: strings.Join(have, "; "), Want: strings.Join(want, "; ")},
 		raw: true, restart: restart}}
+}
+
+// plainBinds has the lines as provider.PlainBinds writes them.
+func plainBinds(lines []string) (out []string) {
+	for _, l := range lines {
+		out = append(out, provider.PlainBinds(l))
+	}
+	return out
 }
 
 func listed(options []line) []string {
