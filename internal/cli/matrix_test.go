@@ -94,11 +94,16 @@ c.storage_size_gb 20
 c.swap_mb 64
 c.template "/other.tar.zst"
 c.template_snapshot_name "ready"
+c.traefik_service.allow_from ["10.86.0.0/16"]
+c.traefik_service.ca_file "/etc/traefik/other.crt"
+c.traefik_service.headers {"X-Frame-Options": "DENY"}
 c.traefik_service.hosts ["more.bench.internal"]
 c.traefik_service.name "other"
+c.traefik_service.paths ["/app"]
 c.traefik_service.port 8444
 c.traefik_service.scheme "http"
 c.traefik_service.server_name "app1.bench.internal"
+c.traefik_service.users_file "/etc/traefik/users"
 c.unprivileged false
 c.zfs_volumes []
 c.zfs_volumes.0.backup true
@@ -153,6 +158,10 @@ h.step_ca.root_ca_name "Another"
 h.step_ca.root_lifetime "80000h"
 h.step_ca.root_permits ["all"]
 h.watch.apply "none"
+h.watch.notify.after "1m"
+h.watch.notify.command ["/bin/true"]
+h.watch.notify.interval "2m"
+h.watch.notify.timeout "10s"
 `
 
 // leaves are the keys of a schema that are acted on, without those that hold others.

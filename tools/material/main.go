@@ -81,11 +81,12 @@ func notices(w io.Writer, binaries []string) error {
 	}
 	fmt.Fprintf(w, "phoenix is under the Apache License 2.0, on Debian in /usr/share/common-licenses/Apache-2.0.\n\n"+
 		"The programs of this package hold code of these modules besides, and of Go's standard library.\n")
-	if err := text(w, "Go "+runtime.Version(), runtime.GOROOT()); err != nil {
+	dirs, err := exec.Command("go", "env", "GOROOT", "GOMODCACHE").Output()
+	if err != nil {
 		return err
 	}
-	cache, err := moduleCache()
-	if err != nil {
+	root, cache, _ := strings.Cut(strings.TrimSpace(string(dirs)), "\n")
+	if err := text(w, "Go "+runtime.Version(), root); err != nil {
 		return err
 	}
 	for _, m := range slices.SortedFunc(maps.Keys(modules), func(a, b module.Version) int {
@@ -109,11 +110,6 @@ func notices(w io.Writer, binaries []string) error {
 // own is whether a module is phoenix's, or the empty one beside a pinned program.
 func own(m *debug.Module) bool {
 	return strings.HasPrefix(m.Path, "github.com/phoenix-hypervisor/phoenix") || m.Version == "(devel)"
-}
-
-func moduleCache() (string, error) {
-	out, err := exec.Command("go", "env", "GOMODCACHE").Output()
-	return strings.TrimSpace(string(out)), err
 }
 
 // text writes the licence files of a module.

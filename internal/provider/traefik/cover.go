@@ -35,7 +35,9 @@ func covered(h host.Host, s spec.Traefik) bool {
 // cannot: where the storage lacks what Traefik has in its memory the other one would order it, and answer no challenge.
 // One that runs and answers for every name is left running: whoever started it was ended in the midst of it, and what
 // Traefik has by now may be less.
-// An error is one of the wait: whether the other one stands in does not matter.
+// From here until Traefik is started anew the lock is kept: nobody else may take the other one for one that was left
+// running. An error is why the work is given up: then nothing more may be changed, as the other one copies the storage
+// when it starts. Whether it stands in does not matter.
 func (p patience) startCover(ctx context.Context, h host.Host, s spec.Traefik, now *Status) error {
 	if s.Cover == "" || standsIn(ctx, h, s) || !inStorage(ctx, h, s, now) {
 		return nil
@@ -43,12 +45,13 @@ func (p patience) startCover(ctx context.Context, h host.Host, s spec.Traefik, n
 	if _, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "daemon-reload"}, Mutates: true}); err != nil {
 		return nil
 	}
-	return p.wait(ctx, min(coverLimit, p.limit/4), func(ctx context.Context) {
-		_, err := h.Run(ctx, host.Command{Argv: []string{"systemctl", "restart", s.Cover}, Mutates: true})
-		for err == nil && !covers(ctx, h, s, now) {
-			err = pause(ctx, lookEvery)
-		}
-	})
+	bounded, cancel := context.WithTimeout(ctx, min(coverLimit, p.limit/4))
+	defer cancel()
+	_, err := h.Run(bounded, host.Command{Argv: []string{"systemctl", "restart", s.Cover}, Mutates: true})
+	for err == nil && !covers(bounded, h, s, now) {
+		err = pause(bounded, lookEvery)
+	}
+	return context.Cause(ctx)
 }
 
 // inStorage is whether Traefik serves anything, and has all that in its storage.

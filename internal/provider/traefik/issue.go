@@ -76,7 +76,11 @@ func mend(ctx context.Context, h host.Host, s spec.Traefik, st *Status) error {
 			return err
 		}
 	}
-	// What goes wrong with the one that stands in must not keep Traefik from being mended.
+	// Others may have changed it meanwhile.
+	st, err := observeServed(ctx, h, s)
+	if err != nil || lacks(st).Empty() {
+		return err
+	}
 	if err := p.startCover(ctx, h, s, st); err != nil {
 		return err
 	}
@@ -86,12 +90,7 @@ func mend(ctx context.Context, h host.Host, s spec.Traefik, st *Status) error {
 // restart starts Traefik anew, without what is no good in its storage, and waits until it serves everything. Another
 // phoenix may have done so while this one waited: its orders are not cut off.
 func (p patience) restart(ctx context.Context, h host.Host, s spec.Traefik) error {
-	st, err := observeServed(ctx, h, s)
-	if err != nil || lacks(st).Empty() {
-		return err
-	}
-	restarted := s.Cover != "" && startedAt(ctx, h, s.Restart[len(s.Restart)-1]).After(p.began)
-	if !restarted {
+	if s.Cover == "" || !startedAt(ctx, h, s.Restart[len(s.Restart)-1]).After(p.began) {
 		roots, err := readRoots(h, s)
 		if err != nil {
 			return err
@@ -99,24 +98,13 @@ func (p patience) restart(ctx context.Context, h host.Host, s spec.Traefik) erro
 		if err := purge(ctx, h, s, roots); err != nil {
 			return err
 		}
+		if _, err := h.Run(ctx, host.Command{Argv: s.Restart, Mutates: true}); err != nil {
+			return fmt.Errorf("restart traefik: %w", err)
+		}
 	}
-	var failed error
-	d := plan.Delta{Action: plan.Update, Reason: unanswered}
-	err = p.wait(ctx, p.limit, func(ctx context.Context) {
-		if !restarted { // it answers what it has begun to before it ends
-			_, failed = h.Run(ctx, host.Command{Argv: s.Restart, Mutates: true})
-		}
-		if failed == nil {
-			d = settle(ctx, h, s)
-		}
-	})
-	switch {
-	case err != nil:
+	d, err := p.settle(ctx, h, s, p.limit)
+	if err != nil || d.Empty() {
 		return err
-	case failed != nil:
-		return fmt.Errorf("restart traefik: %w", failed)
-	case d.Empty():
-		return nil
 	}
 	return provider.WithHint(fmt.Errorf("traefik was restarted and %s after %s; its log has the CA's answer",
 		describe(d), p.limit), slowCA)
