@@ -40,7 +40,7 @@ RACE = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/
 
 E2E := PHOENIX_BIN=$(abspath $(PHOENIX)) PHOENIX_E2E=required
 
-.PHONY: help up down build artifacts deb release deps test-deps root test lint unit stand-ins faults conformance test-zfs e2e bench fuzz clean
+.PHONY: help up down build artifacts deb release deps test-deps root test check lint unit stand-ins faults conformance test-zfs e2e bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -81,6 +81,10 @@ root:
 	@[ "$$(id -u)" = 0 ] || { echo "make: containers need root: sudo make ..." >&2; exit 1; }
 
 test: root test-deps build artifacts lint unit stand-ins conformance e2e ## everything
+
+check: ## what is quick: format, vet, staticcheck, short unit tests; no root
+	@tools/lint/run $(PHOENIX_CACHE) quick
+	go test -short ./internal/... ./cmd/... ./tools/... 2>&1 | grep -v "no test files"
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@tools/lint/run $(PHOENIX_CACHE)
