@@ -169,6 +169,10 @@ func (s *session) mayLeave(left []object.Object, containers []string) error {
 			return hint("give this root a bridge of its own, or move the other root's containers away first",
 				"%s: a container of another root is plugged into %s, as %s", what, o.Address.Scope(), port)
 		}
+		if port := s.strangePort(o.Address.Scope()); port != "" {
+			return hint("unplug it: ip link set "+port+" nomaster; then run it again",
+				"%s: %s, which is none of phoenix', is plugged into %s and would lose it", what, port, o.Address.Scope())
+		}
 	}
 	for _, c := range s.cfg.Containers {
 		if !s.cfg.IsTemplate(c.ID) && !slices.Contains(containers, c.ID) {
@@ -188,6 +192,16 @@ var phoenixPort = regexp.MustCompile(`^v(\d+)p[0-9a-f]{4}$`)
 func (s *session) foreignPort(bridge string) string {
 	for _, name := range s.namesIn(filepath.Join("/sys/class/net", bridge, "brif")) {
 		if m := phoenixPort.FindStringSubmatch(name); m != nil && config.PortName(s.machine.Root, m[1]) != name {
+			return name
+		}
+	}
+	return ""
+}
+
+// strangePort is a port of a bridge that phoenix did not make: an uplink, a virtual machine's; empty: there is none.
+func (s *session) strangePort(bridge string) string {
+	for _, name := range s.namesIn(filepath.Join("/sys/class/net", bridge, "brif")) {
+		if !phoenixPort.MatchString(name) {
 			return name
 		}
 	}

@@ -210,4 +210,10 @@ func TestAnotherRootsPort(t *testing.T) {
 	if _, err := s.renamed(t.Context(), s.ids()); err == nil || !strings.Contains(err.Error(), foreign) {
 		t.Errorf("taken away by a rename: %v", err)
 	}
+	if err := memory.RemoveAll("/sys/class/net/benchbr0/brif/" + foreign); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.renamed(t.Context(), s.ids()); err == nil || !strings.Contains(err.Error(), "eth0") {
+		t.Errorf("an uplink loses its bridge by a rename: %v", err)
+	}
 }
