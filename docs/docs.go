@@ -1,4 +1,4 @@
-// Package docs is the reference for people, as it stands in this folder. phoenix explain prints parts of it, so that
+// Package docs is the reference for people, as it stands in this directory. phoenix explain prints parts of it, so that
 // what is read on a machine is about the phoenix that runs there.
 package docs
 

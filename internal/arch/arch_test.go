@@ -106,7 +106,7 @@ func impure(name string) bool {
 
 // source is one parsed file that is not a test.
 type source struct {
-	pkg  string // folder below the module
+	pkg  string // directory below the module
 	file *ast.File
 	fset *token.FileSet
 }

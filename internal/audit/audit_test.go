@@ -40,7 +40,7 @@ type look struct {
 func sound(t *testing.T) (*fakeHost, *look) {
 	h := newHost(t)
 	l := &look{
-		scene: Scene{Root: "/phx", Folders: []string{"/phx/lxc"}, Proxmox: "/etc/pve/lxc",
+		scene: Scene{Root: "/phx", Directories: []string{"/phx/lxc"}, Proxmox: "/etc/pve/lxc",
 			Scripts: []string{"/opt/scripts"},
 			Wanted: []Wanted{{ID: "101", Unprivileged: true, Binds: map[string]string{"/data": "/tank/101/data"}},
 				{ID: "103", Unprivileged: true}}},
@@ -208,7 +208,7 @@ func lookCases() []lookCase {
 			h.dir("/tank/101/data", 0o755, 100000)
 			h.put("/tank/101/data/b.key", 0o644, 100000, "")
 		},
-			func(h *fakeHost, _ *look) { h.put("/tank/101/data/b.key", 0o644, 100000, "") }}, // closed by the folder
+			func(h *fakeHost, _ *look) { h.put("/tank/101/data/b.key", 0o644, 100000, "") }}, // closed by the directory
 		{"PHX-AUD-070", "777", "container/101", "/tank/101/data is 0777",
 			func(h *fakeHost, _ *look) {
 				h.dir("/tank/101/data", 0o777, 100000)
@@ -277,7 +277,7 @@ func lookCases() []lookCase {
 			leftover("lost-root-17"), leftover("x")},
 		{"PHX-AUD-059", "JWK", "container/103", `provisioner "admin" of type JWK`, ca(name, acme+","+jwk),
 			ca(name, acme)},
-		{"PHX-AUD-060", "CA's folder", "container/101", "/etc/step-ca/ssl/root_ca_key",
+		{"PHX-AUD-060", "CA's directory", "container/101", "/etc/step-ca/ssl/root_ca_key",
 			put("/etc/step-ca/ssl/root_ca_key", 0o600, "x"), put("/etc/step-ca/ssl/root_ca.crt", 0o644, "x")},
 		{"PHX-AUD-060", "provisioner's password", "container/101", "/root/.step/provisioner_password",
 			put("/root/.step/provisioner_password", 0o600, secret),

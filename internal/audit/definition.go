@@ -13,7 +13,7 @@ import (
 type definition struct {
 	id         string
 	file       string // its configuration
-	folder     string // lxcpath; empty: it is only defined
+	directory  string // lxcpath; empty: it is only defined
 	privileged bool
 	base, ids  int  // its id map: base outside is 0 inside
 	mapped     bool // by lines of its own
@@ -32,7 +32,7 @@ const (
 	usualIDs  = 65536
 )
 
-// definitions are all containers of the system: those of Proxmox, and those in folders of lxc.
+// definitions are all containers of the system: those of Proxmox, and those in directories of lxc.
 func definitions(h host.Host, s Scene) []definition {
 	var out []definition
 	known := map[string]bool{}
@@ -42,21 +42,21 @@ func definitions(h host.Host, s Scene) []definition {
 		b, readErr := h.ReadFile(path.Join(s.Proxmox, name))
 		if err == nil && isConfig && readErr == nil {
 			d := proxmox(string(b))
-			d.id, d.file, d.folder = id, path.Join(s.Proxmox, name), "/var/lib/lxc"
-			known[d.folder+"/"+id] = true
+			d.id, d.file, d.directory = id, path.Join(s.Proxmox, name), "/var/lib/lxc"
+			known[d.directory+"/"+id] = true
 			out = append(out, d)
 		}
 	}
-	for _, folder := range s.Folders {
-		names, err := h.ReadDir(folder)
+	for _, directory := range s.Directories {
+		names, err := h.ReadDir(directory)
 		for _, name := range names {
-			target, _ := h.Readlink(path.Join(folder, name)) // no link: it stands here
-			b, readErr := h.ReadFile(path.Join(folder, name, "config"))
-			if err != nil || readErr != nil || target != "" || known[folder+"/"+name] {
+			target, _ := h.Readlink(path.Join(directory, name)) // no link: it stands here
+			b, readErr := h.ReadFile(path.Join(directory, name, "config"))
+			if err != nil || readErr != nil || target != "" || known[directory+"/"+name] {
 				continue
 			}
 			d := lxc(string(b))
-			d.id, d.file, d.folder = name, path.Join(folder, name, "config"), folder
+			d.id, d.file, d.directory = name, path.Join(directory, name, "config"), directory
 			out = append(out, d)
 		}
 	}
@@ -187,7 +187,7 @@ func mounts(mountinfo string) []mount {
 		if !ok || len(f) < 5 || len(t) == 0 || slices.Contains(virtual, t[0]) || f[4] == "/" {
 			continue
 		}
-		if t[0] == "tmpfs" && f[3] == "/" { // the container's own; a part of one is somebody's folder
+		if t[0] == "tmpfs" && f[3] == "/" { // the container's own; a part of one is somebody's directory
 			continue
 		}
 		m := mount{f[2], host.Unescape(f[3]), host.Unescape(f[4])}

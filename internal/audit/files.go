@@ -12,19 +12,19 @@ import (
 
 const (
 	walkDepth = 8
-	walkFiles = 20000    // in one folder; where there are more it is no folder of keys
+	walkFiles = 20000    // in one directory; where there are more it is no directory of keys
 	pemLimit  = 64 << 10 // bytes; larger files are databases
 	overflow  = 65534    // nobody, and every id that a user namespace does not have (user_namespaces(7))
 )
 
-// file is one file or folder below a folder that is looked through.
+// file is one file or directory below a directory that is looked through.
 type file struct {
 	path string
 	meta host.Meta
 	open bool // others get as far as here
 }
 
-// walk visits a folder and all below it; links are not followed. It tells whether it saw everything.
+// walk visits a directory and all below it; links are not followed. It tells whether it saw everything.
 func walk(h host.Host, top string, visit func(file)) (whole bool, err error) {
 	left := walkFiles
 	whole = true
@@ -54,7 +54,7 @@ func walk(h host.Host, top string, visit func(file)) (whole bool, err error) {
 	return whole, down(top, passable(h, path.Dir(top)), 0)
 }
 
-// passable reports whether others get through a folder and all above it.
+// passable reports whether others get through a directory and all above it.
 func passable(h host.Host, dir string) bool {
 	for ; ; dir = path.Dir(dir) {
 		m, err := h.Lstat(dir)

@@ -20,17 +20,17 @@ import (
 
 // Place is the inside of one container and what it is to the others.
 type Place struct {
-	ID      string        `json:"id"`
-	CA      bool          `json:"ca,omitempty"`
-	Client  bool          `json:"client,omitempty"`  // it needs the CA
-	Address string        `json:"address,omitempty"` // of the CA, host:port; empty: there is none
-	Names   []string      `json:"names,omitempty"`   // of the CA
-	Folders []string      `json:"folders,omitempty"` // where its volumes are mounted
-	Leaf    time.Duration `json:"leaf,omitempty"`    // how long certificates live
-	Salt    []byte        `json:"salt,omitempty"`    // of this run, for Password.Mark
+	ID          string        `json:"id"`
+	CA          bool          `json:"ca,omitempty"`
+	Client      bool          `json:"client,omitempty"`  // it needs the CA
+	Address     string        `json:"address,omitempty"` // of the CA, host:port; empty: there is none
+	Names       []string      `json:"names,omitempty"`   // of the CA
+	Directories []string      `json:"folders,omitempty"` // where its volumes are mounted
+	Leaf        time.Duration `json:"leaf,omitempty"`    // how long certificates live
+	Salt        []byte        `json:"salt,omitempty"`    // of this run, for Password.Mark
 }
 
-// usual are the folders in which keys are found, phoenix's and the old scripts'.
+// usual are the directories in which keys are found, phoenix's and the old scripts'.
 var usual = []string{"/etc/letsencrypt", "/etc/nginx", "/etc/ssl/private", "/etc/step-ca", "/etc/traefik", "/home/step",
 	"/root/.step", "/var/lib/phoenix"}
 
@@ -40,7 +40,7 @@ var units = []string{"/etc/systemd/system", "/etc/cron.d", "/etc/environment", "
 // Inside looks at the inside of the container that it runs in.
 func Inside(ctx context.Context, h host.Host, p Place) Seen {
 	s := inside{Seen: Seen{Audit: true}, h: h, Place: p, object: "container/" + p.ID}
-	for _, dir := range s.folders() {
+	for _, dir := range s.directories() {
 		s.look(dir)
 	}
 	s.told()
@@ -68,9 +68,9 @@ type inside struct {
 	root, issuing []file // keys of the CA
 }
 
-// folders are all that is looked through, each once: the usual ones and what is mounted.
-func (s *inside) folders() []string {
-	all := slices.Concat(usual, s.Folders)
+// directories are all that is looked through, each once: the usual ones and what is mounted.
+func (s *inside) directories() []string {
+	all := slices.Concat(usual, s.Directories)
 	if b, err := s.h.ReadFile("/proc/self/mountinfo"); err == nil {
 		for _, m := range mounts(string(b)) {
 			all = append(all, m.target)

@@ -165,7 +165,7 @@ var (
 func (s *inside) traefik() {
 	var all []string
 	at := map[*regexp.Regexp]string{}
-	_, _ = walk(s.h, "/etc/traefik", func(f file) { // without the folder there is no Traefik; look has told the rest
+	_, _ = walk(s.h, "/etc/traefik", func(f file) { // without the directory there is no Traefik; look has told the rest
 		known := slices.Contains([]string{".yml", ".yaml", ".toml", ".json"}, path.Ext(f.path)) &&
 			path.Base(f.path) != "acme.json"
 		content, ok := "", false

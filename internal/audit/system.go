@@ -14,11 +14,11 @@ import (
 
 // Scene is what there is to look at on the hypervisor.
 type Scene struct {
-	Root    string   // where phoenix keeps what it owns; its volumes are looked at from inside
-	Folders []string // of lxc's containers (lxcpath)
-	Proxmox string   // folder of Proxmox's definitions
-	Scripts []string // files and folders with the users' scripts and units
-	Wanted  []Wanted // what the configuration asks for
+	Root        string   // where phoenix keeps what it owns; its volumes are looked at from inside
+	Directories []string // of lxc's containers (lxcpath)
+	Proxmox     string   // directory of Proxmox's definitions
+	Scripts     []string // files and directories with the users' scripts and units
+	Wanted      []Wanted // what the configuration asks for
 }
 
 // Wanted is one container of the configuration.
@@ -197,7 +197,8 @@ func (s *system) mounted(ctx context.Context) {
 		for _, first := range all[:i] {
 			pair := [2]string{first.id, v.id}
 			if v.id == first.id || v.device != first.device || !within(v.root, first.root) &&
-				!within(first.root, v.root) || s.told[pair] || s.shareAt(v.id, v.target) && s.shareAt(first.id, first.target) {
+				!within(first.root, v.root) || s.told[pair] || s.shareAt(v.id, v.target) &&
+				s.shareAt(first.id, first.target) {
 				continue
 			}
 			s.told[pair] = true
@@ -211,7 +212,7 @@ func (s *system) mounted(ctx context.Context) {
 
 // mountinfo is that of a container's first process; empty where it does not run.
 func (s *system) mountinfo(ctx context.Context, d definition) (string, error) {
-	res, err := s.h.Run(ctx, host.Command{Argv: []string{"lxc-info", "-P", d.folder, "-n", d.id, "-p", "-H"}})
+	res, err := s.h.Run(ctx, host.Command{Argv: []string{"lxc-info", "-P", d.directory, "-n", d.id, "-p", "-H"}})
 	pid := strings.TrimSpace(string(res.Stdout))
 	if err != nil || pid == "" || pid == "-1" {
 		var run *host.RunError

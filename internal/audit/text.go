@@ -28,8 +28,8 @@ func text(h host.Host, name string) (string, bool) {
 	return string(b), err == nil && !bytes.ContainsRune(b, 0)
 }
 
-// texts are the text files of folders, by their path, in order; a name may be a file too. Folders are not gone down
-// into, but for the drop-ins of units.
+// texts are the text files of directories, by their path, in order; a name may be a file too. Directories are not gone
+// down into, but for the drop-ins of units.
 func texts(h host.Host, names ...string) (paths, contents []string) {
 	for _, name := range names {
 		entries, err := h.ReadDir(name)
@@ -50,7 +50,7 @@ func texts(h host.Host, names ...string) (paths, contents []string) {
 }
 
 // Scripts looks for secrets and for connections that are not verified in scripts and unit files. A name is a file or a
-// folder. The files are the hypervisor's unless they belong to a container.
+// directory. The files are the hypervisor's unless they belong to a container.
 func Scripts(h host.Host, owner string, names ...string) Seen {
 	s := Seen{Audit: true}
 	paths, contents := texts(h, names...)

@@ -27,19 +27,19 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// folders of the CA's secrets, the one that makes it a CA last.
-var folders = []string{"old-root", "next-intermediate", "next-root", "intermediate", rootFolder}
+// directories of the CA's secrets, the one that makes it a CA last.
+var directories = []string{"old-root", "next-intermediate", "next-root", "intermediate", rootDirectory}
 
 // names of the files in each of them.
 var names = []string{rootFile, keyFile, passwordFile}
 
 const (
-	rootFolder   = "root"
-	rootFile     = "ca.crt"
-	keyFile      = "key"
-	passwordFile = "password"
-	sizeLimit    = 64 << 10 // bytes of one file
-	totalLimit   = 2 << 20  // of all, with what tar adds
+	rootDirectory = "root"
+	rootFile      = "ca.crt"
+	keyFile       = "key"
+	passwordFile  = "password"
+	sizeLimit     = 64 << 10 // bytes of one file
+	totalLimit    = 2 << 20  // of all, with what tar adds
 
 	// Limit is how large an encrypted backup may be, in bytes.
 	Limit = 1 << 20
@@ -49,12 +49,12 @@ const (
 // not backed up.
 func Make(h host.Host, dir string, to Key) (sealed []byte, fingerprint string, err error) {
 	secrets := filepath.Join(dir, "secrets")
-	if _, err = RootIn(h, filepath.Join(secrets, rootFolder)); err != nil {
+	if _, err = RootIn(h, filepath.Join(secrets, rootDirectory)); err != nil {
 		return nil, "", fmt.Errorf("there is no root to back up: %w", err)
 	}
 	var all []file
-	for _, folder := range folders {
-		more, err := readFolder(h, secrets, folder)
+	for _, directory := range directories {
+		more, err := readDirectory(h, secrets, directory)
 		if err != nil {
 			return nil, "", err
 		}
@@ -72,14 +72,14 @@ func Make(h host.Host, dir string, to Key) (sealed []byte, fingerprint string, e
 	return sealed, set.fingerprint(), err
 }
 
-// readFolder reads what is backed up of a folder; nothing where there is none.
-func readFolder(h host.Host, secrets, folder string) ([]file, error) {
-	if _, err := h.Lstat(filepath.Join(secrets, folder)); errors.Is(err, fs.ErrNotExist) {
+// readDirectory reads what is backed up of a directory; nothing where there is none.
+func readDirectory(h host.Host, secrets, directory string) ([]file, error) {
+	if _, err := h.Lstat(filepath.Join(secrets, directory)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var out []file
 	for _, name := range names {
-		path := filepath.Join(secrets, folder, name)
+		path := filepath.Join(secrets, directory, name)
 		m, err := h.Lstat(path)
 		if err != nil {
 			return nil, err
@@ -91,7 +91,7 @@ func readFolder(h host.Host, secrets, folder string) ([]file, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, file{folder, name, data, m.Mode.Perm()})
+		out = append(out, file{directory, name, data, m.Mode.Perm()})
 	}
 	return out, nil
 }
@@ -101,7 +101,8 @@ func pack(all []file) ([]byte, error) {
 	zip := gzip.NewWriter(&packed)
 	w := tar.NewWriter(zip)
 	for _, f := range all {
-		head := &tar.Header{Name: "secrets/" + f.folder + "/" + f.name, Mode: int64(f.mode), Size: int64(len(f.data)),
+		head := &tar.Header{Name: "secrets/" + f.directory + "/" + f.name, Mode: int64(f.mode),
+			Size:     int64(len(f.data)),
 			Typeflag: tar.TypeReg}
 		if err := w.WriteHeader(head); err != nil {
 			return nil, err
@@ -114,11 +115,11 @@ func pack(all []file) ([]byte, error) {
 	return packed.Bytes(), err
 }
 
-// file is one of the archive, by folder and name.
+// file is one of the archive, by directory and name.
 type file struct {
-	folder, name string
-	data         []byte
-	mode         fs.FileMode
+	directory, name string
+	data            []byte
+	mode            fs.FileMode
 }
 
 // errDamaged is what the old format says of all that is wrong: it is not authenticated.
@@ -144,7 +145,7 @@ func unpack(packed []byte) ([]file, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(out, func(o file) bool { return o.folder == f.folder && o.name == f.name }) {
+		if slices.ContainsFunc(out, func(o file) bool { return o.directory == f.directory && o.name == f.name }) {
 			return nil, fmt.Errorf("%.80q stands in it twice", head.Name)
 		}
 		if f.data, err = io.ReadAll(r); err != nil || int64(len(f.data)) != head.Size {
@@ -161,7 +162,7 @@ func unpack(packed []byte) ([]file, error) {
 func expected(head *tar.Header) (file, error) {
 	parts := strings.Split(head.Name, "/")
 	if head.Typeflag != tar.TypeReg || len(parts) != 3 || parts[0] != "secrets" ||
-		!slices.Contains(folders, parts[1]) ||
+		!slices.Contains(directories, parts[1]) ||
 		!slices.Contains(names, parts[2]) {
 		return file{}, fmt.Errorf("%.80q is nothing that a CA's backup holds", head.Name)
 	}
@@ -172,10 +173,10 @@ func expected(head *tar.Header) (file, error) {
 	if parts[2] == passwordFile {
 		mode = 0o400
 	}
-	return file{folder: parts[1], name: parts[2], mode: mode}, nil
+	return file{directory: parts[1], name: parts[2], mode: mode}, nil
 }
 
-// RootIn is the fingerprint of the root in a folder of the secrets.
+// RootIn is the fingerprint of the root in a directory of the secrets.
 func RootIn(h host.Host, dir string) (string, error) {
 	raw, err := h.ReadFile(filepath.Join(dir, rootFile))
 	if err != nil {

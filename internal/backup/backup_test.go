@@ -71,21 +71,21 @@ func issue(t testing.TB, name string, k *ecdsa.PrivateKey, by *authority) *autho
 	return &authority{cert, k}
 }
 
-func (a *authority) files(t testing.TB, folder string) []file {
+func (a *authority) files(t testing.TB, directory string) []file {
 	t.Helper()
 	word := keybox.NewPassword()
 	sealed, err := keybox.Seal(a.key, word)
 	must(t, err)
 	pemCert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-	return []file{{folder, rootFile, pemCert, 0o600}, {folder, keyFile, sealed, 0o600},
-		{folder, passwordFile, word, 0o400}}
+	return []file{{directory, rootFile, pemCert, 0o600}, {directory, keyFile, sealed, 0o600},
+		{directory, passwordFile, word, 0o400}}
 }
 
 // set is all that a CA has.
 func set(t testing.TB) (all []file, root *authority) {
 	t.Helper()
 	root = newAuthority(t, "root", nil)
-	return slices.Concat(newAuthority(t, "intermediate", root).files(t, "intermediate"), root.files(t, rootFolder)),
+	return slices.Concat(newAuthority(t, "intermediate", root).files(t, "intermediate"), root.files(t, rootDirectory)),
 		root
 }
 
@@ -97,7 +97,7 @@ func volume(t testing.TB, all []file) string {
 	}
 	dir := t.TempDir()
 	for _, f := range all {
-		path := filepath.Join(dir, "secrets", f.folder, f.name)
+		path := filepath.Join(dir, "secrets", f.directory, f.name)
 		must(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		must(t, os.WriteFile(path, f.data, f.mode))
 	}
@@ -249,10 +249,10 @@ func TestRecipients(t *testing.T) {
 func TestRefused(t *testing.T) {
 	all, root := set(t)
 	sealed, other := seal(t, all), newAuthority(t, "another", nil)
-	change := func(folder, name string, data []byte) []byte {
+	change := func(directory, name string, data []byte) []byte {
 		bad := slices.Clone(all)
 		for i, f := range bad {
-			if f.folder == folder && f.name == name {
+			if f.directory == directory && f.name == name {
 				bad[i].data = data
 			}
 		}
@@ -278,20 +278,20 @@ func TestRefused(t *testing.T) {
 		"half a header":     {"", sealed[:30], key, "does not open"},
 		"another pin":       {strings.Repeat("ab", 32), sealed, key, "pinned is abab"},
 		"another root":      {"", seal(t, strange), key, "another root"},
-		"garbage for a key": {"", change(rootFolder, keyFile, []byte("garbage")), key, "root: "},
-		"another's key":     {"", change(rootFolder, keyFile, other.files(t, "x")[1].data), key, "root: "},
-		"another's pair": {"", seal(t, slices.Concat(all[:3], all[3:4], other.files(t, rootFolder)[1:])), key,
+		"garbage for a key": {"", change(rootDirectory, keyFile, []byte("garbage")), key, "root: "},
+		"another's key":     {"", change(rootDirectory, keyFile, other.files(t, "x")[1].data), key, "root: "},
+		"another's pair": {"", seal(t, slices.Concat(all[:3], all[3:4], other.files(t, rootDirectory)[1:])), key,
 			"does not belong"},
 		"another's password": {"", change("intermediate", passwordFile, []byte("wrong")), key, "intermediate: "},
 		"a foreign one": {"",
 			seal(t, slices.Concat(newAuthority(t, "i", other).files(t, "intermediate"), all[3:])), key,
 			"signed by no root"},
-		"a root of another": {"", seal(t, newAuthority(t, "r", other).files(t, rootFolder)), key,
+		"a root of another": {"", seal(t, newAuthority(t, "r", other).files(t, rootDirectory)), key,
 			"not signed by itself"},
 		"no root":               {"", seal(t, all[:3]), key, "no root"},
 		"no key":                {"", seal(t, slices.Concat(all[:1], all[2:])), key, "key is missing"},
-		"an empty key":          {"", change(rootFolder, keyFile, nil), key, "0 bytes"},
-		"a large key":           {"", change(rootFolder, keyFile, make([]byte, sizeLimit+1)), key, "65537 bytes"},
+		"an empty key":          {"", change(rootDirectory, keyFile, nil), key, "0 bytes"},
+		"a large key":           {"", change(rootDirectory, keyFile, make([]byte, sizeLimit+1)), key, "65537 bytes"},
 		"old, empty":            {"", []byte(magic), key, "half of one"},
 		"old, nothing in it":    {"", sealOld(t, nil), key, "does not open"},
 		"old, cut off":          {"", sealOld(t, mustPack(t, all)[:200]), key, "damaged"},
@@ -388,14 +388,14 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // Older keys of the same root give way, and no copy of them is left; another root's are not touched.
 func TestCopiesAreDestroyed(t *testing.T) {
 	all, root := set(t)
-	older := slices.Concat(newAuthority(t, "older", root).files(t, "intermediate"), root.files(t, rootFolder))
+	older := slices.Concat(newAuthority(t, "older", root).files(t, "intermediate"), root.files(t, rootDirectory))
 	dir, h := volume(t, older), &host.Local{}
 	other := newAuthority(t, "other", nil)
 	for _, f := range slices.Concat(root.files(t, "lost-root-1"), older[:3], other.files(t, "lost-root-2")) {
-		if f.folder == "intermediate" {
-			f.folder = "lost-intermediate-7"
+		if f.directory == "intermediate" {
+			f.directory = "lost-intermediate-7"
 		}
-		path := filepath.Join(dir, "secrets", f.folder, f.name)
+		path := filepath.Join(dir, "secrets", f.directory, f.name)
 		must(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		must(t, os.WriteFile(path, f.data, 0o600))
 	}
@@ -423,7 +423,7 @@ func TestCopiesAreDestroyed(t *testing.T) {
 // Killed after every single change and run again, it ends the same.
 func TestKilledAnywhere(t *testing.T) {
 	all, root := set(t)
-	older := slices.Concat(newAuthority(t, "older", root).files(t, "intermediate"), root.files(t, rootFolder))
+	older := slices.Concat(newAuthority(t, "older", root).files(t, "intermediate"), root.files(t, rootDirectory))
 	sealed := seal(t, all)
 	for at := 1; ; at++ {
 		dir := volume(t, older)
@@ -459,8 +459,9 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		for _, x := range got {
-			if !slices.Contains(folders, x.folder) || !slices.Contains(names, x.name) || len(x.data) > sizeLimit {
-				t.Fatalf("%s/%s of %d bytes came out", x.folder, x.name, len(x.data))
+			if !slices.Contains(directories, x.directory) || !slices.Contains(names, x.name) ||
+				len(x.data) > sizeLimit {
+				t.Fatalf("%s/%s of %d bytes came out", x.directory, x.name, len(x.data))
 			}
 		}
 		_, _ = verify(got) // never panics

@@ -16,7 +16,7 @@ import (
 // Restored is what a restore did.
 type Restored struct {
 	Root    string // fingerprint
-	Changes int    // folders that were put there, and copies that were destroyed
+	Changes int    // directories that were put there, and copies that were destroyed
 }
 
 // Inspect opens a backup, checks all that is in it and tells which root it holds. Nothing is written.
@@ -55,7 +55,7 @@ func Restore(h host.Host, dir, pinned string, sealed []byte, key Key) (Restored,
 	}
 	out := Restored{Root: set.fingerprint()}
 	secrets := filepath.Join(dir, "secrets")
-	there, err := RootIn(h, filepath.Join(secrets, rootFolder))
+	there, err := RootIn(h, filepath.Join(secrets, rootDirectory))
 	switch {
 	case pinned != "" && out.Root != pinned:
 		return out, fmt.Errorf("the backup holds the root sha256 %s, pinned is %s", out.Root, pinned)
@@ -63,18 +63,18 @@ func Restore(h host.Host, dir, pinned string, sealed []byte, key Key) (Restored,
 		return out, fmt.Errorf("the volume holds another root, sha256 %s, than the backup, %s", there, out.Root)
 	}
 	var differing []string
-	for _, folder := range folders {
-		if set[folder] != nil && !same(h, secrets, folder, all) {
-			differing = append(differing, folder)
+	for _, directory := range directories {
+		if set[directory] != nil && !same(h, secrets, directory, all) {
+			differing = append(differing, directory)
 		}
 	}
-	for _, folder := range differing {
-		if err := stage(h, secrets, folder, all); err != nil {
+	for _, directory := range differing {
+		if err := stage(h, secrets, directory, all); err != nil {
 			return out, err
 		}
 	}
-	for _, folder := range differing {
-		if err := swap(h, secrets, folder); err != nil {
+	for _, directory := range differing {
+		if err := swap(h, secrets, directory); err != nil {
 			return out, err
 		}
 		out.Changes++
@@ -84,13 +84,13 @@ func Restore(h host.Host, dir, pinned string, sealed []byte, key Key) (Restored,
 	return out, err
 }
 
-// same tells whether a folder is what the backup has.
-func same(h host.Host, secrets, folder string, all []file) bool {
+// same tells whether a directory is what the backup has.
+func same(h host.Host, secrets, directory string, all []file) bool {
 	for _, f := range all {
-		if f.folder != folder {
+		if f.directory != directory {
 			continue
 		}
-		path := filepath.Join(secrets, folder, f.name)
+		path := filepath.Join(secrets, directory, f.name)
 		m, err := h.Lstat(path)
 		if err != nil || !m.Mode.IsRegular() {
 			return false
@@ -102,11 +102,11 @@ func same(h host.Host, secrets, folder string, all []file) bool {
 	return true
 }
 
-func staging(secrets, folder string) string { return filepath.Join(secrets, "."+folder) }
+func staging(secrets, directory string) string { return filepath.Join(secrets, "."+directory) }
 
-// stage writes a folder beside.
-func stage(h host.Host, secrets, folder string, all []file) error {
-	dir := staging(secrets, folder)
+// stage writes a directory beside.
+func stage(h host.Host, secrets, directory string, all []file) error {
+	dir := staging(secrets, directory)
 	if err := destroy(h, dir); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func stage(h host.Host, secrets, folder string, all []file) error {
 		return err
 	}
 	for _, f := range all {
-		if f.folder != folder {
+		if f.directory != directory {
 			continue
 		}
 		if err := h.WriteFile(filepath.Join(dir, f.name), f.data, f.mode, host.Root); err != nil {
@@ -126,19 +126,19 @@ func stage(h host.Host, secrets, folder string, all []file) error {
 
 const asidePrefix = "lost-"
 
-// swap puts a folder that was written beside in its place.
-func swap(h host.Host, secrets, folder string) error {
-	final := filepath.Join(secrets, folder)
+// swap puts a directory that was written beside in its place.
+func swap(h host.Host, secrets, directory string) error {
+	final := filepath.Join(secrets, directory)
 	if _, err := h.Lstat(final); err == nil {
-		aside := filepath.Join(secrets, asidePrefix+folder+"-"+strconv.FormatInt(h.Now().UnixNano(), 10))
+		aside := filepath.Join(secrets, asidePrefix+directory+"-"+strconv.FormatInt(h.Now().UnixNano(), 10))
 		if err := h.Rename(final, aside); err != nil {
 			return err
 		}
 	}
-	return h.Rename(staging(secrets, folder), final)
+	return h.Rename(staging(secrets, directory), final)
 }
 
-// destroyCopies removes folders that were moved out of the way and hold keys of this root or of an intermediate of
+// destroyCopies removes directories that were moved out of the way and hold keys of this root or of an intermediate of
 // it, and what a restore that was killed left. What cannot be read stays, as it need not be of this root; the audit
 // names it.
 func destroyCopies(h host.Host, secrets string, set verified) (int, error) {
@@ -174,10 +174,10 @@ func ofRoot(h host.Host, dir string, set verified) bool {
 		return false
 	}
 	cert, err := parse(raw)
-	return err == nil && (cert.Equal(set[rootFolder]) || cert.CheckSignatureFrom(set[rootFolder]) == nil)
+	return err == nil && (cert.Equal(set[rootDirectory]) || cert.CheckSignatureFrom(set[rootDirectory]) == nil)
 }
 
-// destroy writes over the files of a folder and removes it. None is no error.
+// destroy writes over the files of a directory and removes it. None is no error.
 func destroy(h host.Host, dir string) error {
 	m, err := h.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {

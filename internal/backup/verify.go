@@ -10,51 +10,51 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/keybox"
 )
 
-// verified are the certificates of a complete set of keys, by folder.
+// verified are the certificates of a complete set of keys, by directory.
 type verified map[string]*x509.Certificate
 
-func (v verified) fingerprint() string { return fingerprint(v[rootFolder]) }
+func (v verified) fingerprint() string { return fingerprint(v[rootDirectory]) }
 
-// issuers are the folders whose root may have signed what is in another folder.
-var issuers = map[string][]string{"intermediate": {rootFolder, "old-root"},
-	"next-intermediate": {"next-root", rootFolder}}
+// issuers are the directories whose root may have signed what is in another directory.
+var issuers = map[string][]string{"intermediate": {rootDirectory, "old-root"},
+	"next-intermediate": {"next-root", rootDirectory}}
 
-// verify checks that a set of files is what a CA works with: each folder complete, each key that of its certificate
+// verify checks that a set of files is what a CA works with: each directory complete, each key that of its certificate
 // and opened by its password, roots signed by themselves and intermediates by a root of the set.
 func verify(all []file) (verified, error) {
 	sets := map[string]map[string][]byte{}
 	for _, f := range all {
-		if sets[f.folder] == nil {
-			sets[f.folder] = map[string][]byte{}
+		if sets[f.directory] == nil {
+			sets[f.directory] = map[string][]byte{}
 		}
-		sets[f.folder][f.name] = f.data
+		sets[f.directory][f.name] = f.data
 	}
-	if sets[rootFolder] == nil {
+	if sets[rootDirectory] == nil {
 		return nil, errors.New("there is no root in it")
 	}
 	out := verified{}
-	for _, folder := range folders {
-		if sets[folder] == nil {
+	for _, directory := range directories {
+		if sets[directory] == nil {
 			continue
 		}
-		cert, err := pairOf(sets[folder])
+		cert, err := pairOf(sets[directory])
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", folder, err)
+			return nil, fmt.Errorf("%s: %w", directory, err)
 		}
-		out[folder] = cert
+		out[directory] = cert
 	}
-	for _, folder := range folders {
-		if out[folder] == nil {
+	for _, directory := range directories {
+		if out[directory] == nil {
 			continue
 		}
-		if err := out.chain(folder); err != nil {
-			return nil, fmt.Errorf("%s: %w", folder, err)
+		if err := out.chain(directory); err != nil {
+			return nil, fmt.Errorf("%s: %w", directory, err)
 		}
 	}
 	return out, nil
 }
 
-// pairOf is the certificate of a folder whose key belongs to it.
+// pairOf is the certificate of a directory whose key belongs to it.
 func pairOf(set map[string][]byte) (*x509.Certificate, error) {
 	for _, name := range names {
 		if len(set[name]) == 0 {
@@ -84,8 +84,8 @@ func pairOf(set map[string][]byte) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-func (v verified) chain(folder string) error {
-	cert, by := v[folder], issuers[folder]
+func (v verified) chain(directory string) error {
+	cert, by := v[directory], issuers[directory]
 	if by == nil {
 		if cert.CheckSignatureFrom(cert) != nil {
 			return errors.New("the certificate is not signed by itself")

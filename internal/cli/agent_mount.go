@@ -15,7 +15,7 @@ import (
 
 func (a *app) agentMount() *cobra.Command {
 	return &cobra.Command{
-		Use: "mount PID SOURCE TARGET", Short: "show a folder in a running container", Args: cobra.ExactArgs(3),
+		Use: "mount PID SOURCE TARGET", Short: "show a directory in a running container", Args: cobra.ExactArgs(3),
 		Hidden: true,
 		RunE: a.command(func(_ context.Context, args []string) error {
 			pid, err := pidOf(args[0])

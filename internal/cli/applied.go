@@ -33,11 +33,11 @@ type record struct {
 
 // applied is one configuration as it was applied.
 type applied struct {
-	Time    time.Time         `json:"time"`
-	Version string            `json:"version"` // of phoenix
-	Folders []string          `json:"folders"` // where scripts are looked for
-	Files   []appliedFile     `json:"files"`
-	Scripts map[string]string `json:"scripts,omitempty"` // SHA-256 by name
+	Time        time.Time         `json:"time"`
+	Version     string            `json:"version"` // of phoenix
+	Directories []string          `json:"folders"` // where scripts are looked for
+	Files       []appliedFile     `json:"files"`
+	Scripts     map[string]string `json:"scripts,omitempty"` // SHA-256 by name
 }
 
 type appliedFile struct {
@@ -67,9 +67,9 @@ func (a *app) readRecord(path string) (*record, error) {
 // revision is the house's configuration, to be recorded.
 func (h *house) revision(version string, now time.Time) (string, applied) {
 	r := applied{Time: now.UTC().Truncate(time.Second), Version: version, Scripts: map[string]string{}}
-	for _, dir := range h.files.folders {
+	for _, dir := range h.files.directories {
 		if abs, err := filepath.Abs(dir); err == nil {
-			r.Folders = append(r.Folders, abs)
+			r.Directories = append(r.Directories, abs)
 		}
 	}
 	sum := sha256.New()

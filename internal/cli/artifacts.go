@@ -212,7 +212,8 @@ func neededPrograms(cfg *config.Config, ids []string) []string {
 func complete(cfg *config.Config, m config.Machine, ids []string) error {
 	for _, name := range neededPrograms(cfg, ids) {
 		if _, ok := m.Artifacts[name]; !ok {
-			return hint(fmt.Sprintf("install the package phoenix-artifacts, build it with make artifacts, or name it in the "+
+			return hint(fmt.Sprintf("install the package phoenix-artifacts, build it with make artifacts, or name it "+
+				"in the "+
 				"hypervisor file: \"artifacts\": {%q: {\"path\": \"/…\", \"sha256\": \"…\"}}", name),
 				"artifact %s is not on this machine: %s has none", name, filepath.Join(m.Cache, "artifacts"))
 		}
@@ -245,12 +246,12 @@ const longestFirstLine = 256
 
 // findScripts finds the users' own application and feature scripts: where the hypervisor file says they are, beside the
 // configuration, in ../bin of it, or where they were before phoenix. What is not here is left out.
-func (a *app) findScripts(cfg *config.Config, folders []string, d *digests, m config.Machine) error {
+func (a *app) findScripts(cfg *config.Config, directories []string, d *digests, m config.Machine) error {
 	var places []string
-	if dir := cfg.Hypervisor.CorePaths.ScriptsFolder; dir != "" {
+	if dir := cfg.Hypervisor.CorePaths.ScriptsDirectory; dir != "" {
 		places = append(places, dir)
 	}
-	for _, f := range folders {
+	for _, f := range directories {
 		places = append(places, f, filepath.Join(f, "..", "bin"))
 	}
 	places = append(places, oldScripts)
@@ -301,9 +302,9 @@ func flaw(content []byte) string {
 	return ""
 }
 
-// firstFile is the file's absolute path in the first folder that has it; empty: none has.
-func (a *app) firstFile(folders []string, name string) (string, error) {
-	for _, dir := range folders {
+// firstFile is the file's absolute path in the first directory that has it; empty: none has.
+func (a *app) firstFile(directories []string, name string) (string, error) {
+	for _, dir := range directories {
 		path, err := filepath.Abs(filepath.Join(dir, name))
 		if err != nil {
 			return "", err

@@ -50,7 +50,7 @@ func (a *app) audit(ctx context.Context, failOn config.Grade, offline bool) erro
 	if err := audited.Unreadable.Err(); err != nil {
 		return err
 	}
-	seen, err := a.look(ctx, audited.Config, files.folders, offline)
+	seen, err := a.look(ctx, audited.Config, files.directories, offline)
 	if err != nil {
 		return err
 	}

@@ -30,8 +30,8 @@ const (
 
 // look is what the audit sees besides the files: the scripts that they name, and as root the hypervisor and the inside
 // of every container that phoenix can enter. The configuration may be one that cannot be used.
-func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, offline bool) ([]audit.Seen, error) {
-	scripts, err := a.namedScripts(cfg, folders)
+func (a *app) look(ctx context.Context, cfg *config.Config, directories []string, offline bool) ([]audit.Seen, error) {
+	scripts, err := a.namedScripts(cfg, directories)
 	if err != nil {
 		return nil, err
 	}
@@ -42,16 +42,16 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 		return []audit.Seen{audit.Scripts(a.host, audit.Hypervisor, scripts...),
 			{Unseen: []audit.Unseen{{Object: audit.Hypervisor, Reason: "only root can look at the system: sudo"}}}}, nil
 	}
-	root, err := a.rootFolder()
+	root, err := a.rootDirectory()
 	if err != nil {
 		return nil, err
 	}
 	own := filepath.Join(root, "lxc")
-	scene := audit.Scene{Root: root, Folders: []string{own, otherContainers}, Proxmox: proxmoxDefinitions}
+	scene := audit.Scene{Root: root, Directories: []string{own, otherContainers}, Proxmox: proxmoxDefinitions}
 	homes := a.takenHomes(root)
 	for _, home := range homes {
-		if !slices.Contains(scene.Folders, home) {
-			scene.Folders = append(scene.Folders, home)
+		if !slices.Contains(scene.Directories, home) {
+			scene.Directories = append(scene.Directories, home)
 		}
 	}
 	for _, dir := range []string{oldScripts, filepath.Join(oldScripts, "lxc_setup"), "/etc/systemd/system",
@@ -73,11 +73,11 @@ func (a *app) look(ctx context.Context, cfg *config.Config, folders []string, of
 		if i == 0 {
 			return audit.System(ctx, a.host, scene)
 		}
-		folders := scene.Folders
+		directories := scene.Directories
 		if home := homes[places[i-1].ID]; home != "" {
-			folders = []string{home}
+			directories = []string{home}
 		}
-		return a.lookInside(ctx, folders, places[i-1])
+		return a.lookInside(ctx, directories, places[i-1])
 	}), nil
 }
 
@@ -107,12 +107,12 @@ func lookEverywhere(ctx context.Context, n int, whole time.Duration,
 }
 
 // namedScripts are the application scripts of the configuration, those too that phoenix runs no more.
-func (a *app) namedScripts(cfg *config.Config, folders []string) ([]string, error) {
+func (a *app) namedScripts(cfg *config.Config, directories []string) ([]string, error) {
 	var places, out []string
-	if dir := cfg.Hypervisor.CorePaths.ScriptsFolder; dir != "" {
+	if dir := cfg.Hypervisor.CorePaths.ScriptsDirectory; dir != "" {
 		places = append(places, dir)
 	}
-	for _, f := range folders {
+	for _, f := range directories {
 		places = append(places, f, filepath.Join(f, "..", "bin"))
 	}
 	for _, c := range cfg.Containers {
@@ -158,10 +158,10 @@ func places(cfg *config.Config) []audit.Place {
 		p := audit.Place{ID: c.ID, CA: c.IsCA() && !c.IsGateway() && !c.IsProxy(), Client: c.UsesCA(), Address: address,
 			Names: names, Leaf: cfg.LeafLifetime(), Salt: salt}
 		for _, v := range c.Volumes {
-			p.Folders = append(p.Folders, filepath.Clean(v.MountPoint))
+			p.Directories = append(p.Directories, filepath.Clean(v.MountPoint))
 		}
 		for _, m := range c.MountPoints {
-			p.Folders = append(p.Folders, filepath.Clean(m.ContainerPath))
+			p.Directories = append(p.Directories, filepath.Clean(m.ContainerPath))
 		}
 		out = append(out, p)
 	}
@@ -170,11 +170,11 @@ func places(cfg *config.Config) []audit.Place {
 
 // lookInside enters one container, whoever made it, and ends in time for what else is to be told, whatever that does.
 // One that is not there gives nothing to look at.
-func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) audit.Seen {
+func (a *app) lookInside(ctx context.Context, directories []string, p audit.Place) audit.Seen {
 	unseen := func(reason string) audit.Seen {
 		return audit.Seen{Unseen: []audit.Unseen{{Object: "container/" + p.ID, Reason: reason}}}
 	}
-	i := slices.IndexFunc(folders, func(f string) bool { return a.exists(filepath.Join(f, p.ID, "config")) })
+	i := slices.IndexFunc(directories, func(f string) bool { return a.exists(filepath.Join(f, p.ID, "config")) })
 	if i < 0 {
 		if a.exists(filepath.Join(proxmoxDefinitions, p.ID+".conf")) {
 			return unseen("it does not run")
@@ -184,7 +184,7 @@ func (a *app) lookInside(ctx context.Context, folders []string, p audit.Place) a
 	if ctx.Err() != nil {
 		return unseen(context.Cause(ctx).Error())
 	}
-	name := []string{"-P", folders[i], "-n", p.ID}
+	name := []string{"-P", directories[i], "-n", p.ID}
 	res, err := a.host.Run(ctx, host.Command{Argv: append([]string{"lxc-info"}, append(name, "-s", "-H")...)})
 	if state := strings.TrimSpace(string(res.Stdout)); err != nil || state != "RUNNING" {
 		return unseen("it does not run")

@@ -32,7 +32,7 @@ then trust a new one. So it is asked for by its container's name, and with --yes
 to be named: --volumes=103. phoenix watch brings back nothing that was deleted. A volume on ZFS
 or Btrfs is put aside, until it is deleted again; how to get it back is said. --all
 removes everything that phoenix made for this configuration: the bridge, the resolver
-and the templates too and, with --volumes, the root folder, what was put aside and what
+and the templates too and, with --volumes, the root directory, what was put aside and what
 migrate --live kept: its copy of the old directory is written over, that one stays.`,
 		Example: `  phoenix delete 102
   phoenix delete 101 --volumes --yes
@@ -240,7 +240,7 @@ func (s *session) trusted(ctx context.Context, o object.Object) bool {
 		slices.Contains(seen.Fingerprints, fingerprint)
 }
 
-// rootParts are the folders below the root that phoenix makes.
+// rootParts are the directories below the root that phoenix makes.
 var rootParts = []string{"lxc", "templates", "volumes", "dns", "pins", "exposed"}
 
 // forgetExposed forgets what became known to others of CAs that are gone.
@@ -257,7 +257,7 @@ func (s *session) forgetExposed(ids []string) error {
 	return nil
 }
 
-// removeRest removes what is no object's: links to containers, what a migration kept, and phoenix's own folder.
+// removeRest removes what is no object's: links to containers, what a migration kept, and phoenix's own directory.
 func (s *session) removeRest(ctx context.Context, volumes bool) (notes []string, mutations int, err error) {
 	if mutations, err = s.unlink(); err != nil {
 		return nil, mutations, err
@@ -275,7 +275,7 @@ func (s *session) removeRest(ctx context.Context, volumes bool) (notes []string,
 	return notes, mutations + n, err
 }
 
-// removeRoot removes what is left of phoenix's own folder once its objects are gone: empty folders and the lock.
+// removeRoot removes what is left of phoenix's own directory once its objects are gone: empty directories and the lock.
 // Anything else that lies in it is somebody's, and is named.
 func (s *session) removeRoot(volumes bool) (mutations int, err error) {
 	root := s.machine.Root
@@ -312,7 +312,7 @@ func (s *session) removeRoot(volumes bool) (mutations int, err error) {
 	return mutations + n, nil
 }
 
-// removeEmpty removes a folder if it and all folders in it are empty; left names what is in the way.
+// removeEmpty removes a directory if it and all directories in it are empty; left names what is in the way.
 func (s *session) removeEmpty(dir string) (mutations int, left []string) {
 	names, err := s.host.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -61,7 +61,7 @@ func (a *app) sinceApplied() (view.Difference, []config.MigratedFile, error) {
 		return out, nil, err
 	}
 	h := &house{files: f}
-	if h.machine.Root, err = a.rootFolder(); err != nil {
+	if h.machine.Root, err = a.rootDirectory(); err != nil {
 		return out, nil, err
 	}
 	r, err := a.readRecord(h.recordPath())

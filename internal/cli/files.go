@@ -20,11 +20,11 @@ var fileNames = []string{"phoenix_lxc_configs.json", "phoenix_hypervisor_config.
 // configLimit is the largest file of a configuration, in bytes: twelve thousand containers.
 const configLimit = 4 << 20
 
-// files are the configuration as it was read, and the folders it lies in.
+// files are the configuration as it was read, and the directories it lies in.
 type files struct {
-	list    []config.File
-	folders []string
-	scripts map[string]string // of a configuration that was applied: SHA-256 by name; nil: as they are now
+	list        []config.File
+	directories []string
+	scripts     map[string]string // of a configuration that was applied: SHA-256 by name; nil: as they are now
 }
 
 // pinScripts has the users' scripts be those that were applied. One that was changed since is not here any more.
@@ -46,8 +46,8 @@ func (f files) pinScripts(found map[string]config.Artifact) {
 	}
 }
 
-// readFiles reads what --config names. Each value is a folder or a file; a file with one of the usual names brings the
-// other one that lies beside it.
+// readFiles reads what --config names. Each value is a directory or a file; a file with one of the usual names brings
+// the other one that lies beside it.
 func (a *app) readFiles() (files, error) {
 	places := a.opts.config
 	if len(places) == 0 {
@@ -61,12 +61,12 @@ func (a *app) readFiles() (files, error) {
 	var f files
 	var paths []string
 	for _, p := range places {
-		found, folder, err := a.place(p)
+		found, directory, err := a.place(p)
 		if err != nil {
 			return files{}, err
 		}
 		paths = append(paths, found...)
-		f.folders = append(f.folders, folder)
+		f.directories = append(f.directories, directory)
 	}
 	slices.Sort(paths)
 	for _, p := range slices.Compact(paths) {
@@ -86,7 +86,7 @@ func (a *app) readFiles() (files, error) {
 func unread(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "--config takes a folder with " + strings.Join(fileNames, " and ") + ", or the two files"
+		return "--config takes a directory with " + strings.Join(fileNames, " and ") + ", or the two files"
 	case errors.Is(err, fs.ErrPermission):
 		return "run it again with sudo"
 	case errors.Is(err, syscall.EISDIR), host.NotAFile(err):
@@ -95,8 +95,8 @@ func unread(err error) string {
 	return ""
 }
 
-// place gives the files that one value of --config means, and their folder.
-func (a *app) place(p string) (paths []string, folder string, err error) {
+// place gives the files that one value of --config means, and their directory.
+func (a *app) place(p string) (paths []string, directory string, err error) {
 	p = filepath.Clean(p)
 	if _, err := a.host.ReadDir(p); err == nil {
 		if paths = a.usual(p); len(paths) == 0 {
@@ -105,18 +105,18 @@ func (a *app) place(p string) (paths []string, folder string, err error) {
 		}
 		return paths, p, nil
 	}
-	folder = filepath.Dir(p)
+	directory = filepath.Dir(p)
 	if slices.Contains(fileNames, filepath.Base(p)) && len(a.opts.config) == 1 {
-		return append(a.usual(folder), p), folder, nil
+		return append(a.usual(directory), p), directory, nil
 	}
-	return []string{p}, folder, nil
+	return []string{p}, directory, nil
 }
 
-// usual lists the files with the usual names in a folder.
-func (a *app) usual(folder string) []string {
+// usual lists the files with the usual names in a directory.
+func (a *app) usual(directory string) []string {
 	var out []string
 	for _, name := range fileNames {
-		p := filepath.Join(folder, name)
+		p := filepath.Join(directory, name)
 		if _, err := a.host.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
 			out = append(out, p)
 		}

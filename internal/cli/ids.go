@@ -21,8 +21,8 @@ const idClaims = "/var/lib/phoenix-ids"
 
 // IDPlaces are where it stands on this machine who has which range of ids.
 type IDPlaces struct {
-	Claims    string // the folder of links; empty: idClaims
-	Processes string // the folder that has uid_map of each process; empty: /proc
+	Claims    string // the directory of links; empty: idClaims
+	Processes string // the directory that has uid_map of each process; empty: /proc
 }
 
 func (p IDPlaces) claims() string    { return cmp.Or(p.Claims, idClaims) }
@@ -66,16 +66,16 @@ func (a *app) observeIDs(cfg *config.Config, m *config.Machine) {
 		return
 	}
 	own := a.ownHomes(cfg, *m)
-	m.IDs.Folders = []string{otherContainers}
+	m.IDs.Directories = []string{otherContainers}
 	for id, home := range own {
-		m.IDs.Folders = append(m.IDs.Folders, filepath.Dir(home))
+		m.IDs.Directories = append(m.IDs.Directories, filepath.Dir(home))
 		if raw, err := a.host.ReadFile(filepath.Join(home, "config")); err == nil {
 			m.IDs.Have[id], _ = idrange.Root(string(raw))
 		}
 	}
 	a.observeClaims(m, own)
-	slices.Sort(m.IDs.Folders)
-	m.IDs.Folders = slices.Compact(m.IDs.Folders)
+	slices.Sort(m.IDs.Directories)
+	m.IDs.Directories = slices.Compact(m.IDs.Directories)
 	a.observeForeign(m, own)
 }
 
@@ -94,14 +94,14 @@ func (a *app) firstRange(root string) int {
 // those that are there. What is half made beside them (.ID.new) is none: its range is its container's, which must get
 // it again.
 func (a *app) ownHomes(cfg *config.Config, m config.Machine) map[string]string {
-	out, folder := map[string]string{}, filepath.Join(m.Root, "lxc")
-	names, _ := a.host.ReadDir(folder) // it may not be there yet
+	out, directory := map[string]string{}, filepath.Join(m.Root, "lxc")
+	names, _ := a.host.ReadDir(directory) // it may not be there yet
 	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, ".") })
 	for _, c := range cfg.Containers {
 		names = append(names, c.ID)
 	}
 	for _, id := range names {
-		out[id] = filepath.Join(folder, id)
+		out[id] = filepath.Join(directory, id)
 		if home := m.Homes[id]; home != "" {
 			out[id] = filepath.Join(home, id)
 		}
@@ -122,7 +122,7 @@ func (a *app) observeClaims(m *config.Machine, own map[string]string) {
 		r := spec.IDMap{Base: base, Count: idrange.Size}
 		id := filepath.Base(target)
 		if filepath.IsAbs(target) {
-			m.IDs.Folders = append(m.IDs.Folders, filepath.Dir(filepath.Clean(target)))
+			m.IDs.Directories = append(m.IDs.Directories, filepath.Dir(filepath.Clean(target)))
 		}
 		if _, twice := m.IDs.Kept[id]; own[id] == target && !twice {
 			m.IDs.Kept[id] = r
@@ -141,7 +141,7 @@ func (a *app) observeClaims(m *config.Machine, own map[string]string) {
 	}
 }
 
-// observeForeign looks for containers that are not this root's: those of lxc's and Proxmox's own folders, and those
+// observeForeign looks for containers that are not this root's: those of lxc's and Proxmox's own directories, and those
 // that run, wherever they are.
 func (a *app) observeForeign(m *config.Machine, own map[string]string) {
 	mine := map[string]bool{}

@@ -72,8 +72,9 @@ func (a *app) initSite(ctx context.Context, want siteWish) error {
 		return err
 	}
 	containers, hypervisor := site.Text()
-	f := files{folders: []string{dir}, list: []config.File{{Name: filepath.Join(dir, fileNames[0]), Data: containers},
-		{Name: filepath.Join(dir, fileNames[1]), Data: hypervisor}}}
+	f := files{directories: []string{dir},
+		list: []config.File{{Name: filepath.Join(dir, fileNames[0]), Data: containers},
+			{Name: filepath.Join(dir, fileNames[1]), Data: hypervisor}}}
 	h, err := a.loadFiles(f)
 	if err != nil {
 		return err // what was asked for makes no valid configuration: nothing is written
@@ -163,7 +164,7 @@ func (a *app) notThere(dir string) error {
 
 // writeNew writes the files where there are none. What another has written meanwhile stays.
 func (a *app) writeNew(f files) error {
-	if err := a.host.MkdirAll(f.folders[0], 0o755, host.Root); err != nil {
+	if err := a.host.MkdirAll(f.directories[0], 0o755, host.Root); err != nil {
 		return err
 	}
 	for _, x := range slices.Backward(f.list) { // nothing reads the hypervisor's alone

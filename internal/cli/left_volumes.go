@@ -43,13 +43,13 @@ func (a *app) leftVolumes(h *house, objects []object.Object) (out diag.List) {
 // left are those volumes, sorted.
 func (a *app) left(h *house, objects []object.Object) []leftVolume {
 	found := map[object.Address]leftVolume{}
-	for _, base := range a.volumeFolders(h, objects) {
+	for _, base := range a.volumeDirectories(h, objects) {
 		for _, id := range a.namesIn(base) {
 			if !plainNumber.MatchString(id) {
 				continue // what is kept of deleted ones
 			}
 			for _, name := range a.namesIn(filepath.Join(base, id)) {
-				if v, ok := a.leftFolder(h, base, id, name); ok {
+				if v, ok := a.leftDirectory(h, base, id, name); ok {
 					found[v.address] = v
 				}
 			}
@@ -88,11 +88,11 @@ func (a *app) leftInNotes(h *house, name string) (out []leftVolume) {
 	return out
 }
 
-// volumeFolders are the directories with a directory of volumes for each container: that of the root, and pools that
-// are directories, also those that were written down and that no volume of the configuration is in any more.
-func (a *app) volumeFolders(h *house, objects []object.Object) []string {
+// volumeDirectories are the directories with a directory of volumes for each container: that of the root, and pools
+// that are directories, also those that were written down and that no volume of the configuration is in any more.
+func (a *app) volumeDirectories(h *house, objects []object.Object) []string {
 	out := append([]string{filepath.Join(h.machine.Root, "volumes")}, a.knownPools(h)...)
-	for _, base := range poolFolders(objects) {
+	for _, base := range poolDirectories(objects) {
 		if !slices.Contains(out, base) {
 			out = append(out, base)
 		}
@@ -100,8 +100,8 @@ func (a *app) volumeFolders(h *house, objects []object.Object) []string {
 	return out
 }
 
-// poolFolders are those that volumes of the configuration are in.
-func poolFolders(objects []object.Object) (out []string) {
+// poolDirectories are those that volumes of the configuration are in.
+func poolDirectories(objects []object.Object) (out []string) {
 	for _, o := range objects {
 		var v spec.Volume
 		if o.Address.Kind() != spec.KindVolume || decode(o.Spec, &v) != nil || v.HostDirectory != nil ||
@@ -137,7 +137,7 @@ func (s *session) rememberPools() error {
 		_, err := s.host.Lstat(pool)
 		return errors.Is(err, fs.ErrNotExist)
 	})
-	next = slices.DeleteFunc(append(next, poolFolders(s.objects)...), func(pool string) bool { return pool == own })
+	next = slices.DeleteFunc(append(next, poolDirectories(s.objects)...), func(pool string) bool { return pool == own })
 	slices.Sort(next)
 	next = slices.Compact(next)
 	if slices.Equal(next, known) {
@@ -151,9 +151,9 @@ func (s *session) rememberPools() error {
 		s.host.WriteFile(s.poolsPath(), raw, 0o600, host.Root))
 }
 
-// leftFolder is what stands in a directory of volumes: a volume, or on a Proxmox host the record of one that waits for
-// its container.
-func (a *app) leftFolder(h *house, base, id, name string) (leftVolume, bool) {
+// leftDirectory is what stands in a directory of volumes: a volume, or on a Proxmox host the record of one that waits
+// for its container.
+func (a *app) leftDirectory(h *house, base, id, name string) (leftVolume, bool) {
 	path := filepath.Join(base, id, name)
 	m, err := a.host.Lstat(path)
 	if err != nil || strings.HasPrefix(name, ".") {
@@ -168,7 +168,7 @@ func (a *app) leftFolder(h *house, base, id, name string) (leftVolume, bool) {
 		return a.leftOnProxmox(h, id, r[2], r[3]), true
 	}
 	address := object.NewAddress(spec.KindVolume, id, name)
-	if mark, err := a.host.Getxattr(path, provider.FolderMark); base != filepath.Join(h.machine.Root, "volumes") &&
+	if mark, err := a.host.Getxattr(path, provider.DirectoryMark); base != filepath.Join(h.machine.Root, "volumes") &&
 		(err != nil || !strings.HasSuffix(mark, string(address))) {
 		return leftVolume{}, false // a pool's directory holds other things
 	}

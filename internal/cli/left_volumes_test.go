@@ -25,7 +25,7 @@ func TestVolumesOfAPoolThatIsNamedNoMore(t *testing.T) {
 		}
 	}
 	a := &app{host: &host.Local{}}
-	if err := a.host.Setxattr(path, provider.FolderMark, "volume/103/old"); err != nil {
+	if err := a.host.Setxattr(path, provider.DirectoryMark, "volume/103/old"); err != nil {
 		t.Skipf("extended attributes of the trusted namespace: %v", err)
 	}
 	raw, err := json.Marshal(spec.Volume{Container: "103", Name: "old", Pool: pool, Path: path})

@@ -54,7 +54,7 @@ func (a *app) migrateLive(ctx context.Context, o liveOptions) error {
 		}
 		o.from = followed(filepath.Clean(o.from))
 	}
-	root, err := a.rootFolder()
+	root, err := a.rootDirectory()
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (a *app) newMover() (*mover, error) {
 		return nil, err
 	}
 	m := &mover{files: f, mig: config.Migrate(f.list)}
-	next := files{folders: f.folders}
+	next := files{directories: f.directories}
 	for _, x := range m.mig.Files {
 		next.list = append(next.list, config.File{Name: x.Name, Data: x.New})
 	}

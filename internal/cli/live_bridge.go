@@ -23,10 +23,10 @@ import (
 // of its own, in memory, and with a certificate that lay in the shared directory and is still good. The gateway is led
 // there and back with reloads.
 const (
-	bridgeUnit   = "phoenix-bridge"
-	bridgeFolder = "/run/phoenix-bridge"
-	bridgePort   = 18443
-	bridgeProxy  = "/usr/local/bin/traefik"
+	bridgeUnit      = "phoenix-bridge"
+	bridgeDirectory = "/run/phoenix-bridge"
+	bridgePort      = 18443
+	bridgeProxy     = "/usr/local/bin/traefik"
 )
 
 // standInPair is a certificate with what leads to its root, and its key, as PEM.
@@ -64,14 +64,14 @@ func (m *mover) bridgeStart(ctx context.Context, t spec.Traefik, pairs []standIn
 	for name, data := range files {
 		const put = `umask 077; mkdir -p "$1" && cat >"$1/$2"`
 		if _, err := in.Attach(ctx, m.host, host.Command{Stdin: data, Mutates: true}, "sh", "-c", put, "sh",
-			bridgeFolder, name); err != nil {
+			bridgeDirectory, name); err != nil {
 			return err
 		}
 	}
 	_, err := in.Attach(ctx, m.host, host.Command{Mutates: true}, "systemd-run", "--quiet", "--collect",
 		"--unit="+bridgeUnit,
 		"--property=Restart=always", "--property=RestartSec=300ms", bridgeProxy,
-		"--configFile="+bridgeFolder+"/traefik.yml")
+		"--configFile="+bridgeDirectory+"/traefik.yml")
 	return err
 }
 
@@ -124,13 +124,13 @@ func (m *mover) bridgeDown(ctx context.Context) error {
 	const end = `systemctl stop ` + bridgeUnit + ` 2>/dev/null; rm -rf "$1"; ! systemctl is-active --quiet ` +
 		bridgeUnit
 	_, err := m.inside(m.old.proxy).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", end, "sh",
-		bridgeFolder)
+		bridgeDirectory)
 	return err
 }
 
 // bridged is whether the second proxy was left running.
 func (m *mover) bridged(ctx context.Context) bool {
-	return m.old.proxy != "" && m.has(ctx, m.old.proxy, bridgeFolder)
+	return m.old.proxy != "" && m.has(ctx, m.old.proxy, bridgeDirectory)
 }
 
 // detour is the gateway's objects with the second proxy as upstream.
@@ -234,7 +234,7 @@ func bridgeStatic() []byte {
 		"global":      map[string]any{"checkNewVersion": false, "sendAnonymousUsage": false},
 		"entryPoints": map[string]any{"bridge": map[string]any{"address": fmt.Sprintf(":%d", bridgePort)}},
 		"ping":        map[string]any{"manualRouting": true},
-		"providers":   map[string]any{"file": map[string]any{"filename": bridgeFolder + "/routes.yml"}},
+		"providers":   map[string]any{"file": map[string]any{"filename": bridgeDirectory + "/routes.yml"}},
 	})
 }
 
@@ -266,8 +266,8 @@ func bridgeRoutes(t spec.Traefik, pairs int) []byte {
 	}
 	var certificates []any
 	for i := range pairs {
-		certificates = append(certificates, map[string]any{"certFile": fmt.Sprintf("%s/%d.crt", bridgeFolder, i),
-			"keyFile": fmt.Sprintf("%s/%d.key", bridgeFolder, i)})
+		certificates = append(certificates, map[string]any{"certFile": fmt.Sprintf("%s/%d.crt", bridgeDirectory, i),
+			"keyFile": fmt.Sprintf("%s/%d.key", bridgeDirectory, i)})
 	}
 	return marshal(map[string]any{"http": http, "tls": map[string]any{"certificates": certificates}})
 }

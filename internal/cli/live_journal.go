@@ -14,7 +14,7 @@ import (
 //
 //	copy/                  the shared directory as it was
 //	containers/ID/config   a container's definition as it was
-//	containers/ID/home     mode and owner of the folder that it is in
+//	containers/ID/home     mode and owner of the directory that it is in
 //	containers/ID/files.tar  its /etc and /usr/local as they were
 //	files.json             which files of the configuration were replaced, and where the old ones are
 //	from                   the lxcpath of the old containers

@@ -44,11 +44,11 @@ type plainKey struct {
 
 // inventory is what lies in the shared directory, or lay: of the closed copy.
 type inventory struct {
-	folder  string
-	secrets []secret
-	certs   map[string]*x509.Certificate // by path
-	keys    []plainKey
-	rootRef string // base name of the root, as ca.json has it
+	directory string
+	secrets   []secret
+	certs     map[string]*x509.Certificate // by path
+	keys      []plainKey
+	rootRef   string // base name of the root, as ca.json has it
 }
 
 const (
@@ -58,18 +58,18 @@ const (
 )
 
 func (m *mover) inventory() (*inventory, error) {
-	folder := m.journal.copy()
-	if !m.journal.there(folder) {
-		folder = m.old.shared
+	directory := m.journal.copy()
+	if !m.journal.there(directory) {
+		directory = m.old.shared
 	}
-	v := &inventory{folder: folder, certs: map[string]*x509.Certificate{}}
+	v := &inventory{directory: directory, certs: map[string]*x509.Certificate{}}
 	return v, v.read()
 }
 
-// read looks at all that is in the folder, which containers may change meanwhile: no link leads out of it.
+// read looks at all that is in the directory, which containers may change meanwhile: no link leads out of it.
 func (v *inventory) read() error {
 	limits := host.TreeLimits{Depth: inventoryDepth, Size: inventoryFile, Entries: inventoryEntries}
-	if err := host.ReadTree(v.folder, limits, v.visit); err != nil {
+	if err := host.ReadTree(v.directory, limits, v.visit); err != nil {
 		return err
 	}
 	for i, s := range v.secrets {
@@ -216,7 +216,7 @@ func (v *inventory) root() (string, error) {
 		}
 	}
 	if len(list) != 1 {
-		return "", hint("there must be one, or a ca.json that names it", "%s holds %d root certificates", v.folder,
+		return "", hint("there must be one, or a ca.json that names it", "%s holds %d root certificates", v.directory,
 			len(list))
 	}
 	sum := sha256.Sum256(list[0].Raw)

@@ -18,16 +18,16 @@ type moving struct {
 	from string // lxcpath that the old containers are in
 }
 
-// importFolder is where a CA that was there before is handed to the one that is made of it: in memory, inside of its
+// importDirectory is where a CA that was there before is handed to the one that is made of it: in memory, inside of its
 // container.
-const importFolder = "/run/phoenix-import"
+const importDirectory = "/run/phoenix-import"
 
 // observeTakeover looks for what was taken over from an older layout, or is about to be.
 func (a *app) observeTakeover(cfg *config.Config, m *config.Machine) {
 	j := journalIn(a.host, m.Root)
 	m.Leaked = j.leaked()
 	if a.moving != nil {
-		m.Import = importFolder
+		m.Import = importDirectory
 	}
 	if m.Runtime != "lxc" {
 		if shared := j.sharedPath(); shared != "" {
@@ -46,8 +46,8 @@ func (a *app) observeTakeover(cfg *config.Config, m *config.Machine) {
 	}
 }
 
-// takenHomes are the lxcpaths of containers that were taken over where they were: a link in phoenix's own folder leads
-// there.
+// takenHomes are the lxcpaths of containers that were taken over where they were: a link in phoenix's own directory
+// leads there.
 func (a *app) takenHomes(root string) map[string]string {
 	own, out := filepath.Join(root, "lxc"), map[string]string{}
 	names, err := a.host.ReadDir(own)
@@ -92,7 +92,7 @@ func marked(id, config string) bool {
 
 // guest is a container of the old layout.
 type guest struct {
-	id, home string       // home is lxc's folder with its configuration
+	id, home string       // home is lxc's directory with its configuration
 	file     string       // its configuration
 	config   string       // as the old scripts left it
 	mounts   []spec.Mount // in config
@@ -182,7 +182,7 @@ func (a *app) readGuest(g *guest, j journal) error {
 // proxmoxWord begins phoenix's lines in a container's notes, as Proxmox writes them.
 const proxmoxWord = "phoenix%3A "
 
-// mountPointsIn reads the folders of the hypervisor among Proxmox's mount points (pct.conf(5)).
+// mountPointsIn reads the directories of the hypervisor among Proxmox's mount points (pct.conf(5)).
 func mountPointsIn(config string) []spec.Mount {
 	var out []spec.Mount
 	for line := range strings.Lines(config) {
@@ -203,7 +203,7 @@ func mountPointsIn(config string) []spec.Mount {
 	return out
 }
 
-// mountsIn reads the folders of the hypervisor that an lxc configuration shows its container.
+// mountsIn reads the directories of the hypervisor that an lxc configuration shows its container.
 func mountsIn(config, home string) []spec.Mount {
 	var out []spec.Mount
 	for line := range strings.Lines(config) {
@@ -245,11 +245,11 @@ func (o *oldHouse) find() error {
 	return nil
 }
 
-// seeing are the containers that are defined to see a folder, or one above or below.
-func (o *oldHouse) seeing(folder string) []string {
+// seeing are the containers that are defined to see a directory, or one above or below.
+func (o *oldHouse) seeing(directory string) []string {
 	var out []string
 	for _, g := range o.guests {
-		if slices.ContainsFunc(g.mounts, func(m spec.Mount) bool { return overlaps(m.Source, folder) }) {
+		if slices.ContainsFunc(g.mounts, func(m spec.Mount) bool { return overlaps(m.Source, directory) }) {
 			out = append(out, g.id)
 		}
 	}

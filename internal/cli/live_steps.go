@@ -76,7 +76,7 @@ func (m *mover) keep(ctx context.Context) error {
 		if pid, err := m.inside(g.id).InitPID(ctx, m.host); err != nil || pid == 0 {
 			return errors.Join(err, hint("start it: what runs is moved", "container %s does not run", g.id))
 		}
-		if err := j.write(j.home(g.id), ""); err != nil { // for its folder
+		if err := j.write(j.home(g.id), ""); err != nil { // for its directory
 			return err
 		}
 		argv := m.inside(g.id).Enter("sh", "-c", pack, "sh", "/")
@@ -240,7 +240,7 @@ func (m *mover) marked(context.Context) (bool, error) {
 	return true, nil
 }
 
-// takeOver puts phoenix's mark above each definition, and a link to each in phoenix's own folder.
+// takeOver puts phoenix's mark above each definition, and a link to each in phoenix's own directory.
 func (m *mover) takeOver(ctx context.Context) error {
 	if err := m.reopen(); err != nil { // with the pin
 		return err
@@ -329,8 +329,9 @@ func (m *mover) takeAlong(ctx context.Context, g guest) error {
 		if _, err := m.host.Run(ctx, host.Command{Argv: argv, Mutates: true, Limit: copyLimit}); err != nil {
 			return err
 		}
-		m.notes = append(m.notes, fmt.Sprintf("container %s: what was in %s is now in its volume %s; the old folder "+
-			"is left as it is", g.id, g.mounts[i].Source, v.Source))
+		m.notes = append(m.notes,
+			fmt.Sprintf("container %s: what was in %s is now in its volume %s; the old directory "+
+				"is left as it is", g.id, g.mounts[i].Source, v.Source))
 	}
 	return nil
 }
@@ -376,7 +377,7 @@ func (m *mover) moveCA(ctx context.Context) error {
 		return err
 	}
 	_, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", `rm -rf "$1"`, "sh",
-		importFolder)
+		importDirectory)
 	return err
 }
 
@@ -412,7 +413,7 @@ func (m *mover) handOver(ctx context.Context, id string) error {
 	if m.has(ctx, id, filepath.Join(s.Dir, "secrets", "root", "ca.crt")) {
 		return nil
 	}
-	into := m.inside(id).Enter("sh", "-c", receive, "sh", importFolder)
+	into := m.inside(id).Enter("sh", "-c", receive, "sh", importDirectory)
 	pipe := `cd "$1" && shift && find . -xdev -type f -size -64k -not -path '*/db/*' -print0 | tar --create --null --files-from=- --file=- | "$@"`
 	_, err := m.host.Run(ctx,
 		host.Command{Argv: append([]string{"bash", "-o", "pipefail", "-c", pipe, "bash", m.journal.copy()}, into...),

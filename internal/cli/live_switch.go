@@ -125,8 +125,8 @@ func (m *mover) servers(ids ...string) []object.Object {
 	})
 }
 
-// clearProxy takes out of the proxy's folder what it would read besides phoenix's own files: they were kept for the way
-// back.
+// clearProxy takes out of the proxy's directory what it would read besides phoenix's own files: they were kept for the
+// way back.
 func (m *mover) clearProxy(ctx context.Context) error {
 	t, ok := specOf[spec.Traefik](m.objects, object.NewAddress(spec.KindTraefik, m.old.proxy, spec.TraefikConfig))
 	if !ok {
@@ -145,10 +145,10 @@ func (m *mover) clearGateway(ctx context.Context) error {
 		m.clear(ctx, m.old.gateway, filepath.Join(n.Dir, "conf.d")))
 }
 
-// clear removes what is not phoenix's from a folder in a container, and tells what that was.
-func (m *mover) clear(ctx context.Context, id, folder string) error {
+// clear removes what is not phoenix's from a directory in a container, and tells what that was.
+func (m *mover) clear(ctx context.Context, id, directory string) error {
 	const clear = `[ -d "$1" ] || exit 0; find "$1" -xdev -mindepth 1 ! -type d ! -name 'phoenix-*' -print -delete`
-	res, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", clear, "sh", folder)
+	res, err := m.inside(id).Attach(ctx, m.host, host.Command{Mutates: true}, "sh", "-c", clear, "sh", directory)
 	if gone := strings.Fields(string(res.Stdout)); len(gone) > 0 {
 		m.notes = append(m.notes, fmt.Sprintf("container %s: %s is read no more: what the configuration does not "+
 			"have as a route is gone with it; %s has it", id, strings.Join(gone, ", "), m.journal.tree(id)))

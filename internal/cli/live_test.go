@@ -110,11 +110,11 @@ func TestSharedIsWhatTheCASharesWithMost(t *testing.T) {
 }
 
 // oldDirectory is a shared directory: two roots, one of them named by ca.json, a leaf and its key.
-func oldDirectory(t *testing.T) (folder, root string) {
+func oldDirectory(t *testing.T) (directory, root string) {
 	t.Helper()
-	folder = t.TempDir()
+	directory = t.TempDir()
 	write := func(name string, data []byte) {
-		path := filepath.Join(folder, name)
+		path := filepath.Join(directory, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o666)); err != nil {
 			t.Fatal(err)
 		}
@@ -165,12 +165,12 @@ func oldDirectory(t *testing.T) (folder, root string) {
 		[]byte(`{"root": "/etc/step-ca/ssl/certs/first.crt", "authority": {"provisioners": [{"type": "JWK", "name": "admin", "encryptedKey": "x"}, {"type": "ACME", "name": "acme"}]}}`))
 	write("db/data", []byte("x"))
 	sum := sha256.Sum256(first.Raw)
-	return folder, hex.EncodeToString(sum[:])
+	return directory, hex.EncodeToString(sum[:])
 }
 
 func TestInventory(t *testing.T) {
-	folder, want := oldDirectory(t)
-	v := &inventory{folder: folder, certs: map[string]*x509.Certificate{}}
+	directory, want := oldDirectory(t)
+	v := &inventory{directory: directory, certs: map[string]*x509.Certificate{}}
 	if err := v.read(); err != nil {
 		t.Fatal(err)
 	}

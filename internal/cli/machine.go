@@ -16,13 +16,13 @@ const oldScripts = "/usr/local/phoenix_hypervisor/bin"
 
 // observeMachine looks at everything that the configuration has to know of this machine. It changes nothing. Artifacts
 // that are not here are left out; one whose checksum does not match is an error.
-func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (config.Machine, error) {
-	root, err := a.rootFolder()
+func (a *app) observeMachine(cfg *config.Config, directories []string, d *digests) (config.Machine, error) {
+	root, err := a.rootDirectory()
 	if err != nil {
 		return config.Machine{}, err
 	}
 	m := config.Machine{
-		Root: root, Cache: cacheFolder(), Pools: map[string]string{}, Datasets: map[string]string{},
+		Root: root, Cache: cacheDirectory(), Pools: map[string]string{}, Datasets: map[string]string{},
 		Present: map[string]bool{}, Artifacts: map[string]config.Artifact{}, Scripts: map[string]config.Artifact{},
 		Kinds:     map[string]string{},
 		TrustHost: a.opts.trust, FirstRoot: a.opts.firstRoot, NewRoot: a.opts.newRoot, Prune: a.opts.prune,
@@ -55,7 +55,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 		}
 	}
 	a.observeMounts(cfg, string(mounts), &m)
-	m.Folders = resolvedAll(folders)
+	m.Directories = resolvedAll(directories)
 	m.Locations = locate(config.Places(cfg, m), string(mounts))
 	if m.Binary, err = ownBinary(d); err != nil {
 		return m, err
@@ -65,7 +65,7 @@ func (a *app) observeMachine(cfg *config.Config, folders []string, d *digests) (
 	}
 	a.observeIDs(cfg, &m)
 	m.Kernel = a.observeKernel()
-	return m, a.findScripts(cfg, folders, d, m)
+	return m, a.findScripts(cfg, directories, d, m)
 }
 
 // backendAt is the provider of volumes below a path.
@@ -76,14 +76,14 @@ func backendAt(mountinfo, path string) string {
 	return "dir"
 }
 
-func (a *app) rootFolder() (string, error) {
+func (a *app) rootDirectory() (string, error) {
 	root, err := filepath.Abs(followed(a.opts.root))
 	if err == nil && root == "/" {
 		err = &usageError{err: errors.New("--root / would make phoenix the owner of everything"),
-			hint: "a folder of its own, such as /var/lib/phoenix"}
+			hint: "a directory of its own, such as /var/lib/phoenix"}
 	}
 	if m, look := a.host.Lstat(root); err == nil && look == nil && !m.Mode.IsDir() {
-		err = &usageError{err: fmt.Errorf("--root %s is a file", root), hint: "a folder of its own, such as " +
+		err = &usageError{err: fmt.Errorf("--root %s is a file", root), hint: "a directory of its own, such as " +
 			"/var/lib/phoenix; it need not be there yet"}
 	}
 	return root, err
@@ -108,8 +108,8 @@ func fileSystem(mountinfo, path string) string {
 	return kind
 }
 
-// cacheFolder is what outlives every root: $PHOENIX_CACHE, else phoenix in the user's cache folder.
-func cacheFolder() string {
+// cacheDirectory is what outlives every root: $PHOENIX_CACHE, else phoenix in the user's cache directory.
+func cacheDirectory() string {
 	if dir := os.Getenv("PHOENIX_CACHE"); dir != "" {
 		if abs, err := filepath.Abs(dir); err == nil {
 			return abs

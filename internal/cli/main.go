@@ -183,7 +183,7 @@ func (a *app) usage(err error, hint string) int {
 // defaultRoot is where phoenix keeps what it owns.
 const defaultRoot = "/var/lib/phoenix"
 
-// defaultConfig are the folders looked at when --config is not given, in order.
+// defaultConfig are the directories looked at when --config is not given, in order.
 var defaultConfig = []string{"/etc/phoenix", "/usr/local/phoenix_hypervisor/etc"}
 
 func (a *app) root() *cobra.Command {
@@ -199,7 +199,7 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	f := root.PersistentFlags()
-	f.StringSliceVar(&a.opts.config, "config", nil, "folder with phoenix_lxc_configs.json and "+
+	f.StringSliceVar(&a.opts.config, "config", nil, "directory with phoenix_lxc_configs.json and "+
 		"phoenix_hypervisor_config.json, or the two files (default "+strings.Join(defaultConfig, ", then ")+")")
 	f.StringVar(&a.opts.runtime, "runtime", "auto", "auto, pve or lxc")
 	f.StringVar(&a.opts.root, "root", defaultRoot, "where phoenix keeps what it owns")

@@ -83,7 +83,7 @@ type memoryHost struct {
 	host.Local
 	mu    sync.Mutex // guards what follows
 	files map[string]*memoryFile
-	marks map[string]string // extended attributes of folders
+	marks map[string]string // extended attributes of directories
 	links map[string]*memoryLink
 	pids  map[string]int // of running containers, by path
 	last  int            // process id

@@ -19,7 +19,7 @@ import (
 
 type proxmoxKey struct{}
 
-// WithProxmox gives Main other folders than those of a Proxmox host: for tests.
+// WithProxmox gives Main other directories than those of a Proxmox host: for tests.
 func WithProxmox(ctx context.Context, p spec.Proxmox) context.Context {
 	return context.WithValue(ctx, proxmoxKey{}, p)
 }

@@ -19,11 +19,11 @@ import (
 // variables of that name. What is put together at run time has an X in it.
 type remedies struct {
 	files  []*ast.File
-	pkgs   []string // of each file, its folder below internal
+	pkgs   []string // of each file, its directory below internal
 	fset   *token.FileSet
-	funcs  map[string][]*ast.FuncDecl // by folder and name
-	values map[string]ast.Expr        // constants and variables of packages, by folder and name
-	sinks  map[string]int             // the parameter that says what to do, by folder and name of the function
+	funcs  map[string][]*ast.FuncDecl // by directory and name
+	values map[string]ast.Expr        // constants and variables of packages, by directory and name
+	sinks  map[string]int             // the parameter that says what to do, by directory and name of the function
 	texts  map[string][]string        // what was found, and where
 }
 

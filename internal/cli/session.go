@@ -51,8 +51,8 @@ func (a *app) loadFiles(f files) (*house, error) {
 	if h.cfg, h.diags = config.Load(f.list); h.diags.HasErrors() {
 		return nil, h.diags.Err()
 	}
-	h.digests = newDigests(a.host, cacheFolder())
-	if h.machine, err = a.observeMachine(h.cfg, f.folders, h.digests); err != nil {
+	h.digests = newDigests(a.host, cacheDirectory())
+	if h.machine, err = a.observeMachine(h.cfg, f.directories, h.digests); err != nil {
 		return nil, err
 	}
 	f.pinScripts(h.machine.Scripts)
@@ -134,7 +134,7 @@ func (a *app) wire(h *house) (*session, error) {
 }
 
 // guarded is a lock that is not given where the guard has a reason against it. The reason is asked for before, as a
-// lock makes its folder, and again once the lock is held: then nobody else changes what it rests on.
+// lock makes its directory, and again once the lock is held: then nobody else changes what it rests on.
 func (a *app) guarded(lock func(context.Context) (func(), error)) func(context.Context) (func(), error) {
 	return func(ctx context.Context) (func(), error) {
 		if a.guard == nil {
@@ -384,7 +384,7 @@ func (a *app) again(command string) string {
 	return host.Quote(argv) + " " + command
 }
 
-// passable fails where a folder above the root shuts out the containers' own users, who are nobody outside.
+// passable fails where a directory above the root shuts out the containers' own users, who are nobody outside.
 func (s *session) passable() error {
 	for dir := filepath.Dir(s.machine.Root); ; dir = filepath.Dir(dir) {
 		if m, err := s.host.Lstat(dir); err == nil && m.Mode.IsDir() && m.Mode&0o001 == 0 {

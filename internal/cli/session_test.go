@@ -15,7 +15,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// loaded is the house of testdata/good with a root folder of the test's own.
+// loaded is the house of testdata/good with a root directory of the test's own.
 func loaded(t *testing.T, prepare func(root string)) *house {
 	t.Helper()
 	return loadedFrom(t, "testdata/good", prepare)

@@ -93,7 +93,7 @@ func (a *app) setup(ctx context.Context) error {
 
 // recordSetup remembers what is about to be written of what does not say whose it is, for --remove.
 func (a *app) recordSetup(h *house) error {
-	i, err := a.installation(h.machine.Binary.Path, h.machine.Folders)
+	i, err := a.installation(h.machine.Binary.Path, h.machine.Directories)
 	if err != nil {
 		return err
 	}
@@ -117,15 +117,15 @@ func (a *app) loadSetup() (*house, error) {
 	if h.cfg, h.diags = config.Load(f.list); h.diags.HasErrors() {
 		return nil, h.diags.Err()
 	}
-	h.digests = newDigests(a.host, cacheFolder())
-	if h.machine, err = a.observeMachine(h.cfg, f.folders, h.digests); err != nil {
+	h.digests = newDigests(a.host, cacheDirectory())
+	if h.machine, err = a.observeMachine(h.cfg, f.directories, h.digests); err != nil {
 		return nil, err
 	}
 	for _, path := range config.SetupWanted(h.cfg) {
 		_, err := a.host.Lstat(path)
 		h.machine.Present[path] = err == nil
 	}
-	i, err := a.installation(h.machine.Binary.Path, f.folders)
+	i, err := a.installation(h.machine.Binary.Path, f.directories)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (a *app) loadSetup() (*house, error) {
 var programPlaces = []string{"/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/usr/sbin"}
 
 // installation keeps phoenix where it is, if that is a place for programs.
-func (a *app) installation(binary string, folders []string) (config.Installation, error) {
+func (a *app) installation(binary string, directories []string) (config.Installation, error) {
 	i := config.Installation{Program: binary, Debian: a.there("/var/lib/dpkg/status"),
 		Systemd: a.there("/run/systemd/system")}
 	if !slices.Contains(programPlaces, filepath.Dir(binary)) {
@@ -157,7 +157,7 @@ func (a *app) installation(binary string, folders []string) (config.Installation
 			i.Arguments = append(i.Arguments, "--config", path)
 		}
 	}
-	root, err := a.rootFolder()
+	root, err := a.rootDirectory()
 	if err != nil {
 		return i, err
 	}

@@ -310,7 +310,7 @@ func (u *unsetting) left() (out []string) {
 		out = append(out, u.machine.Root+" stays, with the volumes: rm -r "+u.machine.Root+" destroys them and the "+
 			"root of the site")
 	}
-	for _, f := range u.machine.Folders {
+	for _, f := range u.machine.Directories {
 		out = append(out, "the configuration stays: "+f)
 	}
 	return out

@@ -154,7 +154,7 @@ func (w *watcher) now() *session {
 // enter keeps the pin as it is while a round that has read it is under way. Who cannot be asked to wait is not waited
 // for.
 func (w *watcher) enter() {
-	// a lock makes its folder: not where nothing is
+	// a lock makes its directory: not where nothing is
 	if _, err := w.host.Lstat(w.session.recordPath()); w.leaving != nil || err != nil {
 		return
 	}

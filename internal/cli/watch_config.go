@@ -17,7 +17,7 @@ import (
 
 // loadRevision is the house of a configuration that was applied, on the machine as it is now.
 func (a *app) loadRevision(r applied) (*house, error) {
-	f := files{folders: r.Folders, scripts: r.Scripts}
+	f := files{directories: r.Directories, scripts: r.Scripts}
 	if f.scripts == nil {
 		f.scripts = map[string]string{}
 	}
@@ -210,7 +210,7 @@ func short(lines []string) string {
 // lastGood opens the configuration that was applied, where the files cannot be used. The error is the files'.
 func (w *watcher) lastGood(cause error) error {
 	var bad *diag.ListError
-	root, err := w.rootFolder()
+	root, err := w.rootDirectory()
 	if !errors.As(cause, &bad) || err != nil {
 		return cause
 	}

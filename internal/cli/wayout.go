@@ -32,7 +32,7 @@ func (a *app) refused(list diag.List) view.Validation {
 
 // halfMoved is whether a migration of the running system was begun and is not over.
 func (a *app) halfMoved() bool {
-	root, err := a.rootFolder()
+	root, err := a.rootDirectory()
 	if err != nil {
 		return false
 	}

@@ -2,7 +2,7 @@ package config
 
 import "github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 
-// auditMode looks at the mode of a volume's top folder.
+// auditMode looks at the mode of a volume's top directory.
 func (c *checker) auditMode(a At, m *spec.Mode) {
 	switch {
 	case m == nil:

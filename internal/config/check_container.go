@@ -97,12 +97,12 @@ func (c *checker) lists(x *Container) {
 	}
 }
 
-// script refuses paths that leave the folder of the users' scripts.
+// script refuses paths that leave the directory of the users' scripts.
 func (c *checker) script(x *Container) {
 	s := x.ApplicationScript
 	if s != "" && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "-") || cleanPath("/"+s) != "/"+s) {
-		c.errorf(x.At, "application_script", "name a file in the folder of the scripts",
-			"%q is not a path inside the folder of the scripts", s)
+		c.errorf(x.At, "application_script", "name a file in the directory of the scripts",
+			"%q is not a path inside the directory of the scripts", s)
 	}
 }
 

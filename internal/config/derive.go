@@ -167,7 +167,8 @@ func (d *derivation) pools() {
 			continue
 		}
 		where[c.StoragePool] = len(d.diags)
-		d.note(diag.Note, c.Source, fmt.Sprintf("pool %s is not on this machine; root file systems are local folders "+
+		d.note(diag.Note, c.Source, fmt.Sprintf("pool %s is not on this machine; root file systems are local "+
+			"directories "+
 			"below %s", c.StoragePool, d.machine.Root), "")
 		d.diags[len(d.diags)-1].Detail = "in " + c.ID
 	}

@@ -157,7 +157,7 @@ func (d *derivation) setIDs(c *Container, s *spec.IDRange) {
 		return
 	}
 	if len(s.Binds) > 0 {
-		s.Folders = d.machine.IDs.Folders
+		s.Directories = d.machine.IDs.Directories
 	}
 	d.add(on(c, spec.KindIDs, d.machine.Runtime), s, d.subID(d.block(s.IDMap)))
 }

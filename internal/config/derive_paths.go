@@ -57,7 +57,7 @@ func reservedPlaces(cfg *Config, m Machine) []reserved {
 	if m.Root != "" {
 		out = append(out, reserved{m.Root, "where phoenix keeps what it owns"})
 	}
-	for _, dir := range m.Folders {
+	for _, dir := range m.Directories {
 		if slices.Contains(system, dir) { // whoever keeps a file in /srv does not own all that is in there
 			continue
 		}

@@ -138,9 +138,9 @@ func (d *derivation) guest(c *Container) {
 		after = append(after, d.source(c, source, &s))
 	}
 	ids, first := d.ownIDs(c)
-	volumes, folders := d.guestVolumes(c, &s, ids, first)
+	volumes, directories := d.guestVolumes(c, &s, ids, first)
 	d.setIDs(c, ids)
-	definition := d.add(on(c, spec.KindContainer, "pve"), s, append(append(after, first), folders...)...)
+	definition := d.add(on(c, spec.KindContainer, "pve"), s, append(append(after, first), directories...)...)
 	need := []object.Address{definition}
 	for _, v := range volumes {
 		o := on(c, spec.KindVolume, "pve", v.Name)
@@ -220,19 +220,19 @@ func (d *derivation) allOf(c *Container) []object.Address {
 	return out
 }
 
-// guestVolumes fills in what is mounted in a container. Volumes of a storage are made with the container; folders of
-// the hypervisor are objects that must be there before, and go along where the container's ids are moved.
+// guestVolumes fills in what is mounted in a container. Volumes of a storage are made with the container; directories
+// of the hypervisor are objects that must be there before, and go along where the container's ids are moved.
 func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDRange,
-	first object.Address) (volumes []spec.Volume, folders []object.Address) {
+	first object.Address) (volumes []spec.Volume, directories []object.Address) {
 	for _, v := range d.house.volumes[c.ID] {
 		if d.refuseUnmountable(v) {
 			continue
 		}
 		if v.hostPath != "" && d.machine.Present[v.hostPath] {
-			address, folder := d.volume(c, v, first)
-			folders = append(folders, address)
-			alongWith(ids, folder)
-			s.Guest.Binds = append(s.Guest.Binds, mountOf(v, folder))
+			address, directory := d.volume(c, v, first)
+			directories = append(directories, address)
+			alongWith(ids, directory)
+			s.Guest.Binds = append(s.Guest.Binds, mountOf(v, directory))
 			continue
 		}
 		pool := v.pool
@@ -259,7 +259,7 @@ func (d *derivation) guestVolumes(c *Container, s *spec.Container, ids *spec.IDR
 		})
 	}
 	s.Guest.Volumes = volumes
-	return volumes, folders
+	return volumes, directories
 }
 
 // refuseUnmountable tells of paths that Proxmox cannot mount, before anything is done to the directory that is there.

@@ -17,11 +17,11 @@ import (
 
 func homelab(t *testing.T) *Config {
 	t.Helper()
-	return loadFolder(t, "../../examples/homelab/phoenix_lxc_configs.json",
+	return loadDirectory(t, "../../examples/homelab/phoenix_lxc_configs.json",
 		"../../examples/homelab/phoenix_hypervisor_config.json")
 }
 
-func loadFolder(t *testing.T, names ...string) *Config {
+func loadDirectory(t *testing.T, names ...string) *Config {
 	t.Helper()
 	var files []File
 	for _, name := range names {
@@ -189,10 +189,10 @@ func TestDeriveUsersFiles(t *testing.T) {
 		dir = "../../../shared/phoenix-configs"
 	}
 	if _, err := os.Stat(dir); err != nil {
-		t.Skip("the users' files are not here; PHOENIX_USER_FILES names their folder")
+		t.Skip("the users' files are not here; PHOENIX_USER_FILES names their directory")
 	}
 	m := machine
-	cfg := loadFolder(t, dir+"/lxc-own-directories.json", dir+"/hypervisor.json")
+	cfg := loadDirectory(t, dir+"/lxc-own-directories.json", dir+"/hypervisor.json")
 	objects, diags := Derive(cfg, m)
 	if diags.HasErrors() {
 		t.Fatal(diags.Err())

@@ -31,8 +31,8 @@ type Machine struct {
 	// lxcpath of containers that were taken over where they are, by id; all others are below Root
 	Homes  map[string]string
 	Leaked []string // digests of keys that others could read (spec.Certificate.Leaked)
-	Gone   []string // folders that were shared, and are mounted in no container any more
-	// folder inside the CA's container that holds the files of a CA that was there before; empty: none
+	Gone   []string // directories that were shared, and are mounted in no container any more
+	// directory inside the CA's container that holds the files of a CA that was there before; empty: none
 	Import   string
 	Filters  bool                   // Proxmox's firewall is on for the cluster
 	FilterOn bool                   // it is put on where that is needed
@@ -41,14 +41,14 @@ type Machine struct {
 	Kernel   map[string]KernelValue // limits of SharedLimits that this machine has; nil: they were not looked at
 
 	// what stands at those of Present: file, directory, symbolic link (never of a template), fifo, …
-	Kinds     map[string]string
-	Links     map[string]string // where those of Kinds that are symbolic links point to
-	Locations Locations         // of Places
-	Below     map[string][]Below
-	KeysBelow map[string]string        // directories that are shared, with a file in them that holds a private key
-	Devices   map[string][]spec.Device // by what the file names: a device, or a directory with all in it
-	Folders   []string                 // that the configuration was read from
-	FirstRoot bool                     // a person asked for the first root, where there never was one
+	Kinds       map[string]string
+	Links       map[string]string // where those of Kinds that are symbolic links point to
+	Locations   Locations         // of Places
+	Below       map[string][]Below
+	KeysBelow   map[string]string        // directories that are shared, with a file in them that holds a private key
+	Devices     map[string][]spec.Device // by what the file names: a device, or a directory with all in it
+	Directories []string                 // that the configuration was read from
+	FirstRoot   bool                     // a person asked for the first root, where there never was one
 	// UnknownRoot: the CA came from another node of a cluster, and nobody here knows its root.
 	UnknownRoot bool
 
@@ -70,15 +70,15 @@ type IDs struct {
 	None   bool            // there is no such block, and none can be had
 	Others []idrange.Claim // ranges of other users, and users and groups with ids of their own
 	// containers of this root that are there, by id, with the range that they have; zero: privileged
-	Have    map[string]spec.IDMap
-	Kept    map[string]spec.IDMap // ranges that were given to containers of this root, by id
-	Taken   []spec.IDMap          // ranges of containers that are not this root's
-	First   int                   // the range of the block, counted from 0, from which on one is looked for
-	Claims  string                // where ranges are claimed
-	Folders []string              // lxcpaths of this machine's containers, whoever made them
-	Move    bool                  // containers that have no range of their own get one now, which restarts them
-	Plan    bool                  // it is only asked what would be done
-	Held    string                // why none can be moved now; empty: they can
+	Have        map[string]spec.IDMap
+	Kept        map[string]spec.IDMap // ranges that were given to containers of this root, by id
+	Taken       []spec.IDMap          // ranges of containers that are not this root's
+	First       int                   // the range of the block, counted from 0, from which on one is looked for
+	Claims      string                // where ranges are claimed
+	Directories []string              // lxcpaths of this machine's containers, whoever made them
+	Move        bool                  // containers that have no range of their own get one now, which restarts them
+	Plan        bool                  // it is only asked what would be done
+	Held        string                // why none can be moved now; empty: they can
 }
 
 // Artifact is a file on the hypervisor that goes into a container.

@@ -235,7 +235,7 @@ func (m *migration) ofCA(e *entry) bool {
 		func(o *entry) bool { return o.container == m.ca && o.target == caDir && e.overlaps(o) })
 }
 
-// redundant reports whether a client's mount shows the CA's folder, or a directory that the container has at another
+// redundant reports whether a client's mount shows the CA's directory, or a directory that the container has at another
 // place.
 func (m *migration) redundant(e *entry, before []*entry) bool {
 	if e.container == m.ca || m.home(e.container) == "" {

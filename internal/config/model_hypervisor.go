@@ -81,15 +81,15 @@ type Acceptance struct {
 type CorePaths struct {
 	At
 	// set: ids of 1000 and above that are no containers are virtual machines
-	VMConfig      string `json:"vm_config_file"`
-	LXCConfig     Kept   `json:"lxc_config_file" kept:"--config says where the files are"`
-	LXCSchema     Kept   `json:"lxc_config_schema_file" kept:"the schema comes with phoenix"`
-	HFToken       Kept   `json:"hf_token_file" kept:"read by the applications' own scripts"`
-	DockerToken   Kept   `json:"docker_token_file" kept:"Docker is not set up by phoenix"`
-	DockerImages  Kept   `json:"docker_images_path" kept:"Docker is not set up by phoenix"`
-	MarkerDir     Kept   `json:"hypervisor_marker_dir" kept:"phoenix looks at what is, not at markers"`
-	HostMarker    Kept   `json:"hypervisor_marker" kept:"phoenix looks at what is, not at markers"`
-	ScriptsFolder string `json:"scripts_dir"` // where application scripts are; empty: beside the configuration
+	VMConfig         string `json:"vm_config_file"`
+	LXCConfig        Kept   `json:"lxc_config_file" kept:"--config says where the files are"`
+	LXCSchema        Kept   `json:"lxc_config_schema_file" kept:"the schema comes with phoenix"`
+	HFToken          Kept   `json:"hf_token_file" kept:"read by the applications' own scripts"`
+	DockerToken      Kept   `json:"docker_token_file" kept:"Docker is not set up by phoenix"`
+	DockerImages     Kept   `json:"docker_images_path" kept:"Docker is not set up by phoenix"`
+	MarkerDir        Kept   `json:"hypervisor_marker_dir" kept:"phoenix looks at what is, not at markers"`
+	HostMarker       Kept   `json:"hypervisor_marker" kept:"phoenix looks at what is, not at markers"`
+	ScriptsDirectory string `json:"scripts_dir"` // where application scripts are; empty: beside the configuration
 }
 
 // HostNetwork is the hypervisor's network.

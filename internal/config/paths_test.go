@@ -74,7 +74,7 @@ func TestHostPathsThatAreTheSystems(t *testing.T) {
 // What only this machine knows: its root, pools, storages, links and mounts.
 func TestHostPathsThatArePhoenixs(t *testing.T) {
 	m := machine
-	m.Root, m.Folders = "/state/phoenix", []string{"/conf/dir"}
+	m.Root, m.Directories = "/state/phoenix", []string{"/conf/dir"}
 	m.Homes = map[string]string{"101": "/containers"}
 	m.Storages = []Storage{
 		{ID: "local", Type: "dir", Path: "/store", Content: []string{"rootdir"}},

@@ -135,7 +135,7 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 		t.Errorf("103: %+v %+v", ca, g)
 	}
 	if _, o := specAt[spec.Volume](t, objects, "volume/103/ssl"); o.Provider != "dir" {
-		t.Errorf("the folder that is there is kept by %s", o.Provider)
+		t.Errorf("the directory that is there is kept by %s", o.Provider)
 	}
 	v, o := specAt[spec.Volume](t, objects, "volume/102/certs")
 	if o.Provider != "pve" || v.Pool != "quickOS-lxc-disks" || !v.Backup || v.SizeBytes != 1<<30 || v.Mode != 0o700 ||
@@ -186,7 +186,7 @@ func TestUsersHouseOnProxmox(t *testing.T) {
 	}
 }
 
-// TestProxmoxWithoutSnapshots is a host with a plain folder only: what cannot be is said, and left out.
+// TestProxmoxWithoutSnapshots is a host with a plain directory only: what cannot be is said, and left out.
 func TestProxmoxWithoutSnapshots(t *testing.T) {
 	objects, diags := usersHouse(t, proxmoxHost("dir: local\n\tpath /var/lib/vz\n\tcontent rootdir,vztmpl\n"))
 	for _, o := range objects {

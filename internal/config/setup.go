@@ -131,7 +131,7 @@ func (d *derivation) setupBridge(packages object.Address) {
 }
 
 // setupStorages adds those that containers name and Proxmox does not have: beside the ZFS datasets that containers are
-// on already, else as folders.
+// on already, else as directories.
 func (d *derivation) setupStorages(packages object.Address) {
 	if !d.proxmox() {
 		return
@@ -161,9 +161,9 @@ func (d *derivation) setupStorage(name string, src object.Source) {
 	s := spec.Storage{ID: name, Content: []string{"rootdir", "images"}, Proxmox: *d.machine.Proxmox}
 	if s.Dataset = d.dataset(name); s.Dataset == "" {
 		s.Content = []string{"rootdir"}
-		s.Folder = path.Join(d.machine.Root, "storage", name)
-		d.note(diag.Note, src, fmt.Sprintf("storage %s becomes a folder: no storage of this host is on ZFS, and "+
-			"folders take no snapshots", name), "")
+		s.Directory = path.Join(d.machine.Root, "storage", name)
+		d.note(diag.Note, src, fmt.Sprintf("storage %s becomes a directory: no storage of this host is on ZFS, and "+
+			"directories take no snapshots", name), "")
 	}
 	d.add(object.Object{Address: a, Provider: "pve", Source: src}, s)
 }

@@ -104,7 +104,7 @@ func TestSetup(t *testing.T) {
 		"no containers on it": {with("dir: homelab\n\tpath /d\n\tcontent iso\n", "/sys/class/net/phxbr0"), debian,
 			common, []string{"does not take containers", "pvesm set homelab --content rootdir,iso"}},
 		"no ZFS": {with("dir: local\n\tpath /d\n\tcontent rootdir\n", "/sys/class/net/phxbr0"), debian,
-			strings.Replace(common, " subid", " storage/homelab subid", 1), []string{"folders take no snapshots"}},
+			strings.Replace(common, " subid", " storage/homelab subid", 1), []string{"directories take no snapshots"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, notes := setup(t, c.machine, c.i)
@@ -150,14 +150,14 @@ func TestSetupStorages(t *testing.T) {
 		return of[spec.Storage](t, objects, "storage/homelab")
 	}
 	if s := storage(
-		"zfspool: a\n\tpool rpool/data\n\tcontent images\n\nzfspool: b\n\tpool tank\n\tcontent rootdir\n"); s.Dataset != "tank/homelab" || s.Folder != "" {
+		"zfspool: a\n\tpool rpool/data\n\tcontent images\n\nzfspool: b\n\tpool tank\n\tcontent rootdir\n"); s.Dataset != "tank/homelab" || s.Directory != "" {
 		t.Errorf("%+v", s)
 	}
 	if s := storage(
 		"zfspool: a\n\tpool tank\n\tcontent rootdir\n\nzfspool: b\n\tpool home/x\n\tcontent rootdir\n"); s.Dataset != "tank/homelab" {
 		t.Errorf("home is no part of homelab: %+v", s)
 	}
-	if s := storage("dir: local\n\tpath /d\n\tcontent rootdir\n"); s.Folder != "/var/lib/phoenix/storage/homelab" ||
+	if s := storage("dir: local\n\tpath /d\n\tcontent rootdir\n"); s.Directory != "/var/lib/phoenix/storage/homelab" ||
 		s.Dataset != "" {
 		t.Errorf("%+v", s)
 	}

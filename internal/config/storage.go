@@ -9,7 +9,7 @@ import (
 // Storage is one of a Proxmox host's.
 type Storage struct {
 	ID, Type string
-	Path     string   // of one that is a folder; empty: it is none
+	Path     string   // of one that is a directory; empty: it is none
 	Pool     string   // of one on ZFS: the dataset
 	Content  []string // what it takes: rootdir are containers, vztmpl archives
 }
@@ -56,7 +56,7 @@ func ParseStorages(text, node string) []Storage {
 // takes reports whether containers can be on it.
 func (s Storage) takes() bool { return slices.Contains(s.Content, "rootdir") }
 
-// snapshots reports whether a container's state can be kept on it. Images in a folder cannot.
+// snapshots reports whether a container's state can be kept on it. Images in a directory cannot.
 func (s Storage) snapshots() bool {
 	return slices.Contains([]string{"zfspool", "lvmthin", "btrfs", "rbd", "zfs"}, s.Type)
 }

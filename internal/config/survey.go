@@ -19,7 +19,7 @@ const (
 	traefikUser, traefikUID = "traefik", 902
 )
 
-// Folders of the three containers that matter most, where their own volumes are mounted.
+// Directories of the three containers that matter most, where their own volumes are mounted.
 const (
 	caDir      = "/etc/step-ca/ssl"
 	gatewayDir = "/etc/nginx/ssl"
@@ -119,7 +119,7 @@ func packages(c *Container) []string {
 	return out
 }
 
-// volumes are those that the file asks for, and the TLS folder of the three that must have one.
+// volumes are those that the file asks for, and the TLS directory of the three that must have one.
 func volumes(c *Container) []volume {
 	var out []volume
 	for _, v := range c.Volumes {

@@ -15,7 +15,7 @@ import (
 type Owner struct{ UID, GID int }
 
 // WriteFile replaces path with what r gives: temp file beside it, owner and mode set before any content is in it,
-// fsync, rename, fsync of the folder. On an error the old file stands as it was. Safe to call at once for different
+// fsync, rename, fsync of the directory. On an error the old file stands as it was. Safe to call at once for different
 // paths. What a killed writer of the same path left beside it is removed.
 func WriteFile(path string, r io.Reader, mode os.FileMode, owner Owner) (err error) {
 	dir := filepath.Dir(path)
@@ -89,7 +89,7 @@ func Rename(old, new string) error {
 	return errors.Join(SyncDir(filepath.Dir(new)), SyncDir(filepath.Dir(old)))
 }
 
-// SyncDir makes the entries of a folder last.
+// SyncDir makes the entries of a directory last.
 func SyncDir(dir string) error {
 	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {

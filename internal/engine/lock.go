@@ -44,8 +44,8 @@ func (e *LockedError) Error() string {
 // Unwrap gives why it is not waited for any longer.
 func (e *LockedError) Unwrap() error { return e.Err }
 
-// FileLock is a lock that holds between processes: flock(2) on Path, whose folder is made if need be. The kernel lets
-// go of it when its holder dies: what the file says is for people only, and may be of one that is long gone.
+// FileLock is a lock that holds between processes: flock(2) on Path, whose directory is made if need be. The kernel
+// lets go of it when its holder dies: what the file says is for people only, and may be of one that is long gone.
 type FileLock struct {
 	Path   string
 	Shared bool // many hold it at once, and none while one holds it that is not shared

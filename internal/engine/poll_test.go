@@ -16,7 +16,7 @@ import (
 // of its part where only that counts; the coming and going of a file, and the mode of a directory.
 func TestPolledFiles(t *testing.T) {
 	dir := t.TempDir()
-	text, list, folder := filepath.Join(dir, "x.fw"), filepath.Join(dir, ".vmlist"), filepath.Join(dir, "local")
+	text, list, directory := filepath.Join(dir, "x.fw"), filepath.Join(dir, ".vmlist"), filepath.Join(dir, "local")
 	when := time.Now().Add(-time.Hour).Truncate(time.Second)
 	write := func(path, content string) {
 		t.Helper()
@@ -29,7 +29,7 @@ func TestPolledFiles(t *testing.T) {
 	}
 	write(text, "enable: 1")
 	write(list, `{"version": 1, "ids": {"1": {"node": "a", "version": 1}, "2": {"node": "a"}}}`)
-	if err := os.Mkdir(folder, 0o755); err != nil {
+	if err := os.Mkdir(directory, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	w, err := NewWake()
@@ -55,7 +55,7 @@ func TestPolledFiles(t *testing.T) {
 		"firewall/1":  {Polls: []provider.Poll{{Path: text}}},
 		"container/1": {Polls: []provider.Poll{{Path: list, Part: "ids/1/node"}}},
 		"container/2": {Polls: []provider.Poll{{Path: list, Part: "ids/2/node"}}},
-		"running/1":   {Polls: []provider.Poll{{Path: folder}}},
+		"running/1":   {Polls: []provider.Poll{{Path: directory}}},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestPolledFiles(t *testing.T) {
 		{"same size, same time", func() { write(text, "enable: 0") }, []object.Address{"firewall/1"}},
 		{"one's node", func() { write(list, moved) }, []object.Address{"container/1"}},
 		{"what does not count", func() { write(list, `{"version": 7,`+moved[1:]) }, nil},
-		{"mode", func() { _ = os.Chmod(folder, 0o555) }, []object.Address{"running/1"}},
+		{"mode", func() { _ = os.Chmod(directory, 0o555) }, []object.Address{"running/1"}},
 		{"gone", func() { _ = os.Remove(text) }, []object.Address{"firewall/1"}},
 		{"back", func() { write(text, "enable: 0") }, []object.Address{"firewall/1"}},
 		{"no document", func() { write(list, "") }, []object.Address{"container/1", "container/2"}},

@@ -41,8 +41,8 @@ type Wake struct {
 	polled    int // eventfd(2)
 	polls     *poller
 	onPolls   map[provider.Poll]owners
-	watched   map[string]int32 // folder or file -> watch descriptor
-	// watch descriptor -> name in the folder ("" is the thing itself) -> who rests on it
+	watched   map[string]int32 // directory or file -> watch descriptor
+	// watch descriptor -> name in the directory ("" is the thing itself) -> who rests on it
 	names     map[int32]map[string]owners
 	processes map[handle]process // their pidfd, or their list of mounts
 	onLinks   owners
@@ -188,7 +188,7 @@ func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err
 	errs = append(errs, err)
 	for path, wd := range w.watched {
 		if !used[path] {
-			_, _ = unix.InotifyRmWatch(w.files, uint32(wd)) // gone with the folder, where that is gone
+			_, _ = unix.InotifyRmWatch(w.files, uint32(wd)) // gone with the directory, where that is gone
 			delete(w.watched, path)
 		}
 	}
@@ -201,8 +201,8 @@ func (w *Wake) Watch(watches map[object.Address]provider.Watch) (added bool, err
 	return fresh, errors.Join(append(errs, err)...)
 }
 
-// watchPath watches the folder of path for its name, so that a file that is replaced or comes into being is seen, and a
-// folder itself. Where folders are missing, the nearest one above is watched for the next.
+// watchPath watches the directory of path for its name, so that a file that is replaced or comes into being is seen,
+// and a directory itself. Where directories are missing, the nearest one above is watched for the next.
 func (w *Wake) watchPath(path string, a object.Address, used map[string]bool) error {
 	if fi, err := os.Lstat(path); err == nil && fi.IsDir() {
 		if err := w.add(path, "", a, used); err != nil {

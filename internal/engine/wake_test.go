@@ -26,10 +26,10 @@ func must(t *testing.T, err error) {
 // Each change wakes who rests on it, and nobody else.
 func TestWake(t *testing.T) {
 	dir := t.TempDir()
-	file, folder, late := filepath.Join(dir, "file"), filepath.Join(dir, "folder"),
+	file, directory, late := filepath.Join(dir, "file"), filepath.Join(dir, "directory"),
 		filepath.Join(dir, "not", "yet", "there")
 	must(t, os.WriteFile(file, nil, 0o600))
-	must(t, os.Mkdir(folder, 0o700))
+	must(t, os.Mkdir(directory, 0o700))
 	must(t, os.Mkdir(filepath.Join(dir, "v1"), 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, "plain"), nil, 0o600))
 	must(t, os.Symlink("v1", filepath.Join(dir, "now")))
@@ -43,7 +43,7 @@ func TestWake(t *testing.T) {
 	defer apart.Process.Kill()
 	ended := make(chan error, 1)
 	watches := map[object.Address]provider.Watch{
-		"thing/file": {Paths: []string{file}}, "thing/folder": {Paths: []string{folder}},
+		"thing/file": {Paths: []string{file}}, "thing/directory": {Paths: []string{directory}},
 		"thing/late":         {Paths: []string{late}},
 		"thing/linked":       {Paths: []string{filepath.Join(dir, "now", "f")}},
 		"thing/under a file": {Paths: []string{filepath.Join(dir, "plain", "x", "y")}},
@@ -65,8 +65,9 @@ func TestWake(t *testing.T) {
 		}},
 		{"written after it was replaced", "thing/file", func() error { return os.WriteFile(file, []byte("y"), 0o600) }},
 		{"removed", "thing/file", func() error { return os.Remove(file) }},
-		{"mode of a folder", "thing/folder", func() error { return os.Chmod(folder, 0o777) }},
-		{"folder above comes into being", "thing/late", func() error { return os.MkdirAll(filepath.Dir(late), 0o700) }},
+		{"mode of a directory", "thing/directory", func() error { return os.Chmod(directory, 0o777) }},
+		{"directory above comes into being", "thing/late",
+			func() error { return os.MkdirAll(filepath.Dir(late), 0o700) }},
 		{"comes into being", "thing/late", func() error { return os.WriteFile(late, nil, 0o600) }},
 		{"replaced behind a link", "thing/linked",
 			func() error { return os.WriteFile(filepath.Join(dir, "v1", "f"), []byte("x"), 0o600) }},

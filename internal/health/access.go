@@ -50,9 +50,9 @@ func runVolumeOwner(_ context.Context, h host.Host, c Check, v spec.Volume) Resu
 	return c.pass("mode and owner are right on the hypervisor", want)
 }
 
-// runVolumeParents looks at the way to a volume: the container's own folder of volumes shows nothing to anybody but
-// root and lets at most the container's own root through, and nobody else can change anything above. A pool's folder,
-// which is not phoenix's to close, may be looked into as long as the volume itself is closed.
+// runVolumeParents looks at the way to a volume: the container's own directory of volumes shows nothing to anybody but
+// root and lets at most the container's own root through, and nobody else can change anything above. A pool's
+// directory, which is not phoenix's to close, may be looked into as long as the volume itself is closed.
 func runVolumeParents(_ context.Context, h host.Host, c Check, v spec.Volume) Result {
 	parent := path.Dir(v.Path)
 	private := path.Base(parent) == v.Container || v.Mode&0o007 != 0
@@ -66,14 +66,14 @@ func runVolumeParents(_ context.Context, h host.Host, c Check, v spec.Volume) Re
 		}
 		if problem := open(m, private && dir == parent, v.IDMap); problem != "" {
 			return c.fail(dir+" is open: "+problem, seen(m),
-				c.apply()+", and where the folder is not phoenix's own: chmod go-w "+dir)
+				c.apply()+", and where the directory is not phoenix's own: chmod go-w "+dir)
 		}
 		if dir == path.Dir(dir) {
 			break
 		}
 	}
 	m, _ := h.Lstat(parent) // was there a moment ago
-	return c.pass("the folders above the volume are closed", parent+" is "+seen(m))
+	return c.pass("the directories above the volume are closed", parent+" is "+seen(m))
 }
 
 func open(m host.Meta, private bool, ids spec.IDMap) string {
@@ -143,21 +143,21 @@ func runKeyFile(_ context.Context, h host.Host, c Check, p keyFile) Result {
 	return c.pass(p.Path+" is closed", wanted)
 }
 
-// keyFolder is a folder in which nothing but certificates may be read by others than root and User.
-type keyFolder struct {
+// keyDirectory is a directory in which nothing but certificates may be read by others than root and User.
+type keyDirectory struct {
 	Path string `json:"path"`
 	User string `json:"user,omitempty"`
-	// Optional folders may be missing: an ACME account is made anew when it is needed.
+	// Optional directories may be missing: an ACME account is made anew when it is needed.
 	Optional bool `json:"optional,omitempty"`
 }
 
-func runKeyFolder(_ context.Context, h host.Host, c Check, p keyFolder) Result {
+func runKeyDirectory(_ context.Context, h host.Host, c Check, p keyDirectory) Result {
 	user, err := h.Lookup(p.User, "")
 	if err != nil {
 		return c.fail("the keys' owner is not known", err.Error(), c.apply())
 	}
 	if _, err := h.Lstat(p.Path); p.Optional && errors.Is(err, fs.ErrNotExist) {
-		return c.pass("there are no keys in "+p.Path, "no such folder")
+		return c.pass("there are no keys in "+p.Path, "no such directory")
 	}
 	w := keyWalk{h: h, user: user}
 	if err := w.look(p.Path, false, 0); err != nil {
@@ -172,7 +172,7 @@ func runKeyFolder(_ context.Context, h host.Host, c Check, p keyFolder) Result {
 	return c.pass("keys in "+p.Path+" are closed", fmt.Sprintf("%d files, all only for root and %s", w.files, p.User))
 }
 
-// keyWalk collects what is open under a folder.
+// keyWalk collects what is open under a directory.
 type keyWalk struct {
 	h     host.Host
 	user  host.Owner
@@ -219,8 +219,8 @@ func (w *keyWalk) closed(m host.Meta) bool {
 	return w.ours(m) && mode&0o007 == 0 && (mode&0o070 == 0 || m.GID == 0 || m.GID == w.user.GID)
 }
 
-// file judges one file: a private key is closed itself, other things by themselves or by a folder above, certificates
-// are public.
+// file judges one file: a private key is closed itself, other things by themselves or by a directory above,
+// certificates are public.
 func (w *keyWalk) file(at string, m host.Meta, closed bool) error {
 	w.files++
 	kind, err := w.classify(at, m)

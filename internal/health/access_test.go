@@ -58,8 +58,8 @@ func oneKey(mode fs.FileMode, uid, gid int) func(*testing.T, *fakeHost) any {
 	}
 }
 
-// folder is a CA's folder as step-ca has it, after one change.
-func folder(name string, mode fs.FileMode, uid int, data string) func(*testing.T, *fakeHost) any {
+// directory is a CA's directory as step-ca has it, after one change.
+func directory(name string, mode fs.FileMode, uid int, data string) func(*testing.T, *fakeHost) any {
 	return func(t *testing.T, h *fakeHost) any {
 		ca := newAuthority(t)
 		h.put("/ca", fs.ModeDir|0o755, 0, 0, "")
@@ -68,14 +68,14 @@ func folder(name string, mode fs.FileMode, uid int, data string) func(*testing.T
 		h.put("/ca/secrets", fs.ModeDir|0o700, 999, 999, "")
 		h.put("/ca/secrets/key", 0o600, 999, 999, keyPEM(t, ca.key))
 		h.put("/ca/db", fs.ModeDir|0o700, 999, 999, "")
-		h.put("/ca/db/data", 0o644, 999, 999, "bolt") // closed by its folder
+		h.put("/ca/db/data", 0o644, 999, 999, "bolt") // closed by its directory
 		if name != "" {
 			if data == "key" {
 				data = keyPEM(t, ca.key)
 			}
 			h.put(name, mode, uid, uid, data)
 		}
-		return keyFolder{Path: "/ca", User: "step"}
+		return keyDirectory{Path: "/ca", User: "step"}
 	}
 }
 
@@ -115,24 +115,25 @@ func accessCases() []runCase {
 		{kindKeyFile, "absent", func(*testing.T, *fakeHost) any { return keyFile{Path: "/k"} }, Fail, "does not exist"},
 		{kindKeyFile, "no such user", func(*testing.T, *fakeHost) any { return keyFile{Path: "/k", Owner: "gone"} },
 			Fail, "unknown user"},
-		{kindKeyFolder, "closed", folder("", 0, 0, ""), Pass, "3 files"},
-		{kindKeyFolder, "readable key in a closed folder", folder("/ca/secrets/key", 0o640, 0, "key"), Pass, "3 files"},
-		{kindKeyFolder, "open key in a closed folder", folder("/ca/secrets/key", 0o644, 999, "key"), Fail,
+		{kindKeyDirectory, "closed", directory("", 0, 0, ""), Pass, "3 files"},
+		{kindKeyDirectory, "readable key in a closed directory", directory("/ca/secrets/key", 0o640, 0, "key"), Pass,
+			"3 files"},
+		{kindKeyDirectory, "open key in a closed directory", directory("/ca/secrets/key", 0o644, 999, "key"), Fail,
 			"/ca/secrets/key is 0644"},
-		{kindKeyFolder, "key of another user", folder("/ca/secrets/key", 0o600, 1000, "key"), Fail, "1000:1000"},
-		{kindKeyFolder, "open password", folder("/ca/password", 0o644, 0, "x"), Fail, "/ca/password is 0644"},
-		{kindKeyFolder, "writable folder", folder("/ca/certs", dir|0o777, 0, ""), Fail, "/ca/certs is 0777"},
-		{kindKeyFolder, "empty", func(_ *testing.T, h *fakeHost) any {
+		{kindKeyDirectory, "key of another user", directory("/ca/secrets/key", 0o600, 1000, "key"), Fail, "1000:1000"},
+		{kindKeyDirectory, "open password", directory("/ca/password", 0o644, 0, "x"), Fail, "/ca/password is 0644"},
+		{kindKeyDirectory, "writable directory", directory("/ca/certs", dir|0o777, 0, ""), Fail, "/ca/certs is 0777"},
+		{kindKeyDirectory, "empty", func(_ *testing.T, h *fakeHost) any {
 			h.put("/ca", dir|0o700, 0, 0, "")
-			return keyFolder{Path: "/ca", User: "root"}
+			return keyDirectory{Path: "/ca", User: "root"}
 		}, Fail, "nothing in /ca"},
-		{kindKeyFolder, "absent", func(*testing.T, *fakeHost) any { return keyFolder{Path: "/ca"} }, Fail,
+		{kindKeyDirectory, "absent", func(*testing.T, *fakeHost) any { return keyDirectory{Path: "/ca"} }, Fail,
 			"does not exist"},
 	}
 }
 
-// TestPoolFolder: a pool's own folder may be looked into, as long as the volume is closed itself.
-func TestPoolFolder(t *testing.T) {
+// TestPoolDirectory: a pool's own directory may be looked into, as long as the volume is closed itself.
+func TestPoolDirectory(t *testing.T) {
 	v := volume
 	v.Path = "/pool/subvol"
 	h := newHost(t)

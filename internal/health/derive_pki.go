@@ -54,7 +54,7 @@ func (m *model) stepCA(o object.Object, s spec.StepCA) {
 		m.add(kindUnwanted, o, o.Host, issuedParams{})
 		m.add(kindForeign, o, o.Host, issuedParams{})
 	}
-	m.add(kindKeyFolder, o, o.Host, keyFolder{Path: s.Dir, User: s.User}).of(s.Dir)
+	m.add(kindKeyDirectory, o, o.Host, keyDirectory{Path: s.Dir, User: s.User}).of(s.Dir)
 
 	if outside := m.caFrom(ca, ""); outside.Dial != "" && o.Host != "" {
 		m.add(kindClock, o, "", caParams{CA: outside}).asks(ca, nil)
@@ -111,7 +111,8 @@ func (m *model) certificate(o object.Object, s spec.Certificate) {
 	}
 	m.add(kindKeyFile, o, o.Host, keyFile{Path: s.KeyPath, Mode: s.Mode, Owner: s.Owner, Group: s.Group}).of(s.KeyPath)
 	if s.AccountDir != "" {
-		m.add(kindKeyFolder, o, o.Host, keyFolder{Path: s.AccountDir, User: "root", Optional: true}).of(s.AccountDir)
+		m.add(kindKeyDirectory, o, o.Host,
+			keyDirectory{Path: s.AccountDir, User: "root", Optional: true}).of(s.AccountDir)
 	}
 	m.directory(o, s.ACME, anchor{Fingerprint: s.Fingerprint, File: s.ACME.RootFile, Also: m.both(ca)}, ca, needs)
 }

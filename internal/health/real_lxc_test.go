@@ -14,7 +14,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// lxcBed is a folder of real containers without a network: systemd from this machine's own /usr as init.
+// lxcBed is a directory of real containers without a network: systemd from this machine's own /usr as init.
 type lxcBed struct {
 	t    *testing.T
 	path string
@@ -190,7 +190,7 @@ func TestRealContainers(t *testing.T) {
 	b.expect(h, kindVolumeAlone, alone, Pass, "1 others looked at")
 	b.systemd(b.inside("1"))
 
-	// 2 is defined anew so that it sees the folder above; its configuration then says nothing of it any more.
+	// 2 is defined anew so that it sees the directory above; its configuration then says nothing of it any more.
 	b.stop("2")
 	config := filepath.Join(b.path, "2", "config")
 	before, err := os.ReadFile(config)

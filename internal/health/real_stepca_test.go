@@ -24,7 +24,7 @@ func stepCABinary(t *testing.T) string {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		t.Skip("no cache folder to look for step-ca in:", err)
+		t.Skip("no cache directory to look for step-ca in:", err)
 	}
 	b, err := os.ReadFile(filepath.Join(cache, "phoenix", "artifacts", "index.json"))
 	if err != nil {

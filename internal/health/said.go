@@ -47,7 +47,7 @@ func (c Check) fixes() []string {
 		return []string{c.apply() + log + own, c.inside("systemctl restart "+p.Name) + log + own}
 	case kindVolumeMount:
 		return []string{"phoenix apply " + c.container() + " && phoenix restart " + c.container()}
-	case kindKeyFolder:
+	case kindKeyDirectory:
 		return []string{c.apply() + restoreFix}
 	case kindWatch:
 		p, _ := decode[WatchSeen](c.Params)

@@ -134,7 +134,7 @@ func configured(h host.Host, r spec.Running, volume string) string {
 	return ""
 }
 
-// virtual tells whether an fstab-like entry mounts a file system of its own type rather than a folder of the
+// virtual tells whether an fstab-like entry mounts a file system of its own type rather than a directory of the
 // hypervisor.
 func virtual(f []string) bool {
 	return len(f) > 3 && !strings.Contains(f[3], "bind") && f[2] != "none"

@@ -38,7 +38,7 @@ const (
 	kindVolumeMount   = "volume-mount"
 	kindVolumeAlone   = "volume-alone"
 	kindKeyFile       = "key-file"
-	kindKeyFolder     = "key-folder"
+	kindKeyDirectory  = "key-directory"
 	kindRoot          = "ca-root"
 	kindRootFiles     = "ca-root-files"
 	kindRootPermits   = "ca-root-permits"
@@ -101,7 +101,7 @@ func table() []entry {
 		{kindVolumeMount, "PHX-VOL-003", with(runVolumeMount)},
 		{kindVolumeAlone, "PHX-VOL-004", with(runVolumeAlone)},
 		{kindKeyFile, "PHX-KEY-001", with(runKeyFile)},
-		{kindKeyFolder, "PHX-KEY-001", with(runKeyFolder)},
+		{kindKeyDirectory, "PHX-KEY-001", with(runKeyDirectory)},
 		{kindPin, "PHX-PIN-001", with(runPin)},
 		{kindRootFiles, "PHX-CA-008", with(runRootFiles)},
 		{kindRoot, "PHX-CA-003", with(runRoot)},

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Follow gives the file that a link leads to, over any links in its folders, so that what is judged is what programs
-// open.
+// Follow gives the file that a link leads to, over any links in its directories, so that what is judged is what
+// programs open.
 func Follow(h Host, name string) (string, error) {
 	resolved := "/"
 	todo := strings.Split(strings.Trim(path.Clean(name), "/"), "/")

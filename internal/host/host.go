@@ -22,7 +22,7 @@ import (
 type Command struct {
 	Argv    []string
 	Env     []string // added to a minimal environment (PATH, LC_ALL=C.UTF-8, HOME); never a secret
-	Dir     string   // working folder; empty: /
+	Dir     string   // working directory; empty: /
 	Stdin   []byte   // secrets go here, never into Argv
 	Mutates bool     // changes the system; observing commands leave it false
 	// several may ask for it at once, with the same Argv and nothing else: one run that begins after they asked serves
@@ -46,8 +46,8 @@ type Meta struct {
 	GID     int
 	Size    int64 // bytes
 	ModTime time.Time
-	// ChangeTime is when content, name or owner changed last (st_ctim): a file that is renamed into place has the ModTime of
-	// its writing. Zero where a host does not keep it.
+	// ChangeTime is when content, name or owner changed last (st_ctim): a file that is renamed into place has the
+	// ModTime of its writing. Zero where a host does not keep it.
 	ChangeTime time.Time
 	Inode      uint64
 	Device     uint64
@@ -92,7 +92,7 @@ type Host interface {
 	// Fetch changes: it writes the blob with that SHA-256 (lower-case hex) to path as WriteFile does. fs.ErrNotExist
 	// where this host cannot get the blob.
 	Fetch(ctx context.Context, sha256, path string, mode fs.FileMode, owner Owner) error
-	// MkdirAll changes: missing folders of path are made with mode and owner, those that exist stay as they are.
+	// MkdirAll changes: missing directories of path are made with mode and owner, those that exist stay as they are.
 	MkdirAll(path string, mode fs.FileMode, owner Owner) error
 	// Chmod and Chown change, and do not follow a symbolic link.
 	Chmod(path string, mode fs.FileMode) error

@@ -124,14 +124,14 @@ func changes(dir string) map[string]func(h Host) error {
 		"rename":    func(h Host) error { return h.Rename(at("moving"), at("moved")) },
 		"symlink":   func(h Host) error { return h.Symlink("there", at("link")) },
 		"remove":    func(h Host) error { return h.Remove(at("removed")) },
-		"removeall": func(h Host) error { return h.RemoveAll(at("folder")) },
+		"removeall": func(h Host) error { return h.RemoveAll(at("directory")) },
 	}
 }
 
 func system(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"there", "moving", "removed", "folder/file"} {
+	for _, name := range []string{"there", "moving", "removed", "directory/file"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +222,7 @@ func ends(pid string) bool {
 	return false
 }
 
-// A folder of our own is never seen with another mode than it should have, so that a kill at any moment leaves none.
+// A directory of our own is never seen with another mode than it should have, so that a kill at any moment leaves none.
 func TestMkdirAllIsWhole(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 300 {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountInto changes: it shows the folder source of this host at target inside the mount namespace of a process, as a
+// MountInto changes: it shows the directory source of this host at target inside the mount namespace of a process, as a
 // start of its container would. target must be there; no part of it may be a link, for what is in there is in the
 // container's hands. The calling thread does not come back: this is for a process that ends soon.
 func MountInto(pid int, source, target string) error {
@@ -70,7 +70,7 @@ func enterMounts(pid int) error {
 	return nil
 }
 
-// openPlain opens a folder that is reached over no link.
+// openPlain opens a directory that is reached over no link.
 func openPlain(path string) (int, error) {
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,

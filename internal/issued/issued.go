@@ -152,7 +152,7 @@ func steadily(ctx context.Context, f *os.File, read func(*bolt.Snapshot) error) 
 	}
 }
 
-// openRegular follows no link: the folder is the process's own.
+// openRegular follows no link: the directory is the process's own.
 func openRegular(path string) (*os.File, error) { return open(path, syscall.O_NOFOLLOW) }
 
 // open waits for no fifo.

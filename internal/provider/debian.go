@@ -20,8 +20,8 @@ type Debian struct {
 	Mirror   string   // empty: what apt on this host uses
 	Packages []string // besides those every one has: an init, and what the agent and the providers inside call
 	Options  []string // more of mmdebstrap's
-	Cache    string   // folder that outlives all roots; empty: the archive lies in Work
-	Work     string   // folder that mmdebstrap works in; apt's own user must get in
+	Cache    string   // directory that outlives all roots; empty: the archive lies in Work
+	Work     string   // directory that mmdebstrap works in; apt's own user must get in
 }
 
 const buildLimit = 30 * time.Minute

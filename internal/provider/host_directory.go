@@ -9,7 +9,7 @@ import (
 
 // usable fails where a directory of the users' own is not there any more, or cannot hold the keys that are to go into
 // it. It is not changed for that: the file says what may be changed.
-func usable(v spec.Volume, f *Folder) error {
+func usable(v spec.Volume, f *Directory) error {
 	if f == nil {
 		return PermanentHint(fmt.Errorf("%s, which container %s mounts, is not there any more", v.Path, v.Container),
 			"make it or mount what it is on; phoenix makes no directory that a file names by its path")
@@ -17,7 +17,7 @@ func usable(v spec.Volume, f *Folder) error {
 	if !v.Keys {
 		return nil
 	}
-	demands, owner := v.Demands(), folderOwner(v)
+	demands, owner := v.Demands(), directoryOwner(v)
 	if f.UID != owner.UID && !demands.UID {
 		return PermanentHint(
 			fmt.Errorf("%s holds keys of container %s and belongs to %d, not to %d, which is %d inside", v.Path,

@@ -46,7 +46,7 @@ type Scheduler[Spec, Status any] interface {
 }
 
 // Watch is what an object rests on, so that a change of it is noticed when it happens. Paths may be missing; what is in
-// a folder is not watched with it.
+// a directory is not watched with it.
 type Watch struct {
 	Paths     []string `json:"paths,omitempty"`
 	Processes []int    `json:"processes,omitempty"` // whose end is a change

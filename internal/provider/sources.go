@@ -13,7 +13,7 @@ import (
 func hostSources(h host.Host, suite string) []string {
 	const dir = "/etc/apt/sources.list.d"
 	paths := []string{"/etc/apt/sources.list"}
-	names, _ := h.ReadDir(dir) // no folder, no files
+	names, _ := h.ReadDir(dir) // no directory, no files
 	for _, n := range names {
 		paths = append(paths, filepath.Join(dir, n))
 	}

@@ -30,7 +30,8 @@ func Definition(config string) string {
 // to while it ran. The next start ends that; without the file it is restarted, nothing more.
 const takenOver = "taken-over"
 
-// TakeOver writes that the init pid of the container in the folder home was brought to the definition with that digest.
+// TakeOver writes that the init pid of the container in the directory home was brought to the definition with that
+// digest.
 func TakeOver(h host.Host, home string, pid int, digest string) error {
 	born, err := bornAt(h, pid)
 	if err != nil {

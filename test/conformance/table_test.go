@@ -10,20 +10,20 @@ import (
 	"testing"
 )
 
-// binariesVar names a folder with test binaries (PACKAGE.test) that were built elsewhere: only these are run.
+// binariesVar names a directory with test binaries (PACKAGE.test) that were built elsewhere: only these are run.
 const binariesVar = "PHOENIX_TEST_BINARIES"
 
 // TestTable runs the suite of each provider and prints one table of it.
 func TestTable(t *testing.T) {
-	folder, given := os.LookupEnv(binariesVar)
+	directory, given := os.LookupEnv(binariesVar)
 	if !given {
-		folder = t.TempDir()
+		directory = t.TempDir()
 	}
 	results := map[string]map[string]result{}
 	var shown []row
 	for _, row := range rows {
 		if _, done := results[row.pkg]; !done {
-			binary := filepath.Join(folder, row.pkg+".test")
+			binary := filepath.Join(directory, row.pkg+".test")
 			if !given {
 				build(t, row.pkg, binary)
 			}
@@ -39,7 +39,7 @@ func TestTable(t *testing.T) {
 		t.Error(w)
 	}
 	if len(shown) == 0 {
-		t.Errorf("no test binaries in %s", folder)
+		t.Errorf("no test binaries in %s", directory)
 	}
 }
 

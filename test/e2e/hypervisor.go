@@ -34,13 +34,13 @@ type Hypervisor struct {
 	t      testing.TB
 	Name   string // of the network namespace
 	Root   string // phoenix --root
-	Config string // folder with the configuration, a copy that the test may edit
+	Config string // directory with the configuration, a copy that the test may edit
 	bin    string
 }
 
 var counter atomic.Int32
 
-// New makes a hypervisor that runs the configuration in folder config and is
+// New makes a hypervisor that runs the configuration in directory config and is
 // destroyed, with all that phoenix made on it, when the test ends.
 func New(t testing.TB, config string) *Hypervisor {
 	t.Helper()
@@ -49,7 +49,7 @@ func New(t testing.TB, config string) *Hypervisor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// An unprivileged container's init passes through this folder.
+	// An unprivileged container's init passes through this directory.
 	if err := os.Chmod(base, 0o711); err != nil {
 		t.Fatal(err)
 	}
@@ -97,8 +97,8 @@ func (h *Hypervisor) destroy(base string) {
 	}
 }
 
-// failing is what a command printed without the checks that passed: a hundred of them push the reason of a failure out of
-// a log that somebody cuts.
+// failing is what a command printed without the checks that passed: a hundred of them push the reason of a failure out
+// of a log that somebody cuts.
 func failing(r Result) string {
 	var kept []string
 	for line := range strings.Lines(r.String()) {

@@ -19,7 +19,7 @@ func TestInterruptedInitialisation(t *testing.T) {
 	for name, moment := range moments {
 		t.Run(name, func(t *testing.T) {
 			h := New(t, homelab())
-			volume, pins := h.caFolders()
+			volume, pins := h.caDirectories()
 			h.Kill(func() bool { return moment(volume, pins) }, "create", "103")
 			h.PowerOff("103")
 			h.Phoenix("create", "103").Want(0)
@@ -34,7 +34,7 @@ func TestInterruptedInitialisation(t *testing.T) {
 func TestPinnedRootSurvivesInterruption(t *testing.T) {
 	t.Parallel()
 	h := New(t, homelab())
-	volume, pins := h.caFolders()
+	volume, pins := h.caDirectories()
 	h.Kill(func() bool { return hasFile(pins) }, "create", "101")
 	h.PowerOff("103")
 	before := rootIn(volume)
@@ -48,7 +48,7 @@ func TestPinnedRootSurvivesInterruption(t *testing.T) {
 	h.WantHealthy("101", "103")
 }
 
-func (h *Hypervisor) caFolders() (volume, pins string) {
+func (h *Hypervisor) caDirectories() (volume, pins string) {
 	return filepath.Join(h.Root, "volumes", "103"), filepath.Join(h.Root, "pins")
 }
 

@@ -12,7 +12,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	// The template is unpacked by an unprivileged user, who passes through this folder.
+	// The template is unpacked by an unprivileged user, who passes through this directory.
 	if err := os.Chmod(scratch, 0o711); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

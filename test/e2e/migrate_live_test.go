@@ -67,8 +67,8 @@ func (o *oldLayout) moved() {
 	}
 }
 
-// sharing are the findings of the audit that this is about: shared directories, and keys and folders that others can
-// read.
+// sharing are the findings of the audit that this is about: shared directories, and keys and directories that others
+// can read.
 func (o *oldLayout) sharing() []string {
 	o.t.Helper()
 	var a Audited
@@ -282,7 +282,7 @@ func (o *oldLayout) removeAll(t *testing.T) {
 	}
 	t.Log(o.Phoenix("delete", "--all", "--volumes=103", "--yes").Want(0))
 	if _, err := os.Stat(o.Root); !os.IsNotExist(err) {
-		t.Errorf("the root folder is left (%v)\n%s", err, o.Exec("find", o.Root))
+		t.Errorf("the root directory is left (%v)\n%s", err, o.Exec("find", o.Root))
 	}
 	if left, err := os.ReadDir(o.lxc); err != nil || len(left) > 0 {
 		t.Errorf("left of the containers that were taken over: %v %v", left, err)

@@ -15,7 +15,7 @@ import (
 // homelab is the configuration that most tests run.
 func homelab() string { return filepath.Join(repo(), "examples", "homelab") }
 
-// repo is the checkout's top folder.
+// repo is the checkout's top directory.
 func repo() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..")

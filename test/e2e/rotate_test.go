@@ -204,7 +204,7 @@ func TestRotateRoot(t *testing.T) {
 	h.gone()
 }
 
-// gone wants nothing of phoenix's own folder to be left.
+// gone wants nothing of phoenix's own directory to be left.
 func (h *Hypervisor) gone() {
 	h.t.Helper()
 	if _, err := os.Lstat(h.Root); !errors.Is(err, fs.ErrNotExist) {

@@ -10,7 +10,7 @@ import (
 )
 
 // tools/sweep is what cleans up when phoenix cannot: it must find a container
-// in a network namespace, a dnsmasq and a mount by nothing but the folder's
+// in a network namespace, a dnsmasq and a mount by nothing but the directory's
 // path, and leave what is elsewhere alone.
 func TestSweepRemovesEverythingBelowAFolder(t *testing.T) {
 	if err := missing(); err != nil {
@@ -27,7 +27,7 @@ func TestSweepRemovesEverythingBelowAFolder(t *testing.T) {
 
 	command(t, filepath.Join(repo(), "tools", "sweep"), h.Root)
 	if _, err := os.Stat(h.Root); !os.IsNotExist(err) {
-		t.Errorf("the folder is left: %v", err)
+		t.Errorf("the directory is left: %v", err)
 	}
 	out, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || strings.Contains(string(out), h.Root+"/") {
@@ -44,11 +44,11 @@ func TestSweepRemovesEverythingBelowAFolder(t *testing.T) {
 	}
 	other.Exec("lxc-wait", "-P", other.Root+"/lxc", "-n", "7", "-s", "RUNNING", "-t", "0").Want(0)
 	if !strings.Contains(string(ps), other.Root+"/dns/conf") || !strings.Contains(string(out), other.Root+"/volumes") {
-		t.Error("what belongs to another folder was swept away")
+		t.Error("what belongs to another directory was swept away")
 	}
 }
 
-func TestSweepRefusesSystemFolders(t *testing.T) {
+func TestSweepRefusesSystemDirectories(t *testing.T) {
 	for _, dir := range []string{"/", "/etc/lxc", "/usr/../var/lib", "/proc/1", "/tmp/.."} {
 		if out, err := exec.Command(filepath.Join(repo(), "tools", "sweep"), dir).CombinedOutput(); err == nil ||
 			!strings.Contains(string(out), "refusing") {

@@ -97,6 +97,6 @@ func TestDeleteAllLeavesNothing(t *testing.T) {
 		t.Errorf("processes are left: %v\n%s", pids, h.Exec("ps", "-fp", strings.Join(pids, ",")))
 	}
 	if _, err := os.Stat(h.Root); !os.IsNotExist(err) {
-		t.Errorf("the root folder is left (%v)\n%s", err, h.Exec("find", h.Root))
+		t.Errorf("the root directory is left (%v)\n%s", err, h.Exec("find", h.Root))
 	}
 }

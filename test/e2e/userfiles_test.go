@@ -9,7 +9,7 @@ import (
 
 // The files of a real Proxmox host, unmodified: pools and template paths that
 // do not exist here fall back, and validate says so. They are not part of the
-// project; PHOENIX_USER_FILES or a folder beside the checkout has them.
+// project; PHOENIX_USER_FILES or a directory beside the checkout has them.
 func TestUsersOwnFiles(t *testing.T) {
 	t.Parallel()
 	from := os.Getenv("PHOENIX_USER_FILES")

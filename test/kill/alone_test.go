@@ -61,8 +61,8 @@ func (h *hypervisor) counted() map[string]int {
 	return n
 }
 
-// once wants every change of the reference to have been made, and none more often than there. That a folder is there by
-// now may be seen too late within one process too.
+// once wants every change of the reference to have been made, and none more often than there. That a directory is there
+// by now may be seen too late within one process too.
 func (h *hypervisor) once() {
 	h.t.Helper()
 	want := map[string]int{}

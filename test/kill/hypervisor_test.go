@@ -37,7 +37,7 @@ var names = []string{
 type hypervisor struct {
 	t    *testing.T
 	name string   // of the namespace
-	base string   // the folder
+	base string   // the directory
 	want []string // its state after a run without a fault
 	made []point  // what that run did
 }

@@ -158,7 +158,7 @@ func TestProxmoxIsReadyFirst(t *testing.T) {
 			t.Errorf("touched: %s\n%q", r, h.links())
 		}
 		if _, err := os.Stat(h.path("root")); err == nil {
-			t.Error("the root folder was made")
+			t.Error("the root directory was made")
 		}
 	}
 	if err := os.Chmod(h.path("pve", "local"), 0o555); err != nil {
@@ -295,6 +295,6 @@ func TestProxmoxCommands(t *testing.T) {
 		t.Errorf("left: %v, %v, %q, %q", err, left, confs, h.links())
 	}
 	if _, err := os.Stat(h.path("root")); !os.IsNotExist(err) {
-		t.Errorf("the root folder is left: %v", err)
+		t.Errorf("the root directory is left: %v", err)
 	}
 }

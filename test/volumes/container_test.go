@@ -16,13 +16,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(conformance.Isolate(m)) }
 
-// lab is a file system on a file with a root folder on it, and a configuration.
+// lab is a file system on a file with a root directory on it, and a configuration.
 type lab struct {
 	t                       *testing.T
 	base, mnt, root, config string
 }
 
-// newLab makes the folders; mount gives the file system that is to be at mnt.
+// newLab makes the directories; mount gives the file system that is to be at mnt.
 func newLab(t *testing.T, tools ...string) *lab {
 	t.Helper()
 	conformance.Isolated(t, append(tools, "lxc-start", "dnsmasq")...)

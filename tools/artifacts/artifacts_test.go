@@ -125,7 +125,7 @@ func TestEnvIsForAShell(t *testing.T) {
 	}
 }
 
-func TestPinMatchesInAnotherFolder(t *testing.T) {
+func TestPinMatchesInAnotherDirectory(t *testing.T) {
 	first, _ := newBed(t).mustRun()
 	b := newBed(t)
 	b.pin(map[string]string{here(t): first.SHA256})

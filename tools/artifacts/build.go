@@ -40,7 +40,7 @@ type record struct {
 }
 
 type builder struct {
-	modules   string // folder that holds one Go module per artifact
+	modules   string // directory that holds one Go module per artifact
 	store     string // CACHE/artifacts
 	toolchain string // "go1.26.8 linux/amd64"
 	log       io.Writer
@@ -97,7 +97,7 @@ func (b builder) have(a Artifact) (Built, bool) {
 	return Built{path, a.Version, sum, pinned}, true
 }
 
-// make builds into a temporary folder, checks, and only then puts it in place.
+// make builds into a temporary directory, checks, and only then puts it in place.
 // The caller holds the lock.
 func (b builder) make(ctx context.Context, a Artifact) (Built, error) {
 	tmp := b.dir(a) + ".tmp"
@@ -160,7 +160,7 @@ func (b builder) compile(ctx context.Context, a Artifact, out string) error {
 		"-ldflags="+a.Ldflags, "-o", out, a.Package)
 	cmd.Dir = filepath.Join(b.modules, a.Name)
 	cmd.Env = buildEnv()
-	// SIGTERM lets go remove its work folder; the children share its group.
+	// SIGTERM lets go remove its work directory; the children share its group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
@@ -224,7 +224,7 @@ func waitLock(ctx context.Context, f *os.File) error {
 	}
 }
 
-// replace puts dir in place of dst. An old dst is moved aside first: a folder
+// replace puts dir in place of dst. An old dst is moved aside first: a directory
 // cannot be renamed onto one that has files.
 func replace(dir, dst string) error {
 	old := dst + ".old"

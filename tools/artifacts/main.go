@@ -121,7 +121,7 @@ func showEnv(w io.Writer, index map[string]Built) error {
 	return nil
 }
 
-// cacheDir is the folder that outlives a checkout.
+// cacheDir is the directory that outlives a checkout.
 func cacheDir(flag string) (string, error) {
 	if flag == "" {
 		flag = os.Getenv("PHOENIX_CACHE")
@@ -129,7 +129,7 @@ func cacheDir(flag string) (string, error) {
 	if flag == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
-			return "", errors.New("no cache folder: set PHOENIX_CACHE, XDG_CACHE_HOME or HOME")
+			return "", errors.New("no cache directory: set PHOENIX_CACHE, XDG_CACHE_HOME or HOME")
 		}
 		flag = filepath.Join(base, "phoenix")
 	}

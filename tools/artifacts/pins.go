@@ -13,7 +13,7 @@ import (
 
 // Artifact is one pinned program of tools/artifacts.json.
 type Artifact struct {
-	Name    string `json:"name"`    // the program's file name, and its module's folder beside the pins
+	Name    string `json:"name"`    // the program's file name, and its module's directory beside the pins
 	Module  string `json:"module"`  // Go module path
 	Version string `json:"version"` // with the leading v
 	Sum     string `json:"sum"`     // h1: hash of the module's zip, as in go.sum

@@ -70,9 +70,9 @@ type IDRange struct {
 	Volumes []string `json:"volumes,omitempty"` // directories that were made for it
 	// directories of others in which it has files; they move along, what is not its own stays
 	Binds []string `json:"binds,omitempty"`
-	// Folders (lxcpaths) hold all containers of this machine that are known, where it has Binds: another may mount the
-	// same directory.
-	Folders []string `json:"folders,omitempty"`
+	// Directories (lxcpaths) hold all containers of this machine that are known, where it has Binds: another may mount
+	// the same directory.
+	Directories []string `json:"folders,omitempty"`
 	// Proxmox, where there is one, has the container's file below Path. Records is where phoenix writes down which
 	// volumes wait for it.
 	Proxmox *Proxmox `json:"proxmox,omitempty"`
@@ -82,8 +82,8 @@ type IDRange struct {
 // Template is a root file system that containers are cloned from.
 type Template struct {
 	ID  string `json:"id"`
-	Dir string `json:"dir"` // templates folder; the tree stands at Dir/ID/rootfs, owner-shifted by IDMap
-	// folder shared by all roots where built trees are kept as archives, by content; may be empty
+	Dir string `json:"dir"` // templates directory; the tree stands at Dir/ID/rootfs, owner-shifted by IDMap
+	// directory shared by all roots where built trees are kept as archives, by content; may be empty
 	Cache    string   `json:"cache"`
 	Archive  string   `json:"archive"`  // an existing archive to unpack instead of building; empty: build
 	Suite    string   `json:"suite"`    // Debian suite, such as bookworm
@@ -169,11 +169,11 @@ type Proxmox struct {
 
 // Storage is one of Proxmox's storages, for containers. One that is there is left as it is, whatever it is.
 type Storage struct {
-	ID      string   `json:"id"`
-	Dataset string   `json:"dataset,omitempty"` // of ZFS; made where it is not there; or
-	Folder  string   `json:"folder,omitempty"`  // a folder
-	Content []string `json:"content"`           // rootdir, images, vztmpl
-	Proxmox Proxmox  `json:"proxmox"`
+	ID        string   `json:"id"`
+	Dataset   string   `json:"dataset,omitempty"` // of ZFS; made where it is not there; or
+	Directory string   `json:"folder,omitempty"`  // a directory
+	Content   []string `json:"content"`           // rootdir, images, vztmpl
+	Proxmox   Proxmox  `json:"proxmox"`
 }
 
 // Guest is what only Proxmox's containers have.
@@ -194,8 +194,8 @@ type Guest struct {
 	Firewall bool     `json:"firewall,omitempty"` // Proxmox's firewall stands before its interface
 	Volumes  []Volume `json:"volumes,omitempty"`  // of Proxmox's storage
 	Records  string   `json:"records,omitempty"`  // directory for the records of its volumes while it does not exist
-	Binds    []Mount  `json:"binds,omitempty"`    // folders of the hypervisor
-	// folders of the hypervisor that it saw once, and is not to see after its next start
+	Binds    []Mount  `json:"binds,omitempty"`    // directories of the hypervisor
+	// directories of the hypervisor that it saw once, and is not to see after its next start
 	Gone []string `json:"gone,omitempty"`
 }
 

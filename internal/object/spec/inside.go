@@ -22,15 +22,15 @@ const (
 	KindAgent = "agent"
 )
 
-// File is one file or folder.
+// File is one file or directory.
 type File struct {
-	Path    string `json:"path"`
-	Folder  bool   `json:"folder,omitempty"`
-	Content string `json:"content,omitempty"` // text of a small file
-	SHA256  string `json:"sha256,omitempty"`  // of a large one, fetched as a blob; then Content is empty
-	Mode    Mode   `json:"mode"`
-	Owner   string `json:"owner,omitempty"` // user name or id; empty: root
-	Group   string `json:"group,omitempty"` // empty: the owner's own
+	Path      string `json:"path"`
+	Directory bool   `json:"folder,omitempty"`
+	Content   string `json:"content,omitempty"` // text of a small file
+	SHA256    string `json:"sha256,omitempty"`  // of a large one, fetched as a blob; then Content is empty
+	Mode      Mode   `json:"mode"`
+	Owner     string `json:"owner,omitempty"` // user name or id; empty: root
+	Group     string `json:"group,omitempty"` // empty: the owner's own
 }
 
 // User is a system user with a group of the same name, without a login.
@@ -97,7 +97,7 @@ type StepCA struct {
 	RootLifetime     Duration `json:"root_lifetime"`
 	IntermediateLife Duration `json:"intermediate_lifetime"`
 	Database         string   `json:"database"` // bbolt or badgerv2
-	// Credentials is the folder in which the running step-ca finds what its unit loads with LoadCredential: ca.json,
+	// Credentials is the directory in which the running step-ca finds what its unit loads with LoadCredential: ca.json,
 	// password, root_ca.crt, intermediate_ca.crt, intermediate_ca_key. Usually /run/credentials/step-ca.service.
 	Credentials string `json:"credentials"`
 	// Data is where the running step-ca sees Dir/db, bound there by its unit: /var/lib/step-ca.
@@ -119,8 +119,8 @@ type StepCA struct {
 	MakeNext bool `json:"make_next,omitempty"`
 	// Exposed: the intermediate and the passwords that were made before count as known to others.
 	Exposed time.Time `json:"exposed,omitzero"`
-	// Import is a folder with the files of a CA that was made otherwise: where there is no root, the pinned one and its
-	// key are taken from there. Nothing else is.
+	// Import is a directory with the files of a CA that was made otherwise: where there is no root, the pinned one and
+	// its key are taken from there. Nothing else is.
 	Import string `json:"import,omitempty"`
 }
 

@@ -22,7 +22,7 @@ type Driver struct{}
 
 // Status is what was seen of a subvolume.
 type Status struct {
-	provider.Folder
+	provider.Directory
 	Limit int64 `json:"limit"` // bytes; 0: none
 	Used  int64 `json:"used"`  // bytes that it refers to, as of the last commit
 }
@@ -31,11 +31,13 @@ type Status struct {
 func New() provider.Erased { return provider.New(Driver{}) }
 
 // Decode implements provider.Driver.
-func (Driver) Decode(raw json.RawMessage) (spec.Volume, diag.List) { return provider.DecodeFolder(raw) }
+func (Driver) Decode(raw json.RawMessage) (spec.Volume, diag.List) {
+	return provider.DecodeDirectory(raw)
+}
 
 // Observe implements provider.Driver. A plain directory in the subvolume's place is a permanent error.
 func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) (*Status, error) {
-	f, err := provider.ObserveFolder(ctx, h, v)
+	f, err := provider.ObserveDirectory(ctx, h, v)
 	if f == nil || err != nil {
 		return nil, err
 	}
@@ -43,16 +45,16 @@ func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, v spec
 		return nil, provider.PermanentHint(fmt.Errorf("%s is a plain directory, not a subvolume", v.Path),
 			"move it away, apply, and copy its content back")
 	}
-	st := &Status{Folder: *f}
+	st := &Status{Directory: *f}
 	return st, st.readQuota(ctx, h, v)
 }
 
 // Diff implements provider.Driver.
 func (Driver) Diff(want spec.Volume, have *Status) plan.Delta {
 	if have == nil {
-		return provider.DiffFolder(want, nil)
+		return provider.DiffDirectory(want, nil)
 	}
-	d := provider.DiffFolder(want, &have.Folder)
+	d := provider.DiffDirectory(want, &have.Directory)
 	d.Compare("limit", provider.SizeText(have.Limit), provider.SizeText(want.SizeBytes))
 	if provider.Shrinks(want, have.Limit) {
 		d.Reason = provider.ShrinkReason(want, have.Used)
@@ -62,7 +64,7 @@ func (Driver) Diff(want spec.Volume, have *Status) plan.Delta {
 
 // Apply implements provider.Driver.
 func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, v spec.Volume, delta plan.Delta) error {
-	err := provider.ApplyFolder(ctx, h, v, delta, func() error {
+	err := provider.ApplyDirectory(ctx, h, v, delta, func() error {
 		if _, err := h.Lstat(v.Path); err == nil {
 			return nil // made by an apply that was killed
 		}
@@ -83,7 +85,7 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, v spec
 
 // Delete implements provider.Deleter. The subvolume is put aside; the one that was put aside before is removed.
 func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) error {
-	return provider.DeleteFolder(ctx, h, v, func() error {
+	return provider.DeleteDirectory(ctx, h, v, func() error {
 		m, err := h.Lstat(v.Path)
 		if err != nil {
 			return nil

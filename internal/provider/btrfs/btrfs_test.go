@@ -173,7 +173,7 @@ func TestLimitIsKept(t *testing.T) {
 		t.Errorf("snapshots: %v, %v", names, err)
 	}
 	if m, err := h.Lstat(kept); err != nil || m.Mode.Perm() != 0o700 || m.UID != 0 {
-		t.Errorf("the folder of the snapshots: %+v, %v", m, err)
+		t.Errorf("the directory of the snapshots: %+v, %v", m, err)
 	}
 	v.SizeBytes = 0
 	must(t, apply(t, h, v))
@@ -201,7 +201,7 @@ func TestDeleteAndBack(t *testing.T) {
 			must(t, btrfs.New().Delete(ctx, h, o))
 		}
 		if _, err := os.Stat(filepath.Dir(v.Path)); err == nil {
-			t.Error("the folder is still there")
+			t.Error("the directory is still there")
 		}
 	}
 	kept, _ := provider.KeptBy(btrfs.New(), o)

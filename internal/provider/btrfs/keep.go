@@ -12,11 +12,11 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// keptFolder, beside the folders of all containers' volumes, has what was put aside. Only root can enter it.
-const keptFolder = ".kept"
+// keptDirectory, beside the directories of all containers' volumes, has what was put aside. Only root can enter it.
+const keptDirectory = ".kept"
 
 func keptName(v spec.Volume) string {
-	return filepath.Join(filepath.Dir(filepath.Dir(v.Path)), keptFolder, v.Container+"-"+v.Name)
+	return filepath.Join(filepath.Dir(filepath.Dir(v.Path)), keptDirectory, v.Container+"-"+v.Name)
 }
 
 // asideOf is where a deleted volume waits until the next one of its name is deleted.

@@ -158,7 +158,7 @@ func (o *order) keepAccount(a acme.Account) error {
 	if err != nil {
 		return err
 	}
-	// The folder above is not the account's own: a webroot that others must reach may stand in it.
+	// The directory above is not the account's own: a webroot that others must reach may stand in it.
 	if err := o.host.MkdirAll(filepath.Dir(o.spec.AccountDir), 0o711, host.Root); err != nil {
 		return err
 	}

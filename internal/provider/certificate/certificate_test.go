@@ -43,7 +43,7 @@ func TestConformance(t *testing.T) {
 			s.Reload = []string{"touch", filepath.Join(s.AccountDir, "..", "reloaded")}
 			return &host.Local{}, asObject(t, s)
 		},
-		// "path" and "files" hold the test's temporary folder, the rest is new with each issuance.
+		// "path" and "files" hold the test's temporary directory, the rest is new with each issuance.
 		Volatile: []string{"serial", "not_before", "not_after", "renew_at", "path", "files", "accounts"},
 		Break: map[string]func(*testing.T, host.Host, object.Object){
 			"a missing certificate": damage(func(d string) error { return os.Remove(filepath.Join(d, "tls.crt")) }),
@@ -55,8 +55,8 @@ func TestConformance(t *testing.T) {
 			"an open key": damage(func(d string) error {
 				return os.Chmod(filepath.Join(d, "tls.key"), 0o644)
 			}),
-			"an open folder": damage(func(d string) error { return os.Chmod(d, 0o777) }),
-			"a key's folder open": damage(func(d string) error {
+			"an open directory": damage(func(d string) error { return os.Chmod(d, 0o777) }),
+			"a key's directory open": damage(func(d string) error {
 				return os.Chmod(filepath.Join(d, "tls.key.d", current), 0o755)
 			}),
 			"a key of a stranger": damage(func(d string) error {
@@ -108,7 +108,7 @@ func TestRenewsInTime(t *testing.T) {
 		t.Error("the old key was used again")
 	}
 	if n, err := os.ReadDir(s.KeyPath + ".d"); err != nil || len(n) != 2 {
-		t.Errorf("left in the folder: %v %v", n, err)
+		t.Errorf("left in the directory: %v %v", n, err)
 	}
 }
 

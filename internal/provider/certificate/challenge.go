@@ -41,7 +41,7 @@ func (d Driver) answerer(s spec.Certificate) answerer {
 // token is all that a token may hold (RFC 8555, section 8.1): it becomes a file name.
 var token = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`)
 
-// webroot writes answers where the web server's workers find them by name; they cannot list the folder.
+// webroot writes answers where the web server's workers find them by name; they cannot list the directory.
 type webroot struct{ dir string }
 
 const forgotten = time.Hour // age at which an answer is one that a killed order left

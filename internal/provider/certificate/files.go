@@ -64,10 +64,10 @@ func versionID(key crypto.Signer) (string, error) {
 	return hex.EncodeToString(sum[:8]), nil
 }
 
-// owners are who holds the files, and the mode of folders that are theirs alone.
+// owners are who holds the files, and the mode of directories that are theirs alone.
 type owners struct {
-	owner  host.Owner
-	folder fs.FileMode
+	owner     host.Owner
+	directory fs.FileMode
 }
 
 func ownersOf(h host.Host, s spec.Certificate) (owners, error) {
@@ -75,16 +75,17 @@ func ownersOf(h host.Host, s spec.Certificate) (owners, error) {
 	if err != nil {
 		return owners{}, err
 	}
-	folder := fs.FileMode(0o700)
+	directory := fs.FileMode(0o700)
 	if s.Mode&0o040 != 0 {
-		folder = 0o750
+		directory = 0o750
 	}
-	return owners{owner: o, folder: folder}, nil
+	return owners{owner: o, directory: directory}, nil
 }
 
-// stage makes a version's folder with the new key in it, before the CA is asked: a full disk is found out at no cost.
+// stage makes a version's directory with the new key in it, before the CA is asked: a full disk is found out at no
+// cost.
 func (l layout) stage(h host.Host, s spec.Certificate, o owners, id string, keyPEM []byte) error {
-	if err := h.MkdirAll(l.version(id), o.folder, o.owner); err != nil {
+	if err := h.MkdirAll(l.version(id), o.directory, o.owner); err != nil {
 		return err
 	}
 	return h.WriteFile(filepath.Join(l.version(id), keyFile), keyPEM, s.Mode.Perm(), o.owner)

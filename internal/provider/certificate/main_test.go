@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { sandbox.Main(m) }
 
 const addr = object.Address("certificate/101/a.test.internal")
 
-// room is an empty machine's folders for one certificate.
+// room is an empty machine's directories for one certificate.
 func room(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "room")

@@ -39,7 +39,7 @@ type Status struct {
 	KeyMatches bool      `json:"key_matches"`
 	Verified   bool      `json:"verified"`          // the chain ends in the pinned root
 	Problem    string    `json:"problem,omitempty"` // why a new one must be issued
-	Files      []File    `json:"files,omitempty"`   // key, certificate, the folder of both, the account
+	Files      []File    `json:"files,omitempty"`   // key, certificate, the directory of both, the account
 	Account    string    `json:"account"`           // ok, none, unreadable
 	Served     string    `json:"served,omitempty"`  // serial; empty: nobody serves one
 	// why none is served: NotListening, Rejected, or what else went wrong
@@ -275,7 +275,7 @@ func octal(m fs.FileMode) string { return fmt.Sprintf("%04o", uint32(spec.ModeOf
 
 func ids(o host.Owner) string { return fmt.Sprintf("%d:%d", o.UID, o.GID) }
 
-// want is how one file or folder should be.
+// want is how one file or directory should be.
 type want struct {
 	path  string
 	mode  func(have fs.FileMode) fs.FileMode
@@ -289,8 +289,8 @@ func (w want) ownerOf(m host.Meta) host.Owner {
 	return *w.owner
 }
 
-// wanted lists what has a mode to keep. The folders that hold the links may be open, but nobody else may replace the
-// links.
+// wanted lists what has a mode to keep. The directories that hold the links may be open, but nobody else may replace
+// the links.
 func wanted(h host.Host, s spec.Certificate, o owners) []want {
 	exactly := func(m fs.FileMode) func(fs.FileMode) fs.FileMode {
 		return func(fs.FileMode) fs.FileMode { return m }
@@ -309,8 +309,8 @@ func wanted(h host.Host, s spec.Certificate, o owners) []want {
 		out = append(out, want{dir, shut, nil})
 	}
 	if filepath.Dir(filepath.Dir(key)) == l.versions {
-		out = append(out, want{l.versions, exactly(o.folder), &o.owner},
-			want{real(h, filepath.Dir(key)), exactly(o.folder), &o.owner})
+		out = append(out, want{l.versions, exactly(o.directory), &o.owner},
+			want{real(h, filepath.Dir(key)), exactly(o.directory), &o.owner})
 	}
 	return out
 }

@@ -1,7 +1,7 @@
 // Package certificate keeps a certificate issued by ACME (RFC 8555) with a key that is made where it is used and never
 // leaves. It renews in time, sees what is on disk as well as what is served, and may be killed anywhere.
 //
-// Key and chain of one issuance stand together in a folder of their own beside the key, KEY.d/ID/, and KEY.d/current
+// Key and chain of one issuance stand together in a directory of their own beside the key, KEY.d/ID/, and KEY.d/current
 // points to the present one. CertPath and KeyPath are links through current, so that one rename puts a new pair in
 // place: nobody ever sees the key of one with the chain of another, whenever phoenix or the machine stops.
 package certificate

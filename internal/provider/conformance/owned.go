@@ -84,7 +84,7 @@ func deleted(t *testing.T, c Case) {
 	}
 }
 
-// Tree tells all that a folder holds, with modes, owners, sizes and times of change.
+// Tree tells all that a directory holds, with modes, owners, sizes and times of change.
 func Tree(t *testing.T, top string) string {
 	t.Helper()
 	var out strings.Builder
@@ -108,7 +108,7 @@ func Tree(t *testing.T, top string) string {
 	return out.String()
 }
 
-// Under is a State: the tree of the folder that a function gives.
-func Under(folder func() string) func(*testing.T, object.Object) string {
-	return func(t *testing.T, _ object.Object) string { return Tree(t, folder()) }
+// Under is a State: the tree of the directory that a function gives.
+func Under(directory func() string) func(*testing.T, object.Object) string {
+	return func(t *testing.T, _ object.Object) string { return Tree(t, directory()) }
 }

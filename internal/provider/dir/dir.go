@@ -24,28 +24,30 @@ type Driver struct{}
 func New() provider.Erased { return provider.New(Driver{}) }
 
 // Decode implements provider.Driver.
-func (Driver) Decode(raw json.RawMessage) (spec.Volume, diag.List) { return provider.DecodeFolder(raw) }
+func (Driver) Decode(raw json.RawMessage) (spec.Volume, diag.List) {
+	return provider.DecodeDirectory(raw)
+}
 
 // Observe implements provider.Driver.
-func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) (*provider.Folder, error) {
-	return provider.ObserveFolder(ctx, h, v)
+func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) (*provider.Directory, error) {
+	return provider.ObserveDirectory(ctx, h, v)
 }
 
 // Diff implements provider.Driver.
-func (Driver) Diff(want spec.Volume, have *provider.Folder) plan.Delta {
-	return provider.DiffFolder(want, have)
+func (Driver) Diff(want spec.Volume, have *provider.Directory) plan.Delta {
+	return provider.DiffDirectory(want, have)
 }
 
 // Apply implements provider.Driver.
 func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, v spec.Volume, d plan.Delta) error {
-	return provider.ApplyFolder(ctx, h, v, d, func() error { return h.MkdirAll(v.Path, 0o700, host.Root) })
+	return provider.ApplyDirectory(ctx, h, v, d, func() error { return h.MkdirAll(v.Path, 0o700, host.Root) })
 }
 
 // Delete implements provider.Deleter. The directory is renamed first, so that no half of it is ever taken for the
 // volume.
 func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.Volume) error {
 	dead := filepath.Join(filepath.Dir(v.Path), "."+filepath.Base(v.Path)+".deleted")
-	return provider.DeleteFolder(ctx, h, v, func() error {
+	return provider.DeleteDirectory(ctx, h, v, func() error {
 		if err := h.RemoveAll(dead); err != nil {
 			return err
 		}

@@ -79,7 +79,7 @@ func TestConformance(t *testing.T) {
 			"an open parent": func(t *testing.T, _ host.Host, o object.Object) {
 				must(t, os.Chmod(filepath.Dir(path(t, o)), 0o755))
 			},
-			"a removed folder": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Remove(path(t, o))) },
+			"a removed directory": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Remove(path(t, o))) },
 			"a lost mark": func(t *testing.T, _ host.Host, o object.Object) {
 				must(t, exec.Command("setfattr", "-x", "trusted.phoenix.address", path(t, o)).Run())
 			},
@@ -149,7 +149,7 @@ func TestDelete(t *testing.T) {
 	}
 	must(t, os.MkdirAll(p, 0o755))
 	if err := dir.New().Delete(context.Background(), h, o); err == nil || !strings.Contains(err.Error(), "not marked") {
-		t.Errorf("an unmarked folder: %v", err)
+		t.Errorf("an unmarked directory: %v", err)
 	}
 }
 
@@ -285,7 +285,7 @@ func TestLinkIsRefused(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Dir(p), 0o755))
 	must(t, os.Symlink("/etc", p))
 	if _, err := dir.New().Observe(context.Background(), h, o); err == nil ||
-		!strings.Contains(err.Error(), "is not a folder") {
+		!strings.Contains(err.Error(), "is not a directory") {
 		t.Errorf("got %v", err)
 	}
 }

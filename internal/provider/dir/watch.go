@@ -7,7 +7,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Watch implements provider.Watcher: the volume's own mode and owner, and those of the folder that closes it.
-func (Driver) Watch(want spec.Volume, _ *provider.Folder) provider.Watch {
+// Watch implements provider.Watcher: the volume's own mode and owner, and those of the directory that closes it.
+func (Driver) Watch(want spec.Volume, _ *provider.Directory) provider.Watch {
 	return provider.Watch{Paths: []string{want.Path, filepath.Dir(want.Path)}}
 }

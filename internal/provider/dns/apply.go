@@ -100,7 +100,7 @@ func (d Driver) Delete(ctx context.Context, h host.Host, a object.Address, s spe
 func removeConfs(h host.Host, s spec.DNS, keep string) error {
 	names, err := h.ReadDir(s.Dir)
 	if err != nil {
-		return nil // no folder, no files
+		return nil // no directory, no files
 	}
 	for _, n := range names {
 		if isConf(s, n) && n != keep {

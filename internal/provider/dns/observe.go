@@ -55,7 +55,7 @@ func started(h host.Host, s spec.DNS, pid int) string {
 	return ""
 }
 
-// isConf tells this resolver's configuration files from another's in the same folder.
+// isConf tells this resolver's configuration files from another's in the same directory.
 func isConf(s spec.DNS, name string) bool {
 	digest, ok := strings.CutPrefix(name, s.Name+"-")
 	digest, conf := strings.CutSuffix(digest, ".conf")

@@ -43,7 +43,7 @@ func put(ctx context.Context, h host.Host, s spec.File, owner host.Owner) error 
 	}
 	var err error
 	switch {
-	case s.Folder:
+	case s.Directory:
 		err = h.MkdirAll(s.Path, s.Mode.Perm(), owner)
 	case s.SHA256 != "":
 		err = fetch(ctx, h, s, owner)
@@ -56,7 +56,7 @@ func put(ctx context.Context, h host.Host, s spec.File, owner host.Owner) error 
 	return err
 }
 
-// makeWay refuses what may hold data and takes away a link where a folder should be; a file replaces the rest by
+// makeWay refuses what may hold data and takes away a link where a directory should be; a file replaces the rest by
 // itself.
 func makeWay(h host.Host, s spec.File) error {
 	m, err := h.Lstat(s.Path)
@@ -67,11 +67,11 @@ func makeWay(h host.Host, s spec.File) error {
 		return err
 	}
 	have, want := kind(m.Mode), wantKind(s)
-	if have != want && (s.Folder && have != isLink || have == isFolder) {
+	if have != want && (s.Directory && have != isLink || have == isDirectory) {
 		return provider.PermanentHint(fmt.Errorf("%s is a %s and should be a %s", s.Path, have, want),
 			"look at what is in it, move it away, and run phoenix again")
 	}
-	if s.Folder && have == isLink {
+	if s.Directory && have == isLink {
 		return h.Remove(s.Path)
 	}
 	return nil

@@ -19,7 +19,7 @@ func (Driver) Diff(want spec.File, have *Status) plan.Delta {
 	if d.Has("kind") {
 		return d
 	}
-	if !want.Folder && have.SHA256 != wantSum(want) {
+	if !want.Directory && have.SHA256 != wantSum(want) {
 		d.Compare("content", haveContent(have), wantContent(want))
 	}
 	d.Compare("mode", fmt.Sprintf("%04o", have.Mode), fmt.Sprintf("%04o", want.Mode))
@@ -32,8 +32,8 @@ func (Driver) Diff(want spec.File, have *Status) plan.Delta {
 }
 
 func wantKind(s spec.File) string {
-	if s.Folder {
-		return isFolder
+	if s.Directory {
+		return isDirectory
 	}
 	return isFile
 }

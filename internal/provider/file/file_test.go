@@ -108,7 +108,7 @@ func TestConformance(t *testing.T) {
 		"blob": {Fresh: fresh(spec.File{SHA256: sumOf(blob), Mode: 0o4755, Owner: "daemon", Group: "adm"}),
 			Break: files},
 		"empty": {Fresh: fresh(spec.File{Mode: 0o600, Owner: "1234", Group: "4321"})},
-		"folder": {Fresh: fresh(spec.File{Folder: true, Mode: 0o2750, Owner: "daemon"}),
+		"folder": {Fresh: fresh(spec.File{Directory: true, Mode: 0o2750, Owner: "daemon"}),
 			Break: map[string]func(*testing.T, host.Host, object.Object){"mode": mode, "owner": owner, "link": link}},
 	} {
 		c.Driver = New()
@@ -130,7 +130,7 @@ func keep(t *testing.T, h host.Host, s spec.File) {
 	}
 }
 
-// A link's target stays as it was, both as a file and as a folder.
+// A link's target stays as it was, both as a file and as a directory.
 func TestLinkIsNotFollowed(t *testing.T) {
 	dir := t.TempDir()
 	victim := filepath.Join(dir, "victim")
@@ -195,7 +195,8 @@ func TestDataIsNotRemoved(t *testing.T) {
 	if err := os.WriteFile(plain, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []spec.File{{Path: filepath.Dir(data), Mode: 0o600}, {Path: plain, Folder: true, Mode: 0o700}} {
+	for _, s := range []spec.File{{Path: filepath.Dir(data), Mode: 0o600},
+		{Path: plain, Directory: true, Mode: 0o700}} {
 		have, err := Driver{}.Observe(context.Background(), withBlob(), "file/1/x", s)
 		if err != nil {
 			t.Fatal(err)

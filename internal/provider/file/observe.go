@@ -15,10 +15,10 @@ import (
 
 // What stands at a path.
 const (
-	isFile   = "file"
-	isFolder = "folder"
-	isLink   = "symbolic link"
-	isOther  = "special file"
+	isFile      = "file"
+	isDirectory = "folder"
+	isLink      = "symbolic link"
+	isOther     = "special file"
 )
 
 // Status is what was seen at the path.
@@ -46,7 +46,7 @@ func (Driver) Observe(_ context.Context, h host.Host, _ object.Address, s spec.F
 	if st.Wanted, err = wanted(h, s); err != nil {
 		return nil, err
 	}
-	if st.Kind != isFile || s.Folder {
+	if st.Kind != isFile || s.Directory {
 		return st, nil
 	}
 	st.Size = m.Size
@@ -70,7 +70,7 @@ func kind(m fs.FileMode) string {
 	case m.IsRegular():
 		return isFile
 	case m.IsDir():
-		return isFolder
+		return isDirectory
 	case m&fs.ModeSymlink != 0:
 		return isLink
 	}

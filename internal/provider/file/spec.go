@@ -1,8 +1,8 @@
-// Package file keeps one file or folder: its content, mode and owner.
+// Package file keeps one file or directory: its content, mode and owner.
 //
-// A symbolic link, fifo or device that stands where a file should be is replaced, never followed; a folder is not, nor
-// is a file where a folder should be: either may hold somebody's data. What is in a folder stays as it is. No content
-// is ever shown, only sizes and digests.
+// A symbolic link, fifo or device that stands where a file should be is replaced, never followed; a directory is not,
+// nor is a file where a directory should be: either may hold somebody's data. What is in a directory stays as it is. No
+// content is ever shown, only sizes and digests.
 //
 // Large files (Spec.SHA256) are not read at each look: SHA-256 runs at 1 GB/s on a processor with SHA instructions,
 // which is 0.18 s for Traefik. Their modification time is derived from their digest instead, see provider.Stamp.
@@ -42,8 +42,8 @@ func (Driver) Decode(raw json.RawMessage) (spec.File, diag.List) {
 	if s.Content != "" && s.SHA256 != "" {
 		diags.Errorf("%s: has both content and sha256", s.Path)
 	}
-	if s.Folder && (s.Content != "" || s.SHA256 != "") {
-		diags.Errorf("%s: a folder has no content", s.Path)
+	if s.Directory && (s.Content != "" || s.SHA256 != "") {
+		diags.Errorf("%s: a directory has no content", s.Path)
 	}
 	return s, diags
 }

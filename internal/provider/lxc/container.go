@@ -28,8 +28,9 @@ type Container struct{}
 type ContainerStatus struct {
 	Rootfs bool   `json:"rootfs"` // there is a root file system
 	Config string `json:"config"` // text of the configuration; empty: there is none
-	Home   string `json:"home"`   // mode and owner of the folder around both, such as 0710 0:100000
-	// Devices are those that were made for it, by their names in its devices folder, such as 0666 100000:100000 c 10:200
+	Home   string `json:"home"`   // mode and owner of the directory around both, such as 0710 0:100000
+	// Devices are those that were made for it, by their names in its devices directory, such as 0666 100000:100000 c
+	// 10:200
 	Devices map[string]string `json:"devices,omitempty"`
 }
 

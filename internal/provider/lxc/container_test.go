@@ -20,7 +20,7 @@ import (
 
 // small is a container cloned from a tree of one file; it is defined and never runs.
 func small(t *testing.T) (host.Host, object.Object) {
-	top := folder(t)
+	top := directory(t)
 	tree := filepath.Join(top, "templates/900/rootfs")
 	must(t, os.MkdirAll(filepath.Join(tree, "etc"), 0o755))
 	must(t, os.WriteFile(filepath.Join(tree, "etc/os-release"), []byte("ID=small\n"), 0o644))
@@ -90,7 +90,9 @@ func TestContainerConformance(t *testing.T) {
 			"a lost root file system": func(t *testing.T, _ host.Host, o object.Object) {
 				must(t, os.RemoveAll(filepath.Join(home(t, o), "rootfs")))
 			},
-			"an open folder": func(t *testing.T, _ host.Host, o object.Object) { must(t, os.Chmod(home(t, o), 0o755)) },
+			"an open directory": func(t *testing.T, _ host.Host, o object.Object) {
+				must(t, os.Chmod(home(t, o), 0o755))
+			},
 			"another key": edit(func(lines []string) []string {
 				return append(lines, "lxc.cap.keep = sys_admin\n")
 			}),
@@ -135,7 +137,7 @@ func TestCloneIsWholeAndClosed(t *testing.T) {
 
 func TestCloneOnBtrfsIsASnapshot(t *testing.T) {
 	conformance.Isolated(t, "btrfs", "mkfs.btrfs")
-	top := folder(t)
+	top := directory(t)
 	script := `set -e; cd "$1"; truncate -s 256M image; mkdir pool; mkfs.btrfs -q image; mount -o loop image pool
 		btrfs -q subvolume create pool/tree; touch pool/tree/file`
 	if out, err := exec.Command("sh", "-c", script, "sh", top).CombinedOutput(); err != nil {
@@ -208,7 +210,8 @@ func TestContainerDecode(t *testing.T) {
 		"a source twice": {func(s *spec.Container) {
 			s.Mounts = []spec.Mount{{Source: "/a", Target: "/m"}, {Source: "/a", Target: "/n"}}
 		}, false}, // the audit tells of it
-		"a trailing slash":   {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a/", Target: "/m"}} }, true},
+		"a trailing slash": {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a/", Target: "/m"}} },
+			true},
 		"a device elsewhere": {func(s *spec.Container) { s.Devices = []spec.Device{{Path: "/srv/tun"}} }, true},
 		"a relative target":  {func(s *spec.Container) { s.Mounts = []spec.Mount{{Source: "/a", Target: "m"}} }, true},
 	} {

@@ -40,7 +40,7 @@ func (IDs) Decode(raw json.RawMessage) (spec.IDRange, diag.List) {
 		return s, diags
 	}
 	checkPlace(&diags, s.ID, s.Path)
-	for _, p := range slices.Concat([]string{s.Claims}, s.Volumes, s.Binds, s.Folders) {
+	for _, p := range slices.Concat([]string{s.Claims}, s.Volumes, s.Binds, s.Directories) {
 		if !cleanPath(p) {
 			diags.Errorf("container %s: %q is not a clean absolute path", s.ID, p)
 		}

@@ -14,10 +14,10 @@ import (
 // or above one.
 func sharedBinds(h host.Host, s spec.IDRange) (out []string) {
 	own, _ := h.Lstat(configPath(s.Path, s.ID)) // without it all are others
-	for _, folder := range s.Folders {
-		names, _ := h.ReadDir(folder) // there may be none
+	for _, directory := range s.Directories {
+		names, _ := h.ReadDir(directory) // there may be none
 		for _, name := range names {
-			file := configPath(folder, name)
+			file := configPath(directory, name)
 			m, err := h.Lstat(file)
 			if err != nil || m.Inode == own.Inode && m.Device == own.Device {
 				continue

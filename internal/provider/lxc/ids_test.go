@@ -43,13 +43,13 @@ func put(t *testing.T, path string, uid, gid int) {
 
 // before is a container that has the range that all had, with a volume and a directory of a user's.
 func before(t *testing.T) (host.Host, object.Object) {
-	top := folder(t)
+	top := directory(t)
 	s := spec.IDRange{
 		ID: "101", Path: filepath.Join(top, "lxc"), IDMap: spec.IDMap{Base: ownBase, Count: 65536},
 		Claims:  filepath.Join(top, "claims"),
 		Volumes: []string{filepath.Join(top, "volumes/101/ssl")}, Binds: []string{filepath.Join(top, "srv/data")},
 	}
-	s.Folders = []string{s.Path, filepath.Join(top, "others")}
+	s.Directories = []string{s.Path, filepath.Join(top, "others")}
 	home := filepath.Join(s.Path, s.ID)
 	put(t, filepath.Join(home, "rootfs/etc/passwd"), 100000, 100000)
 	put(t, filepath.Join(home, "rootfs/etc")+"/", 100000, 100000)
@@ -66,7 +66,7 @@ func before(t *testing.T) (host.Host, object.Object) {
 	return &host.Local{}, asObject(t, spec.KindIDs, s.ID, s)
 }
 
-// owners demands who the files below a folder are of.
+// owners demands who the files below a directory are of.
 func owners(t *testing.T, want map[string]int) {
 	t.Helper()
 	for path, uid := range want {
@@ -210,7 +210,7 @@ func TestIDsRefuseSharedDirectory(t *testing.T) {
 // Of containers of two roots that are made at once one gets the range; the other is refused and keeps nothing of it.
 func TestIDsTwoAtOnce(t *testing.T) {
 	conformance.Isolated(t, "ln")
-	top := folder(t)
+	top := directory(t)
 	for range 10 {
 		claims := filepath.Join(top, "claims")
 		must(t, os.RemoveAll(claims))

@@ -85,8 +85,8 @@ func debian(t *testing.T) string {
 	return tree
 }
 
-// folder is one that the id map's root can reach, which those of testing.T are not.
-func folder(t *testing.T) string {
+// directory is one that the id map's root can reach, which those of testing.T are not.
+func directory(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	must(t, os.Chmod(filepath.Dir(dir), 0o711))

@@ -188,7 +188,7 @@ func canonical(ctx context.Context, h host.Host, path string) error {
 	}
 	if real != path {
 		return provider.PermanentHint(fmt.Errorf("%s is %s by another name", path, real),
-			"give the folder by its own name")
+			"give the directory by its own name")
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ import (
 
 const bridge = "phxt0"
 
-// lab is a bridge and a folder for real containers; what is left running at the test's end is killed.
+// lab is a bridge and a directory for real containers; what is left running at the test's end is killed.
 type lab struct {
 	t    *testing.T
 	top  string

@@ -22,7 +22,7 @@ func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.N
 	if s.Part == spec.NginxTLS && why != "" {
 		return fmt.Errorf("%s: nginx cannot serve TLS yet: %s", a, why)
 	}
-	if err := folders(h, s); err != nil {
+	if err := directories(h, s); err != nil {
 		return err
 	}
 	if s.Part == spec.NginxBase {
@@ -61,7 +61,7 @@ func alongside(ctx context.Context, h host.Host, s spec.Nginx, unusable string) 
 	return put(ctx, h, s, render(s, root))
 }
 
-func folders(h host.Host, s spec.Nginx) error {
+func directories(h host.Host, s spec.Nginx) error {
 	if err := h.RemoveAll(nextDir(s)); err != nil { // of an apply that was killed
 		return err
 	}
@@ -78,7 +78,7 @@ func folders(h host.Host, s spec.Nginx) error {
 	}
 	if why := unreachable(h, s.Webroot); why != "" {
 		return provider.PermanentHint(fmt.Errorf("nginx cannot serve challenges from %s: %s", s.Webroot, why),
-			"let everyone pass through that folder (chmod o+x), or use another webroot")
+			"let everyone pass through that directory (chmod o+x), or use another webroot")
 	}
 	return nil
 }

@@ -95,13 +95,13 @@ var sayings = []saying{
 		"phoenix setup --yes writes what root may use into /etc/subuid and /etc/subgid", false),
 	said(`unable to get PID for CT \d+ \(not running\?\)`, "container $id ended as it was started",
 		"the reason is in /run/pve/ct-$id.stderr", true),
-	said(`snapshot feature is not available`, "the storage of container $id, or a folder mounted in it, takes no "+
+	said(`snapshot feature is not available`, "the storage of container $id, or a directory mounted in it, takes no "+
 		"snapshots", "set enable_lifecycle_snapshots to false, or use a storage that takes them (ZFS, LVM-thin, Btrfs)",
 		false),
 	said(`snapshot '([^']+)' does not exist`, "container $id has no snapshot $1", "", true),
 	said(`Full clone of a running container is only possible from a snapshot`,
 		"a container that runs can be cloned from a snapshot only", "give the source a template_snapshot_name", false),
-	said(`unable to clone mountpoint '([^']+)' \(type bind\)`, "a folder of the hypervisor is mounted as $1 of the "+
+	said(`unable to clone mountpoint '([^']+)' \(type bind\)`, "a directory of the hypervisor is mounted as $1 of the "+
 		"source, which then cannot be cloned", "unmount it, or mount it with a raw lxc.mount.entry line", false),
 	said(`Linked clone feature for '([^']+)' is not available`, "the storage of $1 has no linked clones", "", false),
 	said(`parameter 'storage' not allowed for linked clones`, "a linked clone stays on the storage of its template",
@@ -112,7 +112,7 @@ var sayings = []saying{
 	said(`container did not stop`, "container $id did not stop in time", "", true),
 	said(`unable to shrink disk size`, "a volume cannot become smaller", "", false),
 	said(`Script exited with status \d+`, "something that container $id needs is not there when it starts",
-		"see the lines above: a folder that is mounted, a device or the bridge", false),
+		"see the lines above: a directory that is mounted, a device or the bridge", false),
 	said(`(?:dataset|target|[Dd]evice or resource) is busy|[Dd]evice or resource busy|got timeout|[Tt]imed out|[Tt]ry again`,
 		"something that container $id needs is in use", "the task log tells what is at work on it", true),
 	said(`No space left on device|out of space|not enough free space`, "the storage is full", "pvesm status", false),

@@ -9,9 +9,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// gone are the mount points that show a folder which the container is not to see any more. Deleting one with pct would
-// wait for a restart and be a reason for one; taken out of the file it is just not there at the next start. Until then
-// it is mounted.
+// gone are the mount points that show a directory which the container is not to see any more. Deleting one with pct
+// would wait for a restart and be a reason for one; taken out of the file it is just not there at the next start. Until
+// then it is mounted.
 func gone(s spec.Container, c *conf) []string {
 	var out []string
 	for _, key := range c.current().keys() {

@@ -19,9 +19,9 @@ rootfs: local-zfs:subvol-101-disk-0,size=4G
 mp0: /mnt/old/103/ssl,mp=/etc/step-ca/ssl
 `
 
-// A folder that is not to be seen any more goes out of the file's present state, and its number is free for what comes
-// in its place. What else is mounted stays, and so does what a snapshot says.
-func TestGoneFoldersLeaveTheFile(t *testing.T) {
+// A directory that is not to be seen any more goes out of the file's present state, and its number is free for what
+// comes in its place. What else is mounted stays, and so does what a snapshot says.
+func TestGoneDirectoriesLeaveTheFile(t *testing.T) {
 	s := spec.Container{ID: "101", Guest: &spec.Guest{Gone: []string{"/mnt/old/103/ssl"}}}
 	c := parseConf(shared)
 	if got := gone(s, c); !slices.Equal(got, []string{"mp0"}) {

@@ -16,7 +16,7 @@ func own(ctx context.Context, h host.Host, v spec.Volume, path string) (string, 
 	outside := host.Owner{UID: v.IDMap.Outside(v.UID), GID: v.IDMap.Outside(v.GID)}
 	m, err := h.Lstat(path)
 	if err == nil && m.Mode.IsDir() {
-		return "", ownFolder(h, v, path, m, outside)
+		return "", ownDirectory(h, v, path, m, outside)
 	}
 	mode := fmt.Sprintf("%04o", v.Mode)
 	set := fmt.Sprintf("%d:%d %s", v.UID, v.GID, mode)
@@ -39,7 +39,7 @@ func own(ctx context.Context, h host.Host, v spec.Volume, path string) (string, 
 	return set, err
 }
 
-func ownFolder(h host.Host, v spec.Volume, path string, m host.Meta, want host.Owner) error {
+func ownDirectory(h host.Host, v spec.Volume, path string, m host.Meta, want host.Owner) error {
 	if m.UID != want.UID || m.GID != want.GID {
 		if err := h.Chown(path, want); err != nil {
 			return err

@@ -79,7 +79,7 @@ func TestWhatProxmoxSays(t *testing.T) {
 		"running clone": {"create", "Full clone of a running container is only possible from a snapshot",
 			[]string{"cloned from a snapshot only", "template_snapshot_name"}, true},
 		"bind clone": {"create", "unable to clone mountpoint 'mp0' (type bind)",
-			[]string{"a folder of the hypervisor is mounted as mp0", "lxc.mount.entry"}, true},
+			[]string{"a directory of the hypervisor is mounted as mp0", "lxc.mount.entry"}, true},
 		"unknown": {"create", "the frobnicator of CT 103 has failed", []string{"not tried again", "task log"},
 			true},
 		"unknown, set": {"set", "unable to hotplug mp1: open_tree() failed", []string{"not tried again"}, true},

@@ -47,12 +47,12 @@ func (Storage) Decode(raw json.RawMessage) (spec.Storage, diag.List) {
 		diags.Errorf("%q is no name for a storage", s.ID)
 	}
 	switch {
-	case (s.Dataset == "") == (s.Folder == ""):
-		diags.Errorf("storage %s is either a dataset or a folder", s.ID)
+	case (s.Dataset == "") == (s.Directory == ""):
+		diags.Errorf("storage %s is either a dataset or a directory", s.ID)
 	case s.Dataset != "" && !dataset.MatchString(s.Dataset):
 		diags.Errorf("storage %s: %q is no ZFS dataset", s.ID, s.Dataset)
-	case s.Folder != "":
-		checkPath(&diags, s.Folder)
+	case s.Directory != "":
+		checkPath(&diags, s.Directory)
 	}
 	return s, diags
 }
@@ -89,13 +89,13 @@ func (k Storage) Apply(ctx context.Context, h host.Host, a object.Address, s spe
 	if err := provider.ProxmoxWritable(h, s.Proxmox); err != nil {
 		return err
 	}
-	argv := []string{"pvesm", "add", "dir", s.ID, "--path", s.Folder}
+	argv := []string{"pvesm", "add", "dir", s.ID, "--path", s.Directory}
 	if s.Dataset != "" {
 		argv = []string{"pvesm", "add", "zfspool", s.ID, "--pool", s.Dataset}
 		if err := makeDataset(ctx, h, s.Dataset); err != nil {
 			return err
 		}
-	} else if err := h.MkdirAll(s.Folder, 0o755, host.Root); err != nil {
+	} else if err := h.MkdirAll(s.Directory, 0o755, host.Root); err != nil {
 		return err
 	}
 	res, err := h.Run(ctx, host.Command{Argv: append(argv, "--content", strings.Join(s.Content, ",")), Mutates: true,

@@ -20,15 +20,15 @@ func (n *node) storageThing(s spec.Storage) thing {
 func TestStorageConformance(t *testing.T) {
 	for name, s := range map[string]spec.Storage{
 		"dataset": {Dataset: "rpool/bulk", Content: []string{"rootdir", "images"}},
-		"folder":  {Folder: "/FOLDER", Content: []string{"rootdir"}},
+		"folder":  {Directory: "/FOLDER", Content: []string{"rootdir"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conformance.Run(t, conformance.Case{
 				Driver: pve.NewStorage(),
 				Fresh: func(t *testing.T) (host.Host, object.Object) {
 					n := newNode(t)
-					if s.Folder != "" {
-						s.Folder = n.path("bulk")
+					if s.Directory != "" {
+						s.Directory = n.path("bulk")
 					}
 					return n.host, n.storageThing(s).o
 				},
@@ -73,9 +73,9 @@ func TestStorageDecode(t *testing.T) {
 	n := newNode(t)
 	for name, s := range map[string]spec.Storage{
 		"neither":   {},
-		"both":      {Dataset: "rpool/a", Folder: "/a"},
+		"both":      {Dataset: "rpool/a", Directory: "/a"},
 		"an option": {Dataset: "-f"},
-		"relative":  {Folder: "a"},
+		"relative":  {Directory: "a"},
 	} {
 		if !pve.NewStorage().Decode(n.storageThing(s).o.Spec).HasErrors() {
 			t.Errorf("%s is taken", name)

@@ -243,8 +243,8 @@ func TestNothingIsUnpackedOverAVolume(t *testing.T) {
 	}
 }
 
-// Trap 6: a folder of the hypervisor as a mount point would keep Proxmox from making snapshots.
-func TestFoldersAreMountedByRawLines(t *testing.T) {
+// Trap 6: a directory of the hypervisor as a mount point would keep Proxmox from making snapshots.
+func TestDirectoriesAreMountedByRawLines(t *testing.T) {
 	n := newNode(t)
 	s := n.container()
 	dir := n.path("data")
@@ -259,7 +259,7 @@ func TestFoldersAreMountedByRawLines(t *testing.T) {
 	if c := n.conf("103"); !strings.Contains(c, want+"\n[works]") && !strings.Contains(c, want) {
 		t.Errorf("%s", c)
 	}
-	// A missing folder is told by its name; Proxmox would speak of a script.
+	// A missing directory is told by its name; Proxmox would speak of a script.
 	must(t, os.Remove(dir))
 	wants(t, n.runningThing().try(), true, dir+", which is mounted in it, is not there")
 }

@@ -225,8 +225,8 @@ func growth(key string, have property, want int64) setting {
 	return setting{field: plan.Field{Path: key + ".size", Have: have.of["size"], Want: size}, grow: key, value: size}
 }
 
-// rawOptions are the raw lines that there should be. A folder of the hypervisor is mounted by one: as a mount point it
-// would keep Proxmox from making snapshots and clones of the container.
+// rawOptions are the raw lines that there should be. A directory of the hypervisor is mounted by one: as a mount point
+// it would keep Proxmox from making snapshots and clones of the container.
 func rawOptions(s spec.Container) []line {
 	var out []line
 	for _, o := range s.Options {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Authority is a root and an intermediate with their keys, as files in a folder.
+// Authority is a root and an intermediate with their keys, as files in a directory.
 type Authority struct {
 	RootFile    string
 	Fingerprint string // of the root

@@ -120,7 +120,7 @@ func mayMint(l layout, s spec.StepCA, state, container string) error {
 			container))
 }
 
-// putPair writes a pair with a fresh password into a folder beside dir and renames it. dir must not be there, or be
+// putPair writes a pair with a fresh password into a directory beside dir and renames it. dir must not be there, or be
 // empty.
 func putPair(h host.Host, dir string, p pair) error {
 	staging := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir))
@@ -232,8 +232,8 @@ func ensureModes(h host.Host, l layout, user host.Owner) error {
 }
 
 func repair(h host.Host, w entry, m host.Meta) error {
-	if w.folder != m.Mode.IsDir() || !w.folder && !m.Mode.IsRegular() {
-		return provider.PermanentHint(fmt.Errorf("%s is a %s, not a %s", w.path, describe(m), kindOf(w.folder)),
+	if w.directory != m.Mode.IsDir() || !w.directory && !m.Mode.IsRegular() {
+		return provider.PermanentHint(fmt.Errorf("%s is a %s, not a %s", w.path, describe(m), kindOf(w.directory)),
 			"move it away; phoenix does not follow it")
 	}
 	if m.UID != w.owner.UID || m.GID != w.owner.GID {

@@ -100,7 +100,7 @@ func render(s spec.StepCA) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// dataSource is a file for bbolt and a folder for badger.
+// dataSource is a file for bbolt and a directory for badger.
 func dataSource(s spec.StepCA) string {
 	if s.Database == bbolt {
 		return filepath.Join(s.Data, "step-ca.db")

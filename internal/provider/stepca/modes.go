@@ -10,21 +10,21 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// entry is a file or folder with the owner and mode it should have.
+// entry is a file or directory with the owner and mode it should have.
 type entry struct {
-	path   string
-	folder bool
-	mode   fs.FileMode
-	owner  host.Owner
+	path      string
+	directory bool
+	mode      fs.FileMode
+	owner     host.Owner
 }
 
 // String is the wish as people read it.
 func (e entry) String() string {
-	return fmt.Sprintf("%s %04o %d:%d", kindOf(e.folder), e.mode, e.owner.UID, e.owner.GID)
+	return fmt.Sprintf("%s %04o %d:%d", kindOf(e.directory), e.mode, e.owner.UID, e.owner.GID)
 }
 
 func (e entry) is(m host.Meta) bool {
-	return m.Mode.IsDir() == e.folder && (e.folder || m.Mode.IsRegular()) && m.Mode.Perm() == e.mode &&
+	return m.Mode.IsDir() == e.directory && (e.directory || m.Mode.IsRegular()) && m.Mode.Perm() == e.mode &&
 		m.UID == e.owner.UID && m.GID == e.owner.GID
 }
 
@@ -36,15 +36,15 @@ func describe(m host.Meta) string {
 	return fmt.Sprintf("%s %04o %d:%d", kind, m.Mode.Perm(), m.UID, m.GID)
 }
 
-func kindOf(folder bool) string {
-	if folder {
+func kindOf(directory bool) string {
+	if directory {
 		return "folder"
 	}
 	return "file"
 }
 
-// wanted is every entry whose owner and mode are kept, folders before what is in them. The volume's own folder is the
-// volume's business.
+// wanted is every entry whose owner and mode are kept, directories before what is in them. The volume's own directory
+// is the volume's business.
 func wanted(l layout, user host.Owner) []entry {
 	list := []entry{{l.secrets(), true, 0o700, host.Root}}
 	list = append(list, pairEntries(l.root(), l.intermediate())...)
@@ -83,7 +83,7 @@ type extra struct {
 }
 
 // extras finds what a killed process left (names with a leading dot) and files of the database that are not the user's,
-// as after a restore. Their modes do not matter in a closed folder, and changing them would follow a link the user
+// as after a restore. Their modes do not matter in a closed directory, and changing them would follow a link the user
 // planted.
 func extras(h host.Host, l layout, user host.Owner) ([]extra, error) {
 	var out []extra

@@ -14,16 +14,16 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// nameIn is the common name of the certificate in a folder of the CA's secrets.
-func nameIn(t *testing.T, s spec.StepCA, folder string) string {
+// nameIn is the common name of the certificate in a directory of the CA's secrets.
+func nameIn(t *testing.T, s spec.StepCA, directory string) string {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(s.Dir, "secrets", folder, "ca.crt"))
+	raw, err := os.ReadFile(filepath.Join(s.Dir, "secrets", directory, "ca.crt"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	block, _ := pem.Decode(raw)
 	if block == nil {
-		t.Fatalf("no PEM in %s", folder)
+		t.Fatalf("no PEM in %s", directory)
 	}
 	c, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

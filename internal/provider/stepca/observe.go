@@ -73,7 +73,7 @@ func (l layout) intermediateCopy() string {
 	return filepath.Join(l.certs(), credIntermediate)
 }
 
-// Files of a pair's folder.
+// Files of a pair's directory.
 const (
 	fileCert     = "ca.crt"
 	fileKey      = "key"
@@ -179,7 +179,7 @@ func (st *Status) lookModes(h host.Host, l layout, s spec.StepCA) error {
 		m, err := h.Lstat(w.path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			if w.folder { // a missing file is told by what should be in it
+			if w.directory { // a missing file is told by what should be in it
 				st.wrong(w.path, rootAbsent, w.String())
 			}
 		case err != nil:
@@ -229,7 +229,7 @@ func lost(h host.Host, l layout, s spec.StepCA) (string, error) {
 
 var errNoPair = errors.New("no such pair")
 
-// readPair reads a certificate and its key and checks that they belong together. Without the folder the error is
+// readPair reads a certificate and its key and checks that they belong together. Without the directory the error is
 // errNoPair.
 func readPair(h host.Host, dir string) (pair, error) {
 	if _, err := h.Lstat(dir); err != nil {

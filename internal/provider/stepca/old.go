@@ -16,7 +16,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Limits of what is read of an old CA's folder: certificates, keys and passwords are small.
+// Limits of what is read of an old CA's directory: certificates, keys and passwords are small.
 const (
 	oldFile  = 64 << 10
 	oldWord  = 1 << 10 // of a password

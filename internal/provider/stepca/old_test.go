@@ -25,7 +25,7 @@ import (
 
 const oldWord = "an old password"
 
-// oldAuthority is the folder of a CA that another tool made, its root pinned: two roots with their keys, one of them
+// oldAuthority is the directory of a CA that another tool made, its root pinned: two roots with their keys, one of them
 // ours.
 func oldAuthority(t *testing.T, form func(*testing.T, *ecdsa.PrivateKey) *pem.Block) spec.StepCA {
 	t.Helper()

@@ -51,7 +51,7 @@ type running struct {
 	process  *exec.Cmd
 }
 
-// start does what the unit does: hands over the credentials, gives step-ca its database folder, and runs it as its
+// start does what the unit does: hands over the credentials, gives step-ca its database directory, and runs it as its
 // user.
 func start(t *testing.T, s spec.StepCA) *running {
 	t.Helper()

@@ -17,12 +17,12 @@ import (
 )
 
 // While one root takes another's place, both stand in the volume. Which of them signs is the pin's to say (spec.Pins):
-// the folders follow it, one rename after the other, and whatever a killed run left of them is gone on with.
+// the directories follow it, one rename after the other, and whatever a killed run left of them is gone on with.
 func (l layout) nextRoot() string         { return filepath.Join(l.secrets(), "next-root") }
 func (l layout) nextIntermediate() string { return filepath.Join(l.secrets(), "next-intermediate") }
 func (l layout) oldRoot() string          { return filepath.Join(l.secrets(), "old-root") }
 
-// beside are the folders of a rotation that are there.
+// beside are the directories of a rotation that are there.
 func (l layout) beside(h host.Host) ([]string, error) {
 	var out []string
 	for _, dir := range []string{l.nextRoot(), l.nextIntermediate(), l.oldRoot()} {
@@ -36,7 +36,7 @@ func (l layout) beside(h host.Host) ([]string, error) {
 	return out, nil
 }
 
-// usable reads a root's folder; false where it holds none that could sign.
+// usable reads a root's directory; false where it holds none that could sign.
 func usable(h host.Host, dir string) (pair, bool) {
 	p, err := readPair(h, dir)
 	return p, rootState(p, err, h.Now()) == rootUsable
@@ -64,7 +64,7 @@ func succeed(h host.Host, l layout) error {
 	return h.Rename(l.nextRoot(), l.root())
 }
 
-// asidePrefix begins the names of folders with roots that were set aside.
+// asidePrefix begins the names of directories with roots that were set aside.
 const asidePrefix = "lost-root-"
 
 // setAside keeps what is left of a root in dir, for whoever may still mend it.
@@ -121,7 +121,7 @@ func (st *Status) lookRotation(h host.Host, l layout, s spec.StepCA, root pair) 
 	}
 }
 
-// goneIn is whether the old root's folder holds the one that is gone, or what a killed run left of it.
+// goneIn is whether the old root's directory holds the one that is gone, or what a killed run left of it.
 func goneIn(h host.Host, l layout, s spec.StepCA) bool {
 	old, err := readPair(h, l.oldRoot())
 	return s.Gone != "" && !errors.Is(err, errNoPair) && (err != nil || fingerprint(old.cert) == s.Gone)

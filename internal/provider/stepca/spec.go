@@ -1,5 +1,6 @@
 // Package stepca keeps a certificate authority true: its root and intermediate certificates and keys, the configuration
-// of step-ca and the folder of its database. It runs inside the container that owns the volume; no key ever leaves it.
+// of step-ca and the directory of its database. It runs inside the container that owns the volume; no key ever leaves
+// it.
 //
 // The volume holds
 //
@@ -11,7 +12,7 @@
 //
 // and, while one root takes another's place, secrets/next-root, next-intermediate and old-root (rotate.go).
 //
-// A root comes into being with one rename of a complete folder, so that there is either a usable one or none. Once
+// A root comes into being with one rename of a complete directory, so that there is either a usable one or none. Once
 // there was one, no other is made without a person's consent (spec.StepCA.NewRoot).
 package stepca
 

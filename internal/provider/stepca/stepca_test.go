@@ -31,7 +31,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// caSpec is an authority in a fresh folder that runs as nobody.
+// caSpec is an authority in a fresh directory that runs as nobody.
 func caSpec(t *testing.T) spec.StepCA {
 	t.Helper()
 	dir := t.TempDir()
@@ -124,7 +124,7 @@ func TestConformance(t *testing.T) {
 			"open key": paths(func(t *testing.T, s spec.StepCA) {
 				must(t, os.Chmod(s.Dir+"/secrets/root/key", 0o644))
 			}),
-			"open folder": paths(func(t *testing.T, s spec.StepCA) { must(t, os.Chmod(s.Dir+"/secrets", 0o755)) }),
+			"open directory": paths(func(t *testing.T, s spec.StepCA) { must(t, os.Chmod(s.Dir+"/secrets", 0o755)) }),
 			"foreign owner": paths(func(t *testing.T, s spec.StepCA) {
 				must(t, os.Chown(s.Dir+"/secrets/intermediate/password", 65534, 65534))
 			}),

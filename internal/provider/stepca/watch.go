@@ -6,7 +6,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Watch implements provider.Watcher. The database is the process's own and changes all the time; only its folder is
+// Watch implements provider.Watcher. The database is the process's own and changes all the time; only its directory is
 // looked at.
 func (Driver) Watch(want spec.StepCA, _ *Status) provider.Watch {
 	var w provider.Watch

@@ -44,8 +44,8 @@ func driver(t *testing.T) Driver {
 	return Driver{}
 }
 
-// folder is one that the id map's root can reach, which those of testing.T are not.
-func folder(t *testing.T) string {
+// directory is one that the id map's root can reach, which those of testing.T are not.
+func directory(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	must(t, os.Chmod(filepath.Dir(dir), 0o711))
@@ -78,7 +78,7 @@ func TestConformance(t *testing.T) {
 	d, small := driver(t), archive(t)
 	var s spec.Template
 	fresh := func(t *testing.T) (host.Host, object.Object) {
-		s = spec.Template{ID: "900", Dir: filepath.Join(folder(t), "templates"), Archive: small, IDMap: idMap}
+		s = spec.Template{ID: "900", Dir: filepath.Join(directory(t), "templates"), Archive: small, IDMap: idMap}
 		return &host.Local{}, object1(t, s)
 	}
 	conformance.Run(t, conformance.Case{
@@ -99,7 +99,7 @@ func TestConformance(t *testing.T) {
 
 func TestUnpackedTreeIsFit(t *testing.T) {
 	d, ctx, h := driver(t), context.Background(), &host.Local{}
-	s := spec.Template{ID: "900", Dir: filepath.Join(folder(t), "templates"), Archive: archive(t), IDMap: idMap}
+	s := spec.Template{ID: "900", Dir: filepath.Join(directory(t), "templates"), Archive: archive(t), IDMap: idMap}
 	must(t, d.Apply(ctx, h, "template/900", s, plan.Delta{}))
 	m, err := h.Lstat(filepath.Join(tree(s), "etc"))
 	if err != nil || m.UID != 100000 {
@@ -147,7 +147,7 @@ func TestRealBuild(t *testing.T) {
 		must(t, err)
 		cache = filepath.Join(base, "phoenix")
 	}
-	s := spec.Template{ID: "900", Dir: filepath.Join(folder(t), "templates"), Cache: cache, Suite: "bookworm",
+	s := spec.Template{ID: "900", Dir: filepath.Join(directory(t), "templates"), Cache: cache, Suite: "bookworm",
 		Packages: []string{"nginx-light"}, IDMap: idMap}
 	counted := host.NewCounted(&host.Local{}, nil)
 	if err := d.Apply(ctx, counted, "template/900", s, plan.Delta{}); err != nil {
@@ -213,7 +213,7 @@ func TestDecode(t *testing.T) {
 		"archive, no suite": {func(s *spec.Template) { s.Suite, s.Archive = "", "/a.tar" }, false},
 		"no suite":          {func(s *spec.Template) { s.Suite = "" }, true},
 		"relative":          {func(s *spec.Template) { s.Archive = "a.tar" }, true},
-		"no folder":         {func(s *spec.Template) { s.Dir = "" }, true},
+		"no directory":      {func(s *spec.Template) { s.Dir = "" }, true},
 		"an option":         {func(s *spec.Template) { s.Packages = []string{"--setup-hook=reboot"} }, true},
 		"a way out":         {func(s *spec.Template) { s.ID = "../900" }, true},
 	} {

@@ -16,7 +16,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// File is a file or folder as it is and as it should be.
+// File is a file or directory as it is and as it should be.
 type File struct {
 	Path       string `json:"path"`
 	Mode       string `json:"mode,omitempty"` // empty: it is not there
@@ -29,13 +29,13 @@ type File struct {
 
 const storageMode = fs.FileMode(0o600)
 
-// entry is one file or folder that config keeps.
+// entry is one file or directory that config keeps.
 type entry struct {
-	path    string
-	folder  bool
-	content []byte // nil: not looked at
-	mode    fs.FileMode
-	owner   host.Owner
+	path      string
+	directory bool
+	content   []byte // nil: not looked at
+	mode      fs.FileMode
+	owner     host.Owner
 }
 
 // entries are in the order in which they are made: the storage before what makes Traefik use it.
@@ -50,8 +50,8 @@ func entries(h host.Host, s spec.Traefik) ([]entry, error) {
 	}
 	reader := host.Owner{GID: user.GID} // root's, and Traefik may read it
 	list := []entry{
-		{path: s.Dir, folder: true, mode: 0o750, owner: reader},
-		{path: dynamicDir(s), folder: true, mode: 0o750, owner: reader},
+		{path: s.Dir, directory: true, mode: 0o750, owner: reader},
+		{path: dynamicDir(s), directory: true, mode: 0o750, owner: reader},
 		{path: s.Storage, mode: storageMode, owner: user},
 		{path: routesFile(s), content: renderRoutes(s, users), mode: 0o640, owner: reader},
 		{path: staticFile(s), content: renderStatic(s), mode: 0o640, owner: reader},
@@ -113,7 +113,7 @@ func observeFiles(ctx context.Context, h host.Host, s spec.Traefik) (*Status, er
 
 func (e entry) observe(h host.Host) (File, error) {
 	f := File{Path: e.path, WantMode: e.mode.String(), WantOwner: ids(e.owner)}
-	if e.folder {
+	if e.directory {
 		f.WantMode = (e.mode | fs.ModeDir).String()
 	}
 	if e.content != nil {
@@ -206,7 +206,7 @@ func makeStorage(ctx context.Context, h host.Host, e entry) error {
 }
 
 func (e entry) put(ctx context.Context, h host.Host, s spec.Traefik) error {
-	if e.folder {
+	if e.directory {
 		if err := h.MkdirAll(e.path, e.mode, e.owner); err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func TestConfigConformance(t *testing.T) {
 	root := sandbox.NewAuthority(t, t.TempDir())
 	conformance.Run(t, conformance.Case{
 		Driver:   New(),
-		Volatile: []string{"files", "inputs"}, // hold the test's temporary folder
+		Volatile: []string{"files", "inputs"}, // hold the test's temporary directory
 		Fresh: func(t *testing.T) (host.Host, object.Object) {
 			p := newProxy(t, root, directory)
 			return p.h, asObject(t, configAddr, p.config)
@@ -53,7 +53,7 @@ func TestConfigConformance(t *testing.T) {
 			"a broken storage": damage(func(s spec.Traefik) error {
 				return os.WriteFile(s.Storage, []byte("{\"phoenix\": 1"), 0o600)
 			}),
-			"an open folder":      damage(func(s spec.Traefik) error { return os.Chmod(s.Dir, 0o777) }),
+			"an open directory":   damage(func(s spec.Traefik) error { return os.Chmod(s.Dir, 0o777) }),
 			"a check left behind": damage(func(s spec.Traefik) error { return os.WriteFile(nextFile(s), nil, 0o600) }),
 		},
 	})
@@ -145,7 +145,7 @@ func TestInputsChangeWithTheStaticFileOnly(t *testing.T) {
 		t.Error("another challenge did not")
 	}
 	if n, err := filepath.Glob(filepath.Join(p.config.Dir, "*")); err != nil || len(n) != 2 {
-		t.Errorf("in the folder: %v %v", n, err)
+		t.Errorf("in the directory: %v %v", n, err)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
-// rooted is a system with a trust store of its own below a folder: the real update-ca-certificates and openssl run, on
-// these files.
+// rooted is a system with a trust store of its own below a directory: the real update-ca-certificates and openssl run,
+// on these files.
 type rooted struct {
 	host.Host
 	t      *testing.T

@@ -32,7 +32,7 @@ func (w *watched) WriteFile(path string, data []byte, _ fs.FileMode, _ host.Owne
 // Clients are connected to a gateway: a new drop-in is written, and the process that runs is left alone.
 func TestALastingUnitIsNotInterrupted(t *testing.T) {
 	s := spec.Unit{Name: "nginx.service", DropIn: "[Service]\nProtectHome=yes\n", Lasting: true}
-	h := &watched{system: system{files: map[string]string{folder + "/multi-user.target.wants/nginx.service": ""},
+	h := &watched{system: system{files: map[string]string{directory + "/multi-user.target.wants/nginx.service": ""},
 		shown: "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nMainPID=42\nNeedDaemonReload=no\nResult=success\n" +
 			"DropInPaths=" + dropInPath(s) + "\n"}}
 	have, err := Driver{}.Observe(t.Context(), h, object.Address("unit/101/nginx.service"), s)

@@ -108,12 +108,12 @@ func enabled(h host.Host, s spec.Unit, word string) (string, error) {
 	if word != "enabled" && word != "disabled" {
 		return word, nil
 	}
-	entries, err := h.ReadDir(folder)
+	entries, err := h.ReadDir(directory)
 	if err != nil {
 		return "", err
 	}
 	for _, e := range entries {
-		path := filepath.Join(folder, e)
+		path := filepath.Join(directory, e)
 		if ext := filepath.Ext(e); ext == ".wants" || ext == ".requires" {
 			if _, err := h.Lstat(filepath.Join(path, s.Name)); err == nil {
 				return "enabled", nil

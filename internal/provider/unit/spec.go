@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	folder = "/etc/systemd/system"
+	directory = "/etc/systemd/system"
 	// systemd hides them from units with a mount namespace of their own, as the agent's daemon has: it looks as PID 1
 	// does.
 	credentials = "/proc/1/root/run/credentials"
@@ -68,8 +68,8 @@ func (Driver) Decode(raw json.RawMessage) (spec.Unit, diag.List) {
 
 func isService(s spec.Unit) bool { return strings.HasSuffix(s.Name, ".service") }
 
-func filePath(s spec.Unit) string   { return filepath.Join(folder, s.Name) }
-func dropInPath(s spec.Unit) string { return filepath.Join(folder, s.Name+".d", "50-phoenix.conf") }
+func filePath(s spec.Unit) string   { return filepath.Join(directory, s.Name) }
+func dropInPath(s spec.Unit) string { return filepath.Join(directory, s.Name+".d", "50-phoenix.conf") }
 
 // How the running instance carries its mark.
 type carrier int

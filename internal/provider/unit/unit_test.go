@@ -41,7 +41,7 @@ func (s system) Readlink(path string) (string, error) {
 	return "", &fs.PathError{Op: "readlink", Path: path, Err: fs.ErrNotExist}
 }
 
-const link = folder + "/multi-user.target.wants/step-ca.service"
+const link = directory + "/multi-user.target.wants/step-ca.service"
 
 var stepCA = spec.Unit{Name: "step-ca.service",
 	Content: "[Service]\nExecStart=/bin/step-ca\n[Install]\nWantedBy=multi-user.target\n", Inputs: "a", Also: "b"}

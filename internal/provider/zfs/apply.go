@@ -34,15 +34,15 @@ func (d Driver) Apply(ctx context.Context, h host.Host, a object.Address, v spec
 			return err
 		}
 	}
-	f, err := provider.SeeFolder(h, v)
+	f, err := provider.SeeDirectory(h, v)
 	if err != nil {
 		return err
 	}
 	if f == nil {
 		return fmt.Errorf("%s is not there after it was mounted", v.Path)
 	}
-	f.Address = provider.FolderAddress(v)
-	return provider.OwnFolder(h, v, provider.DiffFolder(v, f))
+	f.Address = provider.DirectoryAddress(v)
+	return provider.OwnDirectory(h, v, provider.DiffDirectory(v, f))
 }
 
 func create(ctx context.Context, h host.Host, v spec.Volume) error {
@@ -88,7 +88,7 @@ func settle(ctx context.Context, h host.Host, v spec.Volume, have *Status) error
 	return err
 }
 
-// mount mounts the dataset. The folder under it is marked, so that nobody takes it for the volume while the pool is
+// mount mounts the dataset. The directory under it is marked, so that nobody takes it for the volume while the pool is
 // away.
 func mount(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := provider.MakeParent(h, v); err != nil {
@@ -97,7 +97,7 @@ func mount(ctx context.Context, h host.Host, v spec.Volume) error {
 	if err := h.MkdirAll(v.Path, 0o700, host.Root); err != nil {
 		return err
 	}
-	err := provider.MarkFolder(h, v.Path, provider.FolderAddress(v)+" on "+dataset(v))
+	err := provider.MarkDirectory(h, v.Path, provider.DirectoryAddress(v)+" on "+dataset(v))
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
@@ -139,7 +139,7 @@ func snapshot(ctx context.Context, h host.Host, v spec.Volume) error {
 	return nil
 }
 
-// Watch implements provider.Watcher: the volume's own mode and owner, and those of the folder that closes it.
+// Watch implements provider.Watcher: the volume's own mode and owner, and those of the directory that closes it.
 func (Driver) Watch(want spec.Volume, _ *Status) provider.Watch {
 	return provider.Watch{Paths: []string{want.Path, filepath.Dir(want.Path)}}
 }

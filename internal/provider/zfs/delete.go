@@ -38,7 +38,7 @@ func (Driver) Delete(ctx context.Context, h host.Host, _ object.Address, v spec.
 	return away(h, v)
 }
 
-// away removes the folder that the dataset was mounted on; it is empty.
+// away removes the directory that the dataset was mounted on; it is empty.
 func away(h host.Host, v spec.Volume) error {
 	if err := h.Remove(v.Path); err != nil {
 		return err

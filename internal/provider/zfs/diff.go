@@ -27,10 +27,10 @@ func (Driver) Diff(want spec.Volume, have *Status) plan.Delta {
 	if !have.Mounted {
 		return d
 	}
-	folder := provider.DiffFolder(want, &have.Folder)
-	d.Fields = append(d.Fields, folder.Fields...)
+	directory := provider.DiffDirectory(want, &have.Directory)
+	d.Fields = append(d.Fields, directory.Fields...)
 	if d.Action == plan.None {
-		d.Action = folder.Action
+		d.Action = directory.Action
 	}
 	return d
 }

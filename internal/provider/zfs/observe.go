@@ -14,9 +14,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// Status is what was seen of a dataset. The folder is the one it is mounted as; it is empty while it is not mounted.
+// Status is what was seen of a dataset. The directory is the one it is mounted as; it is empty while it is not mounted.
 type Status struct {
-	provider.Folder
+	provider.Directory
 	Dataset    string `json:"dataset"`
 	Refquota   int64  `json:"refquota"` // bytes; 0: none
 	Used       int64  `json:"used"`     // bytes that it refers to
@@ -141,14 +141,14 @@ func (s seen) status(h host.Host, v spec.Volume) (*Status, error) {
 }
 
 func (st *Status) see(h host.Host, v spec.Volume) error {
-	f, err := provider.SeeFolder(h, v)
+	f, err := provider.SeeDirectory(h, v)
 	if err != nil {
 		return err
 	}
 	if f == nil {
 		return fmt.Errorf("%s went away while it was looked at", v.Path)
 	}
-	st.Folder, st.Address = *f, provider.FolderAddress(v)
+	st.Directory, st.Address = *f, provider.DirectoryAddress(v)
 	return nil
 }
 
@@ -168,7 +168,7 @@ func mountedAt(h host.Host, path string) (source string, err error) {
 	return source, nil
 }
 
-// uncovered refuses to mount over what is in the folder: it would be hidden, and the volume would seem to be empty.
+// uncovered refuses to mount over what is in the directory: it would be hidden, and the volume would seem to be empty.
 func uncovered(h host.Host, v spec.Volume) error {
 	names, err := h.ReadDir(v.Path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0 {

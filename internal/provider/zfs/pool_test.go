@@ -14,8 +14,8 @@ import (
 // pool is a pool on a file that all tests of this process share.
 var pool struct {
 	sync.Once
-	name, folder string
-	err          error
+	name, directory string
+	err             error
 }
 
 // testPool is the pool's name. Without ZFS the test is skipped.
@@ -27,10 +27,10 @@ func testPool(t *testing.T) string {
 	conformance.Isolated(t, "zpool", "zfs", "setfattr")
 	pool.Do(func() {
 		pool.name = fmt.Sprintf("phxtest%d", os.Getpid())
-		if pool.folder, pool.err = os.MkdirTemp("", "phxzfs-"); pool.err != nil {
+		if pool.directory, pool.err = os.MkdirTemp("", "phxzfs-"); pool.err != nil {
 			return
 		}
-		image := filepath.Join(pool.folder, "image")
+		image := filepath.Join(pool.directory, "image")
 		script := `truncate -s 512M "$2" && zpool create -f -m none "$1" "$2"`
 		if out, err := exec.Command("sh", "-c", script, "sh", pool.name, image).CombinedOutput(); err != nil {
 			pool.err = fmt.Errorf("%w\n%s", err, out)
@@ -43,12 +43,12 @@ func testPool(t *testing.T) string {
 }
 
 func removePool() {
-	if pool.folder == "" {
+	if pool.directory == "" {
 		return
 	}
 	if out, err := exec.Command("zpool", "destroy", "-f", pool.name).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "pool %s is left: %v\n%s", pool.name, err, out)
 		return
 	}
-	_ = os.RemoveAll(pool.folder) // only a file is in it
+	_ = os.RemoveAll(pool.directory) // only a file is in it
 }

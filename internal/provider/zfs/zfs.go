@@ -1,5 +1,5 @@
 // Package zfs keeps volumes that are ZFS datasets on the hypervisor: POOL/phoenix-CONTAINER-NAME, with the volume's
-// size as refquota, mounted by phoenix alone (canmount=noauto) in the closed folder that every volume has.
+// size as refquota, mounted by phoenix alone (canmount=noauto) in the closed directory that every volume has.
 //
 // Whose a dataset is stands in two user properties of its own, which are set as it is made: phoenix:volume (103/ssl)
 // and phoenix:path (where it belongs, so that two phoenix roots with one pool do not meet). Nothing without them is
@@ -40,7 +40,7 @@ const nameLimit = 200
 
 // Decode implements provider.Driver.
 func (Driver) Decode(raw json.RawMessage) (spec.Volume, diag.List) {
-	v, diags := provider.DecodeFolder(raw)
+	v, diags := provider.DecodeDirectory(raw)
 	if diags.HasErrors() {
 		return v, diags
 	}

@@ -45,7 +45,7 @@ func command(t *testing.T, argv ...string) string {
 	return string(out)
 }
 
-// house is a dataset that is a pool for volumes, and a root folder.
+// house is a dataset that is a pool for volumes, and a root directory.
 type house struct {
 	t          *testing.T
 	pool, root string
@@ -266,14 +266,14 @@ func TestNothingIsHidden(t *testing.T) {
 	h.settle(v)
 }
 
-func TestFolderOfAnAbsentPool(t *testing.T) {
+func TestDirectoryOfAnAbsentPool(t *testing.T) {
 	h := newHouse(t)
 	v := h.spec("103", "ssl")
 	h.settle(v)
 	command(t, "zfs", "unmount", h.dataset(v))
 	_, err := dir.New().Observe(context.Background(), h.host, h.object(v))
 	if !provider.IsPermanent(err) || !strings.Contains(err.Error(), "is not here now") {
-		t.Errorf("a folder under a dataset was taken for the volume: %v", err)
+		t.Errorf("a directory under a dataset was taken for the volume: %v", err)
 	}
 }
 
@@ -286,7 +286,7 @@ func TestDeleteAndBack(t *testing.T) {
 	must(t, zfs.New().Delete(ctx, h.host, h.object(v)))
 	must(t, zfs.New().Delete(ctx, h.host, h.object(v))) // nothing there is no error
 	if _, err := os.Stat(filepath.Dir(v.Path)); err == nil {
-		t.Error("the folder is still there")
+		t.Error("the directory is still there")
 	}
 	h.settle(v)
 	write("second")

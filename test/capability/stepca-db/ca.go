@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// authority is one step-ca with its keys in a folder of their own, so that
+// authority is one step-ca with its keys in a directory of their own, so that
 // only the database stands on the file system under test.
 type authority struct {
 	stepCA, config, url string

@@ -28,7 +28,7 @@ func command(argv ...string) error {
 	return nil
 }
 
-// newDisk makes a disk of that size; size 0 is a plain folder, for figures
+// newDisk makes a disk of that size; size 0 is a plain directory, for figures
 // that the two loop devices would spoil.
 func newDisk(work, name string, megabytes int64) (*disk, error) {
 	d := &disk{dir: filepath.Join(work, name)}

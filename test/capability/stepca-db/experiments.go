@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// source is where a database of this type lives: bbolt is one file, badger a folder.
+// source is where a database of this type lives: bbolt is one file, badger a directory.
 func source(dbType, root string) string {
 	if dbType == "bbolt" {
 		return filepath.Join(root, "step-ca.db")

@@ -4,7 +4,7 @@
 //
 //	go run ./test/capability/stepca-db -step-ca /path/to/step-ca
 //
-// Everything it makes lies below one temporary folder, which it removes.
+// Everything it makes lies below one temporary directory, which it removes.
 // docs/measurements/step-ca-database.md says what came out and what follows.
 package main
 
@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// rig is what every experiment needs: the binary, a folder and the clock.
+// rig is what every experiment needs: the binary, a directory and the clock.
 type rig struct {
 	stepCA  string
 	work    string

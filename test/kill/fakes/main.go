@@ -1,7 +1,7 @@
 // Command fakes stands in for the tools of a hypervisor that need containers: lxc-start, lxc-stop, lxc-info,
 // lxc-attach, lxc-usernsexec and mmdebstrap, by the name it is called by, and for any program that fails, hangs or says
 // nonsense. They do as the real ones as far as phoenix looks. A running container is a process that only waits. All
-// state is in the folder above the one that the fakes lie in:
+// state is in the directory above the one that the fakes lie in:
 //
 //	env.ID     lines NAME=VALUE for the phoenix inside
 //	agent.ID   where it is there: fail, hang or garbage, which the agent inside then does, or hostile and a way to be so

@@ -15,11 +15,11 @@
 //	PHX_HASTE    not empty: nothing is waited for longer than half a second
 //	PHX_AGENT_LIMIT
 //	             how long a container's agent may be silent
-//	PHX_IDS      the folder of links that give ranges of ids: nobody else on the machine has a say
-//	PHX_BASE     a folder whose name is written as BASE
-//	PHX_INSIDE   where the inside of a container is faked: the folder that its objects are written to
-//	PHX_PROXMOX  the folder of a fake Proxmox host, as test/pve/fakes has it
-//	PHX_VOLUMES  then: the folder of its volumes
+//	PHX_IDS      the directory of links that give ranges of ids: nobody else on the machine has a say
+//	PHX_BASE     a directory whose name is written as BASE
+//	PHX_INSIDE   where the inside of a container is faked: the directory that its objects are written to
+//	PHX_PROXMOX  the directory of a fake Proxmox host, as test/pve/fakes has it
+//	PHX_VOLUMES  then: the directory of its volumes
 package main
 
 import (

@@ -140,8 +140,8 @@ func (b base) listed() {
 		Version int64  `json:"version"`
 	}
 	ids := map[string]guest{}
-	for folder, kind := range map[string]string{"lxc": "lxc", "qemu-server": "qemu"} {
-		names, _ := filepath.Glob(b.path("pve", "nodes", "*", folder, "*.conf"))
+	for directory, kind := range map[string]string{"lxc": "lxc", "qemu-server": "qemu"} {
+		names, _ := filepath.Glob(b.path("pve", "nodes", "*", directory, "*.conf"))
 		for _, n := range names {
 			node, id := filepath.Base(filepath.Dir(filepath.Dir(n))), strings.TrimSuffix(filepath.Base(n), ".conf")
 			if fi, err := os.Stat(n); err == nil {

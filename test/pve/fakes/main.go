@@ -1,10 +1,10 @@
 // Command fakes stands in for the tools of a Proxmox host: pct, pvesm, pvesh, pve-firewall, zfs, lxc-info and
 // lxc-attach, by the name it is called by. They behave as the real ones were observed to, with what they do wrong: what
 // ends well though it failed, what is not safe to repeat, who tells an error on which stream. A running container is a
-// process that only waits, in namespaces of its own. All state is in the folder above the one that the fakes lie in, or
-// in $PHX_PROXMOX:
+// process that only waits, in namespaces of its own. All state is in the directory above the one that the fakes lie in,
+// or in $PHX_PROXMOX:
 //
-//	pve/              what /etc/pve is on a real host; pve/local is a folder here, which cannot be written without quorum
+//	pve/              what /etc/pve is on a real host; pve/local is a directory here, which cannot be written without quorum
 //	locks/            what /run/lock is
 //	lib/ID/config     what lxc was given at the start of a container; /var/lib/lxc on a real host
 //	lib/ID/booted     the init that has its mounts and its address
@@ -95,7 +95,7 @@ func leftover(text string) int {
 	return codes[len(text)%len(codes)]
 }
 
-// base is the folder with all state.
+// base is the directory with all state.
 type base string
 
 func found() base {

@@ -19,8 +19,8 @@ func (b base) taken(id string) error {
 	kinds := map[string]string{"lxc": "CT", "qemu-server": "VM"}
 	nodes, _ := os.ReadDir(b.path("pve", "nodes"))
 	for _, n := range nodes {
-		for folder, kind := range kinds {
-			if _, err := os.Stat(b.path("pve", "nodes", n.Name(), folder, id+".conf")); err == nil {
+		for directory, kind := range kinds {
+			if _, err := os.Stat(b.path("pve", "nodes", n.Name(), directory, id+".conf")); err == nil {
 				return fmt.Errorf("%s %s already exists on node '%s'", kind, id, n.Name())
 			}
 		}

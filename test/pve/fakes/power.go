@@ -109,9 +109,10 @@ func (b base) bridge(conf *conf) error {
 	return nil
 }
 
-// sources fails as the real one where a folder, or a dataset of a pool that is away, is missing: it speaks of a script.
+// sources fails as the real one where a directory, or a dataset of a pool that is away, is missing: it speaks of a
+// script.
 func (b base) sources(id string, conf *conf) error {
-	var folders []string
+	var directories []string
 	for k, v := range conf.keys {
 		word := parse(v, "volume").word
 		if pool, _, _ := strings.Cut(word, ":"); mountKey.MatchString(k) || k == "rootfs" {
@@ -122,12 +123,12 @@ func (b base) sources(id string, conf *conf) error {
 		if !mountKey.MatchString(k) && k != "rootfs" || !filepath.IsAbs(word) {
 			continue
 		}
-		folders = append(folders, word)
+		directories = append(directories, word)
 	}
 	for source := range conf.binds() {
-		folders = append(folders, source)
+		directories = append(directories, source)
 	}
-	for _, dir := range folders {
+	for _, dir := range directories {
 		if _, err := os.Stat(dir); err != nil {
 			fmt.Printf("run_buffer: 571 Script exited with status 2\nlxc_init: 845 Failed to run lxc.hook.pre-start "+
 				"for container \"%s\"\n", id)
@@ -327,7 +328,7 @@ func (b base) links(id string) error {
 	return nil
 }
 
-// push ends well whatever happens; of a folder it makes an empty file.
+// push ends well whatever happens; of a directory it makes an empty file.
 func (b base) push(c call) error {
 	if b.pid(c.words[0]) == 0 {
 		return errors.New("can only push files to a running CT")

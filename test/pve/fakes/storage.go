@@ -205,7 +205,7 @@ func (b base) pvesm(args []string) error {
 	return exitCode(255)
 }
 
-// addStorage wants a dataset to be there, makes a folder, and refuses a name that is taken.
+// addStorage wants a dataset to be there, makes a directory, and refuses a name that is taken.
 func (b base) addStorage(c call) error {
 	kind, id := c.words[0], c.words[1]
 	if _, err := b.storage(id); err == nil {

@@ -16,16 +16,16 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 )
 
-// FolderMark is the extended attribute that says whose volume a folder is. The trusted namespace is out of a
+// DirectoryMark is the extended attribute that says whose volume a directory is. The trusted namespace is out of a
 // container's reach.
-const FolderMark = "trusted.phoenix.address"
+const DirectoryMark = "trusted.phoenix.address"
 
 // closedParent lets a container's root through to its own volumes and shows nobody a list of them.
 const closedParent = 0o710
 
-// Folder is what was seen of a volume that is a folder on the hypervisor: a plain directory, a Btrfs subvolume or where
-// a ZFS dataset is mounted. Ids are the host's.
-type Folder struct {
+// Directory is what was seen of a volume that is a directory on the hypervisor: a plain directory, a Btrfs subvolume or
+// where a ZFS dataset is mounted. Ids are the host's.
+type Directory struct {
 	Path       string    `json:"path"`
 	Address    string    `json:"address"` // from its mark; empty: unmarked
 	UID        int       `json:"uid"`
@@ -36,8 +36,8 @@ type Folder struct {
 	Unmarkable bool      `json:"unmarkable,omitempty"` // the file system has no extended attributes
 }
 
-// DecodeFolder reads and checks the spec of a volume that is a folder.
-func DecodeFolder(raw []byte) (spec.Volume, diag.List) {
+// DecodeDirectory reads and checks the spec of a volume that is a directory.
+func DecodeDirectory(raw []byte) (spec.Volume, diag.List) {
 	v, diags := Decode[spec.Volume](raw)
 	if diags.HasErrors() {
 		return v, diags
@@ -51,10 +51,10 @@ func DecodeFolder(raw []byte) (spec.Volume, diag.List) {
 	return v, diags
 }
 
-// ObserveFolder looks at a volume and at its mark; nil: there is none. A folder that is marked as another's is a
+// ObserveDirectory looks at a volume and at its mark; nil: there is none. A directory that is marked as another's is a
 // permanent error.
-func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, error) {
-	f, err := SeeFolder(h, v)
+func ObserveDirectory(ctx context.Context, h host.Host, v spec.Volume) (*Directory, error) {
+	f, err := SeeDirectory(h, v)
 	if err == nil && v.HostDirectory != nil {
 		err = usable(v, f)
 	}
@@ -64,7 +64,7 @@ func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, er
 	if err := f.readMark(h); err != nil {
 		return nil, err
 	}
-	want := FolderAddress(v)
+	want := DirectoryAddress(v)
 	if pool, away := strings.CutPrefix(f.Address, want+" on "); away {
 		return nil, PermanentHint(fmt.Errorf("%s is where %s is mounted, which is not here now", v.Path, pool),
 			"zpool import; to begin anew without it: rmdir "+v.Path)
@@ -76,8 +76,8 @@ func ObserveFolder(ctx context.Context, h host.Host, v spec.Volume) (*Folder, er
 	return f, nil
 }
 
-// SeeFolder looks at a volume without its mark; nil: there is none.
-func SeeFolder(h host.Host, v spec.Volume) (*Folder, error) {
+// SeeDirectory looks at a volume without its mark; nil: there is none.
+func SeeDirectory(h host.Host, v spec.Volume) (*Directory, error) {
 	m, err := h.Lstat(v.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -86,10 +86,10 @@ func SeeFolder(h host.Host, v spec.Volume) (*Folder, error) {
 		return nil, err
 	}
 	if !m.Mode.IsDir() {
-		return nil, PermanentHint(fmt.Errorf("%s is not a folder", v.Path),
+		return nil, PermanentHint(fmt.Errorf("%s is not a directory", v.Path),
 			"move it away; phoenix does not remove what it did not make")
 	}
-	f := &Folder{Path: v.Path, UID: m.UID, GID: m.GID, Mode: spec.ModeOf(m.Mode), Subvolume: m.Inode == firstInode}
+	f := &Directory{Path: v.Path, UID: m.UID, GID: m.GID, Mode: spec.ModeOf(m.Mode), Subvolume: m.Inode == firstInode}
 	p, err := h.Lstat(filepath.Dir(v.Path))
 	f.Parent = parentText(spec.ModeOf(p.Mode), host.Owner{UID: p.UID, GID: p.GID})
 	return f, err
@@ -98,42 +98,42 @@ func SeeFolder(h host.Host, v spec.Volume) (*Folder, error) {
 // firstInode is the inode of every Btrfs subvolume's top (BTRFS_FIRST_FREE_OBJECTID).
 const firstInode = 256
 
-// FolderAddress is the address that a volume's mark has.
-func FolderAddress(v spec.Volume) string {
+// DirectoryAddress is the address that a volume's mark has.
+func DirectoryAddress(v spec.Volume) string {
 	return string(object.NewAddress(spec.KindVolume, v.Container, v.Name))
 }
 
-func (f *Folder) readMark(h host.Host) error {
-	mark, err := h.Getxattr(f.Path, FolderMark)
+func (f *Directory) readMark(h host.Host) error {
+	mark, err := h.Getxattr(f.Path, DirectoryMark)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		f.Unmarkable = true
 		return nil
 	case err == nil && mark != "" && !strings.HasPrefix(mark, spec.KindVolume+"/"):
-		return fmt.Errorf("the mark of %s (%s) is %q, and no volume's address", f.Path, FolderMark, mark)
+		return fmt.Errorf("the mark of %s (%s) is %q, and no volume's address", f.Path, DirectoryMark, mark)
 	}
 	f.Address = mark
 	return err
 }
 
-// ownParent reports whether the folder above holds this container's volumes only, so that phoenix may close it.
+// ownParent reports whether the directory above holds this container's volumes only, so that phoenix may close it.
 func ownParent(v spec.Volume) bool { return filepath.Base(filepath.Dir(v.Path)) == v.Container }
 
 func parentText(m spec.Mode, o host.Owner) string { return fmt.Sprintf("%04o %d:%d", m, o.UID, o.GID) }
 
 func parentOwner(v spec.Volume) host.Owner { return host.Owner{UID: 0, GID: v.IDMap.Outside(0)} }
 
-func folderOwner(v spec.Volume) host.Owner {
+func directoryOwner(v spec.Volume) host.Owner {
 	return host.Owner{UID: v.IDMap.Outside(v.UID), GID: v.IDMap.Outside(v.GID)}
 }
 
-// DiffFolder compares owner, mode, mark and parent. It never asks for a replacement.
-func DiffFolder(want spec.Volume, have *Folder) plan.Delta {
+// DiffDirectory compares owner, mode, mark and parent. It never asks for a replacement.
+func DiffDirectory(want spec.Volume, have *Directory) plan.Delta {
 	if have == nil {
 		return plan.Delta{Action: plan.Create, Reason: "the volume does not exist"}
 	}
 	var d plan.Delta
-	owner, demands := folderOwner(want), want.Demands()
+	owner, demands := directoryOwner(want), want.Demands()
 	if demands.UID {
 		d.Compare("uid", strconv.Itoa(have.UID), strconv.Itoa(owner.UID))
 	}
@@ -147,7 +147,7 @@ func DiffFolder(want spec.Volume, have *Folder) plan.Delta {
 		return d
 	}
 	if !have.Unmarkable {
-		d.Compare("address", have.Address, FolderAddress(want))
+		d.Compare("address", have.Address, DirectoryAddress(want))
 	}
 	if ownParent(want) {
 		d.Compare("parent", have.Parent, parentText(closedParent, parentOwner(want)))
@@ -155,9 +155,9 @@ func DiffFolder(want spec.Volume, have *Folder) plan.Delta {
 	return d
 }
 
-// ApplyFolder makes the delta go away; what is in the folder stays as it is. create makes the folder itself, closed
-// (0700).
-func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, create func() error) error {
+// ApplyDirectory makes the delta go away; what is in the directory stays as it is. create makes the directory itself,
+// closed (0700).
+func ApplyDirectory(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, create func() error) error {
 	if d.Action == plan.Create {
 		if err := MakeParent(h, v); err != nil {
 			return err
@@ -166,25 +166,27 @@ func ApplyFolder(ctx context.Context, h host.Host, v spec.Volume, d plan.Delta, 
 			return err
 		}
 	}
-	have, err := ObserveFolder(ctx, h, v)
+	have, err := ObserveDirectory(ctx, h, v)
 	if err != nil {
 		return err
 	}
-	d = DiffFolder(v, have)
-	if err := OwnFolder(h, v, d); err != nil {
+	d = DiffDirectory(v, have)
+	if err := OwnDirectory(h, v, d); err != nil {
 		return err
 	}
 	if d.Has("address") {
-		err = MarkFolder(h, v.Path, FolderAddress(v))
+		err = MarkDirectory(h, v.Path, DirectoryAddress(v))
 	}
 	return err
 }
 
-// MarkFolder writes a folder's mark.
-func MarkFolder(h host.Host, path, mark string) error { return h.Setxattr(path, FolderMark, mark) }
+// MarkDirectory writes a directory's mark.
+func MarkDirectory(h host.Host, path, mark string) error {
+	return h.Setxattr(path, DirectoryMark, mark)
+}
 
-// OwnFolder sets what the delta says of owner, mode and parent.
-func OwnFolder(h host.Host, v spec.Volume, d plan.Delta) error {
+// OwnDirectory sets what the delta says of owner, mode and parent.
+func OwnDirectory(h host.Host, v spec.Volume, d plan.Delta) error {
 	if d.Has("parent") {
 		parent := filepath.Dir(v.Path)
 		if err := errors.Join(h.Chown(parent, parentOwner(v)), h.Chmod(parent, closedParent)); err != nil {
@@ -193,10 +195,10 @@ func OwnFolder(h host.Host, v spec.Volume, d plan.Delta) error {
 	}
 	owner := host.Owner{UID: -1, GID: -1}
 	if d.Has("uid") {
-		owner.UID = folderOwner(v).UID
+		owner.UID = directoryOwner(v).UID
 	}
 	if d.Has("gid") {
-		owner.GID = folderOwner(v).GID
+		owner.GID = directoryOwner(v).GID
 	}
 	if owner != (host.Owner{UID: -1, GID: -1}) {
 		if err := h.Chown(v.Path, owner); err != nil {
@@ -209,7 +211,7 @@ func OwnFolder(h host.Host, v spec.Volume, d plan.Delta) error {
 	return h.Chmod(v.Path, v.Mode.Perm())
 }
 
-// MakeParent makes what is missing above the volume. Only the container's own folder is closed to all others; those
+// MakeParent makes what is missing above the volume. Only the container's own directory is closed to all others; those
 // above it must let every container's root through (0711).
 func MakeParent(h host.Host, v spec.Volume) error {
 	parent := filepath.Dir(v.Path)
@@ -222,14 +224,14 @@ func MakeParent(h host.Host, v spec.Volume) error {
 	return h.MkdirAll(parent, closedParent, parentOwner(v))
 }
 
-// DeleteFolder removes a volume that carries its mark, and its parent if that is then empty. remove takes the folder
-// away for good. A directory of the users' own stays, whatever mark it carries. An unmarked folder is a permanent
-// error.
-func DeleteFolder(ctx context.Context, h host.Host, v spec.Volume, remove func() error) error {
+// DeleteDirectory removes a volume that carries its mark, and its parent if that is then empty. remove takes the
+// directory away for good. A directory of the users' own stays, whatever mark it carries. An unmarked directory is a
+// permanent error.
+func DeleteDirectory(ctx context.Context, h host.Host, v spec.Volume, remove func() error) error {
 	if v.HostDirectory != nil {
 		return nil
 	}
-	have, err := ObserveFolder(ctx, h, v)
+	have, err := ObserveDirectory(ctx, h, v)
 	if err != nil {
 		return err
 	}
@@ -243,7 +245,7 @@ func DeleteFolder(ctx context.Context, h host.Host, v spec.Volume, remove func()
 	return DropParent(h, v)
 }
 
-// DropParent removes the folder of a container's volumes if nothing is left in it.
+// DropParent removes the directory of a container's volumes if nothing is left in it.
 func DropParent(h host.Host, v spec.Volume) error {
 	parent := filepath.Dir(v.Path)
 	if left, err := h.ReadDir(parent); err != nil || len(left) > 0 || !ownParent(v) {
