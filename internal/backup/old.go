@@ -12,14 +12,18 @@ import (
 // The format of before, that of openssl-enc(1) with -aes-256-cbc -pbkdf2 -iter 600000: a word, a salt, the
 // ciphertext. Key and initialisation vector come out of PBKDF2 with HMAC-SHA-256.
 const (
-	magic      = "Salted__"
-	saltSize   = 8
-	keySize    = 32
-	iterations = 600_000
+	magic    = "Salted__"
+	saltSize = 8
+	keySize  = 32
 
 	// PasswordMin is the shortest password that is taken, in bytes.
 	PasswordMin = 12
 )
+
+// iterations are those of the format; a variable, as are age's, because tests open dozens of files.
+var iterations = opensslIterations
+
+const opensslIterations = 600_000
 
 var errPassword = errors.New("the password does not open it, or the file is damaged")
 
