@@ -109,7 +109,7 @@ test-zfs: root deps build artifacts ## ZFS for real: on this kernel where it has
 
 e2e: root test-deps build artifacts ## tests in real containers
 	$(E2E) go test -count=1 -timeout 10m -v ./test/volumes
-	$(E2E) go test -count=1 -timeout 75m -parallel 2 -v ./test/e2e
+	$(E2E) go test -count=1 -timeout 75m -parallel 32 -v ./test/e2e
 
 bench: root test-deps build artifacts ## phoenix against the bare floor, as ratios
 	@tools/deps $(BENCH_PACKAGES)

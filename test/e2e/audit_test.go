@@ -46,6 +46,7 @@ func (a Audited) has(rule, object, says string) bool {
 // A house that phoenix made audits clean, inside and outside, and the audit touches nothing. What is then done to it by
 // hand is found.
 func TestAudit(t *testing.T) {
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("create", "103", "101", "102", "201").Want(0)
 	clean, r := h.audit(0)

@@ -10,7 +10,7 @@ import (
 
 // Certificates are listed, shown, and renewed with new keys, those of Traefik too, while the gateway answers.
 func TestCert(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("up").Want(0)
 	root, before := h.RootCertificate(), h.leaves()
@@ -70,7 +70,7 @@ func TestCert(t *testing.T) {
 // The CA's volume is lost, and its root comes back from a sealed backup: the same, so that everybody's certificates
 // stay good. No secret is in the clear outside of the container, nor on a command line.
 func TestBackup(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("create", "103", "201").Want(0)
 	root := h.RootCertificate()

@@ -11,7 +11,7 @@ import (
 // Each container alone brings what it depends on; every order of the three,
 // from nothing, ends healthy, and a run after that changes nothing.
 func TestEveryOrderEndsHealthy(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	orders := [][]string{{"103", "101", "102"}, {"101", "102", "103"}, {"102", "101", "103"}}
 	if os.Getenv(sample.Everything) != "" {
 		orders = append(orders, []string{"103", "102", "101"}, []string{"101", "103", "102"}, []string{"102", "103", "101"})
@@ -31,7 +31,7 @@ func TestEveryOrderEndsHealthy(t *testing.T) {
 
 // All at once is the same as one after the other.
 func TestCreateTogether(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	var first Created
 	h.Phoenix("create", "103", "101", "102", "-o", "json").Want(0).JSON(&first)

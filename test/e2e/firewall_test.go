@@ -59,6 +59,7 @@ func (h *Hypervisor) wantFlows() {
 // Who is not let in is met with silence: between containers, after a restart, with another's address, and for all who
 // are not on the hypervisor's own bridge. A second run changes nothing, and what is deleted leaves no table.
 func TestFirewall(t *testing.T) {
+	beside(t)
 	h := New(t, homelab())
 	h.Exec("ip", "address", "add", otherAddress+"/32", "dev", "lo").Want(0)
 	h.Phoenix("up").Want(0)
@@ -97,7 +98,7 @@ func TestFirewall(t *testing.T) {
 
 // What the users say comes after what phoenix needs and before what is open to anybody.
 func TestFirewallRulesOfTheUsers(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.edit("101", func(c map[string]any) {
 		c["firewall"] = map[string]any{"enabled": true, "rules": []any{

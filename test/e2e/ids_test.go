@@ -81,7 +81,7 @@ func (h *Hypervisor) asBefore(id string) {
 // Each container has ids of its own; a house of before gets them with --yes, also where that is killed; and a user who
 // has a container's ids is told of.
 func TestOwnIDs(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("create", "103", "201").Want(0)
 	h.separate(t)

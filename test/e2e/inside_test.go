@@ -13,6 +13,7 @@ import (
 // Some providers' unit tests make users, install packages and start units: they run in a container that is thrown away
 // after them, and skip themselves elsewhere.
 func TestProvidersInAContainer(t *testing.T) {
+	beside(t)
 	h := New(t, homelab())
 	const id = "299"
 	h.edit(id, func(c map[string]any) {

@@ -11,7 +11,7 @@ import (
 // The first initialisation of the CA, killed in the middle and run again,
 // resumes or starts clean.
 func TestInterruptedInitialisation(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	moments := map[string]func(volume, pins string) bool{
 		"first file on the volume": func(volume, _ string) bool { return hasFile(volume) },
 		"root certificate written": func(volume, _ string) bool { return rootIn(volume) != nil },
@@ -32,7 +32,7 @@ func TestInterruptedInitialisation(t *testing.T) {
 // Once the fingerprint is pinned, the root is in use: no interruption may
 // lead to another one.
 func TestPinnedRootSurvivesInterruption(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	volume, pins := h.caDirectories()
 	h.Kill(func() bool { return hasFile(pins) }, "create", "101")

@@ -24,7 +24,7 @@ type issuedCertificate struct {
 // What the CA issued is known, and what is not in order is told by health, by the audit and in the list: over restarts
 // and the death of the CA, over the loss of its database, and until nobody trusts it any more.
 func TestIssued(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.edits(func(c map[string]any) {
 		c["step_ca"].(map[string]any)["allowed_names"] = []string{"printer.homelab.internal"}

@@ -8,7 +8,7 @@ import (
 // delete keeps volumes: the CA that comes back is the same CA, and those who
 // trusted it go on trusting it.
 func TestDeleteAndCreateKeepsTheRoot(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("create", "103", "101").Want(0)
 	before := h.RootCertificate()
@@ -26,7 +26,7 @@ func TestDeleteAndCreateKeepsTheRoot(t *testing.T) {
 }
 
 func TestDeleteAsks(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("create", "103").Want(0)
 	root := h.RootCertificate()
@@ -39,7 +39,7 @@ func TestDeleteAsks(t *testing.T) {
 }
 
 func TestStopStartRestart(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("create", "103").Want(0)
 	root := h.RootCertificate()

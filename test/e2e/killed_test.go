@@ -160,7 +160,7 @@ func (k *killable) points(id string) (points []killPoint) {
 // On real containers: a random sample of all kill points, from nothing each. A third dies on the hypervisor, a third is
 // an agent alone, in the rest an agent and phoenix die together.
 func TestKilledAnywhere(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("PHOENIX_KILL_SEED"), 10, 64); err == nil {
 		seed = s

@@ -106,6 +106,7 @@ func (o *oldLayout) newKeys() {
 // A house as the old scripts left it is moved while a client calls: no request fails, the root stays, what leaked is
 // new, and afterwards nothing is left to do.
 func TestMigrateLive(t *testing.T) {
+	beside(t)
 	o := newOldLayout(t, nil)
 	o.works()
 	o.audit(3)
@@ -186,7 +187,7 @@ func (o *oldLayout) replaceRoot(t *testing.T) {
 // Killed at random moments, again and again, it ends the same; so does the way back. When the old directory is emptied
 // there is none.
 func TestMigrateLiveKilled(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("PHOENIX_KILL_SEED"), 10, 64); err == nil {
 		seed = s
@@ -243,7 +244,7 @@ func TestMigrateLiveKilled(t *testing.T) {
 
 // Where the configuration asks for firewalls they stand at the end, and were in nobody's way.
 func TestMigrateLiveFirewalled(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	o := newOldLayout(t, map[string]string{
 		"nginx":   `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "80"}, {"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443"}`,
 		"traefik": `{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.101"}`,

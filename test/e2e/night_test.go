@@ -75,6 +75,7 @@ func (f *faults) stays(what string, so func() bool) {
 // What runs unattended makes no root, and brings nothing back that a person deleted. A site is burnt down and restored
 // with watch enabled all the time.
 func TestNight(t *testing.T) {
+	beside(t)
 	f := unattended(t)
 	f.stays("a machine on which nobody called up", func() bool { return !hasFile(f.Root) })
 	f.reports()

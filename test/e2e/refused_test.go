@@ -53,7 +53,7 @@ func (h *Hypervisor) wantUntouched() {
 // A directory that two containers would share is refused, with the rule and
 // the line, before anything is touched.
 func TestSharingIsRefused(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	shared := "/srv/phoenix-e2e/shared/ssl"
 	mount := []any{map[string]any{"host_path": shared, "container_path": "/mnt/shared"}}
@@ -84,7 +84,7 @@ func TestSharingIsRefused(t *testing.T) {
 // An artifact whose checksum does not match stops everything before anything
 // is changed.
 func TestWrongArtifactIsRefused(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	parts := need(t)
 	file := filepath.Join(h.Config, "phoenix_hypervisor_config.json")

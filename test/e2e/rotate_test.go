@@ -157,6 +157,7 @@ func pool(certs ...*x509.Certificate) *x509.CertPool {
 
 // What others may know is made anew under the same root, while a client asks and gets an answer every time.
 func TestRotateKeys(t *testing.T) {
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("up").Want(0)
 	root, before := h.RootCertificate(), h.leaves()
@@ -188,6 +189,7 @@ func TestRotateKeys(t *testing.T) {
 
 // A new root takes the old one's place while a client that knows both asks and gets an answer every time.
 func TestRotateRoot(t *testing.T) {
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("up").Want(0)
 	root, before := h.RootCertificate(), h.leaves()
@@ -268,7 +270,7 @@ func (h *Hypervisor) replaced(root *x509.Certificate, before leaves) {
 // While watch runs, a new root is begun again and again, and phoenix killed each time at another moment; then it comes
 // to its end. No request fails meanwhile.
 func TestRotateKilled(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("PHOENIX_KILL_SEED"), 10, 64); err == nil {
 		seed = s
@@ -316,7 +318,7 @@ func (h *Hypervisor) killAfter(d time.Duration, args ...string) {
 // A container that does not run is waited for, and told; meanwhile the others renew their certificates alone, and
 // everyone takes them. Once it runs, all goes on.
 func TestRotateWaitsForAll(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	f := &faults{Hypervisor: New(t, homelab()), keep: map[string]string{}}
 	f.Phoenix("up").Want(0)
 	root, before := f.RootCertificate(), f.leaves()

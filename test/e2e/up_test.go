@@ -81,7 +81,7 @@ func (h *Hypervisor) hangs(t *testing.T) {
 
 // Delete with everything leaves a hypervisor as it was.
 func TestDeleteAllLeavesNothing(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	h := New(t, homelab())
 	h.Phoenix("create", "101").Want(0)
 	// leaves word of it, for watch

@@ -11,7 +11,7 @@ import (
 // do not exist here fall back, and validate says so. They are not part of the
 // project; PHOENIX_USER_FILES or a directory beside the checkout has them.
 func TestUsersOwnFiles(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	from := os.Getenv("PHOENIX_USER_FILES")
 	if from == "" {
 		from = filepath.Join(repo(), "..", "shared", "phoenix-configs")
