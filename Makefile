@@ -35,6 +35,9 @@ VERSION := $(shell git describe --tags --dirty 2>/dev/null || \
 DIST    ?= dist
 PHOENIX := bin/phoenix
 
+# Some packages compute and some wait for real programs: two of them for each processor.
+WIDTH = $$(( 2 * $$(nproc) ))
+
 # The race detector needs cgo and a C compiler.
 RACE = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null && echo -race)
 
@@ -80,7 +83,7 @@ test-deps: deps
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "make: containers need root: sudo make ..." >&2; exit 1; }
 
-test: root test-deps build artifacts lint unit stand-ins conformance e2e ## everything
+test: root test-deps build artifacts lint unit stand-ins e2e ## everything
 
 check: ## what is quick: format, vet, staticcheck, short unit tests; no root
 	@tools/lint/run $(PHOENIX_CACHE) quick
@@ -91,12 +94,12 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 
 unit: artifacts ## unit tests, those with real tools included
 	eval "$$(go run ./tools/artifacts -o env)"; \
-	go test $(RACE) -count=1 -timeout 20m $$(go list ./... | grep -v /test/)
+	go test $(RACE) -count=1 -p $(WIDTH) -timeout 20m $$(go list ./... | grep -v /test/)
 
 # Whole runs of phoenix where only containers, or Proxmox, are stand-ins. The programs that are run are not built for the race detector,
 # so that it would see nothing.
 stand-ins: ## phoenix killed and failing at each kind of change, hostile containers, Proxmox
-	go test -count=1 -timeout 30m $$(go list ./test/... | grep -v -e /test/e2e -e /test/conformance -e /test/volumes)
+	go test -count=1 -timeout 30m $$(go list ./test/... | grep -v -e /test/e2e -e /test/volumes)
 
 faults: ## the same at every single change of every container: an hour
 	PHOENIX_EVERY_CASE=1 go test -count=1 -timeout 120m -v ./test/kill ./test/pve
