@@ -87,6 +87,7 @@ c.network_config.name "net0"
 c.network_config.nameservers ["9.9.9.9"]
 c.packages ["nginx-light"]
 c.pct_options ["nesting=1"]
+c.ports ["8000:8000"]
 c.pids_max 3000
 c.start_at_boot false
 c.storage_pool "other"
@@ -135,6 +136,7 @@ h.dns_server.authoritative_zones.0.zone_name "other.internal"
 h.dns_server.enabled false
 h.dns_server.upstream_servers ["1.1.1.1"]
 h.domain_name "other.internal"
+h.forward_ports true
 h.mount_point_base "/srv"
 h.network.default_subnet "10.0.0.0/8"
 h.network.interfaces.address "10.86.255.253/16"

@@ -128,6 +128,7 @@ func (a *auditor) auditAccess() {
 	key := a.hypervisorFile.get("access")
 	switch h.Access {
 	case spec.AccessForward:
+		a.auditPorts()
 		for _, x := range a.cfg.Containers {
 			if x.IsGateway() {
 				a.report(ruleForwarded, key, `accept it (audit_accept) where it is meant; "access": "none" closes it`,
@@ -142,6 +143,20 @@ func (a *auditor) auditAccess() {
 				a.finding(ruleRouted, x.At, "firewall",
 					`"firewall": {"enabled": true}, with rules for what the LAN needs`,
 					"with access route the LAN reaches every port of container %s", x.ID)
+			}
+		}
+	}
+}
+
+// auditPorts tells which ports of the hypervisor lead to which container.
+func (a *auditor) auditPorts() {
+	templates := survey(a.cfg).templates
+	for _, x := range a.cfg.Containers {
+		for _, p := range a.cfg.publishes(x) {
+			if !templates[x.ID] {
+				a.finding(rulePublished, x.At, "ports", "a name behind the gateway by traefik_service; or accept it "+
+					"(audit_accept) where it is meant", "%s of this machine is forwarded to %s of container %s", p,
+					hostPort(x.Network.Address.Addr(), p.port), x.ID)
 			}
 		}
 	}

@@ -108,6 +108,9 @@ var (
 		"a program that was meant for its neighbours only can be tried by every host of the LAN", false}
 	ruleForwarded = Rule{"PHX-AUD-036", Low, "the LAN reaches the gateway by ports of the hypervisor",
 		"every host of the LAN, and of the Internet where the router forwards too, can try its flaws", false}
+	rulePublished = Rule{"PHX-AUD-037", Medium, "the LAN reaches a container by a port of the hypervisor",
+		"every host of the LAN, and of the Internet where the router forwards too, can try the program behind it, " +
+			"without the gateway's certificate, allow list or password", false}
 	ruleCAName = Rule{"PHX-AUD-040", High, "a DNS record sends the CA's name elsewhere",
 		"clients ask another host for their certificates", false}
 	ruleTwoSources = Rule{"PHX-AUD-041", Medium, "one name has two sources",
@@ -131,8 +134,8 @@ func loadRules() []Rule {
 func Rules() []Rule {
 	return append(loadRules(), ruleTwiceInside, ruleShare, ruleDevices, ruleNesting, ruleNobodys, ruleKnownPassword, ruleRepeated, ruleJWK,
 		ruleAnyName, ruleNoBackup, ruleLifetime,
-		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleForwarded, ruleRouted, ruleCAName,
-		ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
+		ruleTwiceAllowed, ruleContradiction, ruleAnySource, ruleCAOpen, ruleForwarded, ruleRouted,
+		rulePublished, ruleCAName, ruleTwoSources, ruleTLS, ruleExpired, ruleVoid)
 }
 
 // severity is that of a finding of the rule.

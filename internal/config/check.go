@@ -35,6 +35,7 @@ func check(cfg *Config, host bool, list *diag.List) *checker {
 	c.certificates()
 	c.traefikServices()
 	c.firewalls()
+	c.ports()
 	if host {
 		c.bridge()
 		c.zones()
@@ -77,6 +78,10 @@ func (c *checker) errorf(a At, key, hint, format string, args ...any) {
 
 func (c *checker) warnf(a At, key, hint, format string, args ...any) {
 	c.tell(diag.Warning, a, key, hint, format, args...)
+}
+
+func (c *checker) note(a At, key, hint, format string, args ...any) {
+	c.tell(diag.Note, a, key, hint, format, args...)
 }
 
 func (c *checker) tell(s diag.Severity, a At, key, hint, format string, args ...any) {

@@ -39,12 +39,16 @@ func (d *derivation) access() {
 	}
 	o := object.Object{Address: object.NewAddress(spec.KindAccess, iface.Name), Provider: "firewall",
 		Source: h.source("access")}
+	forwards := d.forwards()
+	if mode == spec.AccessForward {
+		s.Forwards = forwards
+	}
 	if g := d.entrance(); g != nil {
 		o.Container = g.ID
 		if mode == spec.AccessForward {
 			s.Gateway, s.Ports = g.Network.Address.Addr().String(), []string{"tcp/80", "tcp/443"}
 		}
-	} else if mode == spec.AccessForward {
+	} else if mode == spec.AccessForward && len(forwards) == 0 {
 		d.note(diag.Error, o.Source, "access: forward needs a gateway, and the file has none on "+iface.Name,
 			`give a container on it the feature nginx_gateway, or set access to "route" or "none"`)
 		return

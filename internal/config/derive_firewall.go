@@ -61,6 +61,13 @@ func (d *derivation) flows() []flow {
 		add(h.proxy, r.container, r.container.TraefikService.Port, "the internal proxy")
 		hypervisor(r.container, r.container.TraefikService.Port, "health checks of the hypervisor")
 	}
+	for _, c := range d.cfg.Containers {
+		for _, p := range d.cfg.publishes(c) {
+			if p.proto == "tcp" && !h.templates[c.ID] {
+				hypervisor(c, p.port, "health checks of the hypervisor")
+			}
+		}
+	}
 	return append(out, d.public()...)
 }
 
@@ -128,7 +135,7 @@ func (d *derivation) rules(c *Container) []spec.Rule {
 			public = append(public, f)
 		}
 	}
-	out, last := toward(own, allow(spec.In, named)), toward(own, allow(spec.In, public))
+	out, last := toward(own, allow(spec.In, named)), append(toward(own, allow(spec.In, public)), d.fromLAN(c)...)
 	users := d.usersRules(c)
 	if slices.ContainsFunc(users,
 		func(r usersRule) bool { return r.Direction == spec.Out && r.Action != spec.Accept }) {

@@ -47,6 +47,9 @@ func (d *derivation) listens(r spec.Running, c *Container) spec.Running {
 	if len(c.Certificates) > 0 {
 		add("tcp", 80)
 	}
+	for _, p := range d.cfg.publishes(c) {
+		add(p.proto, p.port)
+	}
 	if c.TraefikService != nil {
 		add("tcp", c.TraefikService.Port)
 	}

@@ -101,7 +101,7 @@ type Container struct {
 	Snapshots         bool            `json:"enable_lifecycle_snapshots" acted:"pve" kept:"phoenix needs no snapshots to go on after a failure"`
 	GPU               Words           `json:"gpu_assignment" acted:"pve" kept:"GPUs are left to their feature scripts"`
 	PortainerRole     Kept            `json:"portainer_role" kept:"Portainer is not set up by phoenix"`
-	Ports             Kept            `json:"ports" kept:"containers have addresses of their own; names and ports of a web server: traefik_service, from the LAN: access in the hypervisor's file"`
+	Ports             Words           `json:"ports"` // 8000:8000: of the hypervisor, and of it; forward_ports says whether
 	Engine            Kept            `json:"vllm_engine_config" kept:"read by the application's own script"`
 	TriggerSync       Kept            `json:"trigger_sync_on_completion" kept:"routes are derived, there is nothing to sync"`
 	Firewall          Firewall        `json:"firewall"`

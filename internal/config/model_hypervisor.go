@@ -36,8 +36,10 @@ type Hypervisor struct {
 	Watch         Watch           `json:"watch"`
 	// Access is how clients of the LAN reach the gateway: by ports of the hypervisor, by a route, or as the users see
 	// to it.
-	Access      string        `json:"access" enum:"forward,route,none" default:"none"`
-	AuditAccept []*Acceptance `json:"audit_accept"` // findings of the audit that are known and borne
+	Access string `json:"access" enum:"forward,route,none" default:"none"`
+	// ForwardPorts: the LAN reaches the ports of containers too, with access forward.
+	ForwardPorts bool          `json:"forward_ports"`
+	AuditAccept  []*Acceptance `json:"audit_accept"` // findings of the audit that are known and borne
 }
 
 // Watch is what phoenix watch may do by itself.

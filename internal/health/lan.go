@@ -23,6 +23,11 @@ func (m *model) lan(o object.Object, s spec.Access) {
 	if id := m.containerAt(s.Gateway); s.Gateway != "" && id != "" {
 		d.via = append(d.via, id)
 	}
+	for _, f := range s.Forwards {
+		if id := m.containerAt(strings.Split(f.To, ":")[0]); id != "" && !slices.Contains(d.via, id) {
+			d.via = append(d.via, id)
+		}
+	}
 }
 
 // runLAN follows the way of a client of the LAN, as far as it can be seen without being one: an uplink with an address,
@@ -79,11 +84,41 @@ func (c Check) answersForwarded(ctx context.Context, h host.Host, s spec.Access,
 				fmt.Sprintf("%s:%d: %s%s", s.Gateway, number, how, errorOf(err)), "phoenix apply")
 		}
 	}
+	if failed := c.publishedAnswer(ctx, h, s, addresses[0]); failed != nil {
+		return *failed
+	}
 	if s.Mode == spec.AccessRoute {
 		return c.pass("packets of the LAN are routed to "+s.Subnet, way+", where the router has a route by one of them")
 	}
+	for _, f := range s.Forwards {
+		way += ", " + f.Port + " to " + f.To
+	}
+	if s.Gateway == "" {
+		return c.pass("clients of the LAN reach the containers' ports at "+addresses[0], way)
+	}
 	return c.pass("clients of the LAN reach the gateway at "+addresses[0], fmt.Sprintf("%s, %s to %s", way,
 		strings.Join(s.Ports, " "), s.Gateway))
+}
+
+// publishedAnswer looks whether somebody listens where ports of the hypervisor lead to; nil: for all of them. Of UDP
+// nothing can be seen from here.
+func (c Check) publishedAnswer(ctx context.Context, h host.Host, s spec.Access, address string) *Result {
+	for _, f := range s.Forwards {
+		proto, number, _ := strings.Cut(f.Port, "/")
+		if proto != "tcp" {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, openWait)
+		conn, err := h.Dial(ctx, "tcp", f.To)
+		cancel()
+		if err != nil {
+			r := c.fail(fmt.Sprintf("port %s of %s is forwarded to %s, where nothing answers", number, address, f.To),
+				why(err), `start the program there, or take the port out of the container's "ports"`)
+			return &r
+		}
+		conn.Close()
+	}
+	return nil
 }
 
 // addressesOf are the IPv4 addresses of an interface.
@@ -109,13 +144,13 @@ func lackingAccess(table string, s spec.Access, up string) string {
 	if s.Mode == spec.AccessForward {
 		want = append(want, struct{ chain, rule string }{"passing", in + fmt.Sprintf("oifname %q drop", s.Bridge)},
 			struct{ chain, rule string }{"leaving", fmt.Sprintf("ip saddr %s oifname %q masquerade", s.Subnet, up)})
-		for _, p := range s.Ports {
-			proto, number, _ := strings.Cut(p, "/")
+		for _, p := range s.Leads() {
+			proto, number, _ := strings.Cut(p.Port, "/")
 			if !slices.ContainsFunc(chains["ports"], func(line string) bool {
 				return strings.HasPrefix(line, in) && strings.HasSuffix(line,
-					" "+proto+" dport "+number+" dnat ip to "+s.Gateway)
+					" "+proto+" dport "+number+" dnat ip to "+p.To)
 			}) {
-				return "no rule forwards " + p + " of " + up + " to " + s.Gateway
+				return "no rule forwards " + p.Port + " of " + up + " to " + p.To
 			}
 		}
 	}

@@ -59,6 +59,19 @@ func lanCases() []runCase {
 	forward := func(change func(h *fakeHost)) func(*testing.T, *fakeHost) any {
 		return with(spec.AccessForward, change)
 	}
+	published := func(change func(h *fakeHost)) func(*testing.T, *fakeHost) any {
+		forwarded := forward(func(h *fakeHost) {
+			const line = `		iifname "eth0" ip saddr != 10.0.0.0/24 fib daddr . iif type local tcp dport `
+			h.runs[list] = fakeRun{out: strings.Replace(accessTable, line+"443", line+"8022 dnat ip to 10.0.0.104:22\n"+
+				line+"443", 1)}
+			change(h)
+		})
+		return func(t *testing.T, h *fakeHost) any {
+			s := forwarded(t, h).(spec.Access)
+			s.Forwards = []spec.Forward{{Port: "tcp/8022", To: "10.0.0.104:22"}}
+			return s
+		}
+	}
 	table := func(old, new string) func(h *fakeHost) {
 		return func(h *fakeHost) { h.runs[list] = fakeRun{out: strings.Replace(accessTable, old, new, 1)} }
 	}
@@ -66,6 +79,14 @@ func lanCases() []runCase {
 		{kindLAN, "forwarded", forward(func(*fakeHost) {}), Pass,
 			"at 192.168.1.20 | eth0 192.168.1.20, tcp/80 tcp/443 to 10.0.0.153"},
 		{kindLAN, "routed", with(spec.AccessRoute, func(*fakeHost) {}), Pass, "routed to 10.0.0.0/24"},
+		{kindLAN, "published", published(func(*fakeHost) {}), Pass, "tcp/8022 to 10.0.0.104:22"},
+		{kindLAN, "published, not forwarded", published(func(h *fakeHost) {
+			h.runs[list] = fakeRun{out: accessTable}
+		}), Fail,
+			"no rule forwards tcp/8022 of eth0 to 10.0.0.104:22"},
+		{kindLAN, "published, silent", published(func(h *fakeHost) {
+			h.walls = []string{"connection", "connection", "no"}
+		}), Fail, "port 8022 of 192.168.1.20 is forwarded to 10.0.0.104:22, where nothing answers"},
 		{kindLAN, "no uplink", forward(func(h *fakeHost) { h.put("/proc/net/route", 0o444, 0, 0, "") }), Fail,
 			"no default route"},
 		{kindLAN, "no address", forward(func(h *fakeHost) {

@@ -32,18 +32,21 @@ func Takers(h Host, journal string) string {
 
 // listeners are the processes that listen on a TCP port, as "process 12 (perl)".
 func listeners(h Host, port int) []string {
-	return holders(h, port, func(string) bool { return true })
+	return holders(h, "tcp", port, func(string) bool { return true })
 }
 
-func holders(h Host, port int, about func(line string) bool) []string {
-	sockets := map[string]bool{}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		raw, err := h.ReadFile(table)
+func holders(h Host, proto string, port int, about func(line string) bool) []string {
+	sockets, state := map[string]bool{}, "0A"
+	if proto == "udp" {
+		state = "07" // one that is connected to nobody
+	}
+	for _, table := range []string{proto, proto + "6"} {
+		raw, err := h.ReadFile("/proc/net/" + table)
 		if err != nil {
 			continue // without IPv6 there is none
 		}
 		for line := range strings.Lines(string(raw)) {
-			if inode := listening(line, port); inode != "" && about(line) {
+			if inode := listening(line, port, state); inode != "" && about(line) {
 				sockets["socket:["+inode+"]"] = true
 			}
 		}
@@ -65,7 +68,12 @@ func holders(h Host, port int, about func(line string) bool) []string {
 // ListenersOn are the processes whose sockets take connections on a TCP port from outside: at any address but those of
 // the loopback. They are looked for in the network namespace that phoenix is in.
 func ListenersOn(h Host, port int) []string {
-	return holders(h, port, func(line string) bool { return !loopback(line) })
+	return holders(h, "tcp", port, func(line string) bool { return !loopback(line) })
+}
+
+// ReceiversOn are the same for a UDP port.
+func ReceiversOn(h Host, port int) []string {
+	return holders(h, "udp", port, func(line string) bool { return !loopback(line) })
 }
 
 // loopback is whether the socket of a line of /proc/net/tcp or tcp6 is bound to a loopback address, which stands there
@@ -77,10 +85,11 @@ func loopback(line string) bool {
 		strings.HasPrefix(address, "0000000000000000FFFF0000") && strings.HasSuffix(address, "7F")
 }
 
-// listening gives the inode of a line of /proc/net/tcp (proc_pid_net(5)) that is a listener (state 0A) on the port.
-func listening(line string, port int) string {
+// listening gives the inode of a line of /proc/net/tcp or udp (proc_pid_net(5)) that is a socket on the port in the state:
+// 0A is a listener of TCP.
+func listening(line string, port int, state string) string {
 	f := strings.Fields(line)
-	if len(f) < 10 || f[3] != "0A" || !strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+	if len(f) < 10 || f[3] != state || !strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
 		return ""
 	}
 	return f[9]

@@ -22,9 +22,25 @@ type Access struct {
 	Mode    string   `json:"mode"`
 	Gateway string   `json:"gateway,omitempty"` // forward: the address that the ports lead to
 	Ports   []string `json:"ports,omitempty"`   // forward: tcp/443
+	// Forwards are ports that lead to other containers.
+	Forwards []Forward `json:"forwards,omitempty"`
 	// State is a file that remembers which interfaces phoenix let forward. It is gone with a boot, as are the table and
 	// the kernel's switches.
 	State string `json:"state"`
+}
+
+// Forward is one port of the hypervisor that leads to a container's.
+type Forward struct {
+	Port string `json:"port"` // tcp/8000
+	To   string `json:"to"`   // 10.0.0.21:8000
+}
+
+// Leads are all ports with where they lead to: an address, or an address with a port.
+func (a Access) Leads() (out []Forward) {
+	for _, p := range a.Ports {
+		out = append(out, Forward{p, a.Gateway})
+	}
+	return append(out, a.Forwards...)
 }
 
 // Table is the name of its table of nftables.

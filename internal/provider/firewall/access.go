@@ -44,6 +44,8 @@ type AccessStatus struct {
 type accessState struct {
 	Mode string   `json:"mode"`
 	Ours []string `json:"forwarding"`
+	// Ports are those that no server of the hypervisor's own had when they were taken.
+	Ports []string `json:"ports,omitempty"`
 }
 
 // Decode implements provider.Driver.
@@ -64,18 +66,23 @@ func (Access) Decode(raw json.RawMessage) (spec.Access, diag.List) {
 	switch s.Mode {
 	case spec.AccessNone, spec.AccessRoute:
 	case spec.AccessForward:
-		if a, err := netip.ParseAddr(s.Gateway); err != nil || !a.Is4() {
+		if a, err := netip.ParseAddr(s.Gateway); len(s.Ports) > 0 && (err != nil || !a.Is4()) {
 			diags.Errorf("%q is no IPv4 address of a gateway", s.Gateway)
 		}
-		if len(s.Ports) == 0 {
+		if len(s.Leads()) == 0 {
 			diags.Errorf("no port is forwarded")
 		}
 	default:
 		diags.Errorf("%q is no mode of access", s.Mode)
 	}
-	for _, p := range s.Ports {
-		if !port.MatchString(p) {
-			diags.Errorf("%q is no port, such as tcp/443", p)
+	for _, p := range s.Leads() {
+		if !port.MatchString(p.Port) {
+			diags.Errorf("%q is no port, such as tcp/443", p.Port)
+		}
+	}
+	for _, f := range s.Forwards {
+		if a, err := netip.ParseAddrPort(f.To); err != nil || !a.Addr().Is4() || a.Port() == 0 {
+			diags.Errorf("%q is no IPv4 address with a port", f.To)
 		}
 	}
 	return s, diags
@@ -170,14 +177,14 @@ func (d Access) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	if err != nil {
 		return err
 	}
-	if s.Mode == spec.AccessForward && state.Mode != spec.AccessForward {
-		if err := portsFree(h, s); err != nil {
+	next := accessState{Mode: s.Mode, Ours: state.Ours}
+	if s.Mode == spec.AccessForward {
+		if next.Ports, err = portsFree(h, s, state.Ports); err != nil {
 			return err
 		}
 	}
 	wanted := []string{up, s.Bridge}
 	old := slices.DeleteFunc(slices.Clone(state.Ours), func(name string) bool { return slices.Contains(wanted, name) })
-	next := accessState{Mode: s.Mode, Ours: state.Ours}
 	for _, name := range wanted {
 		if on, err := forwards(h, name); err != nil {
 			return fmt.Errorf("interface %s: %w", name, err)
@@ -205,7 +212,7 @@ func (d Access) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 	if err := closeAll(ctx, h, old); err != nil {
 		return err
 	}
-	last := accessState{Mode: s.Mode, Ours: slices.DeleteFunc(slices.Clone(next.Ours),
+	last := accessState{Mode: s.Mode, Ports: next.Ports, Ours: slices.DeleteFunc(slices.Clone(next.Ours),
 		func(name string) bool { return slices.Contains(old, name) })}
 	return writeAccess(h, s, next, last)
 }
@@ -286,10 +293,10 @@ func renderAccess(s spec.Access, up string) string {
 		" drop"}
 	if s.Mode == spec.AccessForward {
 		lines := []string{"type nat hook prerouting priority dstnat; policy accept;"}
-		for _, p := range s.Ports {
-			proto, number, _ := strings.Cut(p, "/")
+		for _, p := range s.Leads() {
+			proto, number, _ := strings.Cut(p.Port, "/")
 			lines = append(lines, in+"ip saddr != "+s.Subnet+" fib daddr . iif type local "+proto+" dport "+number+" "+
-				"dnat ip to "+s.Gateway)
+				"dnat ip to "+p.To)
 		}
 		chain(&b, "ports", lines...)
 		chain(&b, "leaving", "type nat hook postrouting priority srcnat; policy accept;",

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,9 @@ func readAccess(h host.Host, s spec.Access) (accessState, error) {
 		err = provider.PermanentHint(fmt.Errorf("%s cannot be read: it does not say whose forwarding phoenix "+
 			"switched on", s.State),
 			"look at net.ipv4.conf.INTERFACE.forwarding of the uplink and of "+s.Bridge+", and remove the file")
+	}
+	if state.Mode == spec.AccessForward && len(state.Ports) == 0 {
+		state.Ports = []string{"tcp/80", "tcp/443"} // of a version that did not write them down
 	}
 	return state, err
 }
@@ -122,21 +126,33 @@ func closeAll(ctx context.Context, h host.Host, ours []string) error {
 	return nil
 }
 
-// portsFree refuses to take ports away from a server of the hypervisor's own.
-func portsFree(h host.Host, s spec.Access) error {
-	for _, p := range s.Ports {
-		proto, text, _ := strings.Cut(p, "/")
+// portsFree refuses to take ports away from a server of the hypervisor's own. Those that were taken before are not looked
+// at again. It returns all that are taken now.
+func portsFree(h host.Host, s spec.Access, taken []string) (ports []string, err error) {
+	var held []string
+	for _, lead := range s.Leads() {
+		ports = append(ports, lead.Port)
+		proto, text, _ := strings.Cut(lead.Port, "/")
 		number, err := strconv.Atoi(text)
-		if err != nil || proto != "tcp" {
+		if err != nil || slices.Contains(taken, lead.Port) {
 			continue
 		}
-		if who := host.ListenersOn(h, number); len(who) > 0 {
-			return provider.PermanentHint(fmt.Errorf("access forward: port %d of this machine is served by %s, which "+
-				"clients of the LAN would not reach any more", number, strings.Join(who, ", ")),
-				`stop it, or let it listen on another port or on 127.0.0.1 only; or set access to "route"`)
+		who := host.ListenersOn(h, number)
+		if proto == "udp" {
+			who = host.ReceiversOn(h, number)
+		}
+		if len(who) > 0 {
+			held = append(held, fmt.Sprintf("port %d (%s, for %s) of this machine is served by %s", number, proto, lead.To,
+				strings.Join(who, ", ")))
 		}
 	}
-	return nil
+	if len(held) > 0 {
+		return nil, provider.PermanentHint(fmt.Errorf("access forward: %s, which clients of the LAN would not reach any "+
+			"more", strings.Join(held, "; ")),
+			`stop it, or let it listen on another port or on 127.0.0.1 only; or take the port out of "ports"; or set `+
+				`access to "route"`)
+	}
+	return ports, nil
 }
 
 func needsNFTFor(what string, err error) error {

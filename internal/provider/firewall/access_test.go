@@ -235,6 +235,9 @@ func TestAccessTraffic(t *testing.T) {
 	forward := accessSpec(t, spec.AccessForward)
 	route := accessSpec(t, spec.AccessRoute)
 	route.State = forward.State
+	// a port of b, whose program has another number than the hypervisor's
+	published := forward
+	published.Forwards = []spec.Forward{{Port: "tcp/8022", To: b.address + ":22"}}
 	none := forward
 	none.Mode, none.Gateway, none.Ports = spec.AccessNone, "", nil
 	type way struct {
@@ -247,18 +250,19 @@ func TestAccessTraffic(t *testing.T) {
 			wanAddress + ":22"},
 		{"gateway directly", client, a.address + ":443"}, {"a closed port of the gateway", client, a.address + ":22"},
 		{"another container", client, b.address + ":22"}, {"from the gateway", a.pid, lanClient + ":99"},
-		{"from another container", b.pid, lanClient + ":99"},
+		{"from another container", b.pid, lanClient + ":99"}, {"a published port", client, wanAddress + ":8022"},
 	}
-	closed := []string{"", "", "", "", "", "", ""}
+	closed := []string{"", "", "", "", "", "", "", ""}
 	for _, step := range []struct {
 		name string
 		s    spec.Access
 		want []string
 	}{
 		{"nothing yet", none, closed},
-		{"forward", forward, []string{lanClient, "", "", "", "", wanAddress, wanAddress}},
-		{"route", route, []string{"", "", lanClient, "", lanClient, a.address, b.address}},
-		{"forward again", forward, []string{lanClient, "", "", "", "", wanAddress, wanAddress}},
+		{"forward", forward, []string{lanClient, "", "", "", "", wanAddress, wanAddress, ""}},
+		{"published", published, []string{lanClient, "", "", "", "", wanAddress, wanAddress, lanClient}},
+		{"route", route, []string{"", "", lanClient, "", lanClient, a.address, b.address, ""}},
+		{"forward again", forward, []string{lanClient, "", "", "", "", wanAddress, wanAddress, ""}},
 		{"none", none, closed},
 	} {
 		settle(t, access(t, step.s))
@@ -345,6 +349,7 @@ func TestAccessRefusals(t *testing.T) {
 		}
 		l.Close()
 	}
+	publishedClash(t, s)
 	run(t, "", "ip", "route", "add", "default", "via", "10.99.2.101", "dev", bridge)
 	refused("leads out of the machine itself")
 	run(t, "", "ip", "route", "delete", "default", "dev", bridge)
@@ -362,6 +367,43 @@ func TestAccessRefusals(t *testing.T) {
 		}
 	}
 	settle(t, access(t, s)) // the ports of containers are no way out
+}
+
+// publishedClash adds ports to what is forwarded already that a server of the hypervisor's own has, TCP and UDP: all are
+// named, and what was forwarded before stays.
+func publishedClash(t *testing.T, s spec.Access) {
+	t.Helper()
+	settle(t, access(t, s))
+	tcp, err := net.Listen("tcp", wanAddress+":8022")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	udp, err := net.ListenPacket("udp", "0.0.0.0:8053")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	s.Forwards = []spec.Forward{{Port: "tcp/8022", To: "10.99.2.104:22"}, {Port: "udp/8053", To: "10.99.2.104:53"},
+		{Port: "tcp/8023", To: "10.99.2.104:23"}}
+	x, h := firewall.NewAccess(), &host.Local{}
+	before := run(t, "", "nft", "list", "ruleset")
+	err = x.Apply(context.Background(), h, access(t, s), plan.Delta{})
+	me := " of this machine is served by process " + strconv.Itoa(os.Getpid())
+	if err == nil || !strings.Contains(err.Error(), "port 8022 (tcp, for 10.99.2.104:22)"+me) ||
+		!strings.Contains(err.Error(), "port 8053 (udp, for 10.99.2.104:53)"+me) ||
+		strings.Contains(err.Error(), "8023") || provider.Hint(err) == "" {
+		t.Errorf("got %v", err)
+	}
+	if after := run(t, "", "nft", "list", "ruleset"); after != before {
+		t.Errorf("something was done: %s", after)
+	}
+	tcp.Close()
+	udp.Close()
+	settle(t, access(t, s))
+	none := s
+	none.Mode, none.Gateway, none.Ports, none.Forwards = spec.AccessNone, "", nil, nil
+	settle(t, access(t, none))
 }
 
 // cabled is a system whose port phxt101 has a mark of those that lead out.
