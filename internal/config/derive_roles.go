@@ -171,7 +171,9 @@ func (d *derivation) gateway(c *Container, early, base []object.Address) {
 		}, append(base, unit, d.caReady())...)
 	}
 	s.Part = spec.NginxTLS
-	d.add(in(c, spec.KindNginx, "nginx", s.Part), s, append(base, unit)...)
+	served := d.add(in(c, spec.KindNginx, "nginx", s.Part), s, append(base, unit)...)
+	s.Part, s.Sites = spec.NginxOwn, nil
+	d.add(in(c, spec.KindNginx, "nginx", s.Part), s, served)
 }
 
 // commonName is the shortest name, for a common name has room for 64 bytes (RFC 5280, appendix A.1: ub-common-name).

@@ -151,7 +151,7 @@ func (m *model) collectSites(o object.Object) {
 		return
 	}
 	n, err := decode[spec.Nginx](o.Spec)
-	if err != nil || n.Part == spec.NginxBase { // forwards nothing yet
+	if err != nil || n.Part != spec.NginxTLS { // forwards nothing yet
 		return
 	}
 	for _, s := range n.Sites {

@@ -124,7 +124,7 @@ func (m *model) servedBy(id string, c spec.Certificate) string {
 		switch o.Address.Kind() {
 		case spec.KindNginx:
 			n, err := decode[spec.Nginx](o.Spec)
-			if err == nil && o.Host == id && n.Part != spec.NginxBase && n.Certificate == c.CertPath {
+			if err == nil && o.Host == id && n.Part == spec.NginxTLS && n.Certificate == c.CertPath {
 				return net.JoinHostPort("127.0.0.1", httpsPort)
 			}
 		case spec.KindTraefik:

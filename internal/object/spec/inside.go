@@ -179,13 +179,14 @@ type Certificate struct {
 const (
 	NginxBase           = "base"         // challenges, redirects, and no TLS yet
 	NginxTLS            = "tls"          // the names, once there is a certificate; After it
+	NginxOwn            = "own"          // the users' snippets; After NginxTLS, and nothing after it
 	TraefikConfig       = "config"       // its files
 	TraefikCertificates = "certificates" // what it serves; After its unit
 )
 
 // Nginx is the gateway's configuration.
 type Nginx struct {
-	Part        string      `json:"part"`        // NginxBase or NginxTLS
+	Part        string      `json:"part"`        // NginxBase, NginxTLS or NginxOwn
 	Dir         string      `json:"dir"`         // /etc/nginx
 	Webroot     string      `json:"webroot"`     // answers of the agent's own challenges
 	Certificate string      `json:"certificate"` // path; TLS names are served once it exists

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
@@ -18,6 +19,9 @@ import (
 
 // Apply implements provider.Driver. Where no nginx runs only files are written; its unit starts it.
 func (Driver) Apply(ctx context.Context, h host.Host, a object.Address, s spec.Nginx, _ plan.Delta) error {
+	if s.Part == spec.NginxOwn {
+		return applyOwn(ctx, h, s)
+	}
 	why := unusable(h, s)
 	if s.Part == spec.NginxTLS && why != "" {
 		return fmt.Errorf("%s: nginx cannot serve TLS yet: %s", a, why)
@@ -73,6 +77,9 @@ func directories(h host.Host, s spec.Nginx) error {
 	if s.Part != spec.NginxBase {
 		return nil
 	}
+	if err := h.MkdirAll(filepath.Join(ownDir(s), ownHTTP), 0o755, host.Root); err != nil {
+		return err
+	}
 	if err := h.MkdirAll(s.Webroot, 0o711, host.Root); err != nil {
 		return err
 	}
@@ -116,13 +123,48 @@ func check(ctx context.Context, h host.Host, s spec.Nginx, r rendered) error {
 	if err := h.WriteFile(conf, []byte(base), 0o600, host.Root); err != nil {
 		return err
 	}
-	// it makes its log files
-	_, err := h.Run(ctx, host.Command{Argv: []string{"nginx", "-t", "-q", "-c", conf}, Mutates: true})
-	var failed *host.RunError
-	if errors.As(err, &failed) && failed.Code > 0 {
-		err = fmt.Errorf("nginx does not take the new configuration, the one in place stays: %w", err)
+	said, err := test(ctx, h, conf)
+	if err == nil && said != "" {
+		said, err = withoutOwn(ctx, h, s, conf, said)
+	}
+	if said != "" {
+		err = errors.Join(err, fmt.Errorf("nginx does not take the new configuration, the one in place stays: %s", said))
 	}
 	return errors.Join(err, h.RemoveAll(dir))
+}
+
+// withoutOwn looks whether the users' snippets are why a new configuration is not taken. If so their copies go, so that
+// they hold nothing up: the part own says then which of them is not taken any more, and where.
+func withoutOwn(ctx context.Context, h host.Host, s spec.Nginx, conf, said string) (string, error) {
+	have, err := snippets(h, copiesDir(s))
+	if err != nil || len(have) == 0 {
+		return said, err
+	}
+	none := strings.NewReplacer(copiesDir(s)+"/", filepath.Join(nextDir(s), "none")+"/",
+		filepath.Join(tlsDir(s), "*.conf"), filepath.Join(nextDir(s), "alone.conf*"),
+		filepath.Join(nextDir(s), "tls.conf"), filepath.Join(nextDir(s), "alone.conf"))
+	names := filepath.Join(nextDir(s), "tls.conf") // of the part tls
+	if s.Part == spec.NginxBase && !exists(h, names) {
+		names = tlsFile(s)
+	}
+	for from, to := range map[string]string{conf: "alone-nginx.conf", names: "alone.conf"} {
+		text, err := h.ReadFile(from)
+		if err == nil {
+			err = h.WriteFile(filepath.Join(nextDir(s), to), []byte(none.Replace(string(text))), 0o600, host.Root)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return said, err
+		}
+	}
+	if alone, err := test(ctx, h, filepath.Join(nextDir(s), "alone-nginx.conf")); err != nil || alone != "" {
+		return said, err
+	}
+	return "", h.RemoveAll(copiesDir(s))
+}
+
+func exists(h host.Host, file string) bool {
+	_, err := h.Lstat(file)
+	return err == nil
 }
 
 var loadLimit = 15 * time.Second // shorter in tests

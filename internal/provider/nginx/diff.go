@@ -17,6 +17,9 @@ func (Driver) Diff(want spec.Nginx, have *Status) plan.Delta {
 		return plan.Delta{Action: plan.Create, Reason: "missing",
 			Fields: []plan.Field{{Path: partFile(want), Want: "present"}}}
 	}
+	if want.Part == spec.NginxOwn {
+		return diffOwn(want, have)
+	}
 	var d plan.Delta
 	r := render(want, have.Trust)
 	sum := sha256.Sum256([]byte(r.text))

@@ -31,10 +31,16 @@ type Status struct {
 	Trust     string `json:"trust,omitempty"`    // SHA-256 of the root certificate's file
 	Unchecked bool   `json:"unchecked,omitempty"`
 	Webroot   string `json:"webroot,omitempty"` // why nginx's workers cannot read it
+	// Of the part own: snippets that are not as their copies, and the digest that a running nginx is to report.
+	Differ []string `json:"differ,omitempty"`
+	Own    string   `json:"own,omitempty"`
 }
 
 // Observe implements provider.Driver.
 func (Driver) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.Nginx) (*Status, error) {
+	if s.Part == spec.NginxOwn {
+		return observeOwn(ctx, h, s)
+	}
 	st := &Status{Unusable: unusable(h, s)}
 	if err := st.file(h, s); err != nil {
 		return nil, err

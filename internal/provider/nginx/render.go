@@ -49,6 +49,7 @@ func execute(t *template.Template, v values) string {
 type values struct {
 	spec.Nginx
 	Loaded, Digest, Trust, Include string
+	Own                            string // directory of the copies of the users' snippets
 	Pid, Logs                      string
 	Groups                         []group
 }
@@ -63,7 +64,7 @@ func valuesOf(s spec.Nginx) values {
 	s.Sites = slices.SortedFunc(slices.Values(s.Sites),
 		func(a, b spec.NginxSite) int { return cmp.Compare(a.Name, b.Name) })
 	v := values{Nginx: s, Loaded: loadedName(s.Part), Include: filepath.Join(tlsDir(s), "*.conf"), Pid: pidFile,
-		Logs: logDir}
+		Logs: logDir, Own: copiesDir(s)}
 	for _, site := range s.Sites {
 		i := slices.IndexFunc(v.Groups, func(g group) bool { return g.Challenge == site.Challenge })
 		if i < 0 {
@@ -154,6 +155,7 @@ http {
 		location / { return 301 https://$host$request_uri; }
 	}
 {{end}}
+	include {{.Own}}/http/*.conf;
 	include {{.Include}};
 }
 `)
@@ -251,6 +253,7 @@ var tlsTemplate = parse("tls", `# Written by phoenix; changes made here are undo
 				grpc_pass grpcs://grpc_{{upstream .Name}};
 			}
 		}
+		include {{$.Own}}/{{.Name}}/*.conf;
 	}
 {{- else}}
 	server {

@@ -1,9 +1,10 @@
-// Package nginx keeps the gateway's nginx configured. It owns nginx.conf whole, and splits it in two objects, since
+// Package nginx keeps the gateway's nginx configured. It owns nginx.conf, and splits it in objects, since
 // nginx must answer the challenges for the very certificate that its TLS side needs:
 //
 //   - base: /etc/nginx/nginx.conf. Challenges, redirects to https, and a TLS port that rejects every handshake, so that nobody
 //     is ever served a self-signed certificate. It starts without any certificate.
 //   - tls: /etc/nginx/phoenix-tls/tls.conf, which nginx.conf includes. One TLS server for each name.
+//   - own: copies of the users' own snippets, which both include. Only what nginx takes gets there.
 //
 // Each part tells the digest of its loaded self under a name of its own on port 80, to the loopback only: what counts
 // is what the running nginx has loaded, not what the file says. (Not on a unix socket: one that a killed nginx leaves
@@ -33,8 +34,8 @@ func (Driver) Decode(raw json.RawMessage) (spec.Nginx, diag.List) {
 	if diags.HasErrors() {
 		return s, diags
 	}
-	if s.Part != spec.NginxBase && s.Part != spec.NginxTLS {
-		diags.Errorf("part %q is neither %q nor %q", s.Part, spec.NginxBase, spec.NginxTLS)
+	if s.Part != spec.NginxBase && s.Part != spec.NginxTLS && s.Part != spec.NginxOwn {
+		diags.Errorf("part %q is none of %q, %q and %q", s.Part, spec.NginxBase, spec.NginxTLS, spec.NginxOwn)
 	}
 	for _, p := range []struct{ key, path string }{
 		{"dir", s.Dir}, {"webroot", s.Webroot}, {"certificate", s.Certificate}, {"key", s.Key},
