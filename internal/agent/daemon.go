@@ -52,6 +52,7 @@ type Daemon struct {
 	Status  string          // path; empty: StatusPath
 	Journal *engine.Journal // nil: nothing is written down
 	Lock    func(context.Context) (func(), error)
+	Key     func(ctx context.Context, key string) (func(), error) // of what takes long; see engine.LocalTarget
 	// Quiet, where there is one, is taken and let go before each round: no round begins while the hypervisor is at
 	// work.
 	Quiet func(context.Context) (func(), error)
@@ -63,9 +64,10 @@ type Daemon struct {
 // Run keeps them. An unreadable list of objects ends it: systemd starts it anew, and the hypervisor writes the list
 // anew.
 func (d *Daemon) Run(ctx context.Context) error {
+	target := engine.NewLocal(d.Drivers, d.Host, d.Lock, nil, nil)
+	target.Key, target.Most = d.Key, HoldMost
 	k := &engine.Keeper{
-		Engine: &engine.Engine{Local: engine.NewLocal(d.Drivers, d.Host, d.Lock, nil, nil), Notify: d.notify,
-			Workers: 2, Late: late},
+		Engine:  &engine.Engine{Local: target, Notify: d.notify, Workers: 2, Late: late},
 		Objects: func(bool) ([]object.Object, error) { return d.objects() },
 		// Jitter, so that the agents of many containers do not come to the CA at once.
 		Full:   lookAgain + time.Duration(rand.Int64N(int64(lookAgain)/10)),

@@ -32,6 +32,8 @@ type Server struct {
 	Check func(ctx context.Context, h host.Host, check json.RawMessage) (json.RawMessage, error)
 	// Lock is held around each change.
 	Lock func(context.Context) (func(), error)
+	// Key gives the lock of what takes long; see engine.LocalTarget.
+	Key func(ctx context.Context, key string) (func(), error)
 	// Session, where there is one, is held as long as the session lasts.
 	Session func(context.Context) (func(), error)
 
@@ -160,6 +162,7 @@ func (s *Server) working() (ids []byte) {
 func (s *Server) do(ctx context.Context, r request, a *answer) error {
 	target := engine.NewLocal(s.Drivers, s.host, s.Lock, func(_ object.Object, d plan.Delta) { s.changing(r.ID, d) },
 		nil)
+	target.Key, target.Most = s.Key, HoldMost
 	switch {
 	case r.Op == opHello:
 		a.Hello = &s.Hello

@@ -49,7 +49,7 @@ func (a *app) agentServe(ctx context.Context, changes bool) error {
 	signal.Reset(syscall.SIGTERM)
 	server := agent.Server{
 		Drivers: a.drivers, Hello: agent.Hello{Version: versionOf(ctx)}, Check: answerQuestion,
-		Lock: newJointLock(agent.LockPath, 0, nil).lock,
+		Lock: newJointLock(agent.LockPath, 0, nil).lock, Key: agent.KeyLock(agent.LockPath),
 	}
 	if changes {
 		server.Session = engine.FileLock{Path: agent.SessionPath, Shared: true}.Lock
@@ -71,7 +71,8 @@ func (a *app) agentDaemon(ctx context.Context) error {
 	daemon := agent.Daemon{
 		Drivers: a.drivers, Host: &host.Local{}, Log: log,
 		Journal: &engine.Journal{Path: agent.EventsPath, By: "agent"},
-		Lock:    newJointLock(agent.LockPath, 0, nil).lock, Quiet: engine.FileLock{Path: agent.SessionPath}.Lock,
+		Lock:    newJointLock(agent.LockPath, 0, nil).lock, Key: agent.KeyLock(agent.LockPath),
+		Quiet: engine.FileLock{Path: agent.SessionPath}.Lock,
 	}
 	return daemon.Run(engine.Prompt(ctx))
 }

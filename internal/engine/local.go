@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -31,6 +30,10 @@ func (d Drivers) Find(o object.Object) (provider.Erased, error) {
 type LocalTarget struct {
 	Patience time.Duration // Remove waits so long for others' work on an object; 0: a minute
 	Busy     func(error)   // hears that it does; nil: nobody
+	// Key gives the lock of what is done outside of the lock and yet by one process at a time; nil: there are no others.
+	Key func(ctx context.Context, key string) (func(), error)
+	// Most is how long a change of an object may hold the lock; nil, or 0: for ever.
+	Most func(object.Object) time.Duration
 
 	drivers  Drivers
 	host     host.Host
@@ -85,21 +88,9 @@ func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Ou
 	if ctx.Err() != nil {
 		return Outcome{}, Ended(ctx)
 	}
-	lasting := provider.WithStop(Lasting(ctx), ctx)
-	waiting := provider.Waiting(lasting, func(do func(context.Context) error) (err error) {
-		unlock()
-		unlock = func() {}
-		stopped, cancel := context.WithCancelCause(lasting)
-		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
-		defer cancel(nil)
-		err = do(stopped)
-		again, lockErr := t.lock(lasting)
-		if lockErr == nil {
-			unlock = again
-		}
-		return errors.Join(err, lockErr)
-	})
-	return t.change(waiting, d, o, obs, c)
+	held := &holding{target: t, stop: ctx, lasting: provider.WithStop(Lasting(ctx), ctx), unlock: unlock}
+	unlock = held.end
+	return t.change(held.begin(o), d, o, obs, c)
 }
 
 func (t *LocalTarget) change(ctx context.Context, d provider.Erased, o object.Object, obs provider.Observation,

@@ -2,6 +2,25 @@ package provider
 
 import "context"
 
+type aloneKey struct{}
+
+// WithAlone is a context under which Alone releases what others wait for, and takes the lock of its key instead.
+func WithAlone(ctx context.Context,
+	alone func(key string, do func(context.Context) error) error) context.Context {
+	return context.WithValue(ctx, aloneKey{}, alone)
+}
+
+// Alone is for a part of Apply that runs a program which may take long, such as a script, an installation or the start
+// of a unit. Meanwhile others may change this host, but none is in an Alone with the same key: neither another
+// goroutine nor another process. Whoever had the key before may have done the work: do looks first. Unlike in Wait the
+// program is not cut off when somebody asks for the end of the work; an error of a wait for the key is one before do.
+func Alone(ctx context.Context, key string, do func(context.Context) error) error {
+	if alone, ok := ctx.Value(aloneKey{}).(func(string, func(context.Context) error) error); ok {
+		return alone(key, do)
+	}
+	return do(ctx)
+}
+
 type waitingKey struct{}
 
 // Waiting is a context under which Wait lets go of what others wait for.

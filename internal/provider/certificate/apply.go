@@ -114,7 +114,12 @@ func reload(ctx context.Context, h host.Host, s spec.Certificate) error {
 		return nil // the marker stays: it is looked at again, and no dependent waits for it
 	}
 	if len(s.Reload) > 0 {
-		if _, err := h.Run(ctx, host.Command{Argv: s.Reload, Mutates: true}); err != nil {
+		// the user's own command, which may hang
+		err := provider.Alone(ctx, "reload/"+s.CommonName, func(ctx context.Context) error {
+			_, err := h.Run(ctx, host.Command{Argv: s.Reload, Mutates: true})
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("the certificate for %s is in place, the reload failed: %w", s.CommonName, err)
 		}
 	}

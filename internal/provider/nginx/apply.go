@@ -177,8 +177,12 @@ func reload(ctx context.Context, h host.Host, s spec.Nginx, digest string) error
 		Mutates: true}); err != nil {
 		return fmt.Errorf("nginx reload: %w", err)
 	}
-	stoppable, end := provider.Stoppable(ctx)
-	defer end()
+	// Nothing is changed while it is waited for, and workers that take their time keep nobody from anything.
+	return provider.Wait(ctx, func(ctx context.Context) error { return awaitLoaded(ctx, h, s, digest, old) })
+}
+
+func awaitLoaded(ctx context.Context, h host.Host, s spec.Nginx, digest string, old []string) error {
+	stoppable := ctx
 	ctx, cancel := context.WithTimeout(stoppable, loadLimit)
 	defer cancel()
 	for {

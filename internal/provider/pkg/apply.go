@@ -28,7 +28,22 @@ var aptGet = []string{
 }
 
 // Apply implements provider.Driver.
-func (Driver) Apply(ctx context.Context, h host.Host, _ object.Address, want spec.Package, d plan.Delta) error {
+func (dr Driver) Apply(ctx context.Context, h host.Host, a object.Address, want spec.Package, _ plan.Delta) error {
+	// One at a time: apt-get waits for dpkg's lock, and not for that of the index.
+	return provider.Alone(ctx, "packages", func(ctx context.Context) error {
+		have, err := dr.Observe(ctx, h, a, want)
+		if err != nil {
+			return err
+		}
+		d := dr.Diff(want, have)
+		if d.Empty() {
+			return nil // another process installed them meanwhile
+		}
+		return install(ctx, h, want, d)
+	})
+}
+
+func install(ctx context.Context, h host.Host, want spec.Package, d plan.Delta) error {
 	if err := resume(ctx, h); err != nil {
 		return err
 	}

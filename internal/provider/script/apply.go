@@ -21,7 +21,7 @@ const (
 )
 
 // Apply implements provider.Driver.
-func (dr Driver) Apply(ctx context.Context, h host.Host, _ object.Address, want spec.Script, _ plan.Delta) error {
+func (dr Driver) Apply(ctx context.Context, h host.Host, a object.Address, want spec.Script, _ plan.Delta) error {
 	path := dr.path(want)
 	if err := h.MkdirAll(filepath.Dir(filepath.Dir(path)), 0o755, host.Root); err != nil {
 		return err
@@ -37,6 +37,18 @@ func (dr Driver) Apply(ctx context.Context, h host.Host, _ object.Address, want 
 	if err != nil {
 		return err
 	}
+	return provider.Alone(ctx, "script/"+want.Name, func(ctx context.Context) error {
+		return dr.run(ctx, h, a, want)
+	})
+}
+
+// run runs it and notes that it ended well. It may take as long as it likes, and nobody else waits for it: another
+// process may have run it while this one waited for its turn.
+func (dr Driver) run(ctx context.Context, h host.Host, a object.Address, want spec.Script) error {
+	if have, err := dr.Observe(ctx, h, a, want); err != nil || dr.Diff(want, have).Empty() {
+		return err
+	}
+	path := dr.path(want)
 	res, err := h.Run(ctx, host.Command{
 		Argv: append([]string{path}, want.Args...), Env: []string{"DEBIAN_FRONTEND=noninteractive"}, Mutates: true,
 		Limit: limit,

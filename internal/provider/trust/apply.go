@@ -71,8 +71,11 @@ func gather(ctx context.Context, h host.Host, s spec.Trust, have []byte) ([]byte
 		root := find(have, f)
 		if root == nil {
 			if offered == nil {
-				var err error
-				if offered, err = fetch(ctx, h, s); err != nil {
+				err := provider.Wait(ctx, func(ctx context.Context) (err error) {
+					offered, err = fetch(ctx, h, s)
+					return err
+				})
+				if err != nil {
 					return nil, err
 				}
 			}

@@ -58,7 +58,7 @@ func writeFiles(ctx context.Context, h host.Host, s spec.Unit, d plan.Delta) err
 	side := fresh || d.Has(fieldDropIn)
 	// no mark tells afterwards that it runs with older files
 	if !fresh && (file || side) && carrierOf(s) == byNothing && !s.Lasting {
-		if err := systemctl(ctx, h, s.Name, "stop"); err != nil {
+		if err := takeDown(ctx, h, s, "stop"); err != nil {
 			return err
 		}
 	}
@@ -111,8 +111,18 @@ func stop(ctx context.Context, h host.Host, s spec.Unit, have *Status) error {
 	if d.Empty() {
 		return nil
 	}
-	return systemctl(ctx, h, s.Name, "disable", "--now", "--no-reload")
+	return takeDown(ctx, h, s, "disable", "--now", "--no-reload")
 }
+
+// takeDown stops, which takes as long as the unit's TimeoutStopSec: nobody else waits for that.
+func takeDown(ctx context.Context, h host.Host, s spec.Unit, argv ...string) error {
+	return provider.Alone(ctx, turn(s), func(ctx context.Context) error {
+		return systemctl(ctx, h, s.Name, argv...)
+	})
+}
+
+// turn is the key of a unit's starts and stops.
+func turn(s spec.Unit) string { return "unit/" + s.Name }
 
 // start brings the unit up. What runs with the wanted mark is left alone, and waited for if it is still starting.
 func (dr Driver) start(ctx context.Context, h host.Host, a object.Address, s spec.Unit, have *Status) error {
@@ -123,19 +133,44 @@ func (dr Driver) start(ctx context.Context, h host.Host, a object.Address, s spe
 	case runs(have) && have.Mark != mark(s):
 		verb = "restart"
 	case have.Active == "active":
-		if dr.await(ctx, h, a, s) == nil {
+		// Waiting changes nothing, so that it may be given up.
+		if provider.Wait(ctx, func(ctx context.Context) error { return dr.await(ctx, h, a, s) }) == nil {
 			return nil
+		}
+		if err := provider.Stopped(ctx); err != nil {
+			return err
 		}
 		verb = "restart" // it runs as it should and yet takes no connections
 	}
-	err := begin(ctx, h, s, verb)
-	if err == nil {
-		err = dr.await(ctx, h, a, s)
-	}
+	err := provider.Alone(ctx, turn(s), func(ctx context.Context) error {
+		return dr.bringUp(ctx, h, a, s, verb)
+	})
 	if err != nil {
 		return withJournal(ctx, h, s.Name, err)
 	}
 	return nil
+}
+
+// bringUp starts or restarts, and waits. A start may take minutes, which nobody else waits for. Another process may
+// have done it while this one waited for its turn: what runs as it should is not restarted.
+func (dr Driver) bringUp(ctx context.Context, h host.Host, a object.Address, s spec.Unit, verb string) error {
+	if have, err := dr.Observe(ctx, h, a, s); err == nil && missing(dr.Diff(s, have)) == "" {
+		return nil
+	}
+	stoppable, end := provider.Stoppable(ctx)
+	defer end()
+	if err := begin(stoppable, h, s, verb); err != nil {
+		if stoppable.Err() != nil {
+			return notAwaited(s, stoppable)
+		}
+		return err
+	}
+	return dr.await(ctx, h, a, s)
+}
+
+// notAwaited is a start that goes on by itself: the end of the work is asked for, and systemd does not need us.
+func notAwaited(s spec.Unit, stopped context.Context) error {
+	return fmt.Errorf("%s was started, and is not waited for: %w", s.Name, context.Cause(stopped))
 }
 
 // begin starts or restarts, once more where systemd refuses because the unit was started too often of late.
@@ -177,7 +212,7 @@ func (dr Driver) await(ctx context.Context, h host.Host, a object.Address, s spe
 		select {
 		case <-ctx.Done():
 			if stoppable.Err() != nil {
-				return fmt.Errorf("%s was started, and is not waited for: %w", s.Name, context.Cause(stoppable))
+				return notAwaited(s, stoppable)
 			}
 			return fmt.Errorf("%s is not up after %s: %s", s.Name, limit, left)
 		case <-time.After(pause):
