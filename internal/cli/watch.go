@@ -336,8 +336,11 @@ func (w *watcher) report(r engine.Round) {
 }
 
 func (w *watcher) event(ev engine.Event) {
-	if w.ctx.Err() != nil && ev.Stage == engine.Failed {
-		return // told to stop
+	if w.ctx.Err() != nil && ev.Stage == engine.Failed { // told to stop
+		if ev.Mutations > 0 { // no later round of this process reports what was begun
+			w.record(ev)
+		}
+		return
 	}
 	var held *engine.HeldError
 	var superseded *supersededError
@@ -353,6 +356,11 @@ func (w *watcher) event(ev engine.Event) {
 		w.over(ev.Object.Address)
 	}
 	w.view.Event(ev)
+	w.record(ev)
+}
+
+// record writes an event into the journal.
+func (w *watcher) record(ev engine.Event) {
 	if err := w.journal.Note(ev); err != nil {
 		w.log.Warn("the event was not written down", "error", err)
 	}

@@ -15,7 +15,8 @@ import (
 var ErrLeft = errors.New("the round was left: something else in it takes too long")
 
 const (
-	leaveEarly = 2 * time.Second        // a full round is left so soon where another is wanted at once
+	// a full round is left so soon where another is wanted at once; twice as late each time, until one comes to its end
+	leaveEarly = 2 * time.Second
 	breath     = 500 * time.Millisecond // between two full rounds, whatever happens
 	stuck      = time.Second            // a round that is not full and takes so long is not waited for
 	// until an object that another round worked at is looked at; twice as long each time
@@ -43,8 +44,8 @@ type sky struct {
 	near     *flight // the newest other round, while it goes on
 	nearDue  time.Time
 	tryAgain time.Duration
-	blind    error // of the last round
-	hasty    bool  // the last full round was left early
+	blind    error         // of the last round
+	patience time.Duration // how long a full round goes on where another is wanted; 0: leaveEarly
 	watches  map[object.Address]provider.Watch
 	lastFull time.Time // when it began
 }
@@ -108,8 +109,8 @@ func (s *sky) fullAt() time.Time {
 	if s.full == nil {
 		return at
 	}
-	if s.fullDue.IsZero() && !s.hasty {
-		return later(at, s.full.began.Add(leaveEarly))
+	if s.fullDue.IsZero() {
+		return later(at, s.full.began.Add(min(max(leaveEarly, s.patience), s.Full)))
 	}
 	return later(at, s.full.began.Add(s.Full))
 }
@@ -124,10 +125,14 @@ func later(a, b time.Time) time.Time {
 // leaveFull lets the full round that goes on begin nothing more.
 func (s *sky) leaveFull(now time.Time) {
 	if s.full == nil {
-		s.hasty = false
+		s.patience = 0
 		return
 	}
-	s.hasty = now.Sub(s.full.began) < s.Full
+	if lasted := now.Sub(s.full.began); lasted < s.Full {
+		s.patience = 2 * max(leaveEarly, s.patience)
+	} else {
+		s.patience = 0
+	}
 	s.full.leave(ErrLeft)
 	if s.Report != nil {
 		s.Report(Round{Full: true, Next: now, Blind: s.blind})
@@ -204,7 +209,7 @@ func (s *sky) landing(f *flight) error {
 	newest := f == s.full
 	if newest {
 		s.forgetOthers(f.Result)
-		s.full, s.hasty = nil, false
+		s.full, s.patience = nil, 0
 		if !s.fullDue.IsZero() {
 			s.fullDue = time.Now().Add(s.Full)
 			// One that was left alone in this round is looked at as soon as it may be, and not with the next alone.
@@ -219,9 +224,11 @@ func (s *sky) landing(f *flight) error {
 	if !f.Full && len(f.Result.Plan.Changes) > 0 {
 		s.fullDue = time.Time{} // what rests on what was changed is looked at too
 	}
-	s.watches = s.seen(f)
+	before := s.watches
+	s.watches = s.seen(f, newest)
 	added, err := s.wake.Watch(s.watches)
 	f.Blind, s.blind = err, err
+	s.releaseUnwatched(f.Result, f.began, before, s.watches)
 	if s.nearDue = s.next(f.Result, s.nearDue); added {
 		s.nearDue = time.Now() // nobody saw what happened before it was watched
 	}
@@ -245,10 +252,11 @@ func (s *sky) missed(f *flight) {
 	}
 }
 
-// seen are the watches after a round that came back. Only a full one that was not left has seen everything.
-func (s *sky) seen(f *flight) map[object.Address]provider.Watch {
+// seen are the watches after a round that came back. Only a full one that was not left has seen everything: what a later
+// one keeps besides is watched on.
+func (s *sky) seen(f *flight, newest bool) map[object.Address]provider.Watch {
 	r := f.Round
-	r.Full = r.Full && !errors.Is(f.Result.Err(), ErrLeft)
+	r.Full = newest
 	return s.Keeper.watches(r, s.watches)
 }
 

@@ -191,7 +191,7 @@ func comes(t *testing.T, what string, so func() bool) {
 // What failed and is not kept any more is looked at at once when it is to be kept again.
 func TestWhatIsNotKeptIsNotHeld(t *testing.T) {
 	later := &hold{until: time.Now().Add(time.Hour), err: errors.New("elsewhere")}
-	k := &Keeper{holds: map[object.Address]*hold{"ids/101": later, "ids/103": later}}
+	k := &Keeper{Engine: &Engine{}, holds: map[object.Address]*hold{"ids/101": later, "ids/103": later}}
 	k.forgetOthers(Result{Statuses: map[object.Address]provider.Observation{"ids/101": {}}})
 	if k.held("ids/103") != nil || k.held("ids/101") == nil {
 		t.Errorf("held: %v, %v", k.held("ids/103"), k.held("ids/101"))
@@ -208,5 +208,64 @@ func TestLeftIsNoFailure(t *testing.T) {
 	}
 	if Advice(&endedError{cause: ErrLeft, err: context.Canceled}) != "" {
 		t.Error("an advice for nothing")
+	}
+}
+
+// A round may go on for long after an object of it failed. What changed meanwhile wakes nobody again, so that the object
+// is tried again soon: also inside of the container whose part on the hypervisor has changed.
+func TestAChangeSinceAFailureIsNotLost(t *testing.T) {
+	k := &Keeper{holds: map[object.Address]*hold{}, woken: map[object.Address]time.Time{},
+		inside: map[object.Address]bool{"unit/101/a": true, "unit/102/a": true}}
+	before := time.Now()
+	k.release([]object.Address{"ids/101"})
+	fails := func(a object.Address, at time.Time) Failure {
+		return Failure{Address: a, Err: provider.Permanent(errors.New("broken")), at: at}
+	}
+	k.remember(Result{Failures: []Failure{fails("ids/101", before), fails("unit/101/a", before),
+		fails("running/101", before), fails("unit/102/a", before), fails("ids/103", time.Now())}})
+	for a, soon := range map[object.Address]bool{"ids/101": true, "unit/101/a": true, "running/101": false,
+		"unit/102/a": false, "ids/103": false} {
+		if left := time.Until(k.holds[a].until); left > heldPermanent/2 == soon {
+			t.Errorf("%s is left alone for %s", a, left)
+		}
+	}
+	k.release([]object.Address{"ids/103"})
+	k.remember(Result{Failures: []Failure{fails("ids/103", time.Now())}})
+	if left := time.Until(k.holds["ids/103"].until); left < heldPermanent/2 {
+		t.Errorf("it failed again after the change, and is left alone for %s only", left)
+	}
+}
+
+// What failed before it was watched is tried again soon: a change since then woke nobody. Once it is watched it is left
+// alone.
+func TestWhatFailedUnwatchedIsTriedAgain(t *testing.T) {
+	k := &Keeper{holds: map[object.Address]*hold{}}
+	res := Result{Failures: []Failure{{Address: "ids/103", Err: provider.Permanent(errors.New("broken"))}}}
+	none := map[object.Address]provider.Watch{}
+	some := map[object.Address]provider.Watch{"ids/103": {Paths: []string{"/x"}}}
+	for _, before := range []map[object.Address]provider.Watch{none, some} {
+		began := time.Now()
+		k.remember(res)
+		k.releaseUnwatched(res, began, before, some)
+		if left := time.Until(k.holds["ids/103"].until); left > heldPermanent/2 == before["ids/103"].Empty() {
+			t.Errorf("watched before: %t; it is left alone for %s", !before["ids/103"].Empty(), left)
+		}
+	}
+}
+
+// Where another full round is wanted, one that lasts is left after two seconds, the next after four, and so on: neither
+// does it keep others waiting for a whole interval, nor do all of them get left.
+func TestFullRoundsAreLeftLaterEachTime(t *testing.T) {
+	const full = 15 * time.Second
+	s := &sky{Keeper: &Keeper{Full: full}}
+	now := time.Now()
+	for i, want := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, full, 2 * time.Second} {
+		_, leave := context.WithCancelCause(context.Background())
+		s.full, s.lastFull, s.fullDue = &flight{began: now, leave: leave}, now, time.Time{}
+		if got := s.fullAt().Sub(now); got != want {
+			t.Errorf("round %d: left after %s; want %s", i, got, want)
+		}
+		now = s.fullAt()
+		s.leaveFull(now)
 	}
 }

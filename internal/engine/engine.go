@@ -67,8 +67,9 @@ type Engine struct {
 	// left alone by the Runs after that until it has come to its end.
 	Late time.Duration
 
-	telling sync.Mutex // held while Notify is called
-	lates   lates
+	telling    sync.Mutex // held while Notify is called
+	lates      lates
+	unfinished unfinished
 }
 
 // Stage is where an object is on its way.
@@ -93,6 +94,8 @@ type Event struct {
 	Err     error
 	Elapsed time.Duration
 	Try     Try // of Retrying
+	// Mutations is how many changes were made on the host before it Failed.
+	Mutations int
 }
 
 // Try is where the tries of an object stand.
@@ -110,6 +113,8 @@ type Failure struct {
 	Message   string         `json:"message"`
 	Hint      string         `json:"hint,omitempty"`
 	BlockedBy object.Address `json:"blocked_by,omitempty"`
+
+	at time.Time // when it failed
 }
 
 // Result is what a Run found and did.
@@ -154,6 +159,7 @@ type done struct {
 	unseen    bool // planned without a look
 	mutations int
 	err       error
+	at        time.Time // when it was done
 }
 
 func (e *Engine) run(ctx context.Context, objects []object.Object, one step) (Result, error) {
@@ -216,11 +222,14 @@ func (e *Engine) applyOne(ctx context.Context, w *walk, o object.Object) done {
 		again, err := e.try(ctx, w, filled)
 		out.add(again)
 		if err == nil {
-			w.notify(outcomeEvent(filled, out, time.Since(start)))
+			w.notify(outcomeEvent(filled, e.unfinished.complete(o.Address, out), time.Since(start)))
 			return done{delta: out.Delta, obs: out.After, mutations: out.Mutations}
 		}
 		if ctx.Err() != nil && out.Delta.Empty() {
 			return done{err: &notBegunError{err}}
+		}
+		if ctx.Err() != nil && out.Mutations > 0 {
+			e.unfinished.note(o.Address, out.Delta)
 		}
 		if provider.IsPermanent(err) || hopeless(err) || errors.Is(err, ErrUnresponsive) || ctx.Err() != nil ||
 			time.Now().Add(wait).After(deadline) {

@@ -46,8 +46,9 @@ type Keeper struct {
 
 	// true: objects in containers; their paths and processes are not this host's, and not watched from here
 	inside map[object.Address]bool
-	mu     sync.Mutex // guards holds
+	mu     sync.Mutex // guards what follows
 	holds  map[object.Address]*hold
+	woken  map[object.Address]time.Time // when what it rests on changed last
 }
 
 // Round is what one round found and did.
@@ -117,7 +118,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 	defer wake.Close()
 	defer k.Engine.lates.group.Wait()
-	k.holds, k.inside = map[object.Address]*hold{}, map[object.Address]bool{}
+	k.holds, k.woken = map[object.Address]*hold{}, map[object.Address]time.Time{}
+	k.inside = map[object.Address]bool{}
 	k.Engine.Held, k.Engine.Patience = k.held, time.Nanosecond
 	if k.Engine.Once = k.Apart; k.Apart {
 		return k.apart(ctx, wake)
@@ -127,6 +129,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	var fullDue time.Time
 	for ctx.Err() == nil {
 		full := !time.Now().Before(fullDue)
+		began := time.Now()
 		r, err := k.round(ctx, full, woken)
 		if err != nil || ctx.Err() != nil {
 			return unlessEnded(ctx, err)
@@ -134,9 +137,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if full {
 			fullDue = time.Now().Add(k.Full)
 		}
-		watches = k.watches(r, watches)
+		before := watches
+		watches = k.watches(r, before)
 		added, err := wake.Watch(watches)
 		r.Blind = err
+		k.releaseUnwatched(r.Result, began, before, watches)
 		if !full && len(r.Result.Plan.Changes) > 0 {
 			fullDue = time.Time{} // what rests on what was changed is looked at too
 		}
@@ -259,7 +264,9 @@ func (k *Keeper) held(a object.Address) error {
 	return nil
 }
 
-// remember counts failures and forgets those of what is true again.
+// remember counts failures of a round and forgets those of what is up to date again. What has changed since it failed
+// may be why, so that it is not left alone for long: nothing wakes for that change again, and the round may have gone
+// on for a while.
 func (k *Keeper) remember(res Result) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -275,6 +282,9 @@ func (k *Keeper) remember(res Result) {
 			continue
 		}
 		k.fails(f.Address, f.Err)
+		if k.changedSince(f.Address, f.at) {
+			k.holds[f.Address].release()
+		}
 	}
 	for a := range res.Statuses {
 		if !failed[a] {
@@ -292,6 +302,25 @@ func (k *Keeper) forgetOthers(res Result) {
 		_, had := res.Statuses[a]
 		return !had
 	})
+	maps.DeleteFunc(k.woken, func(a object.Address, _ time.Time) bool {
+		_, had := res.Statuses[a]
+		return !had
+	})
+	k.Engine.unfinished.keep(res.Statuses)
+}
+
+// changedSince is whether what an object rests on changed after a moment: also what may keep the inside of a container
+// from being up to date, which is on the hypervisor. The caller holds mu.
+func (k *Keeper) changedSince(a object.Address, moment time.Time) bool {
+	if k.woken[a].After(moment) {
+		return true
+	}
+	for w, at := range k.woken {
+		if k.inside[a] && w.Scope() == a.Scope() && at.After(moment) {
+			return true
+		}
+	}
+	return false
 }
 
 // fails notes one more failure. The caller holds mu.
@@ -325,14 +354,33 @@ func (k *Keeper) rememberLate(e ended) {
 func (k *Keeper) release(woken []object.Address) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	now := time.Now()
 	for _, a := range woken {
-		h := k.holds[a]
-		if h == nil {
-			continue
+		if k.woken != nil {
+			k.woken[a] = now
 		}
-		h.released = true
-		if h.until.After(h.tried.Add(heldLeast)) {
-			h.until = h.tried.Add(heldLeast)
+		if h := k.holds[a]; h != nil {
+			h.release()
+		}
+	}
+}
+
+func (h *hold) release() {
+	h.released = true
+	if h.until.After(h.tried.Add(heldLeast)) {
+		h.until = h.tried.Add(heldLeast)
+	}
+}
+
+// releaseUnwatched lets be tried again soon what failed before anything watched what it rests on: a change since then
+// wakes nobody.
+func (k *Keeper) releaseUnwatched(res Result, began time.Time, before, now map[object.Address]provider.Watch) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, f := range res.Failures {
+		h := k.holds[f.Address]
+		if h != nil && h.tried.After(began) && before[f.Address].Empty() && !now[f.Address].Empty() {
+			h.release()
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
@@ -110,12 +111,12 @@ func (w *walk) do(ctx context.Context, i int, one step) done {
 	} else {
 		d = w.engine.waitFor(ctx, w, o, one)
 	}
-	d.index = i
+	d.index, d.at = i, time.Now()
 	w.mu.Lock()
 	w.results[i] = &d
 	w.mu.Unlock()
 	if d.err != nil {
-		w.notify(Event{Stage: Failed, Object: o, Delta: d.delta, Err: d.err})
+		w.notify(Event{Stage: Failed, Object: o, Delta: d.delta, Err: d.err, Mutations: d.mutations})
 	}
 	return d
 }
@@ -277,7 +278,9 @@ func (w *walk) result() Result {
 			changes = append(changes, plan.Change{Address: o.Address, Delta: d.delta})
 		}
 		if d.err != nil {
-			r.Failures = append(r.Failures, failure(o, d.err))
+			f := failure(o, d.err)
+			f.at = d.at
+			r.Failures = append(r.Failures, f)
 		}
 	}
 	r.Plan = plan.New(changes)

@@ -3,6 +3,7 @@ package pve
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,8 @@ type watched struct {
 	fuse  *exec.Cmd // the file system of /etc/pve
 	whole []string  // the state that is wanted
 	begun time.Time // when the present fault was made, or the person had done his part
+	// floor is what phoenix takes on this machine, busy as it is, to look at everything once.
+	floor time.Duration
 }
 
 func newWatched(t *testing.T) *watched {
@@ -113,12 +116,57 @@ func (f *watched) must(err error) {
 
 func (f *watched) start() {
 	f.t.Helper()
-	f.watch = f.exec(nil, "watch", "--timeout", "0", "-o", "text")
+	f.watch = f.exec([]string{"NOTIFY_SOCKET=" + f.path("notify")}, "watch", "--timeout", "0", "-o", "text")
+	status := f.statuses()
 	out, err := os.Create(f.path("watch.log"))
 	f.must(err)
 	defer out.Close()
 	f.watch.Stdout, f.watch.Stderr = out, out
 	f.must(f.watch.Start())
+	f.firstRound(status)
+}
+
+// statuses is the socket on which systemd would hear of a service's state (sd_notify(3)).
+func (f *watched) statuses() *net.UnixConn {
+	f.t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: f.path("notify"), Net: "unixgram"})
+	f.must(err)
+	f.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// firstRound waits until watch has looked at everything, and goes on hearing it.
+func (f *watched) firstRound(status *net.UnixConn) {
+	f.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		buf, told := make([]byte, 64<<10), false
+		for {
+			n, err := status.Read(buf)
+			if err != nil {
+				return // closed
+			}
+			if !told && strings.Contains(string(buf[:n]), "STATUS=keeps") {
+				told = true
+				close(done)
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(healLimit):
+		f.t.Fatalf("watch finished no round within %s", healLimit)
+	}
+}
+
+// look measures the floor, once something took long.
+func (f *watched) look() {
+	f.t.Helper()
+	begun := time.Now()
+	if r := f.phoenix(nil, append([]string{"plan"}, ids...)...); r.exit != 0 {
+		f.t.Error(r)
+	}
+	f.floor = max(f.floor, time.Since(begun))
 }
 
 func (f *watched) stop() {
@@ -214,12 +262,21 @@ func (f *watched) events() []engine.Entry {
 type outcome struct {
 	name               string
 	told, healed, call time.Duration // call: of healed, what Proxmox's own commands and monitors took
+	floor              time.Duration // what a look at everything took, on a machine as busy as then
 	problem            string
 }
 
 func (o outcome) own() time.Duration { return max(0, o.healed-o.call) }
 
-const healLimit = 20 * time.Second
+const (
+	// healLimit is only until when is waited: what took too long is judged by the limits below.
+	healLimit = time.Minute
+
+	// What phoenix may take beyond Proxmox, on a quiet machine. One that is busy with other suites needs as much longer
+	// as it takes to look at everything: so many looks are allowed where that is more.
+	strictMedian, strictMost = time.Second, 5 * time.Second
+	looksMedian, looksMost   = 1, 4
+)
 
 // await asks until ask says yes, and changes nothing.
 func (f *watched) await(ask func() bool) bool {
@@ -262,6 +319,10 @@ func (f *watched) run(x fault) (o outcome) {
 	}
 	o.healed = time.Since(f.begun)
 	o.call = f.proxmox(f.begun, time.Now())
+	if o.own() > strictMedian {
+		f.look() // is it the machine?
+	}
+	o.floor = f.floor
 	return o
 }
 
@@ -315,7 +376,7 @@ func (f *watched) proxmox(from, to time.Time) (sum time.Duration) {
 func table(rows []outcome) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "fault\ttold after\thealed after\tof that Proxmox\tphoenix\t")
+	fmt.Fprintln(w, "fault\ttold after\thealed after\tof that Proxmox\tphoenix\ta look\t")
 	round := func(d time.Duration) string {
 		if d == 0 {
 			return ""
@@ -324,7 +385,7 @@ func table(rows []outcome) string {
 	}
 	for _, o := range rows {
 		what := map[bool]string{true: "FAILED"}[o.problem != ""]
-		times := []string{o.name, round(o.told), round(o.healed), round(o.call), round(o.own()), what}
+		times := []string{o.name, round(o.told), round(o.healed), round(o.call), round(o.own()), round(o.floor), what}
 		fmt.Fprintln(w, strings.Join(times, "\t"))
 	}
 	_ = w.Flush() // into memory
@@ -335,10 +396,6 @@ func table(rows []outcome) string {
 // told, and is as before once a person has done his part. Three hosts share the faults, as most of the time is
 // waiting. PHOENIX_FAULT names those to make, by a part of the name.
 func TestWatchFaults(t *testing.T) {
-	if os.Getenv("PHOENIX_WATCH_FAULTS") == "" {
-		t.Skip("known to fail beside other suites, on two cores: of 22 faults one or two are healed after the 20 s that are " +
-			"waited, or healed before an event says so; alone it passes. PHOENIX_WATCH_FAULTS=1 runs it")
-	}
 	const hosts = 3
 	rows := make([][]outcome, hosts)
 	t.Run("hosts", func(t *testing.T) {
@@ -358,17 +415,29 @@ func TestWatchFaults(t *testing.T) {
 		}
 	})
 	all := slices.Concat(rows...)
-	var own []time.Duration
-	for _, o := range all {
-		own = append(own, o.own())
-	}
-	if slices.Sort(own); len(own) == 0 {
+	if len(all) == 0 {
 		t.Skip("no fault was made")
 	}
+	judge(t, all)
+}
+
+// judge prints how long the repairs took, and fails where that is more than the machine explains.
+func judge(t *testing.T, all []outcome) {
+	t.Helper()
+	var own []time.Duration
+	var floor time.Duration
+	for _, o := range all {
+		own, floor = append(own, o.own()), max(floor, o.floor)
+		if limit := max(strictMost, looksMost*o.floor); o.own() > limit {
+			t.Errorf("%s: %s beyond Proxmox's own time; allowed are %s", o.name, o.own(), limit)
+		}
+	}
+	slices.Sort(own)
 	median, most := own[len(own)/2], own[len(own)-1]
-	t.Logf("\n%s%d faults; beyond Proxmox's own time: median %s, most %s", table(all), len(all), median, most)
-	if median > time.Second || most > 5*time.Second {
-		t.Error("too slow")
+	t.Logf("\n%s%d faults; beyond Proxmox's own time: median %s (on a quiet machine: at most %s), most %s (%s); a look "+
+		"at everything took up to %s", table(all), len(all), median, strictMedian, most, strictMost, floor)
+	if limit := max(strictMedian, looksMedian*floor); median > limit {
+		t.Errorf("median %s; allowed are %s", median, limit)
 	}
 }
 
@@ -378,9 +447,6 @@ func (f *watched) all(list []fault) (rows []outcome) {
 	f.tool("pct", "snapshot", "101", "before")
 	f.whole = f.state()
 	f.must(os.CopyFS(f.path("before"), os.DirFS(f.cluster("nodes", "pve", "lxc"))))
-	if !f.await(func() bool { return strings.Contains(f.read("watch.log"), "watches containers") }) {
-		f.t.Fatal("watch did not begin")
-	}
 	for _, x := range list {
 		time.Sleep(settled) // each is met by a watch that only waits
 		o := f.run(x)
