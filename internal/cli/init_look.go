@@ -29,6 +29,7 @@ type surroundings struct {
 	ids       map[int]bool            // that others have
 	storages  []string                // of Proxmox, that take containers
 	archives  []string                // of Debian
+	usual     string                  // the archive that there is to be where none is
 	resolvers []netip.Addr
 	proxmox   bool
 	unit      bool // phoenix.service is there
@@ -45,10 +46,10 @@ type asker func(question, usual string) (string, error)
 
 // Defaults of a new site.
 const (
-	usualZone    = "home.internal" // .internal is reserved for this (ICANN, 2024)
-	usualBridge  = "phxbr0"
-	usualArchive = "/var/lib/vz/template/cache/debian-12-standard_12.12-1_amd64.tar.zst"
-	smallestNet  = 24 // bits: the containers have the addresses 101 to 201 of it
+	usualZone   = "home.internal" // .internal is reserved for this (ICANN, 2024)
+	usualBridge = "phxbr0"
+	usualCache  = "/var/lib/vz/template/cache"
+	smallestNet = 24 // bits: the containers have the addresses 101 to 201 of it
 )
 
 var (
@@ -56,7 +57,7 @@ var (
 	bridgeShape  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,14}$`)
 	storageShape = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,99}$`)
 	appShape     = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
-	archiveShape = regexp.MustCompile(`^/[A-Za-z0-9_./+~-]+$`)
+	archiveShape = regexp.MustCompile(`^(/|[A-Za-z][A-Za-z0-9_.-]*:vztmpl/)[A-Za-z0-9_./+~-]+$`)
 	debianName   = regexp.MustCompile(`^debian-1[2-9]-standard_.*\.tar\.(zst|xz|gz)$`)
 )
 
@@ -70,7 +71,9 @@ func (a *app) lookAround(ctx context.Context) (*surroundings, error) {
 	s.proxmox, s.unit = runtime == "pve", a.there("/etc/systemd/system/"+config.WatchUnit)
 	a.lookAtLinks(ctx, s)
 	a.lookAtResolvers(s)
-	places := []string{path.Dir(usualArchive)}
+	release, _ := a.host.ReadFile("/etc/os-release") // without one it is no Debian
+	s.usual = path.Join(usualCache, config.UsualArchive(config.HostSuite(string(release))))
+	places := []string{usualCache}
 	if s.proxmox {
 		var m config.Machine
 		if err := a.observeProxmox(&m); err != nil {
@@ -220,14 +223,15 @@ func (s *surroundings) bridgeQuestion() string {
 func (s *surroundings) archive(want siteWish, q *questions) string {
 	if want.given("template") {
 		if !archiveShape.MatchString(want.template) {
-			q.err = errors.Join(q.err, fmt.Errorf("--template %s is not the absolute path of an archive",
+			q.err = errors.Join(q.err, fmt.Errorf("--template %s is neither the absolute path of an archive nor "+
+				"STORAGE:vztmpl/NAME",
 				strconv.Quote(clean.Line(want.template, 100))))
 		}
 		return want.template
 	}
 	here := slices.DeleteFunc(slices.Clone(s.archives), func(p string) bool { return !archiveShape.MatchString(p) })
 	if len(here) == 0 {
-		return usualArchive
+		return s.usual
 	}
 	return slices.MaxFunc(here, func(a, b string) int { return strings.Compare(path.Base(a), path.Base(b)) })
 }

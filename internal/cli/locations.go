@@ -11,8 +11,10 @@ import (
 
 // kindOf says what stands at a path that the configuration names. Archives may be links, directories may not: what is
 // mounted must be the same tomorrow.
-func (a *app) kindOf(cfg *config.Config, path string, there host.Meta) string {
-	isTemplate := slices.ContainsFunc(cfg.Containers, func(c *config.Container) bool { return c.Template == path })
+func (a *app) kindOf(cfg *config.Config, storages []config.Storage, path string, there host.Meta) string {
+	isTemplate := slices.ContainsFunc(cfg.Containers, func(c *config.Container) bool {
+		return config.TemplateFile(c.Template, storages) == path
+	})
 	if target, err := host.Follow(a.host, path); isTemplate && err == nil {
 		if m, err := a.host.Lstat(target); err == nil {
 			there = m

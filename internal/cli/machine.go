@@ -35,6 +35,10 @@ func (a *app) observeMachine(cfg *config.Config, directories []string, d *digest
 			return m, err
 		}
 	}
+	release, err := a.host.ReadFile("/etc/os-release")
+	if err == nil { // a machine without one is no Debian
+		m.Suite = config.HostSuite(string(release))
+	}
 	m.Access = a.there(config.AccessState(cfg, root))
 	a.observeTakeover(cfg, &m)
 	mounts, err := a.host.ReadFile("/proc/self/mountinfo")
@@ -47,11 +51,11 @@ func (a *app) observeMachine(cfg *config.Config, directories []string, d *digest
 			return m, err
 		}
 	}
-	for _, path := range config.Wanted(cfg) {
+	for _, path := range config.Wanted(cfg, m.Storages) {
 		there, err := a.host.Lstat(path)
 		m.Present[path] = err == nil
 		if err == nil {
-			m.Kinds[path] = a.kindOf(cfg, path, there)
+			m.Kinds[path] = a.kindOf(cfg, m.Storages, path, there)
 		}
 	}
 	a.observeMounts(cfg, string(mounts), &m)

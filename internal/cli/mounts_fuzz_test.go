@@ -56,7 +56,7 @@ func FuzzMountPaths(f *testing.F) {
 			Storages: []config.Storage{{ID: "local", Type: "dir", Path: "/var/lib/vz", Content: []string{"rootdir"}}}}} {
 			m.Root, m.Backend, m.Binary = "/var/lib/phoenix", "dir", config.Artifact{Path: "/b", SHA256: "00"}
 			m.Present, m.Pools = map[string]bool{}, map[string]string{}
-			for _, p := range config.Wanted(cfg) {
+			for _, p := range config.Wanted(cfg, nil) {
 				m.Present[p] = p != "/tank/absent"
 			}
 			for p := range config.Datasets(cfg) {

@@ -55,9 +55,8 @@ func (c *checker) origin(x *Container) {
 	case x.Template == "" && x.CloneFrom == "" && !x.has("template") && !x.has("clone_from_ctid"):
 		c.errorf(x.At, "", "add clone_from_ctid, or template for one that others are cloned from",
 			"nothing says what the container is made from")
-	case x.Template != "" && !storedArchive.MatchString(x.Template):
-		c.absolute(x.At, "template", x.Template)
 	case x.Template != "":
+		c.archive(x)
 	case x.CloneFrom == "":
 		key := "template"
 		if x.has("clone_from_ctid") {
@@ -66,6 +65,16 @@ func (c *checker) origin(x *Container) {
 		if !c.toldAt(x.At, key) {
 			c.errorf(x.At, key, "", "is empty")
 		}
+	}
+}
+
+// archive checks where the template is, and that its name is not that of a distribution that phoenix cannot run.
+func (c *checker) archive(x *Container) {
+	if !storedArchive.MatchString(x.Template) && !c.absolute(x.At, "template", x.Template) {
+		return
+	}
+	if _, problem := distributionOf(x.Template); problem != "" {
+		c.errorf(x.At, "template", "name an archive of Debian 12 or 13, or of an Ubuntu LTS", "%s", problem)
 	}
 }
 

@@ -24,12 +24,12 @@ const (
 	stateDir    = "/var/lib/phoenix"
 )
 
-// Wanted lists the paths whose existence Derive asks for in Machine.Present, each once.
-func Wanted(cfg *Config) []string {
-	var out []string
+// Wanted lists the paths whose existence Derive asks for in Machine.Present, each once. The storages are Proxmox's.
+func Wanted(cfg *Config, storages []Storage) []string {
+	out := []string{spec.UbuntuKeyring}
 	for _, c := range cfg.Containers {
-		if c.Template != "" {
-			out = append(out, c.Template)
+		if at := TemplateFile(c.Template, storages); at != "" {
+			out = append(out, at)
 		}
 		out = append(out, gpuDevices(c)...)
 		for _, m := range c.MountPoints {
@@ -196,21 +196,13 @@ func (d *derivation) networks() {
 		Source: d.cfg.Hypervisor.DNS.Source}, s, network)
 }
 
-// suite is the Debian that templates are built from.
-const suite = "bookworm"
-
 func (d *derivation) template(c *Container) {
 	s := spec.Template{
-		ID: c.ID, Dir: path.Join(d.machine.Root, "templates"), Cache: d.machine.Cache, Suite: suite,
+		ID: c.ID, Dir: path.Join(d.machine.Root, "templates"), Cache: d.machine.Cache,
 		Packages: d.house.packages[c.ID], IDMap: d.templateIDs(c), Snapshot: c.SnapshotName,
 	}
-	switch {
-	case c.Template == "":
-	case d.machine.Present[c.Template]:
-		s.Archive = c.Template
-	default:
-		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is "+
-			"built in its place", c.Template, s.Suite), "")
+	if s.Archive = d.templateHere(c); s.Archive == "" {
+		s.Suite = d.built(c)
 	}
 	d.add(on(c, spec.KindTemplate, "template"), s, d.subID(d.block(s.IDMap)))
 }

@@ -144,7 +144,7 @@ func (d *derivation) shown(p string) string {
 // without an end, and what a link resolves to may change.
 func (d *derivation) kinds() {
 	for _, c := range d.cfg.Containers {
-		if kind := d.machine.Kinds[c.Template]; kind != "" && kind != aFile {
+		if kind := d.machine.Kinds[TemplateFile(c.Template, d.machine.Storages)]; kind != "" && kind != aFile {
 			d.refuse(c.At, "template", "name an archive, or leave it out", "template %s is a %s, not a regular file",
 				c.Template, kind)
 		}

@@ -86,8 +86,12 @@ func (d *derivation) records(c *Container) string { return path.Join(d.machine.R
 
 // archive is how pct finds a template archive: by its storage where it lies in one, else by its path.
 func (d *derivation) archive(c *Container) string {
+	if d.archiveAbsent(c) && !d.house.templates[c.ID] {
+		d.note(diag.Warning, c.source("template"), fmt.Sprintf("template archive %s is not on this machine", c.Template),
+			"pveam available lists those that can be had, pveam download gets one")
+	}
 	if storedArchive.MatchString(c.Template) {
-		return c.Template // whether it is there pct says
+		return c.Template // of a storage without files pct says whether it is there
 	}
 	for _, s := range d.machine.Storages {
 		cache := path.Join(s.Path, "template", "cache")
@@ -96,11 +100,12 @@ func (d *derivation) archive(c *Container) string {
 			return s.ID + ":vztmpl/" + path.Base(c.Template)
 		}
 	}
-	if !d.machine.Present[c.Template] && !d.house.templates[c.ID] {
-		d.note(diag.Warning, c.Source, fmt.Sprintf("template archive %s is not on this machine", c.Template),
-			"pveam available lists those that can be had, pveam download gets one")
-	}
 	return c.Template
+}
+
+// archiveAbsent reports whether an archive is certainly not on this machine.
+func (d *derivation) archiveAbsent(c *Container) bool {
+	return d.templateHere(c) == "" && TemplateFile(c.Template, d.machine.Storages) != ""
 }
 
 // guestTemplate adds a container that is only cloned from.
@@ -108,13 +113,10 @@ func (d *derivation) guestTemplate(c *Container) {
 	s, storage := d.guestDefinition(c)
 	s.StartAtBoot = false
 	t := spec.Template{ID: c.ID, Snapshot: d.snapshotOf(c, storage), Definition: &s}
-	if s.Guest.CloneFrom == "" && s.Guest.Archive == c.Template && !d.machine.Present[c.Template] &&
-		!storedArchive.MatchString(c.Template) {
-		t.Suite, t.Dir, t.Cache, t.Packages = suite, path.Join(d.machine.Root, "templates"), d.machine.Cache,
+	if s.Guest.CloneFrom == "" && d.archiveAbsent(c) {
+		t.Suite, t.Dir, t.Cache, t.Packages = d.built(c), path.Join(d.machine.Root, "templates"), d.machine.Cache,
 			d.house.packages[c.ID]
 		s.Guest.Archive = ""
-		d.note(diag.Note, c.Source, fmt.Sprintf("template archive %s is not on this machine; a Debian %s template is "+
-			"built in its place", c.Template, t.Suite), "")
 	}
 	d.add(on(c, spec.KindTemplate, "pve"), t)
 }

@@ -13,6 +13,7 @@ type Machine struct {
 	Runtime   string              // lxc or pve
 	Root      string              // where phoenix keeps what it owns
 	Cache     string              // kept between roots; may be empty
+	Suite     string              // of the Debian that the hypervisor is, as HostSuite has it
 	Backend   string              // provider of volumes whose pool does not exist here: dir or btrfs
 	Pools     map[string]string   // pools that exist here, with their provider
 	Datasets  map[string]string   // of those pools that are ZFS, the dataset that each is

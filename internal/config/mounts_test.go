@@ -41,7 +41,7 @@ func onHere(t *testing.T, files []File, change func(*Machine)) (*Config, Machine
 	}
 	m := machine
 	m.Present, m.Kinds = map[string]bool{}, map[string]string{}
-	for _, p := range Wanted(cfg) {
+	for _, p := range Wanted(cfg, nil) {
 		m.Present[p], m.Kinds[p] = true, aDirectory
 	}
 	m.Kinds["/t.tar"] = aFile

@@ -322,9 +322,16 @@ func TestProxmoxArchiveByItsName(t *testing.T) {
 	if diags.HasErrors() {
 		t.Fatal(diags.Err())
 	}
-	objects, _ := config.Derive(cfg, proxmoxHost(storageFile))
-	tpl, _ := specAt[spec.Template](t, objects, "template/900")
-	if tpl.Definition.Guest.Archive != volume || tpl.Suite != "" {
+	m := proxmoxHost(storageFile)
+	objects, _ := config.Derive(cfg, m)
+	if tpl, _ := specAt[spec.Template](t, objects, "template/900"); tpl.Definition.Guest.Archive != "" ||
+		tpl.Suite != "bookworm" {
+		t.Errorf("one that is not there: %+v %+v", tpl, tpl.Definition.Guest)
+	}
+	m.Present["/fastData/shared-iso/template/cache/debian-12-standard_12.12-1_amd64.tar.zst"] = true
+	objects, _ = config.Derive(cfg, m)
+	if tpl, _ := specAt[spec.Template](t, objects, "template/900"); tpl.Definition.Guest.Archive != volume ||
+		tpl.Suite != "" {
 		t.Errorf("%+v %+v", tpl, tpl.Definition.Guest)
 	}
 	files[0].Data = []byte(strings.Replace(string(files[0].Data), volume, "local:iso/x.iso", 1))

@@ -99,11 +99,10 @@ func (d *derivation) packageNames() []string {
 func (d *derivation) builds() bool {
 	return slices.ContainsFunc(d.cfg.Containers, func(c *Container) bool {
 		_, origin := d.house.packages[c.ID]
-		template := origin
 		if d.proxmox() {
-			template = d.house.templates[c.ID] && c.CloneFrom == ""
+			return d.house.templates[c.ID] && c.CloneFrom == "" && d.archiveAbsent(c)
 		}
-		return template && !d.machine.Present[c.Template]
+		return origin && d.templateHere(c) == ""
 	})
 }
 

@@ -83,7 +83,7 @@ func (d Debian) build(ctx context.Context, h host.Host, archive string) error {
 	if d.Mirror != "" {
 		argv = append(argv, d.Mirror)
 	} else {
-		argv = append(argv, hostSources(h, d.Suite)...)
+		argv = append(argv, sourcesOf(h, d.Suite)...)
 	}
 	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + d.Work}, Mutates: true, Aside: true,
 		Limit: buildLimit})

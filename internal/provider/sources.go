@@ -1,16 +1,62 @@
 package provider
 
 import (
+	"cmp"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
-	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
+// components are the parts of a distribution that packages of a template come from.
+var components = map[string]string{spec.Debian: "main", spec.Ubuntu: "main universe"}
+
+// sourcesOf are the lines by which a suite is had: those of this host's apt, else Debian's mirrors of this host asked
+// for that suite, else the distribution's own. None: mmdebstrap's defaults.
+func sourcesOf(h fileReader, suite string) []string {
+	if lines := hostSources(h, suite); lines != nil {
+		return lines
+	}
+	if spec.DistributionOf(suite) == spec.Ubuntu {
+		return ubuntuSources(suite)
+	}
+	var out []string
+	for _, r := range spec.Releases {
+		if r.Name != spec.Debian {
+			continue
+		}
+		for _, l := range hostSources(h, r.Suite) {
+			out = append(out, strings.Replace(l, " "+r.Suite, " "+suite, 1))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// ubuntuSources are Ubuntu's own servers, which have other machines' packages apart.
+func ubuntuSources(suite string) []string {
+	at, security := "http://mirror.example/ubuntu", "http://mirror.example/ubuntu"
+	if runtime.GOARCH != "amd64" {
+		at, security = "http://mirror.example/ubuntu-ports", "http://mirror.example/ubuntu-ports"
+	}
+	var out []string
+	for _, s := range [][2]string{{at, ""}, {at, "-updates"}, {security, "-security"}} {
+		out = append(out, "deb [signed-by="+spec.UbuntuKeyring+"] "+s[0]+" "+suite+s[1]+" "+components[spec.Ubuntu])
+	}
+	return out
+}
+
+// fileReader is what is read of a host.
+type fileReader interface {
+	ReadFile(path string) ([]byte, error)
+	ReadDir(path string) ([]string, error)
+}
+
 // hostSources are the lines (sources.list(5)) by which apt on this host gets the suite, its updates and its security
-// fixes; none: mmdebstrap's own defaults.
-func hostSources(h host.Host, suite string) []string {
+// fixes.
+func hostSources(h fileReader, suite string) []string {
 	const dir = "/etc/apt/sources.list.d"
 	paths := []string{"/etc/apt/sources.list"}
 	names, _ := h.ReadDir(dir) // no directory, no files
@@ -39,6 +85,10 @@ func wantedSuite(name, suite string) bool {
 	return name == suite || name == suite+"-updates" || name == suite+"-security"
 }
 
+func entry(uri, name, suite string) string {
+	return "deb " + uri + " " + name + " " + cmp.Or(components[spec.DistributionOf(suite)], components[spec.Debian])
+}
+
 // oneLiners reads "deb [options] URI suite component…".
 func oneLiners(content, suite string) []string {
 	var out []string
@@ -50,7 +100,7 @@ func oneLiners(content, suite string) []string {
 		}
 		f := strings.Fields(rest)
 		if kind == "deb" && len(f) >= 3 && wantedSuite(f[1], suite) && slices.Contains(f[2:], "main") {
-			out = append(out, "deb "+f[0]+" "+f[1]+" main")
+			out = append(out, entry(f[0], f[1], suite))
 		}
 	}
 	return out
@@ -73,7 +123,7 @@ func stanzas(content, suite string) []string {
 		for _, uri := range field["uris"] {
 			for _, s := range field["suites"] {
 				if wantedSuite(s, suite) {
-					out = append(out, "deb "+uri+" "+s+" main")
+					out = append(out, entry(uri, s, suite))
 				}
 			}
 		}

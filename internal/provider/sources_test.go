@@ -1,8 +1,13 @@
 package provider
 
 import (
+	"io/fs"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 func TestSources(t *testing.T) {
@@ -22,3 +27,44 @@ func TestSources(t *testing.T) {
 		t.Errorf("one-line: %q", got)
 	}
 }
+
+// A suite that this host's apt does not have comes from the same mirrors; Ubuntu from its own.
+func TestSourcesOfOtherSuites(t *testing.T) {
+	h := filesOnly{"/etc/apt/sources.list": "deb http://deb.example/debian bookworm main\n" +
+		"deb http://deb.example/debian bookworm-updates main\ndeb http://sec.example/debian-security " +
+		"bookworm-security main contrib\ndeb http://pkg.example/docker bookworm stable\n"}
+	want := []string{"deb http://deb.example/debian trixie main", "deb http://deb.example/debian trixie-updates main",
+		"deb http://sec.example/debian-security trixie-security main"}
+	if got := sourcesOf(h, "trixie"); !slices.Equal(got, want) {
+		t.Errorf("trixie: %q", got)
+	}
+	want[0], want[1] = "deb http://deb.example/debian bookworm main", "deb http://deb.example/debian bookworm-updates main"
+	want[2] = "deb http://sec.example/debian-security bookworm-security main"
+	if got := sourcesOf(h, "bookworm"); !slices.Equal(got, want) {
+		t.Errorf("bookworm: %q", got)
+	}
+	if got := sourcesOf(filesOnly{}, "trixie"); got != nil {
+		t.Errorf("no sources: %q", got)
+	}
+	got := sourcesOf(h, "noble")
+	if len(got) != 3 || !strings.Contains(got[0], "[signed-by="+spec.UbuntuKeyring+"] http://") ||
+		!strings.HasSuffix(got[0], "/ubuntu noble main universe") && runtime.GOARCH == "amd64" {
+		t.Errorf("noble: %q", got)
+	}
+	own := filesOnly{"/etc/apt/sources.list": "deb http://mirror.example/ubuntu noble main restricted\n"}
+	if got := sourcesOf(own, "noble"); !slices.Equal(got, []string{"deb http://mirror.example/ubuntu noble main universe"}) {
+		t.Errorf("an Ubuntu host: %q", got)
+	}
+}
+
+// filesOnly is a host that has these files, and does nothing.
+type filesOnly map[string]string
+
+func (f filesOnly) ReadFile(path string) ([]byte, error) {
+	if text, there := f[path]; there {
+		return []byte(text), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (f filesOnly) ReadDir(string) ([]string, error) { return nil, fs.ErrNotExist }

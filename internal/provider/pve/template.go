@@ -151,15 +151,20 @@ done
 rm -f /etc/systemd/system/timers.target.wants/* /etc/systemd/system/multi-user.target.wants/nginx.service /etc/nginx/sites-enabled/default
 ` + spec.WritePreset()
 
-// built is the archive of a Debian for Proxmox, which writes the network's configuration for ifupdown.
+// built is the archive of a Debian for Proxmox, which writes the network's configuration for ifupdown; that of an Ubuntu
+// for systemd-networkd, which comes with systemd there.
 func built(ctx context.Context, h host.Host, s spec.Template) (string, error) {
 	if s.Suite == "" || s.Dir == "" {
 		return "", provider.PermanentHint(fmt.Errorf("template %s has no archive to be made from", s.ID),
 			"pveam available lists those that can be had, pveam download gets one")
 	}
+	packages := s.Packages
+	if spec.DistributionOf(s.Suite) != spec.Ubuntu {
+		packages = append([]string{"ifupdown"}, packages...)
+	}
 	work := filepath.Join(s.Dir, "."+s.ID+".build")
 	d := provider.Debian{
-		Suite: s.Suite, Mirror: s.Mirror, Packages: append([]string{"ifupdown"}, s.Packages...), Cache: s.Cache,
+		Suite: s.Suite, Mirror: s.Mirror, Packages: packages, Cache: s.Cache,
 		Work:    work,
 		Options: []string{"--customize-hook=chroot \"$1\" /bin/sh -c " + host.Quote([]string{fitScript})},
 	}

@@ -111,8 +111,13 @@ func unpack(ctx context.Context, h host.Host, s spec.Template, archive, root, ki
 
 // fit runs the script, which tells when it has come to its end: a shell that read only half of it ends well too.
 func fit(ctx context.Context, h host.Host, argv []string) error {
-	const said = "fit"
+	const said, refused = "fit", "refused: "
 	res, err := h.Run(ctx, host.Command{Argv: argv, Stdin: []byte(fitScript + "\necho " + said + "\n"), Mutates: true})
+	if of, no := strings.CutPrefix(strings.TrimSpace(string(res.Stdout)), refused); err == nil && no {
+		return provider.PermanentHint(fmt.Errorf("the archive is of %.80q, which cannot be a container of phoenix: it "+
+			"needs apt and systemd as Debian and Ubuntu have them", of),
+			"name an archive of Debian 12 or 13, or of an Ubuntu LTS")
+	}
 	if err == nil && strings.TrimSpace(string(res.Stdout)) != said {
 		err = host.Misread(argv, res, errors.New("the script did not come to its end"))
 	}

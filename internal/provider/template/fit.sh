@@ -1,6 +1,16 @@
 # Makes an unpacked tree fit to be cloned. Runs as root of the id map, with the tree as its root; $1 is "built" or "archive".
 set -eu
 
+# Whatever the archive is called: without apt and systemd nothing of phoenix works in it.
+if [ "$1" = archive ] && [ -r /etc/os-release ]; then
+    ID= ID_LIKE= PRETTY_NAME=
+    . /etc/os-release
+    case " $ID $ID_LIKE " in
+    *" debian "*|*" ubuntu "*) ;;
+    *) echo "refused: ${PRETTY_NAME:-$ID}"; exit 0 ;;
+    esac
+fi
+
 # Every clone has an identity of its own: systemd makes the machine id, lxc the host name, phoenix the resolver file.
 rm -f /etc/hostname /etc/resolv.conf
 : > /etc/machine-id

@@ -53,15 +53,18 @@ func directory(t *testing.T) string {
 }
 
 // archive holds just what fit.sh calls, so that it unpacks in no time.
-func archive(t *testing.T) string {
+func archive(t *testing.T) string { return archiveOf(t, "") }
+
+// archiveOf has an os-release that says what it is of.
+func archiveOf(t *testing.T, release string) string {
 	t.Helper()
-	script := `set -e; mkdir -p "$1/dev" "$1/etc/systemd/system" "$1/tmp"; echo old > "$1/etc/hostname"; echo id > "$1/etc/machine-id"; : > "$1/dev/null"
+	script := `set -e; [ -z "$3" ] || { mkdir -p "$1/etc"; printf "$3" >"$1/etc/os-release"; }; mkdir -p "$1/dev" "$1/etc/systemd/system" "$1/tmp"; echo old > "$1/etc/hostname"; echo id > "$1/etc/machine-id"; : > "$1/dev/null"
 for f in /bin/sh $(which ln rm mkdir); do
 	for p in $f $(ldd $f | grep -o '/[^ ]*'); do mkdir -p "$1$(dirname $p)"; cp -L $p "$1$p"; done
 done
 tar -C "$1" -czf "$2" .`
 	path := filepath.Join(t.TempDir(), "small.tar.gz")
-	if out, err := exec.Command("sh", "-c", script, "sh", t.TempDir(), path).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-c", script, "sh", t.TempDir(), path, release).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return path
@@ -126,6 +129,26 @@ func TestUnpackedTreeIsFit(t *testing.T) {
 	}
 }
 
+// An archive of another distribution is refused by what is in it, whatever its name is.
+func TestForeignArchiveIsRefused(t *testing.T) {
+	d := driver(t)
+	for release, good := range map[string]bool{
+		`ID=alpine\nPRETTY_NAME="Alpine Linux v3.20"\n`: false, `ID=linuxmint\nID_LIKE="ubuntu debian"\n`: true,
+		`ID="rocky"\nID_LIKE="rhel centos fedora"\n`: false,
+	} {
+		s := spec.Template{ID: "900", Dir: filepath.Join(directory(t), "templates"), Archive: archiveOf(t, release),
+			IDMap: idMap}
+		err := d.Apply(context.Background(), &host.Local{}, "template/900", s, plan.Delta{})
+		if good && err != nil || !good && (!provider.IsPermanent(err) ||
+			!strings.Contains(err.Error(), "cannot be a container of phoenix")) {
+			t.Errorf("%s: %v", release, err)
+		}
+		if _, err := os.Stat(tree(s)); (err == nil) != good {
+			t.Errorf("%s: the tree: %v", release, err)
+		}
+	}
+}
+
 func TestMissingArchiveIsPermanent(t *testing.T) {
 	d := driver(t)
 	s := spec.Template{ID: "900", Dir: t.TempDir(), Archive: "/nowhere.tar", IDMap: idMap}
@@ -135,8 +158,15 @@ func TestMissingArchiveIsPermanent(t *testing.T) {
 	}
 }
 
-// TestRealBuild builds a Debian tree once and keeps it in the cache, as phoenix does.
+// TestRealBuild builds a Debian tree once and keeps it in the cache, as phoenix does. Other suites than the hypervisor's
+// own take minutes and a mirror: PHOENIX_SUITES names those to build, trixie or noble.
 func TestRealBuild(t *testing.T) {
+	for _, suite := range append([]string{"bookworm"}, strings.Fields(os.Getenv("PHOENIX_SUITES"))...) {
+		t.Run(suite, func(t *testing.T) { realBuild(t, suite) })
+	}
+}
+
+func realBuild(t *testing.T, suite string) {
 	if _, err := exec.LookPath("mmdebstrap"); err != nil || testing.Short() {
 		t.Skip("builds a Debian tree with mmdebstrap")
 	}
@@ -147,7 +177,7 @@ func TestRealBuild(t *testing.T) {
 		must(t, err)
 		cache = filepath.Join(base, "phoenix")
 	}
-	s := spec.Template{ID: "900", Dir: filepath.Join(directory(t), "templates"), Cache: cache, Suite: "bookworm",
+	s := spec.Template{ID: "900", Dir: filepath.Join(directory(t), "templates"), Cache: cache, Suite: suite,
 		Packages: []string{"nginx-light"}, IDMap: idMap}
 	counted := host.NewCounted(&host.Local{}, nil)
 	if err := d.Apply(ctx, counted, "template/900", s, plan.Delta{}); err != nil {
