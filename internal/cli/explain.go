@@ -18,6 +18,7 @@ import (
 var topics = []struct{ name, page, section, short string }{
 	{"templates", "containers.md", "Templates", "which distributions containers are made of, and what is built where " +
 		"the archive is not here"},
+	{"networks", "containers.md", "Networks", "addresses of containers, MTU, VLANs"},
 	{"packages", "containers.md", "Packages", "when packages are installed in a container, and how"},
 	{"features", "containers.md", "Features", "the words of features, and scripts for words of your own"},
 	{"scripts", "containers.md", "Scripts", "when an application's script runs, how often, with what, and what is " +

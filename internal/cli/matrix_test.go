@@ -83,8 +83,12 @@ c.network_config.bridge "otherbr0"
 c.network_config.gw "10.86.255.1"
 c.network_config.ip "10.86.1.77/16"
 c.network_config.ip "10.86.1.0/16"
+c.network_config.ip "10.86.1.77/32"
+c.network_config.ip "10.86.1.77/24"
+c.network_config.mtu 1400
 c.network_config.name "net0"
 c.network_config.nameservers ["9.9.9.9"]
+c.network_config.tag 20
 c.packages ["nginx-light"]
 c.pct_options ["nesting=1"]
 c.ports ["8000:8000"]

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -29,13 +30,20 @@ func (c *checker) networks() {
 			c.once(addresses, n.Address.Addr().String(), n.At, "ip", "the address",
 				"give each container an address of its own")
 			c.gateway(n)
-			c.onBridge(n)
+			c.onBridge(x)
+		}
+		if n.MTU != nil && *n.MTU > 0 && *n.MTU < smallestMTU {
+			c.errorf(n.At, "mtu", "such as 1400, or leave it out for the bridge's",
+				"%d is less than IPv4 needs, which is %d", *n.MTU, smallestMTU)
 		}
 		c.nameservers(n.At, "nameservers", n.Nameservers)
 		c.once(macs, string(x.MAC), x.At, "mac_address", "the MAC", "give each container a MAC of its own, or none: "+
 			"then one is made up")
 	}
 }
+
+// smallestMTU is what every host takes in one piece (RFC 791).
+const smallestMTU = 576
 
 // hostAddress reports whether the address can be that of one host in its subnet.
 func (c *checker) hostAddress(a At, key string, p netip.Prefix) bool {
@@ -47,8 +55,12 @@ func (c *checker) hostAddress(a At, key string, p netip.Prefix) bool {
 	case ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() ||
 		ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		problem = "no host can have it"
+	case p.IsSingleIP() && key == "ip": // as hosters give them
 	case p.Bits() < 8 || p.Bits() > 30:
 		problem = "the prefix length is not from 8 to 30"
+		if key == "ip" {
+			problem += ", nor 32"
+		}
 	case ip == p.Masked().Addr():
 		problem = "it is the network itself"
 	case ip == broadcast(p):
@@ -71,9 +83,13 @@ func broadcast(p netip.Prefix) netip.Addr {
 
 func (c *checker) gateway(n Network) {
 	switch {
+	case !n.Gateway.IsValid() && n.Address.IsSingleIP():
+		c.errorf(n.At, "ip", `add "gw", the router that the hoster names`, "%s has no neighbours, and no gateway",
+			n.Address)
 	case !n.Gateway.IsValid():
 	case n.Gateway == n.Address.Addr():
 		c.errorf(n.At, "gw", "name the router of the subnet", "the container is its own gateway")
+	case n.Address.IsSingleIP():
 	case !n.Address.Contains(n.Gateway):
 		c.errorf(n.At, "gw", "name the router of the subnet", "the gateway %s is outside of the container's subnet %s",
 			n.Gateway, n.Address.Masked())
@@ -82,18 +98,75 @@ func (c *checker) gateway(n Network) {
 
 // onBridge checks that the container is on the bridge that the hypervisor's file describes: phoenix makes no other one,
 // and the containers could not reach the CA.
-func (c *checker) onBridge(n Network) {
-	bridge := c.cfg.Hypervisor.Network.Interface
+func (c *checker) onBridge(x *Container) {
+	n, bridge := x.Network, c.cfg.Hypervisor.Network.Interface
 	if bridge.Name == "" || n.Bridge == "" {
 		return
 	}
-	if n.Bridge != bridge.Name {
+	routed := n.Address.IsSingleIP() || n.tag() > 0 && n.Gateway.IsValid()
+	switch {
+	case n.Bridge != bridge.Name:
 		c.errorf(n.At, "bridge", "write "+bridge.Name, "no bridge %s is known; network.interfaces at %s has %s",
 			n.Bridge, bridge.Source, bridge.Name)
-	} else if bridge.Address.IsValid() && !bridge.Address.Contains(n.Address.Addr()) {
+	case !bridge.Address.IsValid():
+	case bridge.Address.Contains(n.Address.Addr()):
+		c.length(x)
+	case routed && n.tag() == 0:
+		c.warnf(n.At, "ip", fmt.Sprintf("ip route add %s dev %s, and in the hypervisor's own network configuration",
+			n.Address, bridge.Name), "%s is outside of the subnet %s of the bridge %s at %s: the hypervisor needs a "+
+			"route to it", n.Address, bridge.Address.Masked(), bridge.Name, bridge.source("address"))
+	case !routed:
 		c.errorf(n.At, "ip", "", "%s is outside of the subnet %s of the bridge %s at %s", n.Address,
 			bridge.Address.Masked(), bridge.Name, bridge.source("address"))
 	}
+}
+
+// tag is the VLAN; 0: none.
+func (n Network) tag() int {
+	if n.Tag == nil {
+		return 0
+	}
+	return *n.Tag
+}
+
+// length compares the prefix length of a container that is in the bridge's subnet with the bridge's. In a wider one the
+// container asks the bridge for hosts that are not there; in a narrower one it has no way to its neighbours but by a
+// gateway.
+func (c *checker) length(x *Container) {
+	n, bridge := x.Network, c.cfg.Hypervisor.Network.Interface
+	same := netip.PrefixFrom(n.Address.Addr(), bridge.Address.Bits())
+	switch {
+	case n.Address.IsSingleIP() || n.Address == same:
+	case n.Address.Bits() < same.Bits():
+		c.errorf(n.At, "ip", "write "+same.String(), "%s is wider than the subnet %s of the bridge %s at %s: the "+
+			"container looks on the bridge for hosts outside of it, where nobody answers", n.Address,
+			bridge.Address.Masked(), bridge.Name, bridge.source("address"))
+	case n.Gateway.IsValid():
+		c.warnf(n.At, "ip", "write "+same.String(), "%s is narrower than the subnet %s of the bridge %s at %s: the "+
+			"container reaches the rest of it by way of %s only", n.Address, bridge.Address.Masked(), bridge.Name,
+			bridge.source("address"), n.Gateway)
+	default:
+		if whose, at := c.beyond(x); whose != "" {
+			c.errorf(n.At, "ip", "write "+same.String(), "%s is narrower than the subnet %s of the bridge %s at %s, "+
+				"and there is no gw: %s, %s, is out of reach", n.Address, bridge.Address.Masked(), bridge.Name,
+				bridge.source("address"), at, whose)
+		}
+	}
+}
+
+// beyond is a neighbour on the bridge that is outside of a container's own subnet; empty: there is none.
+func (c *checker) beyond(x *Container) (whose string, at netip.Addr) {
+	bridge := c.cfg.Hypervisor.Network.Interface
+	if at = bridge.Address.Addr(); !x.Network.Address.Contains(at) {
+		return "the hypervisor", at
+	}
+	for _, other := range c.cfg.Containers {
+		if at = other.Network.Address.Addr(); at.IsValid() && !x.Network.Address.Contains(at) &&
+			other.Network.Bridge == x.Network.Bridge {
+			return "container " + other.ID, at
+		}
+	}
+	return "", netip.Addr{}
 }
 
 func (c *checker) nameservers(a At, key string, servers []string) {

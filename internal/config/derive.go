@@ -227,6 +227,10 @@ func (d *derivation) container(c *Container) {
 			template, c.CloneFrom), "")
 	}
 	s := d.definition(c)
+	if c.Network.tag() > 0 {
+		d.refuse(c.Network.At, "tag", "name a bridge of that VLAN, or use Proxmox", "container %s is to be in VLAN %d: "+
+			"without Proxmox bridges have none", c.ID, c.Network.tag())
+	}
 	s.Path, s.Template = d.lxcPath(c), path.Join(d.machine.Root, "templates", template, "rootfs")
 	s.Interface.Port, s.Interface.MAC, s.Programs = PortName(d.machine.Root, c.ID), d.mac(c), d.programs(c)
 	after := []object.Address{object.NewAddress(spec.KindTemplate, template)}
@@ -275,7 +279,7 @@ func (d *derivation) definition(c *Container) spec.Container {
 		Options: c.Options, StartAtBoot: c.StartAtBoot, BootOrder: c.BootOrder, Nameservers: d.nameservers(c),
 		SearchDomains: d.searchDomains(),
 		Interface: spec.NIC{Name: c.Network.Name, Bridge: c.Network.Bridge, Address: c.Network.Address.String(),
-			MAC: string(c.MAC)},
+			MAC: string(c.MAC), MTU: c.Network.MTU, Tag: c.Network.Tag},
 	}
 	if c.Network.Gateway.IsValid() {
 		s.Interface.Gateway = c.Network.Gateway.String()

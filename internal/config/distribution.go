@@ -35,8 +35,8 @@ var (
 	firstWord = regexp.MustCompile(`^[a-z]+`)
 )
 
-// distributionOf reads the name of an archive as Proxmox, Debian and Ubuntu write them: debian-13-standard_13.1-1_amd64,
-// ubuntu-noble-server. problem is why containers cannot be made of it; a name that says nothing has none.
+// distributionOf reads the name of an archive as Proxmox, Debian and Ubuntu write them (debian-13-standard_13.1-1,
+// ubuntu-noble-server). problem is why containers cannot be made of it; a name that says nothing has none.
 func distributionOf(template string) (d spec.Release, problem string) {
 	base := strings.ToLower(path.Base(template))
 	words := nameWord.FindAllString(base, -1)

@@ -21,14 +21,16 @@ func TestDistributionOf(t *testing.T) {
 		"/t/ubuntu-24.04-standard_24.04-2_amd64.tar.zst":                      {"noble", ""},
 		"/t/ubuntu-noble-server-cloudimg-amd64-root.tar.xz":                   {"noble", ""},
 		"store:vztmpl/ubuntu-22.04-standard_22.04-1_amd64.tar.zst":            {"jammy", ""},
-		"/t/debian.tar.zst":                                                   {"", ""}, "/t/mine-v2.tar": {"", ""}, "/t/proxmox-mail-gateway-8.1.tar.zst": {"", ""},
-		"/t/debian-11-standard_11.7-1_amd64.tar.zst":             {"", "Debian 11"},
-		"/t/ubuntu-24.10-standard_24.10-1_amd64.tar.zst":         {"", "Ubuntu 24.10"},
-		"local:vztmpl/alpine-3.20-default_20240908_amd64.tar.xz": {"", "Alpine"},
-		"/t/rockylinux-9-default_20240912_amd64.tar.xz":          {"", "Rocky Linux"},
-		"/t/archlinux-base_20240911-1_amd64.tar.zst":             {"", "Arch Linux"},
-		"/t/my-Fedora-40.tar":                                    {"", "Fedora"},
-		"/alpine/debian-12.tar":                                  {"bookworm", ""},
+		"/t/debian.tar.zst":                                                   {"", ""},
+		"/t/mine-v2.tar":                                                      {"", ""},
+		"/t/proxmox-mail-gateway-8.1.tar.zst":                                 {"", ""},
+		"/t/debian-11-standard_11.7-1_amd64.tar.zst":                          {"", "Debian 11"},
+		"/t/ubuntu-24.10-standard_24.10-1_amd64.tar.zst":                      {"", "Ubuntu 24.10"},
+		"local:vztmpl/alpine-3.20-default_20240908_amd64.tar.xz":              {"", "Alpine"},
+		"/t/rockylinux-9-default_20240912_amd64.tar.xz":                       {"", "Rocky Linux"},
+		"/t/archlinux-base_20240911-1_amd64.tar.zst":                          {"", "Arch Linux"},
+		"/t/my-Fedora-40.tar":                                                 {"", "Fedora"},
+		"/alpine/debian-12.tar":                                               {"bookworm", ""},
 	} {
 		d, problem := distributionOf(name)
 		if problem == "" != (want.problem == "") || !strings.Contains(problem, want.problem) ||
@@ -125,7 +127,9 @@ func TestHostSuite(t *testing.T) {
 	for text, want := range map[string]string{
 		"PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_CODENAME=trixie\nID=debian\n": "trixie",
 		"ID=debian\nVERSION_CODENAME=forky\n":                                                "",
-		"ID=ubuntu\nVERSION_CODENAME=noble\n":                                                "", "ID=\"debian\"\nVERSION_CODENAME=bookworm": "bookworm", "": "",
+		"ID=ubuntu\nVERSION_CODENAME=noble\n":                                                "",
+		"ID=\"debian\"\nVERSION_CODENAME=bookworm":                                           "bookworm",
+		"": "",
 	} {
 		if got := HostSuite(text); got != want {
 			t.Errorf("%q: %q", text, got)

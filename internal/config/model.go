@@ -186,9 +186,11 @@ type Network struct {
 	At
 	Name        string       `json:"name" default:"eth0"`
 	Bridge      string       `json:"bridge" need:"true"`
-	Address     netip.Prefix `json:"ip" need:"true"` // with the prefix length; the host bits are kept
-	Gateway     netip.Addr   `json:"gw"`             // zero: none
-	Nameservers Words        `json:"nameservers"`    // addresses
+	Address     netip.Prefix `json:"ip" need:"true"`          // with the prefix length; the host bits are kept
+	Gateway     netip.Addr   `json:"gw"`                      // zero: none; of a /32 it may be any
+	Nameservers Words        `json:"nameservers"`             // addresses
+	MTU         *int         `json:"mtu" min:"0" max:"65535"` // 0: the bridge's, as where there is none
+	Tag         *int         `json:"tag" min:"0" max:"4094"`  // the VLAN, on Proxmox; 0: none
 }
 
 // Volume is storage that phoenix makes for one container. UID and GID are ids inside.

@@ -38,7 +38,8 @@ func TestSourcesOfOtherSuites(t *testing.T) {
 	if got := sourcesOf(h, "trixie"); !slices.Equal(got, want) {
 		t.Errorf("trixie: %q", got)
 	}
-	want[0], want[1] = "deb http://deb.example/debian bookworm main", "deb http://deb.example/debian bookworm-updates main"
+	want[0] = "deb http://deb.example/debian bookworm main"
+	want[1] = "deb http://deb.example/debian bookworm-updates main"
 	want[2] = "deb http://sec.example/debian-security bookworm-security main"
 	if got := sourcesOf(h, "bookworm"); !slices.Equal(got, want) {
 		t.Errorf("bookworm: %q", got)
@@ -52,7 +53,8 @@ func TestSourcesOfOtherSuites(t *testing.T) {
 		t.Errorf("noble: %q", got)
 	}
 	own := filesOnly{"/etc/apt/sources.list": "deb http://mirror.example/ubuntu noble main restricted\n"}
-	if got := sourcesOf(own, "noble"); !slices.Equal(got, []string{"deb http://mirror.example/ubuntu noble main universe"}) {
+	want = []string{"deb http://mirror.example/ubuntu noble main universe"}
+	if got := sourcesOf(own, "noble"); !slices.Equal(got, want) {
 		t.Errorf("an Ubuntu host: %q", got)
 	}
 }

@@ -64,6 +64,9 @@ func network(s spec.Container) []string {
 	if n.Port != "" {
 		lines = append(lines, "lxc.net.0.veth.pair = "+n.Port)
 	}
+	if n.MTU != nil && *n.MTU > 0 {
+		lines = append(lines, fmt.Sprintf("lxc.net.0.mtu = %d", *n.MTU))
+	}
 	family := "ipv4"
 	if strings.Contains(n.Address, ":") {
 		family = "ipv6"

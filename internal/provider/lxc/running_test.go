@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -155,6 +156,51 @@ func TestWhatRunsIsWhatWasAskedFor(t *testing.T) {
 	checkLimit(t, s, "cpu", "cpu.cfs_quota_us", "100000")
 	checkLimit(t, s, "", "memory.max", "268435456")
 	checkLimit(t, s, "", "cpu.max", "100000 100000")
+}
+
+// A hoster gives one address and a router that is no neighbour; a tunnel on the way takes smaller packets.
+func TestAddressOfAHoster(t *testing.T) {
+	l := newLab(t)
+	s, mtu := l.container(105), 1400
+	s.Interface.Address, s.Interface.MTU = "203.0.113.5/32", &mtu
+	l.boot(l.define(s))
+	route := exec.Command("ip", "route", "replace", "203.0.113.5/32", "dev", bridge)
+	if out, err := route.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for want, argv := range map[string][]string{
+		"203.0.113.5/32": {"sh", "-c", "ip -4 -o address show dev eth0 | awk '{print $4}'"},
+		"10.99.2.1":      {"sh", "-c", "ip route show default | cut -d' ' -f3"},
+		"1400":           {"cat", "/sys/class/net/eth0/mtu"},
+	} {
+		if got := l.inside(s, argv...); got != want {
+			t.Errorf("%q: got %q, want %q", argv, got, want)
+		}
+	}
+	if got := l.inside(s, "bash", "-c", "cat </dev/tcp/10.99.2.1/"+greeter(t, "10.99.2.1")); got != "hello" {
+		t.Errorf("nothing comes through: %q", got)
+	}
+}
+
+// greeter listens at an address of the hypervisor, and says hello at the port that it gives.
+func greeter(t *testing.T, address string) (port string) {
+	t.Helper()
+	ear, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	must(t, err)
+	t.Cleanup(func() { ear.Close() })
+	go func() {
+		for {
+			c, err := ear.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "hello")
+			c.Close()
+		}
+	}()
+	_, port, err = net.SplitHostPort(ear.Addr().String())
+	must(t, err)
+	return port
 }
 
 // checkLimit looks at a limit where this system's generation of control groups has it.

@@ -331,6 +331,17 @@ func TestCloneHasItsOwnNetwork(t *testing.T) {
 	if strings.Contains(c, "nvidia7") || !strings.Contains(c, "/dev/nvidia0") || !strings.Contains(c, "/dev/net/tun") {
 		t.Errorf("%s", c)
 	}
+	mtu, tag, none := 1400, 20, 0
+	for want, set := range map[string][2]*int{",mtu=1400,rate=3,tag=20,": {&mtu, &tag}, ",rate=3,type": {&none, &none}} {
+		for _, again := range []string{"set", "kept"} {
+			s.Interface.MTU, s.Interface.Tag = set[0], set[1]
+			n.containerThing(s).make()
+			if c := n.conf("103"); !strings.Contains(c, want) {
+				t.Errorf("%s: no %s in %s", again, want, c)
+			}
+			s.Interface.MTU, s.Interface.Tag = nil, nil // nothing is said: it stays
+		}
+	}
 	s.Guest.Devices = nil
 	n.containerThing(s).make()
 	if c := n.conf("103"); strings.Contains(c, "nvidia") || !strings.Contains(c, "/dev/net/tun") {

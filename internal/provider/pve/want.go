@@ -142,6 +142,17 @@ func interfaces(s spec.Container, c *conf) []setting {
 		p.drop(gw[0])
 		differs = true
 	}
+	for key, number := range map[string]*int{"mtu": s.Interface.MTU, "tag": s.Interface.Tag} {
+		switch {
+		case number == nil: // it stays
+		case *number == 0 && p.of[key] != "":
+			p.drop(key)
+			differs = true
+		case *number > 0 && p.of[key] != strconv.Itoa(*number):
+			p.set(key, strconv.Itoa(*number))
+			differs = true
+		}
+	}
 	if !differs {
 		return nil
 	}

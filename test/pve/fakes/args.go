@@ -97,6 +97,9 @@ func checkValue(name, value string) error {
 			return bad("hostname: invalid format - value does not look like a valid DNS name")
 		}
 	}
+	if netKey.MatchString(name) {
+		return checkNet(name, value, bad)
+	}
 	if !mountKey.MatchString(name) {
 		return nil
 	}
@@ -111,6 +114,33 @@ func checkValue(name, value string) error {
 	}
 	if p.of["mp"] == "" {
 		return bad("%s: invalid format - format error\n%s.mp: property is missing and it is not optional", name, name)
+	}
+	return nil
+}
+
+var netKey = regexp.MustCompile(`^net\d+$`)
+
+// checkNet refuses what the schema of netN does.
+func checkNet(name, value string, bad func(format string, args ...any) error) error {
+	known := []string{"bridge", "firewall", "gw", "gw6", "host-managed", "hwaddr", "ip", "ip6", "link_down", "mtu", "name",
+		"rate", "tag", "trunks", "type"}
+	p := parse(value, "")
+	for k, v := range p.of {
+		if !slices.Contains(known, k) {
+			return bad("%s.%s: property is not defined in schema and the schema does not allow additional properties",
+				name, k)
+		}
+		limits, numeric := map[string][2]int{"mtu": {64, 65535}, "tag": {1, 4094}}[k]
+		if n, err := strconv.Atoi(v); numeric && err != nil {
+			return bad("%s.%s: type check ('integer') failed - got '%s'", name, k, v)
+		} else if numeric && n < limits[0] {
+			return bad("%s.%s: value must have a minimum value of %d", name, k, limits[0])
+		} else if numeric && n > limits[1] {
+			return bad("%s.%s: value must have a maximum value of %d", name, k, limits[1])
+		}
+	}
+	if p.of["name"] == "" {
+		return bad("%s: invalid format - format error\n%s.name: property is missing and it is not optional", name, name)
 	}
 	return nil
 }
