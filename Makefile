@@ -41,6 +41,11 @@ WIDTH = $$(( 2 * $$(nproc) ))
 # The race detector needs cgo and a C compiler.
 RACE = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null && echo -race)
 
+# What tests run besides phoenix: none of it is installed, and without it they fail instead of being skipped.
+TOOLS = eval "$$(go run ./tools/artifacts -o env)"; \
+	PHOENIX_NGINX=$$(tools/unpacked $(PHOENIX_CACHE)/debian nginx)/usr/sbin/nginx; \
+	export PHOENIX_NGINX PHOENIX_TOOLS=required;
+
 E2E := PHOENIX_BIN=$(abspath $(PHOENIX)) PHOENIX_E2E=required
 
 .PHONY: help up down build artifacts deb release deps test-deps root test check lint unit stand-ins faults conformance test-zfs e2e bench fuzz clean
@@ -93,12 +98,13 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 	@tools/lint/run $(PHOENIX_CACHE)
 
 unit: artifacts ## unit tests, those with real tools included
-	eval "$$(go run ./tools/artifacts -o env)"; \
+	$(TOOLS) \
 	go test $(RACE) -count=1 -p $(WIDTH) -timeout 20m $$(go list ./... | grep -v /test/)
 
 # Whole runs of phoenix where only containers, or Proxmox, are stand-ins. The programs that are run are not built for the race detector,
 # so that it would see nothing.
-stand-ins: ## phoenix killed and failing at each kind of change, hostile containers, Proxmox
+stand-ins: artifacts ## phoenix killed and failing at each kind of change, hostile containers, Proxmox
+	$(TOOLS) \
 	go test -count=1 -timeout 30m $$(go list ./test/... | grep -v -e /test/e2e -e /test/volumes)
 
 faults: ## the same at every single change of every container: an hour

@@ -84,25 +84,46 @@ func Need(t testing.TB) {
 	}
 }
 
-// Tool gives the path of a program that is named in the environment variable, or else found on PATH; the test is
-// skipped where there is none.
+// Tool gives the path of a program that is named in the environment variable, or else found on PATH; where there is
+// none the test is skipped, or fails if PHOENIX_TOOLS is "required".
 func Tool(t testing.TB, variable, name string) string {
 	t.Helper()
 	if p := os.Getenv(variable); p != "" {
 		return p
 	}
 	p, err := exec.LookPath(name)
+	if err != nil && os.Getenv("PHOENIX_TOOLS") == "required" {
+		t.Fatalf("%s is required: neither $%s nor PATH has it", name, variable)
+	}
 	if err != nil {
 		t.Skipf("needs %s: neither $%s nor PATH has it", name, variable)
 	}
 	return p
 }
 
+// unpackedNginx makes an nginx that was unpacked, and not installed, the one that is run. It needs directories that its
+// package would have brought: empty ones, on which each sandbox mounts its own.
+func unpackedNginx() error {
+	program := os.Getenv("PHOENIX_NGINX")
+	if program == "" {
+		return nil
+	}
+	for _, dir := range []string{"/etc/nginx", "/var/log/nginx", "/var/lib/nginx"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return os.Setenv("PATH", filepath.Dir(program)+":"+os.Getenv("PATH"))
+}
+
 func furnish() error {
 	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	for _, dir := range []string{"/etc/nginx", "/etc/traefik", "/var/log/nginx"} {
+	if err := unpackedNginx(); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/etc/nginx", "/etc/traefik", "/var/log/nginx", "/var/lib/nginx"} {
 		if _, err := os.Stat(dir); err != nil {
 			continue
 		}
