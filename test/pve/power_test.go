@@ -116,3 +116,44 @@ func TestPowerCutDuringDelete(t *testing.T) {
 		t.Errorf("the plan is not empty: %s", r)
 	}
 }
+
+// The same for changes of a container that is there: it gets another volume, and one that it has grows.
+func TestPowerCutDuringChanges(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	create := []string{"create", "103"}
+	config := func() string { return h.read("config", "phoenix_lxc_configs.json") }
+	original := config()
+	small := `"name": "ssl", "pool": "homelab", "size_gb": 1, "mount_point": "/etc/step-ca/ssl"`
+	large := strings.Replace(small, `"size_gb": 1`, `"size_gb": 2`, 1)
+	added := `{ "name": "new", "pool": "homelab", "size_gb": 1, "mount_point": "/srv/new" }, `
+	changed := strings.Replace(original, "{ "+small, added+"{ "+large, 1)
+	if changed == original {
+		t.Fatal("the example has no such volume")
+	}
+	h.reset()
+	h.changes(0, create...)
+	h.write(changed, "config", "phoenix_lxc_configs.json")
+	points := h.strikes(append(create, "--yes")...)
+	want := h.state()
+	if !slices.ContainsFunc(points, func(p string) bool { return strings.HasPrefix(p, "pct resize 103") }) {
+		t.Errorf("nothing grew: %q", points)
+	}
+	picked := sampled(points, 3)
+	t.Logf("%d points, %d of them: %q", len(points), len(picked), picked)
+	for _, p := range picked {
+		h.write(original, "config", "phoenix_lxc_configs.json")
+		h.reset()
+		h.changes(0, create...)
+		h.write(changed, "config", "phoenix_lxc_configs.json")
+		h.write(p+"\n", "strike-at")
+		if r := h.phoenix(nil, append(create, "--yes")...); r.exit != -1 {
+			t.Errorf("%s: phoenix lives: %s", p, r)
+		}
+		h.changes(0, append(create, "--yes")...)
+		if doc, r := h.changes(0, "plan", "--detailed-exitcode", "103"); len(doc.Changes) > 0 {
+			t.Errorf("%s: the plan is not empty: %s", p, r)
+		}
+		h.same(p+": after the power cut", want, h.state())
+	}
+}
