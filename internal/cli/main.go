@@ -220,7 +220,7 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 		a.initCommand(), a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
 		a.diffCommand(), a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
-		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.auditCommand(), a.migrateCommand(),
+		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.doctorCommand(), a.auditCommand(), a.migrateCommand(),
 		a.watchCommand(), a.eventsCommand(), a.notifyCommand(),
 		a.certCommand(), a.caCommand(), a.accessCommand(), a.validateCommand(), a.schemaCommand(), a.explainCommand(),
 		a.versionCommand(), a.completionCommand(), a.agentCommand(),

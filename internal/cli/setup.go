@@ -53,7 +53,7 @@ func (a *app) setup(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
-	a.view.Notes(h.diags)
+	a.view.Notes(append(h.diags, a.unfit(ctx, h)...))
 	if !a.opts.yes {
 		result, err := s.engine().Plan(ctx, h.objects)
 		if err != nil {

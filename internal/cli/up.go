@@ -40,6 +40,10 @@ func (a *app) up(ctx context.Context) error {
 	if len(ids) == 0 {
 		return hint(`give the containers that should run "start_at_boot": true`, "no container is marked start_at_boot")
 	}
+	wanted, _ := s.selected(ids)
+	if err := s.fit(ctx, wanted); err != nil {
+		return err
+	}
 	done, err := s.makeTrue(ctx, ids)
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ var programs = map[string]struct{ lxc, pve string }{
 	"lxc-autostart": {lxc: "lxc"}, "runuser": {basic, basic}, "mv": {basic, basic}, "ln": {basic, basic},
 	"chmod": {basic, basic},
 	"chown": {basic, basic}, "shred": {basic, basic}, "mkdir": {basic, basic}, "mknod": {basic, basic}, "swapoff": {basic, basic},
-	"setpriv": {basic, basic}, "timedatectl": {basic, basic},
+	"setpriv": {basic, basic}, "apt-config": {basic, basic}, "timedatectl": {basic, basic},
 }
 
 // command is what the name of a program looks like.

@@ -11,9 +11,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
-// fallbackSuite is built where neither the file nor the hypervisor names a Debian: the oldest one, whose keys every
+// FallbackSuite is built where neither the file nor the hypervisor names a Debian: the oldest one, whose keys every
 // hypervisor has.
-const fallbackSuite = "bookworm"
+const FallbackSuite = "bookworm"
 
 // foreign are other distributions, by a word of their archives' names.
 var foreign = map[string]string{
@@ -146,7 +146,7 @@ func (d *derivation) templateHere(c *Container) string {
 // built is the suite of the template that is built in the place of an archive that is not here: the one that the
 // archive's name says, else the hypervisor's own Debian.
 func (d *derivation) built(c *Container) (suite string) {
-	suite = fallbackSuite
+	suite = FallbackSuite
 	if d.machine.Suite != "" {
 		suite = d.machine.Suite
 	}

@@ -49,6 +49,7 @@ func Derive(objects []object.Object) []Check {
 		}
 	}
 	m.headroom()
+	m.machine(MachineOf(m.objects))
 	m.insideChecks()
 	m.clientRoutes()
 	m.order()

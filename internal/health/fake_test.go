@@ -40,6 +40,7 @@ type fakeHost struct {
 	dials map[string]string  // network and address as asked for -> real address; what is not in it refuses
 	users map[string]host.Owner
 	clock func() time.Time
+	times map[string]time.Time // when files were written
 }
 
 func newHost(t *testing.T) *fakeHost {
@@ -87,7 +88,7 @@ func (h *fakeHost) ReadFile(name string) ([]byte, error) {
 
 func (h *fakeHost) Lstat(name string) (host.Meta, error) {
 	f, err := h.find("lstat", name)
-	return host.Meta{Mode: f.mode, UID: f.uid, GID: f.gid, Size: int64(len(f.data))}, err
+	return host.Meta{Mode: f.mode, UID: f.uid, GID: f.gid, Size: int64(len(f.data)), ModTime: h.times[name]}, err
 }
 
 func (h *fakeHost) ReadDir(name string) ([]string, error) {
@@ -149,7 +150,8 @@ type runCase struct {
 func (rc runCase) inside() bool {
 	return !slices.Contains([]string{kindBridge, kindResolver, kindPin, kindRunning, kindIDMap, kindVolumeOwner,
 		kindVolumeParents, kindVolumeAlone,
-		kindSwitch, kindOwnIDs, kindHeadroom, kindRules, kindIdentity, kindHostFirewall, kindLAN}, rc.kind)
+		kindSwitch, kindOwnIDs, kindHeadroom, kindRules, kindIdentity, kindHostFirewall, kindLAN, kindStorage, kindAddress,
+		kindPort53, kindOtherRules, kindKernel, kindHostClock, kindMirror, kindUpstreams}, rc.kind)
 }
 
 func (rc runCase) run(t *testing.T) {
@@ -180,7 +182,8 @@ func TestRun(t *testing.T) {
 	seen := map[string]map[Status]bool{}
 	cases := slices.Concat(containerCases(), listeningCases(), idsCases(), networkCases(), lanCases(),
 		rootPermitsCases(), accessCases(), sharingCases(), authorityCases(), certificateCases(), routeCases(),
-		commandCases(), firewallCases(), headroomCases(), proxmoxRulesCases())
+		commandCases(), firewallCases(), headroomCases(), proxmoxRulesCases(), rulesCases(), storageCases(),
+		portCases(), addressCases(), kernelCases(), mirrorCases())
 	for _, rc := range cases {
 		if seen[rc.kind] == nil {
 			seen[rc.kind] = map[Status]bool{}

@@ -13,6 +13,9 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
+// Headroom is the id of the check of what is left of the limits: the machine works, but not for much longer.
+const Headroom = "PHX-HOST-001"
+
 // headroom is one check of the hypervisor, where any container runs on it.
 func (m *model) headroom() {
 	if len(m.running) > 0 {

@@ -37,7 +37,13 @@ func required() []edge {
 // likely are the edges along which a failure spreads, though a check may well pass without.
 func likely() []edge {
 	return []edge{
+		{"PHX-NET-001", "PHX-HOST-003", sameBridge},
+		{"PHX-DNS-002", "PHX-HOST-004", sameBridge},
 		{"PHX-DNS-002", "PHX-NET-001", sameBridge},
+		{"PHX-DNS-001", "PHX-HOST-005", always},
+		{"PHX-ACC-001", "PHX-HOST-005", sameBridge},
+		{"PHX-CT-001", "PHX-HOST-002", always},
+		{"PHX-FW-001", "PHX-HOST-005", always},
 		{"PHX-ACC-001", "PHX-NET-001", sameBridge},
 		{"PHX-DNS-001", "PHX-DNS-002", sameSubject},
 		{"PHX-CT-001", "PHX-NET-001", onBridge},

@@ -69,13 +69,31 @@ const (
 	kindHeadroom      = "headroom"
 	kindListening     = "listening"
 	kindLAN           = "lan-access"
+
+	// of the machine itself, whatever is on it
+	kindOtherRules = "other-rules"
+	kindStorage    = "storage"
+	kindPort53     = "port-53"
+	kindAddress    = "address"
+	kindKernel     = "kernel"
+	kindHostClock  = "host-clock"
+	kindMirror     = "mirror"
+	kindUpstreams  = "upstreams"
 )
 
 // table has every kind of check, in the order in which a report shows them.
 func table() []entry {
 	return []entry{
 		{kindUnreadable, "PHX-SPEC-001", with(runUnreadable)},
-		{kindHeadroom, "PHX-HOST-001", with(runHeadroom)},
+		{kindHeadroom, Headroom, with(runHeadroom)},
+		{kindStorage, "PHX-HOST-002", with(runStorage)},
+		{kindAddress, "PHX-HOST-003", with(runAddress)},
+		{kindPort53, "PHX-HOST-004", with(runPort53)},
+		{kindOtherRules, "PHX-HOST-005", with(runOtherRules)},
+		{kindKernel, "PHX-HOST-006", with(runKernel)},
+		{kindHostClock, "PHX-HOST-007", with(runHostClock)},
+		{kindMirror, "PHX-HOST-008", with(runMirror)},
+		{kindUpstreams, "PHX-HOST-009", with(runUpstreams)},
 		{kindWatch, "PHX-WATCH-001", with(runWatch)},
 		{kindBridge, "PHX-NET-001", with(runBridge)},
 		{kindResolver, "PHX-DNS-002", with(runResolver)},
@@ -176,7 +194,7 @@ func (c Check) Waits() bool {
 	case kindResolver, kindNames, kindDaemon, kindRoot, kindAuthority, kindDirectory, kindAuthorityLife,
 		kindProvisioners, kindClock, kindTrust,
 		kindCertServed, kindCertRoute, kindCommand, kindBackend, kindRoute, kindFlowOpen, kindFlowClosed, kindLAN,
-		kindUnwanted, kindForeign:
+		kindUnwanted, kindForeign, kindMirror, kindHostClock:
 		return true
 	}
 	return false

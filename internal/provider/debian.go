@@ -52,6 +52,14 @@ func keyOf(parts []string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
+// Cached is where the archive is kept once it was built; empty without a cache.
+func (d Debian) Cached() string {
+	if d.Cache == "" {
+		return ""
+	}
+	return filepath.Join(d.Cache, d.Key()+".tar")
+}
+
 // Archive gives the path of the archive: the cached one, or a new one that goes into the cache.
 func (d Debian) Archive(ctx context.Context, h host.Host) (string, error) {
 	if err := h.MkdirAll(d.Work, 0o755, host.Root); err != nil {
@@ -61,7 +69,7 @@ func (d Debian) Archive(ctx context.Context, h host.Host) (string, error) {
 		archive := filepath.Join(d.Work, "tree.tar")
 		return archive, d.build(ctx, h, archive)
 	}
-	archive := filepath.Join(d.Cache, d.Key()+".tar")
+	archive := d.Cached()
 	if _, err := h.Lstat(archive); !errors.Is(err, fs.ErrNotExist) {
 		return archive, err
 	}
@@ -85,8 +93,8 @@ func (d Debian) build(ctx context.Context, h host.Host, archive string) error {
 	} else {
 		argv = append(argv, sourcesOf(h, d.Suite)...)
 	}
-	_, err := h.Run(ctx, host.Command{Argv: argv, Env: []string{"TMPDIR=" + d.Work}, Mutates: true, Aside: true,
-		Limit: buildLimit})
+	env := append([]string{"TMPDIR=" + d.Work}, proxyEnvironment(AptProxy(ctx, h))...)
+	_, err := h.Run(ctx, host.Command{Argv: argv, Env: env, Mutates: true, Aside: true, Limit: buildLimit})
 	if err != nil {
 		return said(err, d.Suite)
 	}

@@ -130,3 +130,15 @@ func stanzas(content, suite string) []string {
 	}
 	return out
 }
+
+// Mirrors are the URLs from which apt on this host gets the suite itself; none: it says nothing of it.
+func Mirrors(h fileReader, suite string) []string {
+	var out []string
+	for _, line := range hostSources(h, suite) {
+		f := strings.Fields(line) // deb URL SUITE main
+		if f[2] == suite && strings.HasPrefix(f[1], "http") && !slices.Contains(out, f[1]) {
+			out = append(out, f[1])
+		}
+	}
+	return out
+}
