@@ -334,11 +334,13 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 		return last + "\n", nil
 	case "nft":
 		return m.nft(c)
-	case "lxc-start", "lxc-info", "lxc-attach":
+	case "lxc-start", "lxc-info", "lxc-attach", "lxc-stop":
 		said, err := m.lxc(c.Argv[0], filepath.Join(c.Argv[2], c.Argv[4]))
-		if slices.Contains(c.Argv, "-H") && slices.Contains(c.Argv, "-s") { // the value only
-			_, said, _ = strings.Cut(said, "State: ")
-			said, _, _ = strings.Cut(said, "\n")
+		for flag, key := range map[string]string{"-s": "State: ", "-p": "PID: "} {
+			if slices.Contains(c.Argv, "-H") && slices.Contains(c.Argv, flag) { // the value only
+				_, said, _ = strings.Cut(said, key)
+				said, _, _ = strings.Cut(said, "\n")
+			}
 		}
 		return said, err
 	}
@@ -450,6 +452,13 @@ func (m *memoryHost) touch(date, path string) error {
 // gone is whether a container has no definition.
 func (m *memoryHost) gone(home string) bool { return m.file(filepath.Join(home, "config")) == nil }
 
+// idRange is the range of a definition's id map.
+func idRange(config, kind string) string {
+	_, after, _ := strings.Cut(config, "lxc.idmap = "+kind+" 0 ")
+	out, _, _ := strings.Cut(after, "\n")
+	return out
+}
+
 func (m *memoryHost) lxc(tool, home string) (string, error) {
 	m.mu.Lock()
 	pid := m.pids[home]
@@ -459,6 +468,11 @@ func (m *memoryHost) lxc(tool, home string) (string, error) {
 		return "", errors.New(filepath.Base(home) + " doesn't exist")
 	case tool == "lxc-attach":
 		return "running\n", nil
+	case tool == "lxc-stop":
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.pids, home)
+		return "", nil
 	case tool == "lxc-info" && pid != 0:
 		return fmt.Sprintf("State: RUNNING\nPID: %d\n", pid), nil
 	case tool == "lxc-info":
@@ -474,6 +488,10 @@ func (m *memoryHost) lxc(tool, home string) (string, error) {
 		return v
 	}
 	pid = m.process("environ", value("lxc.environment")+"\x00")
+	for _, kind := range []string{"u", "g"} {
+		m.put(filepath.Join("/proc", strconv.Itoa(pid), kind+"id_map"),
+			[]byte("0 "+idRange(string(config), kind)), 0o444, host.Root)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for line := range strings.Lines(string(config)) {

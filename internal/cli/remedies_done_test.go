@@ -11,7 +11,9 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,20 +66,35 @@ func (h *benchHouse) check(t *testing.T, id string, a object.Address) health.Res
 }
 
 // obeys calls what is advised, as a person does who pastes it: each command of phoenix's, up to where prose begins.
-func (h *benchHouse) obeys(t *testing.T, fix, want string) {
+func (h *benchHouse) obeys(t *testing.T, fix string, want ...string) {
 	t.Helper()
 	command, _, _ := strings.Cut(fix, ";")
-	prefix, rest, known := strings.Cut(command, " --runtime lxc ")
-	if rest != want || !known || !strings.Contains(prefix, " --config "+h.app.opts.config[0]+" ") {
-		t.Fatalf("the fix is %q, want %q of the same site", fix, want)
+	command, _, _ = strings.Cut(command, ", and where")
+	_, then, two := strings.Cut(command, ", then: ")
+	if two {
+		command = then // what comes before it a person has done
 	}
-	code, out, said := h.run(t, strings.Fields(rest)...)
-	t.Logf("%s: exit %d\n%s%s", rest, code, out, said)
-	// setup sees to all else that the machine lacks which this runs on; that cannot be done in memory
-	if code != exitDone && !strings.HasPrefix(want, "setup") {
-		t.Fatalf("%s: exit %d\n%s%s", rest, code, out, said)
+	commands := strings.Split(command, " && ")
+	if len(commands) != len(want) {
+		t.Fatalf("the fix is %q, want %q", fix, want)
+	}
+	for i, command := range commands {
+		prefix, rest, known := strings.Cut(command, " --runtime lxc ")
+		if rest != want[i] || !known || !strings.Contains(prefix, " --config "+h.app.opts.config[0]+" ") {
+			t.Fatalf("the fix is %q, want %q of the same site", fix, want[i])
+		}
+		code, out, said := h.run(t, strings.Fields(rest)...)
+		t.Logf("%s: exit %d\n%s%s", rest, code, out, said)
+		// setup sees to all else that the machine lacks which this runs on, and start to the health of a container that
+		// only has a definition; neither can be had in memory
+		if code != exitDone && !strings.HasPrefix(rest, "setup") && !!strings.HasPrefix(rest, "restart") &&
+			!strings.HasPrefix(rest, "start") {
+			t.Fatalf("%s: exit %d\n%s%s", rest, code, out, said)
+		}
 	}
 }
+
+var idmaps = regexp.MustCompile(`(?m)^(lxc\.idmap = [ug] 0 ).*$`)
 
 // TestRemediesAreDone breaks one thing after the other on a machine in memory, does what health says, and wants the
 // check green. What only a real container shows is in test/e2e (fixes_test.go).
@@ -85,23 +102,56 @@ func TestRemediesAreDone(t *testing.T) {
 	h := newBenchHouse(t, 1)
 	h.run(t, "up") // ends unhealthy: nobody answers in there
 	memory := h.app.host.(*memoryHost)
+	definition := func(id string) string { return filepath.Join(h.app.opts.root, "lxc", id, "config") }
+	shared := "lxc.mount.entry = " + filepath.Join(h.app.opts.root, "volumes", "1000", "data") +
+		" srv/theirs none bind,create=dir 0 0\n"
 	root, instances := h.app.opts.root, "/proc/sys/fs/inotify/max_user_instances"
 	for _, c := range []struct {
 		name, check string
 		object      object.Address
 		fault       func() error
-		fix         string
+		person      func() // does what stands in words before the command; nil: nothing does
+		fix         []string
 	}{
 		{"a container that was destroyed", "PHX-CT-001", "running/1000",
-			func() error { return memory.RemoveAll(filepath.Join(root, "lxc", "1000")) }, "create 1000"},
+			func() error { return memory.RemoveAll(filepath.Join(root, "lxc", "1000")) }, nil, []string{"create 1000"}},
 		{"a volume that is gone", "PHX-VOL-001", "volume/1000/data",
-			func() error { return memory.RemoveAll(filepath.Join(root, "volumes", "1000", "data")) }, "create 1000"},
+			func() error { return memory.RemoveAll(filepath.Join(root, "volumes", "1000", "data")) }, nil,
+			[]string{"create 1000"}},
 		{"a bridge that was deleted", "PHX-NET-001", "network/benchbr0",
-			func() error { delete(memory.links, "benchbr0"); return nil }, "apply"},
+			func() error { delete(memory.links, "benchbr0"); return nil }, nil, []string{"apply"}},
 		{"the hypervisor's rules, flushed", "PHX-FW-006", "hostfirewall/benchbr0",
-			func() error { return memory.RemoveAll("/nft/inet") }, "apply"},
+			func() error { return memory.RemoveAll("/nft/inet") }, nil, []string{"apply"}},
 		{"limits of the kernel that are used up", "PHX-HOST-001", "sysctl/hypervisor",
-			func() error { memory.put(instances, []byte("1\n"), 0o644, host.Root); return nil }, "setup --yes"},
+			func() error { memory.put(instances, []byte("1\n"), 0o644, host.Root); return nil }, nil, []string{"setup --yes"}},
+		{"ids that another container has too", "PHX-IDS-001", "ids/1000", func() error {
+			raw, err := memory.ReadFile(definition("1000"))
+			memory.put(definition("1000"), idmaps.ReplaceAll(raw, []byte("${1}100000 65536")), 0o644, host.Root)
+			return err
+		}, nil, []string{"apply 1000 --yes"}},
+		{"root inside is root outside", "PHX-CT-004", "container/1000", func() error {
+			pid := memory.pids[filepath.Join(root, "lxc", "1000")]
+			memory.put(filepath.Join("/proc", strconv.Itoa(pid), "uid_map"), []byte("0 0 4294967295"), 0o444, host.Root)
+			return nil
+		}, nil, []string{"apply 1000", "restart 1000"}},
+		{"a container that was stopped", "PHX-CT-001", "running/1000", func() error {
+			delete(memory.pids, filepath.Join(root, "lxc", "1000"))
+			return nil
+		}, nil, []string{"start 1000"}},
+		{"an open way to a volume", "PHX-VOL-002", "volume/1000/data", func() error {
+			return memory.Chmod(filepath.Join(root, "volumes", "1000"), 0o777)
+		}, nil, []string{"apply 1000"}},
+		{"an open volume", "PHX-VOL-001", "volume/1000/data", func() error {
+			return memory.Chmod(filepath.Join(root, "volumes", "1000", "data"), 0o777)
+		}, nil, []string{"apply 1000"}},
+		{"a volume in another's definition", "PHX-VOL-004", "volume/1000/data", func() error {
+			raw, err := memory.ReadFile(definition("102"))
+			memory.put(definition("102"), append(raw, shared...), 0o644, host.Root)
+			return err
+		}, func() {
+			raw, _ := memory.ReadFile(definition("102"))
+			memory.put(definition("102"), bytes.TrimSuffix(raw, []byte(shared)), 0o644, host.Root)
+		}, []string{"restart 102"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if before := h.check(t, c.check, c.object); before.Status != health.Pass {
@@ -114,7 +164,10 @@ func TestRemediesAreDone(t *testing.T) {
 			if broken.Status != health.Fail {
 				t.Fatalf("the fault is not seen: %+v", broken)
 			}
-			h.obeys(t, broken.Fix, c.fix)
+			if c.person != nil {
+				c.person()
+			}
+			h.obeys(t, broken.Fix, c.fix...)
 			if after := h.check(t, c.check, c.object); after.Status != health.Pass {
 				t.Errorf("after %s: %+v", c.fix, after)
 			}
@@ -122,6 +175,7 @@ func TestRemediesAreDone(t *testing.T) {
 	}
 	t.Run("a certificate that is damaged", h.renews)
 	t.Run("keys that are known to others", h.rotates)
+	t.Run("what is shown", h.shows)
 }
 
 // inContainer is a check that runs inside, asked of a machine in memory.
@@ -162,9 +216,28 @@ func (h *benchHouse) renews(t *testing.T) {
 	if broken.Status != health.Fail {
 		t.Fatalf("%+v", broken)
 	}
-	h.obeys(t, broken.Fix, "cert renew "+backendName)
-	if after := h.inContainer(t, "PHX-CERT-001", address); after.Status != health.Pass || issued != 1 {
-		t.Errorf("issued %d times, %+v", issued, after)
+	for i, fix := range []string{broken.Fix, h.app.advice("phoenix cert renew --all")} {
+		h.obeys(t, fix, []string{"cert renew " + backendName, "cert renew --all"}[i])
+		if after := h.inContainer(t, "PHX-CERT-001", address); after.Status != health.Pass || issued != i+1 {
+			t.Errorf("%s: issued %d times, %+v", fix, issued, after)
+		}
+	}
+}
+
+// shows calls what is advised for what it prints. Each prints something, and is no wrong call.
+func (h *benchHouse) shows(t *testing.T) {
+	for class, kind := range fixKinds {
+		command, ours := strings.CutPrefix(class, "phoenix ")
+		if !kind.shows || !ours {
+			continue
+		}
+		args := strings.Fields(command)
+		if slices.Contains(args, "--config") {
+			args = append(args, h.app.opts.config[0])
+		}
+		if code, out, said := h.run(t, args...); code == exitUsage || len(out)+len(said) == 0 {
+			t.Errorf("%s: exit %d\n%s%s", class, code, out, said)
+		}
 	}
 }
 

@@ -89,7 +89,7 @@ func (m *moves) deleted(id, why string) string {
 	if m.has(id) {
 		return why + ": phoenix delete " + id + ", then phoenix apply"
 	}
-	return why + ": put container " + id + " back into the file, phoenix delete " + id + ", and take it out again"
+	return why + ": put container " + id + " back into the file, then phoenix delete " + id + ", and take it out again"
 }
 
 // addresses are those of containers that left the file: two that run with one address reach nobody.

@@ -168,8 +168,8 @@ var holds = []struct {
 }
 
 // onHypervisor are the kinds that no agent keeps: the lock of a container is not theirs.
-var onHypervisor = []string{"network", "port", "dns", "subid", "sysctl", "template", "volume", "firewall", "hostfirewall",
-	"access", "ids", "container", "running", "binary", "storage", "snapshot", "node", "hosttrust", "pin"}
+var onHypervisor = []string{"network", "port", "dns", "subid", "sysctl", "template", "volume", "firewall",
+	"hostfirewall", "access", "ids", "container", "running", "binary", "storage", "snapshot", "node", "hosttrust", "pin"}
 
 // TestEveryKindSaysHowLongItHoldsTheLock wants a row for each kind of object in containers.
 func TestEveryKindSaysHowLongItHoldsTheLock(t *testing.T) {
