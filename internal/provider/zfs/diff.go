@@ -8,7 +8,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 )
 
-// canMount: only phoenix mounts it. A replica that zfs receive makes with the same properties is never mounted over it.
+// canMount: no boot mounts it, nor a replica with the same properties over it.
 const canMount = "noauto"
 
 // Diff implements provider.Driver. It never asks for a replacement.
