@@ -106,6 +106,8 @@ c.traefik_service.hosts ["more.bench.internal"]
 c.traefik_service.name "other"
 c.traefik_service.paths ["/app"]
 c.traefik_service.port 8444
+c.traefik_service.redirects ["/old /new"]
+c.traefik_service.request_headers ["X-App: one"]
 c.traefik_service.scheme "http"
 c.traefik_service.server_name "app1.bench.internal"
 c.traefik_service.users_file "/etc/traefik/users"

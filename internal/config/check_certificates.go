@@ -2,9 +2,13 @@ package config
 
 import (
 	"net/netip"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // ownerName is user or user:group, by name or by number.
@@ -117,6 +121,17 @@ func (c *checker) serviceExtras(t *TraefikService) {
 	for i, h := range t.Headers {
 		check(element("headers", i), h, `such as "X-Frame-Options: DENY", without {`, headerOfText)
 	}
+	for i, h := range t.RequestHeaders {
+		check(element("request_headers", i), h, `such as "X-Scheme: https", without {`, headerOfText)
+		if name, _, _ := strings.Cut(strings.ToLower(h), ":"); strings.HasPrefix(name, "x-forwarded-") ||
+			slices.Contains([]string{"forwarded", "x-real-ip", "host", "connection", "upgrade"}, name) {
+			c.errorf(t.At, element("request_headers", i), "take it out: the gateway and the proxy set it",
+				"the header %s is not the file's to set", name)
+		}
+	}
+	for i, r := range t.Redirects {
+		c.redirect(t, element("redirects", i), r)
+	}
 	for i, from := range t.AllowFrom {
 		if _, ok := network(from); !ok {
 			c.errorf(t.At, element("allow_from", i), "such as 192.168.1.0/24", "%q is neither a network nor an address",
@@ -130,6 +145,45 @@ func (c *checker) serviceExtras(t *TraefikService) {
 	}
 	if t.CAFile != "" && t.Scheme != "https" {
 		c.errorf(t.At, "ca_file", `add "scheme": "https", or remove it`, "nothing is verified without TLS")
+	}
+}
+
+// redirects are those that are right; names are in lower case.
+func (t *TraefikService) redirects() (out []spec.Redirect) {
+	for _, text := range t.Redirects {
+		f := strings.Fields(text)
+		if len(f) != 2 {
+			continue
+		}
+		for i := range f {
+			if !strings.HasPrefix(f[i], "/") {
+				f[i] = strings.ToLower(f[i])
+			}
+		}
+		out = append(out, spec.Redirect{From: f[0], To: f[1]})
+	}
+	return out
+}
+
+// redirect checks FROM TO: both paths, or a name of the route and another name.
+func (c *checker) redirect(t *TraefikService, key, text string) {
+	f := strings.Fields(text)
+	if len(f) != 2 {
+		c.errorf(t.At, key, `such as "/old /new" or "www.example.org example.org"`, "%q is not FROM TO", text)
+		return
+	}
+	from, to := f[0], f[1]
+	switch {
+	case routePath.MatchString(from) && routePath.MatchString(to):
+		if within(path.Clean(to), path.Clean(from)) {
+			c.errorf(t.At, key, "name a path outside of it", "%s is %s, or below it: the redirect has no end", to, from)
+		}
+	case strings.HasPrefix(from, "/") || strings.HasPrefix(to, "/") || hostNameProblem(strings.ToLower(to)) != "":
+		c.errorf(t.At, key, "two paths of letters, digits and ._~-/, or two names", "%q is not taken here", text)
+	case !slices.ContainsFunc(t.Hosts, func(h string) bool { return strings.EqualFold(h, from) }):
+		c.errorf(t.At, key, `add it to "hosts": it needs a certificate`, "%s is none of the hosts of the route", from)
+	case strings.EqualFold(from, to):
+		c.errorf(t.At, key, "name another one", "%s is redirected to itself", from)
 	}
 }
 

@@ -284,6 +284,7 @@ func (d *derivation) traefikRoutes() []spec.TraefikRoute {
 			Name: strings.ToLower(t.Name), Hosts: r.hosts,
 			URL:   cmp.Or(t.Scheme, "http") + "://" + hostPort(r.container.Network.Address.Addr(), t.Port),
 			Paths: t.Paths, UsersFile: t.UsersFile, Headers: t.Headers, RootFile: t.CAFile,
+			RequestHeaders: t.RequestHeaders, Redirects: t.redirects(),
 		}
 		for _, from := range t.AllowFrom {
 			if n, ok := network(from); ok {

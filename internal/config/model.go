@@ -246,4 +246,8 @@ type TraefikService struct {
 	AllowFrom  []string `json:"allow_from"`                                  // networks or addresses that clients are in; none: any
 	UsersFile  string   `json:"users_file"`                                  // path in the container of Traefik; made by htpasswd
 	Headers    []string `json:"headers"`                                     // of responses, NAME: VALUE
+	// of requests, as the application gets them
+	RequestHeaders []string `json:"request_headers"`
+	// FROM TO: a path, or one of hosts; answered 301 with a path of the same host, or with another name
+	Redirects []string `json:"redirects"`
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/sandbox"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/traefik"
 )
@@ -21,10 +22,14 @@ func TestExtrasOfRoutes(t *testing.T) {
 		// htpasswd -b -n -s ann secret: {SHA}
 		s.write(users, []byte("ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"))
 		r := s.traefik.Routes
-		r[0].Paths, r[0].AllowFrom = []string{"/proto", "/deep/er"}, []string{"127.0.0.0/8", "10.99.0.1/32"}
+		r[0].Paths, r[0].AllowFrom = []string{"/proto", "/deep/er", "/headers"}, []string{"127.0.0.0/8", "10.99.0.1/32"}
 		r[0].Headers = []string{"X-Frame-Options: DENY"}
 		r[1].RootFile = other.RootFile
 		r[2].UsersFile = users
+		r[0].RequestHeaders = []string{"X-Large: of the file", "X-Secret:"}
+		r[0].Redirects = []spec.Redirect{{From: "/old", To: "/deep/er"}, {From: movedName, To: "new.test.internal"}}
+		r[0].Hosts = append(r[0].Hosts, movedName)
+		s.nginx.Sites = append(s.nginx.Sites, spec.NginxSite{Name: movedName, Upstream: s.nginx.Sites[0].Upstream})
 	})
 	pair, err := tls.X509KeyPair(other.Issue(t, time.Now().Add(time.Hour), secureName))
 	if err != nil {
@@ -49,6 +54,7 @@ func TestExtrasOfRoutes(t *testing.T) {
 	if got := resp.Header.Get("X-Frame-Options"); got != "DENY" {
 		t.Errorf("the response has X-Frame-Options %q", got)
 	}
+	s.redirects(t)
 	want("a path that is not", status(plainName, "/origin", nil), http.StatusNotFound)
 	want("a path that only begins so", status(plainName, "/protocol", nil), http.StatusNotFound)
 	want("a backend that another CA signed for", status(secureName, "/proto", nil), http.StatusOK)
@@ -86,6 +92,35 @@ func TestExtrasOfRoutes(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+const movedName = "moved.test.internal"
+
+// redirects follows none: where each leads to, and with what.
+func (s *site) redirects(t *testing.T) {
+	t.Helper()
+	for from, to := range map[string]string{
+		"https://" + plainName + "/old":       "https://" + plainName + "/deep/er",
+		"https://" + plainName + "/old/x?y=1": "https://" + plainName + "/deep/er/x?y=1",
+		"https://" + movedName + "/any/x?y=1": "https://new.test.internal/any/x?y=1",
+		"https://" + plainName + "/older":     "",
+		"https://" + plainName + "/proto":     "",
+	} {
+		c := s.client(true)
+		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		resp, err := c.Get(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Location"); got != to || to != "" && resp.StatusCode/100 != 3 {
+			t.Errorf("%s: %s to %q, want %q", from, resp.Status, got, to)
+		}
+	}
+	resp, _ := s.get(t, true, plainName, "/headers", http.Header{"X-Large": {"of the client"}})
+	if got := resp.Header.Get("X-Large"); got != "of the file" {
+		t.Errorf("the application got %q", got)
+	}
 }
 
 type errStatus int

@@ -125,7 +125,7 @@ func (s *site) write(path string, text []byte) {
 // startTraefik gives it certificates by a file of the user's own, beside phoenix's: no CA is needed.
 func (s *site) startTraefik() {
 	s.t.Helper()
-	chain, key := s.ca.Issue(s.t, time.Now().Add(time.Hour), plainName, secureName, h2cName)
+	chain, key := s.ca.Issue(s.t, time.Now().Add(time.Hour), plainName, secureName, h2cName, movedName)
 	s.write(filepath.Join(s.dir, "own.crt"), chain)
 	s.write(filepath.Join(s.dir, "own.key"), key)
 	s.write(filepath.Join(s.traefik.Dir, "dynamic", "own.yml"), []byte("tls:\n  certificates:\n  - certFile: "+

@@ -251,6 +251,15 @@ type TraefikRoute struct {
 	AllowFrom []string `json:"allow_from,omitempty"` // networks that clients are in; empty: any
 	UsersFile string   `json:"users_file,omitempty"` // htpasswd; empty: nobody is asked for a password
 	Headers   []string `json:"headers,omitempty"`    // of responses, NAME: VALUE; an empty value takes one out
+	// of requests, the same way
+	RequestHeaders []string   `json:"request_headers,omitempty"`
+	Redirects      []Redirect `json:"redirects,omitempty"`
+}
+
+// Redirect sends clients from a path and what is below it to another path, or from a host to another one.
+type Redirect struct {
+	From string `json:"from"` // /old, or www.example.org
+	To   string `json:"to"`   // /new, or example.org
 }
 
 // Script is a user's own script, run once per content.

@@ -564,12 +564,12 @@ func TestDecode(t *testing.T) {
 	good := spec.Nginx{Part: "tls", Dir: "/etc/nginx", Webroot: "/w", Certificate: "/c", Key: "/k", RootFile: "/r",
 		Sites: []spec.NginxSite{{Name: "a.internal", Upstream: "10.0.0.1:443"}}}
 	for name, change := range map[string]func(*spec.Nginx){
-		"":                           func(*spec.Nginx) {},
-		"not a DNS name":             func(s *spec.Nginx) { s.Sites[0].Name = "a; return 200" },
-		"is there twice":             func(s *spec.Nginx) { s.Sites = append(s.Sites, s.Sites[0]) },
-		"is not an IP address":       func(s *spec.Nginx) { s.Sites[0].Upstream = "traefik:443" },
-		"not an absolute path":       func(s *spec.Nginx) { s.Key = "/k; user root" },
-		"neither \"base\" nor \"tls": func(s *spec.Nginx) { s.Part = "both" },
+		"":                                    func(*spec.Nginx) {},
+		"not a DNS name":                      func(s *spec.Nginx) { s.Sites[0].Name = "a; return 200" },
+		"is there twice":                      func(s *spec.Nginx) { s.Sites = append(s.Sites, s.Sites[0]) },
+		"is not an IP address":                func(s *spec.Nginx) { s.Sites[0].Upstream = "traefik:443" },
+		"not an absolute path":                func(s *spec.Nginx) { s.Key = "/k; user root" },
+		"none of \"base\", \"tls\" and \"own": func(s *spec.Nginx) { s.Part = "both" },
 	} {
 		s := good
 		s.Sites = append([]spec.NginxSite{}, good.Sites...)

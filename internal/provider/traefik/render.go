@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,15 +161,27 @@ func rule(r spec.TraefikRoute) string {
 	if len(r.Paths) == 0 {
 		return hostRule(r.Hosts)
 	}
+	paths, moved := slices.Clone(r.Paths), []string{}
+	for _, x := range r.Redirects {
+		if strings.HasPrefix(x.From, "/") {
+			paths = append(paths, x.From)
+		} else {
+			moved = append(moved, x.From) // whatever its path is
+		}
+	}
 	var parts []string
-	for _, p := range r.Paths {
+	for _, p := range paths {
 		p = strings.TrimSuffix(p, "/")
 		if p != "" {
 			parts = append(parts, "Path(`"+p+"`)")
 		}
 		parts = append(parts, "PathPrefix(`"+p+"/`)")
 	}
-	return "(" + hostRule(r.Hosts) + ") && (" + strings.Join(parts, " || ") + ")"
+	out := "(" + hostRule(r.Hosts) + ") && (" + strings.Join(parts, " || ") + ")"
+	if len(moved) > 0 {
+		out = "(" + out + ") || " + hostRule(moved)
+	}
+	return out
 }
 
 // middlewares adds what a route's requests pass to all there are, and gives their names in the order in which they are
@@ -186,19 +200,44 @@ func middlewares(s spec.Traefik, r spec.TraefikRoute, all obj) []string {
 		}
 		add("allow", obj{"ipAllowList": list})
 	}
+	for i, x := range r.Redirects {
+		add(fmt.Sprintf("redirect-%d", i), obj{"redirectRegex": redirect(x)})
+	}
 	if r.UsersFile != "" {
 		// The application has no use for the password.
 		add("users", obj{"basicAuth": obj{"usersFile": r.UsersFile, "removeHeader": true, "realm": r.Name}})
 	}
+	headers := obj{}
 	if len(r.Headers) > 0 {
-		headers := obj{}
-		for _, h := range r.Headers {
-			name, value, _ := strings.Cut(h, ":")
-			headers[name] = strings.TrimSpace(value)
-		}
-		add("headers", obj{"headers": obj{"customResponseHeaders": headers}})
+		headers["customResponseHeaders"] = byName(r.Headers)
+	}
+	if len(r.RequestHeaders) > 0 {
+		headers["customRequestHeaders"] = byName(r.RequestHeaders)
+	}
+	if len(headers) > 0 {
+		add("headers", obj{"headers": headers})
 	}
 	return names
+}
+
+func byName(lines []string) obj {
+	out := obj{}
+	for _, h := range lines {
+		name, value, _ := strings.Cut(h, ":")
+		out[name] = strings.TrimSpace(value)
+	}
+	return out
+}
+
+// redirect keeps what comes after the path, or the host, that it is from.
+func redirect(x spec.Redirect) obj {
+	if strings.HasPrefix(x.From, "/") {
+		from, to := strings.TrimSuffix(x.From, "/"), strings.TrimSuffix(x.To, "/")
+		return obj{"regex": "^(https?://[^/]+)" + regexp.QuoteMeta(from) + "([/?].*)?$", "replacement": "${1}" + to +
+			"${2}", "permanent": true}
+	}
+	return obj{"regex": "^https?://" + regexp.QuoteMeta(x.From) + "(:[0-9]+)?(/.*)?$",
+		"replacement": "https://" + x.To + "${2}", "permanent": true}
 }
 
 // renderAgain differs at every time, and is a middleware that no router uses.

@@ -143,7 +143,14 @@ func checkExtras(r spec.TraefikRoute, diags *diag.List) {
 			diags.Errorf("route %s: file %q is not an absolute path of letters, digits and ._-/", r.Name, f)
 		}
 	}
-	for _, h := range r.Headers {
+	for _, x := range r.Redirects {
+		paths := plainRoutePath.MatchString(x.From) && plainRoutePath.MatchString(x.To)
+		if !paths && !(slices.Contains(r.Hosts, x.From) && plainName(x.To)) || x.From == x.To {
+			diags.Errorf("route %s: redirect from %q to %q: two paths, or a host of the route and another name", r.Name,
+				x.From, x.To)
+		}
+	}
+	for _, h := range slices.Concat(r.Headers, r.RequestHeaders) {
 		if !plainHeader.MatchString(h) {
 			diags.Errorf("route %s: header %q is not NAME: VALUE without {", r.Name, h)
 		}
