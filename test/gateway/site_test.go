@@ -156,6 +156,7 @@ func (s *site) startNginx() {
 	s.write(s.nginx.Certificate, chain)
 	s.write(s.nginx.Key, key)
 	tmpfs(s.t, "/var/lib/nginx")
+	tmpfs(s.t, s.nginx.Dir) // nothing of another test's gateway
 	s.applyNginx()
 	s.edge = s.start("nginx", nil, "nginx", "-g", "daemon off; master_process on;")
 	sandbox.Until(s.t, 10*time.Second, "nginx listens", func() error {
