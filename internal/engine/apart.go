@@ -252,8 +252,8 @@ func (s *sky) missed(f *flight) {
 	}
 }
 
-// seen are the watches after a round that came back. Only a full one that was not left has seen everything: what a later
-// one keeps besides is watched on.
+// seen are the watches after a round that came back. Only a full one that was not left has seen everything: what a
+// later one keeps besides is watched on.
 func (s *sky) seen(f *flight, newest bool) map[object.Address]provider.Watch {
 	r := f.Round
 	r.Full = newest

@@ -211,8 +211,8 @@ func TestLeftIsNoFailure(t *testing.T) {
 	}
 }
 
-// A round may go on for long after an object of it failed. What changed meanwhile wakes nobody again, so that the object
-// is tried again soon: also inside of the container whose part on the hypervisor has changed.
+// A round may go on for long after an object of it failed. What changed meanwhile wakes nobody again, so that the
+// object is tried again soon: also inside of the container whose part on the hypervisor has changed.
 func TestAChangeSinceAFailureIsNotLost(t *testing.T) {
 	k := &Keeper{holds: map[object.Address]*hold{}, woken: map[object.Address]time.Time{},
 		inside: map[object.Address]bool{"unit/101/a": true, "unit/102/a": true}}

@@ -60,7 +60,8 @@ func TestAChangeOfARoundThatWasLeftIsReported(t *testing.T) {
 	if !errors.Is(r.Err(), ErrLeft) {
 		t.Fatalf("it was not left: %v", r.Err())
 	}
-	if i := slices.IndexFunc(events, func(ev Event) bool { return ev.Stage == Failed }); i < 0 || events[i].Mutations != 1 {
+	begun := func(ev Event) bool { return ev.Stage == Failed && ev.Mutations == 1 }
+	if !slices.ContainsFunc(events, begun) {
 		t.Errorf("nobody hears that a change was begun: %+v", events)
 	}
 	for round, want := range []Stage{Changed, True} {
