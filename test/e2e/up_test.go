@@ -13,6 +13,7 @@ import (
 // against our root by the client; the hops behind are health's to check.
 func TestUpServesTheBackend(t *testing.T) {
 	h := New(t, homelab())
+	h.unfit(t)
 	up := h.Phoenix("up").Want(0)
 	if !strings.Contains(up.Stdout, "https://hello.homelab.internal") {
 		t.Errorf("up does not end with the addresses to try\n%s", up)
@@ -34,6 +35,24 @@ func TestUpServesTheBackend(t *testing.T) {
 	t.Run("fixes lead somewhere", h.fixes)
 	t.Run("what hangs", h.hangs)
 	t.Run("slow to come up", h.slow)
+}
+
+// unfit is a machine whose own firewall keeps containers from the resolver: up says so before it makes anything.
+func (h *Hypervisor) unfit(t *testing.T) {
+	h.Exec("nft", "add table inet own; add chain inet own arriving { type filter hook input priority 0; policy drop; }").
+		Want(0)
+	defer func() { h.Exec("nft", "delete table inet own").Want(0) }()
+	r := h.Phoenix("up").Want(1)
+	for _, want := range []string{"PHX-HOST-005", "chain arriving of table inet own has policy drop",
+		"nft insert rule inet own arriving", "nothing was changed"} {
+		if !strings.Contains(r.Stderr, want) {
+			t.Errorf("up does not say %q\n%s", want, r)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(h.Root, "lxc")); err == nil || r.Took > 15*time.Second {
+		t.Errorf("up went on for %s where nothing can work: %v", r.Took, err)
+	}
+	h.Phoenix("doctor").Want(3)
 }
 
 // slow is an application that is up at the third time of asking, by its own word.
