@@ -81,10 +81,12 @@ c.mount_points.0.share true
 c.name "other"
 c.network_config.bridge "otherbr0"
 c.network_config.gw "10.86.255.1"
+c.network_config.gw6 "fd00:86::1"
 c.network_config.ip "10.86.1.77/16"
 c.network_config.ip "10.86.1.0/16"
 c.network_config.ip "10.86.1.77/32"
 c.network_config.ip "10.86.1.77/24"
+c.network_config.ip6 "fd00:86::77/64"
 c.network_config.mtu 1400
 c.network_config.name "net0"
 c.network_config.nameservers ["9.9.9.9"]

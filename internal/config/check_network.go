@@ -32,18 +32,13 @@ func (c *checker) networks() {
 			c.gateway(n)
 			c.onBridge(x)
 		}
-		if n.MTU != nil && *n.MTU > 0 && *n.MTU < smallestMTU {
-			c.errorf(n.At, "mtu", "such as 1400, or leave it out for the bridge's",
-				"%d is less than IPv4 needs, which is %d", *n.MTU, smallestMTU)
-		}
+		c.ipv6(n, addresses)
+		c.mtu(n)
 		c.nameservers(n.At, "nameservers", n.Nameservers)
 		c.once(macs, string(x.MAC), x.At, "mac_address", "the MAC", "give each container a MAC of its own, or none: "+
 			"then one is made up")
 	}
 }
-
-// smallestMTU is what every host takes in one piece (RFC 791).
-const smallestMTU = 576
 
 // hostAddress reports whether the address can be that of one host in its subnet.
 func (c *checker) hostAddress(a At, key string, p netip.Prefix) bool {

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -68,6 +69,8 @@ func (d *decoder) mismatch(n *node, t reflect.Type, p place) {
 		hint = "leave the key out where there is no value"
 	case n.kind == aString && (w == "a whole number" || w == string(aBool)):
 		hint = "write it without quotes"
+	case t == reflect.TypeFor[Network]() && n.kind == aList:
+		hint = "a container has one interface: write that as an object"
 	case n.kind != anObject && n.kind != aList && strings.HasPrefix(w, string(aString)):
 		hint = "write it in double quotes"
 	case w == string(aList):
@@ -159,6 +162,9 @@ func valueField(v reflect.Value) reflect.Value {
 	return reflect.Value{}
 }
 
+// automatic are words of Proxmox for an address that somebody else chooses.
+var automatic = map[string]bool{"dhcp": true, "auto": true, "manual": true}
+
 func (d *decoder) decodeText(n *node, u encoding.TextUnmarshaler, v reflect.Value, p place) {
 	if n.kind != aString {
 		d.mismatch(n, v.Type(), p)
@@ -170,7 +176,11 @@ func (d *decoder) decodeText(n *node, u encoding.TextUnmarshaler, v reflect.Valu
 	}
 	if u.UnmarshalText([]byte(n.text)) != nil {
 		v.SetZero()
-		d.errorf(p, "", "%q is not %s", n.text, want(v.Type()))
+		hint := ""
+		if v.Type() == reflect.TypeFor[netip.Prefix]() && automatic[n.text] {
+			hint = "a fixed one is needed: names, firewall rules and certificates are derived from it"
+		}
+		d.errorf(p, hint, "%q is not %s", n.text, want(v.Type()))
 	}
 }
 

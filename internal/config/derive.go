@@ -284,6 +284,12 @@ func (d *derivation) definition(c *Container) spec.Container {
 	if c.Network.Gateway.IsValid() {
 		s.Interface.Gateway = c.Network.Gateway.String()
 	}
+	if c.Network.Address6.IsValid() {
+		s.Interface.Address6 = c.Network.Address6.String()
+	}
+	if c.Network.Gateway6.IsValid() {
+		s.Interface.Gateway6 = c.Network.Gateway6.String()
+	}
 	if s.Cores == 0 {
 		s.Cores = d.cfg.Hypervisor.Defaults.LXC.Cores
 	}

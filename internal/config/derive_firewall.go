@@ -106,6 +106,9 @@ func (d *derivation) challenger(c *Container, name string) *Container {
 func (d *derivation) firewall(c *Container, after ...object.Address) object.Address {
 	s := spec.Firewall{ID: c.ID, Open: !c.Firewall.Enabled, Address: c.Network.Address.Addr().String(),
 		Prune: d.machine.Prune, Proxmox: d.machine.Proxmox}
+	if own := c.Network.Address6; own.IsValid() {
+		s.Address6 = own.Addr().String()
+	}
 	provider := "pve"
 	if !d.proxmox() {
 		provider = "firewall"
@@ -114,7 +117,7 @@ func (d *derivation) firewall(c *Container, after ...object.Address) object.Addr
 	if !s.Open {
 		s.Rules = d.rules(c)
 	}
-	if d.proxmox() && c.Network.Address.Addr().Is4() {
+	if d.proxmox() && c.Network.Address.Addr().Is4() && s.Address6 == "" {
 		s.Rules = append([]spec.Rule{spec.Advertisements()}, s.Rules...)
 	}
 	o := on(c, spec.KindFirewall, provider)

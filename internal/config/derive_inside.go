@@ -60,6 +60,9 @@ func (d *derivation) names(c *Container, after []object.Address) []object.Addres
 	var hosts, resolv strings.Builder
 	fmt.Fprintf(&hosts, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n%s %s\n",
 		c.Network.Address.Addr(), c.Name)
+	if own := c.Network.Address6; own.IsValid() {
+		fmt.Fprintf(&hosts, "%s %s\n", own.Addr(), c.Name)
+	}
 	if s := d.searchDomains(); len(s) > 0 {
 		fmt.Fprintf(&resolv, "search %s\n", strings.Join(s, " "))
 	}

@@ -188,6 +188,8 @@ type Network struct {
 	Bridge      string       `json:"bridge" need:"true"`
 	Address     netip.Prefix `json:"ip" need:"true"`          // with the prefix length; the host bits are kept
 	Gateway     netip.Addr   `json:"gw"`                      // zero: none; of a /32 it may be any
+	Address6    netip.Prefix `json:"ip6"`                     // zero: none but the link's own
+	Gateway6    netip.Addr   `json:"gw6"`                     // may be the router's address on the link, fe80::1
 	Nameservers Words        `json:"nameservers"`             // addresses
 	MTU         *int         `json:"mtu" min:"0" max:"65535"` // 0: the bridge's, as where there is none
 	Tag         *int         `json:"tag" min:"0" max:"4094"`  // the VLAN, on Proxmox; 0: none

@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -96,6 +98,16 @@ func ForeignMounts(all []Mount, wanted map[string]string, hypervisor []Mount) (o
 func Addressed(d *plan.Delta, h host.Host, pid int, address string) {
 	trie, err := h.ReadFile(procFile(pid, "net", "fib_trie"))
 	if address != "" && err == nil && !strings.Contains(string(trie), "|-- "+address+"\n") {
+		d.Compare("address", "not there", address)
+	}
+}
+
+// Addressed6 likewise looks for an IPv6 address (if_inet6 lists them, without colons). A kernel without IPv6 has no
+// list.
+func Addressed6(d *plan.Delta, h host.Host, pid int, address string) {
+	list, err := h.ReadFile(procFile(pid, "net", "if_inet6"))
+	ip, bad := netip.ParseAddr(address)
+	if err == nil && bad == nil && !strings.Contains(string(list), fmt.Sprintf("%x ", ip.AsSlice())) {
 		d.Compare("address", "not there", address)
 	}
 }

@@ -16,7 +16,9 @@ type Firewall struct {
 	Port    string `json:"port,omitempty"`   // the hypervisor's end of the container's interface
 	Bridge  string `json:"bridge,omitempty"` // that it is plugged into
 	Address string `json:"address"`          // the container's own, the only one that it may speak with
-	// likewise; its IPv6 address is the link-local one of this MAC. Empty where Proxmox knows it
+	// of IPv6, besides the link-local one; empty: none
+	Address6 string `json:"address6,omitempty"`
+	// likewise; its link-local address is the link-local one of this MAC. Empty where Proxmox knows it
 	MAC   string `json:"mac,omitempty"`
 	Rules []Rule `json:"rules,omitempty"`
 	Prune bool   `json:"prune,omitempty"` // rules that somebody else wrote go

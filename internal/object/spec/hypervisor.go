@@ -220,9 +220,12 @@ type NIC struct {
 	Bridge  string `json:"bridge"`
 	Address string `json:"address"` // CIDR
 	Gateway string `json:"gateway,omitempty"`
-	MTU     *int   `json:"mtu,omitempty"` // 0: the bridge's; nil: nothing is said about it
-	Tag     *int   `json:"tag,omitempty"` // VLAN, likewise; for Proxmox only
-	MAC     string `json:"mac,omitempty"` // lower case
+	// Address6 is a second one, of IPv6, and Gateway6 the router for it.
+	Address6 string `json:"address6,omitempty"` // CIDR
+	Gateway6 string `json:"gateway6,omitempty"`
+	MTU      *int   `json:"mtu,omitempty"` // 0: the bridge's; nil: nothing is said about it
+	Tag      *int   `json:"tag,omitempty"` // VLAN, likewise; for Proxmox only
+	MAC      string `json:"mac,omitempty"` // lower case
 	// Port is the name of the other end, on the hypervisor; at most 15 bytes (IFNAMSIZ). Empty: the kernel chooses one.
 	Port string `json:"port,omitempty"`
 }

@@ -63,6 +63,9 @@ func (Driver) Decode(raw json.RawMessage) (spec.Firewall, diag.List) {
 	if a, err := netip.ParseAddr(s.Address); err != nil || !a.Is4() {
 		diags.Errorf("%q is no IPv4 address", s.Address)
 	}
+	if a, err := netip.ParseAddr(s.Address6); s.Address6 != "" && (err != nil || !a.Is6() || a.Zone() != "") {
+		diags.Errorf("%q is no IPv6 address", s.Address6)
+	}
 	if s.Off {
 		diags.Errorf("the identity of container %s is enforced whatever its rules", s.ID)
 	}

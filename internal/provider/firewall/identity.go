@@ -37,12 +37,17 @@ func identity(b *strings.Builder, s spec.Firewall) {
 	// No answers of a DHCP server, no other router, no other querier of groups.
 	chain(b, "own_ipv4", "udp sport 67 drop", "icmp type redirect drop", "icmp type router-advertisement drop",
 		"igmp type membership-query drop", "ip saddr "+s.Address+" accept", "drop")
-	chain(b, "own_ipv6", ownIPv6(s.MAC, link)...)
+	own6, any6 := []string{link}, link
+	if s.Address6 != "" {
+		own6 = append(own6, s.Address6)
+		any6 = "{ " + strings.Join(own6, ", ") + " }"
+	}
+	chain(b, "own_ipv6", ownIPv6(s.MAC, any6, own6)...)
 	chain(b, "own", "ether saddr != "+s.MAC+" drop", ownGroup+" drop",
 		"ether type vmap { arp : jump own_arp, ip : jump own_ipv4, ip6 : jump own_ipv6 }", "drop")
 	chain(b, "addressed", "ether type != { arp, ip, ip6 } drop", "icmpv6 type { nd-router-advert, nd-redirect } drop",
 		anyGroup+" return", "ether daddr != "+s.MAC+" drop", "ip daddr != "+s.Address+" drop",
-		"ip6 daddr != "+link+" drop")
+		"ip6 daddr != "+any6+" drop")
 	chain(b, "identity", "type filter hook prerouting priority "+priority+"; policy accept;",
 		"iifname "+port+" jump own")
 	chain(b, "identity_groups", "type filter hook input priority "+priority+"; policy accept;",
@@ -53,30 +58,32 @@ func identity(b *strings.Builder, s spec.Firewall) {
 		"oifname "+port+" jump addressed")
 }
 
-// ownIPv6 lets a container speak with its link-local address only. A neighbour's messages have one option at most, with
-// its own MAC or, while it looks whether the address is free, a nonce (RFC 7527); their options are at a fixed place
-// then. No extension headers but that of listeners' reports: behind them hides what these rules look for.
-func ownIPv6(mac, link string) []string {
-	target := "@th,64,128 " + fmt.Sprintf("0x%x", netip.MustParseAddr(link).AsSlice())
+// ownIPv6 lets a container speak with its own addresses only, of which the first is the link-local one; set is how
+// nftables writes them. A neighbour's messages have one option at most, with its own MAC or, while it looks whether the
+// address is free, a nonce (RFC 7527); their options are at a fixed place then. No extension headers but that of
+// listeners' reports: behind them hides what these rules look for.
+func ownIPv6(mac, set string, addresses []string) []string {
 	option := func(kind string) string { return "ip6 length 32 @th,192,64 " + kind + strings.ReplaceAll(mac, ":", "") }
-	own := "ip6 saddr " + link
+	own := "ip6 saddr " + set
 	solicit, advert := "ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-solicit ",
 		"ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-advert "
-	return []string{
+	out := []string{
 		own + " ip6 nexthdr tcp accept",
 		own + " udp sport != 547 ip6 nexthdr udp accept",
 		own + " ip6 nexthdr icmpv6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, " +
 			"parameter-problem, echo-request, echo-reply } accept",
 		own + " " + solicit + "ip6 length 24 accept",
 		own + " " + solicit + option("0x0101") + " accept",
-		"ip6 saddr :: " + solicit + "ip6 length 24 " + target + " accept",
-		"ip6 saddr :: " + solicit + "ip6 length 32 @th,192,16 0x0e01 " + target + " accept",
-		own + " " + advert + "ip6 length 24 " + target + " accept",
-		own + " " + advert + target + " " + option("0x0201") + " accept",
-		"ip6 saddr { ::, " + link + " } ip6 nexthdr 0 icmpv6 type { mld-listener-report, mld-listener-done, " +
-			"mld2-listener-report } accept",
-		"drop",
 	}
+	for _, a := range addresses {
+		target := "@th,64,128 " + fmt.Sprintf("0x%x", netip.MustParseAddr(a).AsSlice())
+		out = append(out, "ip6 saddr :: "+solicit+"ip6 length 24 "+target+" accept",
+			"ip6 saddr :: "+solicit+"ip6 length 32 @th,192,16 0x0e01 "+target+" accept",
+			own+" "+advert+"ip6 length 24 "+target+" accept",
+			own+" "+advert+target+" "+option("0x0201")+" accept")
+	}
+	return append(out, "ip6 saddr { ::, "+addresses[0]+" } ip6 nexthdr 0 icmpv6 type { mld-listener-report, "+
+		"mld-listener-done, mld2-listener-report } accept", "drop")
 }
 
 // linkLocal is the address that the kernel makes of a MAC (RFC 4291, appendix A).

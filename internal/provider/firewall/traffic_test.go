@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 	"github.com/phoenix-hypervisor/phoenix/internal/plan"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
@@ -229,5 +230,44 @@ func TestTheMACIsGiven(t *testing.T) {
 	}
 	if b.connect(a.address, 80) != spec.Accept || a.connect(b.address, 80) != spec.Accept {
 		t.Error("it is cut off")
+	}
+}
+
+// A container with an IPv6 address speaks with that one, and with no other's; its rules hold for it too.
+func TestIPv6Address(t *testing.T) {
+	a, b, apply := town(t)
+	in := func(g *guest, argv ...string) {
+		run(t, "", append([]string{"nsenter", "-t", strconv.Itoa(g.pid), "-n", "ip", "-6"}, argv...)...)
+	}
+	in(a, "address", "add", "fd00:99::103/64", "dev", "eth0", "nodad")
+	in(b, "address", "add", "fd00:99::101/64", "dev", "eth0", "nodad")
+	s := apply(spec.Rule{Direction: spec.In, Action: spec.Accept, Proto: "tcp", Ports: "80"})
+	if b.connect("fd00:99::103", 80) != spec.Drop {
+		t.Error("an address that the file does not name is reachable")
+	}
+	s.Address6 = "fd00:99::103"
+	h, o := &host.Local{}, asObject(t, s)
+	if err := firewall.New().Apply(context.Background(), h, o, plan.Delta{}); err != nil {
+		t.Fatal(err)
+	}
+	if obs, err := firewall.New().Observe(context.Background(), h, o); err != nil || !obs.Delta.Empty() {
+		t.Fatalf("not true: %+v, %v", obs.Delta, err)
+	}
+	for _, step := range []struct {
+		from *guest
+		to   string
+		port int
+		want string
+	}{
+		{b, "fd00:99::103", 80, spec.Accept}, {b, "fd00:99::103", 81, spec.Drop}, {a, "fd00:99::101", 81, spec.Accept},
+	} {
+		in(step.from, "neighbour", "flush", "all") // a failed one is not asked for again at once
+		if got := step.from.connect(step.to, step.port); got != step.want {
+			t.Errorf("%s from %s: port %d: %s", step.to, step.from.address, step.port, got)
+		}
+	}
+	in(a, "address", "add", "fd00:99::50/64", "dev", "eth0", "nodad")
+	if b.connect("fd00:99::50", 80) != spec.Drop {
+		t.Error("it answers with another's address")
 	}
 }

@@ -77,6 +77,12 @@ func network(s spec.Container) []string {
 	if n.Gateway != "" {
 		lines = append(lines, "lxc.net.0."+family+".gateway = "+n.Gateway)
 	}
+	if n.Address6 != "" {
+		lines = append(lines, "lxc.net.0.ipv6.address = "+n.Address6)
+	}
+	if n.Gateway6 != "" {
+		lines = append(lines, "lxc.net.0.ipv6.gateway = "+n.Gateway6)
+	}
 	return lines
 }
 

@@ -47,7 +47,7 @@ func (Container) Decode(raw json.RawMessage) (spec.Container, diag.List) {
 		diags.Errorf("container %s: template %q is not a clean absolute path", s.ID, s.Template)
 	}
 	values := []string{s.Name, s.Interface.Name, s.Interface.Bridge, s.Interface.Address, s.Interface.Gateway,
-		s.Interface.MAC}
+		s.Interface.MAC, s.Interface.Address6, s.Interface.Gateway6}
 	for _, o := range s.Options {
 		values = append(values, o.Key, o.Value)
 	}

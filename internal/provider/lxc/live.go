@@ -20,6 +20,8 @@ func drift(h host.Host, config string, pid int) []plan.Field {
 	want, _ := keys(config)
 	address, _, _ := strings.Cut(want["lxc.net.0.ipv4.address"], "/")
 	provider.Addressed(&d, h, pid, address)
+	address6, _, _ := strings.Cut(want["lxc.net.0.ipv6.address"], "/")
+	provider.Addressed6(&d, h, pid, address6)
 	limitDrift(&d, h, want, pid)
 	mounts := mountsOf(want["lxc.mount.entry"])
 	for target, source := range mounts {

@@ -163,15 +163,20 @@ func TestAddressOfAHoster(t *testing.T) {
 	l := newLab(t)
 	s, mtu := l.container(105), 1400
 	s.Interface.Address, s.Interface.MTU = "203.0.113.5/32", &mtu
-	l.boot(l.define(s))
-	route := exec.Command("ip", "route", "replace", "203.0.113.5/32", "dev", bridge)
+	s.Interface.Address6, s.Interface.Gateway6 = "fd00:99:2::5/64", "fd00:99:2::1"
+	o := l.define(s)
+	l.boot(o)
+	route := exec.Command("sh", "-ec", `ip route replace 203.0.113.5/32 dev $1
+		ip address replace fd00:99:2::1/64 dev $1 nodad`, "sh", bridge)
 	if out, err := route.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for want, argv := range map[string][]string{
-		"203.0.113.5/32": {"sh", "-c", "ip -4 -o address show dev eth0 | awk '{print $4}'"},
-		"10.99.2.1":      {"sh", "-c", "ip route show default | cut -d' ' -f3"},
-		"1400":           {"cat", "/sys/class/net/eth0/mtu"},
+		"203.0.113.5/32":  {"sh", "-c", "ip -4 -o address show dev eth0 | awk '{print $4}'"},
+		"10.99.2.1":       {"sh", "-c", "ip route show default | cut -d' ' -f3"},
+		"fd00:99:2::5/64": {"sh", "-c", "ip -6 -o address show dev eth0 scope global | awk '{print $4}'"},
+		"fd00:99:2::1":    {"sh", "-c", "ip -6 route show default | cut -d' ' -f3"},
+		"1400":            {"cat", "/sys/class/net/eth0/mtu"},
 	} {
 		if got := l.inside(s, argv...); got != want {
 			t.Errorf("%q: got %q, want %q", argv, got, want)
@@ -179,6 +184,13 @@ func TestAddressOfAHoster(t *testing.T) {
 	}
 	if got := l.inside(s, "bash", "-c", "cat </dev/tcp/10.99.2.1/"+greeter(t, "10.99.2.1")); got != "hello" {
 		t.Errorf("nothing comes through: %q", got)
+	}
+	if got := l.inside(s, "bash", "-c", "cat </dev/tcp/fd00:99:2::1/"+greeter(t, "fd00:99:2::1")); got != "hello" {
+		t.Errorf("nothing comes through by IPv6: %q", got)
+	}
+	l.inside(s, "ip", "-6", "address", "flush", "dev", "eth0", "scope", "global")
+	if st, delta := observe(t, lxc.NewRunning(), o); len(st.Drift) != 1 || !delta.Has("address") {
+		t.Errorf("the IPv6 address is gone, and that is no drift: %+v", st)
 	}
 }
 

@@ -333,10 +333,12 @@ func TestCloneHasItsOwnNetwork(t *testing.T) {
 	}
 	mtu, tag, none := 1400, 20, 0
 	for want, set := range map[string][2]*int{",mtu=1400,rate=3,tag=20,": {&mtu, &tag}, ",rate=3,type": {&none, &none}} {
+		s.Interface.Address6, s.Interface.Gateway6 = "2001:db8::10/64", "fe80::1"
 		for _, again := range []string{"set", "kept"} {
 			s.Interface.MTU, s.Interface.Tag = set[0], set[1]
 			n.containerThing(s).make()
-			if c := n.conf("103"); !strings.Contains(c, want) {
+			if c := n.conf("103"); !strings.Contains(c, want) ||
+				!strings.Contains(c, ",gw6=fe80::1,hwaddr=52:54:00:AA:BB:CA,ip=10.0.0.10/24,ip6=2001:db8::10/64,") {
 				t.Errorf("%s: no %s in %s", again, want, c)
 			}
 			s.Interface.MTU, s.Interface.Tag = nil, nil // nothing is said: it stays

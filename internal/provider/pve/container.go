@@ -53,7 +53,7 @@ func checkContainer(diags *diag.List, s spec.Container) {
 		diags.Errorf("container %s needs a storage for its root file system, and its size", s.ID)
 	}
 	values := []string{s.Name, s.Interface.Name, s.Interface.Bridge, s.Interface.Address, s.Interface.Gateway,
-		s.Interface.MAC, g.Archive,
+		s.Interface.MAC, s.Interface.Address6, s.Interface.Gateway6, g.Archive,
 		g.CloneFrom, g.Snapshot, g.Storage}
 	for _, o := range s.Options {
 		values = append(values, o.Key, o.Value)

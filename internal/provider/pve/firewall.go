@@ -61,7 +61,7 @@ func filterOptions(s spec.Firewall) []filterOption {
 
 func noIPv6(s spec.Firewall) bool {
 	a, err := netip.ParseAddr(s.Address)
-	return err == nil && a.Is4()
+	return err == nil && a.Is4() && s.Address6 == ""
 }
 
 // wantedOptions are filterOptions but for the policy of a firewall that somebody else has switched on in a container
@@ -121,6 +121,9 @@ func (Firewall) Decode(raw json.RawMessage) (spec.Firewall, diag.List) {
 	checkPlace(&diags, *s.Proxmox)
 	if _, err := netip.ParseAddr(s.Address); err != nil {
 		diags.Errorf("%q is no address", s.Address)
+	}
+	if a, err := netip.ParseAddr(s.Address6); s.Address6 != "" && (err != nil || !a.Is6()) {
+		diags.Errorf("%q is no IPv6 address", s.Address6)
 	}
 	checkRules(&diags, s.Rules)
 	return s, diags

@@ -48,8 +48,11 @@ func unmounted(d *plan.Delta, h host.Host, c *conf, pid int) {
 	}
 }
 
-// networked compares an interface with a fixed IPv4 address; one by DHCP or by hand is the container's own.
+// networked compares an interface with fixed addresses; one by DHCP or by hand is the container's own.
 func networked(d *plan.Delta, h host.Host, pid int, net property) {
+	if own, _, fixed := strings.Cut(net.of["ip6"], "/"); fixed && net.of["link_down"] != "1" {
+		provider.Addressed6(d, h, pid, own)
+	}
 	address, _, fixed := strings.Cut(net.of["ip"], "/")
 	if !fixed || net.of["link_down"] == "1" {
 		return

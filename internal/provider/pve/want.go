@@ -128,6 +128,7 @@ func interfaces(s spec.Container, c *conf) []setting {
 	if strings.Contains(s.Interface.Address, ":") {
 		wanted[3][0], wanted[4][0] = "ip6", "gw6"
 	}
+	wanted = append(wanted, [2]string{"ip6", s.Interface.Address6}, [2]string{"gw6", s.Interface.Gateway6})
 	if s.Guest.Firewall {
 		wanted = append(wanted, [2]string{"firewall", "1"})
 	}
