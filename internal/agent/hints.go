@@ -37,6 +37,8 @@ var hints = []hint{
 		"a root that is not the pinned one is never used; look at the trust object of this container", ""},
 	{spec.KindUnit, "install the package that brings it, or correct its name", ""},
 	{spec.KindNginx, "let everyone pass through that directory (chmod o+x), or use another webroot", ""},
+	{spec.KindNginx, "take out what is no snippet of nginx's configuration", ""},
+	{spec.KindNginx, "correct it or take it out; all else of the gateway goes on", ""},
 	{spec.KindTraefik, "journalctl -u traefik.service in the container; for a CA that is slow, " +
 		"step_ca.order_timeout", ""},
 	{spec.KindTrust, "if the CA was lost and made anew: phoenix create ID --new-root, with the id of its container; " +
