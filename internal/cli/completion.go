@@ -32,19 +32,25 @@ func (a *app) completionCommand() *cobra.Command {
 	}
 }
 
-// completeIDs offers the ids of the configuration. A shell's completion says nothing about what is wrong with it.
-func (a *app) completeIDs(_ *cobra.Command, given []string, prefix string) ([]string, cobra.ShellCompDirective) {
+// completable are the containers of the configuration. A shell's completion reads nothing else, and says nothing about
+// what is wrong with it.
+func (a *app) completable() []*config.Container {
 	a.host = &host.Local{}
 	f, err := a.readFiles()
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
 	cfg, diags := config.Load(f.list)
 	if diags.HasErrors() {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
+	return cfg.Containers
+}
+
+// completeIDs offers the ids of the configuration.
+func (a *app) completeIDs(_ *cobra.Command, given []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	var out []string
-	for _, c := range cfg.Containers {
+	for _, c := range a.completable() {
 		if strings.HasPrefix(c.ID, prefix) && !slices.Contains(given, c.ID) {
 			out = append(out, c.ID+"\t"+c.Name)
 		}

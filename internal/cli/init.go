@@ -15,6 +15,7 @@ import (
 
 	"github.com/phoenix-hypervisor/phoenix/internal/cli/view"
 	"github.com/phoenix-hypervisor/phoenix/internal/config"
+	"github.com/phoenix-hypervisor/phoenix/internal/engine"
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 )
 
@@ -92,13 +93,13 @@ func (a *app) initSite(ctx context.Context, want siteWish) error {
 		doc.Files = append(doc.Files, x.Name)
 	}
 	a.view.Notes(h.diags)
-	a.planInit(ctx, &doc)
+	doc.Result, doc.Unplanned = a.planUp(ctx)
 	a.view.Begun(doc)
 	return nil
 }
 
-// planInit adds what up would do; where that cannot be told yet, why.
-func (a *app) planInit(ctx context.Context, doc *view.Begun) {
+// planUp is what up would do; where that cannot be told yet, why.
+func (a *app) planUp(ctx context.Context) (result *engine.Result, unplanned string) {
 	err := func() error {
 		a.opts.firstRoot, a.planIDs = true, true
 		s, err := a.open()
@@ -110,18 +111,19 @@ func (a *app) planInit(ctx context.Context, doc *view.Begun) {
 		if err := complete(s.cfg, s.machine, containers); err != nil {
 			return err
 		}
-		result, err := s.engine().Plan(ctx, objects)
+		planned, err := s.engine().Plan(ctx, objects)
 		if err == nil {
-			doc.Result = &result
+			result = &planned
 		}
 		return err
 	}()
 	var known *hintError
 	if errors.As(err, &known) {
-		doc.Unplanned = known.Error() + "; " + known.hint
+		return nil, known.Error() + "; " + known.hint
 	} else if err != nil {
-		doc.Unplanned = err.Error()
+		return nil, err.Error()
 	}
+	return result, ""
 }
 
 // afterInit are the commands that come next.

@@ -217,8 +217,8 @@ a proxy as two JSON files describe them, and changes nothing that is already so.
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddCommand(
-		a.initCommand(), a.setupCommand(), a.upCommand(), a.createCommand(), a.planCommand(), a.applyCommand(),
-		a.diffCommand(), a.revertCommand(),
+		a.initCommand(), a.addCommand(), a.removeCommand(), a.setupCommand(), a.upCommand(), a.createCommand(),
+		a.planCommand(), a.applyCommand(), a.diffCommand(), a.revertCommand(),
 		a.startCommand(), a.stopCommand(), a.restartCommand(), a.deleteCommand(),
 		a.statusCommand(), a.volumesCommand(), a.healthCommand(), a.doctorCommand(), a.auditCommand(), a.migrateCommand(),
 		a.watchCommand(), a.eventsCommand(), a.notifyCommand(),

@@ -120,11 +120,7 @@ type field struct{ key, value string }
 func (w *rewrite) object(fields []field, indent *string) string {
 	var lines []string
 	for _, f := range fields {
-		colon := ": "
-		if !bytes.Contains(w.data, []byte(`": `)) && bytes.Contains(w.data, []byte(`":`)) {
-			colon = ":"
-		}
-		lines = append(lines, `"`+f.key+`"`+colon+f.value)
+		lines = append(lines, `"`+f.key+`"`+w.colon()+f.value)
 	}
 	if indent == nil {
 		return "{" + strings.Join(lines, ", ") + "}"
@@ -174,4 +170,72 @@ func (w *rewrite) extend(n *node, objects [][]field, at int, lines bool) {
 		b.WriteString(w.object(o, indent))
 	}
 	w.replace(last.to, last.to, b.String())
+}
+
+// lines reports whether the members of an object stand in lines of their own.
+func (w *rewrite) lines(n *node) bool {
+	return len(n.members) > 0 && strings.Contains(w.gap(n.from+1, n.members[0].from), "\n")
+}
+
+// deeper is the indentation of what is inside of an object; nil: it stands in one line.
+func (w *rewrite) deeper(indent *string) *string {
+	if indent == nil {
+		return nil
+	}
+	inner := *indent + w.unit
+	return &inner
+}
+
+// one writes a list of one object, as the member of an object with that indentation.
+func (w *rewrite) one(fields []field, indent *string) string {
+	if indent == nil {
+		return "[" + w.object(fields, nil) + "]"
+	}
+	outer := *w.deeper(indent)
+	inner := outer + w.unit
+	nl := w.newline()
+	return "[" + nl + inner + w.object(fields, &inner) + nl + outer + "]"
+}
+
+// appendMember puts a member at the end of an object; value writes it for the indentation of its line (nil: it goes in
+// one line).
+func (w *rewrite) appendMember(n *node, key string, value func(indent *string) string) {
+	colon := w.colon()
+	if len(n.members) == 0 {
+		outer := w.indent(n.from)
+		inner := outer + w.unit
+		w.replace(n.from, n.to, "{"+w.newline()+inner+quoted(key)+colon+value(&inner)+w.newline()+outer+"}")
+		return
+	}
+	first, last := n.members[0], n.members[len(n.members)-1]
+	between := w.gap(n.from+1, first.from)
+	var indent *string
+	if w.lines(n) {
+		own := w.indent(first.from)
+		indent = &own
+	} else if between == "" && colon == ": " {
+		between = " "
+	}
+	w.replace(last.value.to, last.value.to, ","+between+quoted(key)+colon+value(indent))
+}
+
+// remove takes parts out of a list or object.
+func (w *rewrite) remove(n *node, drop func(i int) bool) {
+	all := parts(n, drop)
+	if !slices.ContainsFunc(all, func(p part) bool { return p.drop }) || !w.drop(n, all) {
+		return
+	}
+	empty := "[]"
+	if n.kind == anObject {
+		empty = "{}"
+	}
+	w.replace(n.from, n.to, empty)
+}
+
+// colon is what stands between a key and its value here.
+func (w *rewrite) colon() string {
+	if !bytes.Contains(w.data, []byte(`": `)) && bytes.Contains(w.data, []byte(`":`)) {
+		return ":"
+	}
+	return ": "
 }

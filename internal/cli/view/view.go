@@ -40,6 +40,7 @@ type View interface {
 	Moved(Moved)
 	Difference(Difference)
 	Begun(Begun)
+	Edited(Edited)
 	Events([]engine.Entry)
 	Volumes([]KnownVolume)
 	// Following shows more events, a line each; it may be called again and again.
