@@ -27,7 +27,7 @@ func (a *app) certCommand() *cobra.Command {
 	show := &cobra.Command{
 		Use: "show NAME", Short: "all that is known of the certificates for a name; changes nothing",
 		Example: `  phoenix cert show www.homelab.internal`,
-		Args:    oneName, RunE: a.command(a.certShow),
+		Args:    oneName, ValidArgsFunction: a.completeCertificates, RunE: a.command(a.certShow),
 	}
 	var all bool
 	renew := &cobra.Command{
@@ -36,6 +36,7 @@ func (a *app) certCommand() *cobra.Command {
 Those that Traefik gets for itself are renewed all together.`,
 		Example: `  phoenix cert renew www.homelab.internal
   phoenix cert renew --all`,
+		ValidArgsFunction: a.completeCertificates,
 	}
 	renew.Flags().BoolVar(&all, "all", false, "every certificate in the containers that run")
 	renew.RunE = a.command(func(ctx context.Context, names []string) error {

@@ -32,9 +32,9 @@ func (a *app) completionCommand() *cobra.Command {
 	}
 }
 
-// completable are the containers of the configuration. A shell's completion reads nothing else, and says nothing about
-// what is wrong with it.
-func (a *app) completable() []*config.Container {
+// completableConfig is the configuration; nil where it cannot be used. A shell's completion reads nothing else, and
+// says nothing about what is wrong with it.
+func (a *app) completableConfig() *config.Config {
 	a.host = &host.Local{}
 	f, err := a.readFiles()
 	if err != nil {
@@ -44,7 +44,29 @@ func (a *app) completable() []*config.Container {
 	if diags.HasErrors() {
 		return nil
 	}
-	return cfg.Containers
+	return cfg
+}
+
+// completable are the containers of the configuration.
+func (a *app) completable() []*config.Container {
+	if cfg := a.completableConfig(); cfg != nil {
+		return cfg.Containers
+	}
+	return nil
+}
+
+// completeCertificates offers the names that the configuration has certificates for.
+func (a *app) completeCertificates(_ *cobra.Command, given []string, prefix string) ([]string,
+	cobra.ShellCompDirective) {
+	var out []string
+	if cfg := a.completableConfig(); cfg != nil {
+		for _, name := range cfg.CertificateNames() {
+			if strings.HasPrefix(name, prefix) && !slices.Contains(given, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeIDs offers the ids of the configuration.

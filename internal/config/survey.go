@@ -297,6 +297,19 @@ func (h *house) routed() []string {
 	return slices.Compact(out)
 }
 
+// CertificateNames are the names that something in the configuration gets a certificate for, sorted.
+func (c *Config) CertificateNames() []string {
+	h := survey(c)
+	out := slices.Concat(h.namesAt(h.gateway), h.routed())
+	for _, x := range c.Containers {
+		for _, cert := range x.Certificates {
+			out = append(out, withFirst(cert.CommonName, cert.DNSNames)...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // ownName is Traefik's own name: traefik in the internal zone, where that zone knows it.
 func (h *house) ownName() string {
 	name := fullName("traefik", h.internal)
