@@ -351,9 +351,9 @@ func (m *memoryHost) tool(c host.Command) (string, error) {
 func (m *memoryHost) nft(c host.Command) (string, error) {
 	file := func(family, table string) string { return filepath.Join("/nft", family, table) }
 	switch args := c.Argv[1:]; args[0] {
-	case "--stateless": // list table
-		if args[1] == "--terse" { // the machine's whole ruleset: nobody else has rules
-			return "", nil
+	case "--stateless": // list
+		if name := args[len(args)-1]; len(args) < 5 || args[1] == "--terse" {
+			return m.listings(name), nil
 		}
 		raw, err := m.ReadFile(file(args[3], args[4]))
 		if err != nil {
@@ -379,6 +379,24 @@ func (m *memoryHost) nft(c host.Command) (string, error) {
 		m.put(file(args[2], args[3]), []byte(text), 0o600, host.Root)
 	}
 	return "", nil
+}
+
+// listings are the tables of a family, or the names of all.
+func (m *memoryHost) listings(of string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var b strings.Builder
+	for path, f := range m.files {
+		rest, table := strings.CutPrefix(path, "/nft/")
+		family, name, _ := strings.Cut(rest, "/")
+		switch {
+		case table && of == "tables":
+			fmt.Fprintf(&b, "table %s %s\n", family, name)
+		case table && of == family:
+			b.Write(f.data)
+		}
+	}
+	return b.String()
 }
 
 // batch reads lines of ip(8).

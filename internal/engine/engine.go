@@ -162,10 +162,16 @@ type done struct {
 	at        time.Time // when it was done
 }
 
+// roundLeast is from how many objects on one command for all is cheaper than one for each.
+const roundLeast = 20
+
 func (e *Engine) run(ctx context.Context, objects []object.Object, one step) (Result, error) {
 	ordered, diags := plan.Order(objects)
 	if err := diags.Err(); err != nil {
 		return Result{}, err
+	}
+	if len(ordered) >= roundLeast {
+		ctx = host.WithRound(ctx)
 	}
 	w := newWalk(e, ordered)
 	return w.run(ctx, one), nil

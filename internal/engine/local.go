@@ -82,6 +82,8 @@ func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Ou
 		return Outcome{}, err
 	}
 	defer func() { unlock() }()
+	round := ctx // of first looks; it ends with the first change
+	ctx = host.WithoutRound(ctx)
 	if obs, err = d.Observe(ctx, t.host, o); err != nil || obs.Delta.Empty() {
 		return Outcome{After: obs}, err
 	}
@@ -90,6 +92,7 @@ func (t *LocalTarget) Apply(ctx context.Context, o object.Object, c Consent) (Ou
 	}
 	held := &holding{target: t, stop: ctx, lasting: provider.WithStop(Lasting(ctx), ctx), unlock: unlock}
 	unlock = held.end
+	host.EndRound(round)
 	return t.change(held.begin(o), d, o, obs, c)
 }
 

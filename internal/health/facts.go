@@ -57,8 +57,11 @@ func ReadPins(h host.Host, objects []object.Object) Facts {
 func ReadPinFiles(h host.Host, objects []object.Object) map[string]spec.Pins {
 	out := map[string]spec.Pins{}
 	for _, o := range objects {
+		if o.Address.Kind() != spec.KindPin {
+			continue
+		}
 		p, err := decode[spec.Pin](o.Spec)
-		if o.Address.Kind() != spec.KindPin || err != nil {
+		if err != nil {
 			continue
 		}
 		if pins, err := readEither(h, p); err == nil {

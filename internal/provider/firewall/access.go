@@ -94,7 +94,7 @@ func (Access) Observe(ctx context.Context, h host.Host, _ object.Address, s spec
 	if err != nil {
 		return nil, err
 	}
-	text, err := listTable(ctx, h, "inet", s.Table())
+	text, err := host.Table(ctx, h, "inet", s.Table())
 	if host.Missing(err) && s.Mode == spec.AccessNone {
 		text, err = "", nil // without nft there are no tables
 	}
@@ -192,7 +192,7 @@ func (d Access) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 			next.Ours = append(next.Ours, name)
 		}
 	}
-	if _, err := listTable(ctx, h, "inet", s.Table()); err != nil { // before anything is written down
+	if _, err := host.Table(ctx, h, "inet", s.Table()); err != nil { // before anything is written down
 		return needsNFTFor("access from the LAN", err)
 	}
 	if err := writeAccess(h, s, state, next); err != nil {
@@ -220,7 +220,7 @@ func (d Access) Apply(ctx context.Context, h host.Host, a object.Address, s spec
 // table replaces the table in one step, and seals it. One that is as it should be stays: established connections would
 // lose nothing, but a run that changes nothing says so.
 func (d Access) table(ctx context.Context, h host.Host, s spec.Access, up string) error {
-	text, err := listTable(ctx, h, "inet", s.Table())
+	text, err := host.Table(ctx, h, "inet", s.Table())
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (d Access) table(ctx context.Context, h host.Host, s spec.Access, up string
 		"-"); err != nil {
 		return needsNFTFor("access from the LAN", err)
 	}
-	if text, err = listTable(ctx, h, "inet", s.Table()); err != nil {
+	if text, err = host.Table(ctx, h, "inet", s.Table()); err != nil {
 		return err
 	}
 	_, err = nft(ctx, h, host.Command{Mutates: true}, "add", "chain", "inet", s.Table(), "sealed_"+seal(text, ""))
@@ -249,7 +249,7 @@ func (Access) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.
 	if err := closeAll(ctx, h, state.Ours); err != nil {
 		return err
 	}
-	text, err := listTable(ctx, h, "inet", s.Table())
+	text, err := host.Table(ctx, h, "inet", s.Table())
 	switch {
 	case host.Missing(err): // without nft there are no tables
 	case err != nil:

@@ -62,7 +62,7 @@ func (HostSide) Decode(raw json.RawMessage) (spec.HostFirewall, diag.List) {
 
 // Observe implements provider.Driver; nil: there is no table.
 func (HostSide) Observe(ctx context.Context, h host.Host, _ object.Address, s spec.HostFirewall) (*HostStatus, error) {
-	text, err := listTable(ctx, h, "inet", s.Table())
+	text, err := host.Table(ctx, h, "inet", s.Table())
 	if text == "" || err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (d HostSide) Apply(ctx context.Context, h host.Host, a object.Address, s sp
 		}
 		return err
 	}
-	text, err := listTable(ctx, h, "inet", s.Table())
+	text, err := host.Table(ctx, h, "inet", s.Table())
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (d HostSide) Apply(ctx context.Context, h host.Host, a object.Address, s sp
 
 // Delete implements provider.Deleter.
 func (HostSide) Delete(ctx context.Context, h host.Host, _ object.Address, s spec.HostFirewall) error {
-	text, err := listTable(ctx, h, "inet", s.Table())
+	text, err := host.Table(ctx, h, "inet", s.Table())
 	if host.Missing(err) || err == nil && text == "" {
 		return nil // without nft there are no tables
 	}

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -55,19 +54,7 @@ func seal(text, marks string) string { return digest(sealed.ReplaceAllString(tex
 
 // list is what nft shows of one of the container's tables; empty: it is not there.
 func list(ctx context.Context, h host.Host, family string, s spec.Firewall) (string, error) {
-	return listTable(ctx, h, family, table(s))
-}
-
-func listTable(ctx context.Context, h host.Host, family, name string) (string, error) {
-	argv := []string{"nft", "--stateless", "list", "table", family, name}
-	res, err := h.Run(ctx, host.Command{Argv: argv})
-	switch {
-	case err != nil && strings.Contains(string(res.Stderr), "No such file or directory"):
-		return "", nil
-	case err == nil && !strings.HasPrefix(string(res.Stdout), "table "+family+" "+name+" {\n"):
-		return "", host.Misread(argv, res, errors.New("no table"))
-	}
-	return string(res.Stdout), err
+	return host.Table(ctx, h, family, table(s))
 }
 
 // handed tells whether packets on a bridge are handed to the hooks of IP: there by its own switch, or by that of the

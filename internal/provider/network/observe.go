@@ -91,12 +91,8 @@ func trusting(h host.Host, bridge string) []string {
 }
 
 func show(ctx context.Context, h host.Host, bridge string) (*link, error) {
-	argv := []string{"ip", "-json", "-details", "address", "show", "dev", bridge}
-	res, err := h.Run(ctx, host.Command{Argv: argv})
-	if err != nil {
-		if strings.Contains(string(res.Stderr), "does not exist") {
-			return nil, nil
-		}
+	res, argv, err := host.Link(ctx, h, bridge)
+	if err != nil || len(res.Stdout) == 0 {
 		return nil, err
 	}
 	var links []link
