@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/diag"
@@ -87,6 +88,14 @@ func (c *checker) note(a At, key, hint, format string, args ...any) {
 func (c *checker) tell(s diag.Severity, a At, key, hint, format string, args ...any) {
 	*c.list = append(*c.list,
 		at(a, key, diag.Diagnostic{Severity: s, Summary: fmt.Sprintf(format, args...), Hint: hint}))
+}
+
+// reported tells whether an error of that value was found before: one cause is one message.
+func (c *checker) reported(a At, key string) bool {
+	path := at(a, key, diag.Diagnostic{}).Path
+	return slices.ContainsFunc(*c.list, func(d diag.Diagnostic) bool {
+		return d.Severity == diag.Error && d.Path == path
+	})
 }
 
 // unique remembers where a value was seen first.

@@ -34,6 +34,7 @@ func missingHint(id string) string {
 func (c *checker) dependency(x *Container, i int, id string) {
 	key := element("dependencies", i)
 	switch {
+	case id == "" && c.reported(x.At, key): // it is no string
 	case id == x.ID:
 		c.errorf(x.At, key, "remove it", "the container depends on itself")
 	case slices.Index(x.Dependencies, id) < i:

@@ -69,6 +69,9 @@ func (d *decoder) mismatch(n *node, t reflect.Type, p place) {
 		hint = "leave the key out where there is no value"
 	case n.kind == aString && (w == "a whole number" || w == string(aBool)):
 		hint = "write it without quotes"
+		if _, err := strconv.ParseFloat(n.text, 64); err != nil && w == "a whole number" {
+			hint = "write a plain number, without a unit or quotes"
+		}
 	case t == reflect.TypeFor[Network]() && n.kind == aList:
 		hint = "a container has one interface: write that as an object"
 	case n.kind != anObject && n.kind != aList && strings.HasPrefix(w, string(aString)):

@@ -10,7 +10,7 @@ import (
 // listingLimit is the output that is kept of a listing: 20,000 interfaces, or as many tables as a machine has.
 const listingLimit = 32 << 20
 
-// fewTables is up to how many tables nft lists all of them faster than one by one: its releases 1.0.6 ask the
+// fewTables is up to how many tables nft lists all of them faster than one by one: 1.0.6 asks the
 // kernel for all rules once for each table (measured with 1.0.6: 100 containers 0.6 s of a processor, 300 4.5 s).
 const fewTables = 120
 
