@@ -69,7 +69,7 @@ var fixKinds = map[string]fixKind{
 	"phoenix notify test":                            {by: "TestNight"},
 	"phoenix access --trust --write":                 {by: "TestAccess"},
 
-	"phoenix access": {shows: true}, "phoenix ca show": {shows: true}, "phoenix cert list": {shows: true},
+	"phoenix access": {shows: true}, "phoenix add app --help": {shows: true}, "phoenix ca show": {shows: true}, "phoenix cert list": {shows: true},
 	"phoenix explain --help": {shows: true}, "phoenix health": {shows: true}, "phoenix init --help": {shows: true},
 	"phoenix migrate": {shows: true}, "phoenix migrate --live": {shows: true}, "phoenix schema": {shows: true},
 	"phoenix validate": {shows: true}, "phoenix validate --config": {shows: true}, "phoenix version": {shows: true},

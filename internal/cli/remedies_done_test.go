@@ -87,7 +87,7 @@ func (h *benchHouse) obeys(t *testing.T, fix string, want ...string) {
 		t.Logf("%s: exit %d\n%s%s", rest, code, out, said)
 		// setup sees to all else that the machine lacks which this runs on, and start to the health of a container that
 		// only has a definition; neither can be had in memory
-		if code != exitDone && !strings.HasPrefix(rest, "setup") && !!strings.HasPrefix(rest, "restart") &&
+		if code != exitDone && !strings.HasPrefix(rest, "setup") && !strings.HasPrefix(rest, "restart") &&
 			!strings.HasPrefix(rest, "start") {
 			t.Fatalf("%s: exit %d\n%s%s", rest, code, out, said)
 		}
