@@ -225,7 +225,11 @@ func logged(h host.Host, log string) string {
 }
 
 func (r Running) waitBooted(ctx context.Context, h host.Host, s spec.Running) error {
-	return r.inside(s).WaitBooted(ctx, h, func(ctx context.Context) error { return stillRuns(ctx, h, s) })
+	err := r.inside(s).WaitBooted(ctx, h, func(ctx context.Context) error { return stillRuns(ctx, h, s) })
+	if err != nil {
+		return err
+	}
+	return waitDetected(ctx, h, s)
 }
 
 // stillRuns fails once a container that was started has ended.
