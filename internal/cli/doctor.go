@@ -122,19 +122,13 @@ func suiteOf(objects []object.Object) string {
 	return ""
 }
 
-// usualMirror is where Debian is, for a machine whose apt does not say.
-const usualMirror = "http://mirror.example/debian"
-
-// lookAtMirrors adds where a template would come from.
+// lookAtMirrors adds where a template would come from, if apt on this machine says.
 func (a *app) lookAtMirrors(ctx context.Context, m *health.Machine) {
 	if m.Suite == "" {
 		release, _ := a.host.ReadFile("/etc/os-release")
 		m.Suite = cmp.Or(config.HostSuite(string(release)), config.FallbackSuite)
 	}
 	m.Mirrors = provider.Mirrors(a.host, m.Suite)
-	if len(m.Mirrors) == 0 {
-		m.Mirrors = []string{usualMirror}
-	}
 	m.Proxy = provider.AptProxy(ctx, a.host)
 }
 

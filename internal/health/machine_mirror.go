@@ -42,7 +42,7 @@ func runMirror(ctx context.Context, h host.Host, c Check, p mirrorParams) Result
 			"allow it in the proxy, or change Acquire::http::Proxy in /etc/apt/apt.conf.d")
 	case resp.StatusCode == http.StatusNotFound:
 		return c.fail("Debian's mirror "+at+" does not have "+p.Suite, resp.Status,
-			"name a mirror in /etc/apt/sources.list that has it, such as http://mirror.example/debian")
+			"name a mirror in /etc/apt/sources.list that has it")
 	case resp.StatusCode >= 400:
 		return c.fail("Debian's mirror "+at+" refuses", resp.Status, "name another one in /etc/apt/sources.list")
 	}
