@@ -26,7 +26,7 @@ const (
 
 // Wanted lists the paths whose existence Derive asks for in Machine.Present, each once. The storages are Proxmox's.
 func Wanted(cfg *Config, storages []Storage) []string {
-	out := []string{spec.UbuntuKeyring}
+	out := []string{spec.UbuntuKeyring, spec.UbuntuSuites}
 	for _, c := range cfg.Containers {
 		if at := TemplateFile(c.Template, storages); at != "" {
 			out = append(out, at)

@@ -155,12 +155,13 @@ func (d *derivation) built(c *Container) (suite string) {
 	}
 	severity, of, article, hint := diag.Note, "", "a Debian", ""
 	switch named, _ := distributionOf(c.Template); {
-	case named.Name == spec.Ubuntu && d.machine.Present[spec.UbuntuKeyring] && named.Suite != "":
+	case named.Name == spec.Ubuntu && d.machine.Present[spec.UbuntuKeyring] && d.machine.Present[spec.UbuntuSuites] &&
+		named.Suite != "":
 		suite, article = named.Suite, "an Ubuntu"
 	case named.Name == spec.Ubuntu:
 		severity, of = diag.Warning, ", of "+strings.TrimSpace(named.Name+" "+named.Version)+","
-		hint = "put the archive there; or install ubuntu-keyring (Debian 13 and bookworm-backports have it), and " +
-			"phoenix builds Ubuntu"
+		hint = "put the archive there; or install ubuntu-keyring (Debian 13 and bookworm-backports have it) and " +
+			"distro-info-data, and phoenix builds Ubuntu"
 	case named.Suite != "":
 		suite = named.Suite
 	}

@@ -89,7 +89,7 @@ func TestBuiltSuite(t *testing.T) {
 		}
 		for _, m := range []Machine{machine, {Runtime: "pve", Proxmox: &spec.Proxmox{Dir: "/etc/pve"}, Root: "/r",
 			Storages: []Storage{{ID: "local", Type: "btrfs", Path: "/var/lib/vz", Content: []string{"rootdir"}}}}} {
-			m.Suite, m.Present = tc.host, map[string]bool{spec.UbuntuKeyring: tc.keyring}
+			m.Suite, m.Present = tc.host, map[string]bool{spec.UbuntuKeyring: tc.keyring, spec.UbuntuSuites: true}
 			objects, said := Derive(cfg, m)
 			if got := get[spec.Template](t, objects, "template/900"); got.Suite != tc.suite || got.Archive != "" ||
 				!slices.ContainsFunc(said, func(d diag.Diagnostic) bool {

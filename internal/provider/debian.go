@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
+	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 // Debian is a root file system as an archive: built by mmdebstrap, and kept in a cache by what it is made from.
@@ -92,6 +93,9 @@ func (d Debian) build(ctx context.Context, h host.Host, archive string) error {
 		argv = append(argv, d.Mirror)
 	} else {
 		argv = append(argv, sourcesOf(h, d.Suite)...)
+	}
+	if spec.DistributionOf(d.Suite) == spec.Ubuntu {
+		argv = slices.Insert(argv, 4, "--components="+strings.ReplaceAll(components[spec.Ubuntu], " ", ","))
 	}
 	env := append([]string{"TMPDIR=" + d.Work}, proxyEnvironment(AptProxy(ctx, h))...)
 	_, err := h.Run(ctx, host.Command{Argv: argv, Env: env, Mutates: true, Aside: true, Limit: buildLimit})

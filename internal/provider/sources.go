@@ -3,7 +3,6 @@ package provider
 import (
 	"cmp"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -20,7 +19,7 @@ func sourcesOf(h fileReader, suite string) []string {
 		return lines
 	}
 	if spec.DistributionOf(suite) == spec.Ubuntu {
-		return ubuntuSources(suite)
+		return nil // mmdebstrap knows Ubuntu's servers and keys by the suite
 	}
 	var out []string
 	for _, r := range spec.Releases {
@@ -33,19 +32,6 @@ func sourcesOf(h fileReader, suite string) []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// ubuntuSources are Ubuntu's own servers, which have other machines' packages apart.
-func ubuntuSources(suite string) []string {
-	at, security := "http://mirror.example/ubuntu", "http://mirror.example/ubuntu"
-	if runtime.GOARCH != "amd64" {
-		at, security = "http://mirror.example/ubuntu-ports", "http://mirror.example/ubuntu-ports"
-	}
-	var out []string
-	for _, s := range [][2]string{{at, ""}, {at, "-updates"}, {security, "-security"}} {
-		out = append(out, "deb [signed-by="+spec.UbuntuKeyring+"] "+s[0]+" "+suite+s[1]+" "+components[spec.Ubuntu])
-	}
-	return out
 }
 
 // fileReader is what is read of a host.

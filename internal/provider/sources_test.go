@@ -2,12 +2,8 @@ package provider
 
 import (
 	"io/fs"
-	"runtime"
 	"slices"
-	"strings"
 	"testing"
-
-	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
 )
 
 func TestSources(t *testing.T) {
@@ -47,10 +43,8 @@ func TestSourcesOfOtherSuites(t *testing.T) {
 	if got := sourcesOf(filesOnly{}, "trixie"); got != nil {
 		t.Errorf("no sources: %q", got)
 	}
-	got := sourcesOf(h, "noble")
-	if len(got) != 3 || !strings.Contains(got[0], "[signed-by="+spec.UbuntuKeyring+"] http://") ||
-		!strings.HasSuffix(got[0], "/ubuntu noble main universe") && runtime.GOARCH == "amd64" {
-		t.Errorf("noble: %q", got)
+	if got := sourcesOf(h, "noble"); got != nil {
+		t.Errorf("Debian's mirrors do not have noble: %q", got)
 	}
 	own := filesOnly{"/etc/apt/sources.list": "deb http://mirror.example/ubuntu noble main restricted\n"}
 	want = []string{"deb http://mirror.example/ubuntu noble main universe"}

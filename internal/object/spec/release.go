@@ -5,6 +5,10 @@ import "slices"
 // UbuntuKeyring is what Ubuntu's packages are verified with. Without it no Ubuntu can be built.
 const UbuntuKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
 
+// UbuntuSuites are Ubuntu's releases as mmdebstrap(1) reads them (package distro-info-data): from them it knows that a
+// suite is Ubuntu's, and so its servers.
+const UbuntuSuites = "/usr/share/distro-info/ubuntu.csv"
+
 // Release is one of the releases that containers can be made of.
 type Release struct {
 	Name    string // Debian or Ubuntu
