@@ -94,7 +94,7 @@ func (c *caller) during(address string, stop <-chan struct{}) {
 // certificate past its end or of another key. Then the CA is away until the gateway's certificate has ended, and all is
 // well soon after it is back. PHOENIX_LOAD is for how long requests are made.
 func TestLoadWhileRenewing(t *testing.T) {
-	rests := beside(t)
+	t.Parallel() // without a slot: it waits nearly all of its time, and takes the longest
 	length := 3 * time.Minute
 	if d, err := time.ParseDuration(os.Getenv("PHOENIX_LOAD")); err == nil {
 		length = d
@@ -106,7 +106,6 @@ func TestLoadWhileRenewing(t *testing.T) {
 			map[string]any{"type": "in", "action": "ACCEPT", "proto": "tcp", "port": "443", "source": "10.86.17.1"}}}
 	})
 	h.Phoenix("up").Want(0)
-	rests()
 	root := h.RootCertificate()
 	callers := map[string]*caller{}
 	stop := make(chan struct{})
