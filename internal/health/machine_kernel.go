@@ -30,7 +30,7 @@ func runKernel(_ context.Context, h host.Host, c Check, p kernelParams) Result {
 		return c.fail("no control groups are mounted: no container starts", "/sys/fs/cgroup is no mount",
 			"mount -t cgroup2 none /sys/fs/cgroup; systemd does it at boot")
 	case groups.kind != "cgroup2" && p.Strict:
-		return c.fail("the control groups are those of version 1: limits of containers have no effect",
+		return c.fail("the control groups are those of version 1: a Debian 13 or a later Ubuntu does not start in them",
 			"/sys/fs/cgroup is a "+groups.kind, strings.Replace(grubFix, "%s", unified, 1))
 	}
 	if n, ok := sysctl(h, "user.max_user_namespaces"); ok && n == 0 {
