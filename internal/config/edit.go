@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,15 +12,12 @@ import (
 
 // editor changes the users' files in their text. It takes files only that can be used as they are.
 type editor struct {
-	cfg        *Config
-	house      house
-	files      map[string]*rewrite
-	read       []File
-	containers spot // lxc_configs
-	hypervisor spot
-	text       *rewrite                     // of the containers' file
-	addresses  map[netip.Addr]object.Source // that somebody has
-	list       diag.List
+	texts
+	cfg       *Config
+	house     house
+	read      []File
+	addresses map[netip.Addr]object.Source // that are in use
+	list      diag.List
 }
 
 // newEditor reads the files; nil where there is something wrong with them.
@@ -30,19 +26,8 @@ func newEditor(files []File) (*editor, diag.List) {
 	if l.diags.HasErrors() {
 		return nil, l.diags
 	}
-	e := &editor{cfg: l.cfg, house: survey(l.cfg), files: map[string]*rewrite{}, read: files,
+	e := &editor{cfg: l.cfg, house: survey(l.cfg), texts: l.texts(files), read: files,
 		addresses: map[netip.Addr]object.Source{}}
-	for _, t := range l.trees {
-		i := slices.IndexFunc(files, func(f File) bool { return f.Name == t.file })
-		w := newRewrite(bytes.TrimPrefix(files[i].Data, []byte(bom)), t.root)
-		e.files[t.file] = w
-		s := spot{file: t.file, at: place{line: t.root.line}, n: t.root}
-		if t.containers {
-			e.containers, e.text = s.get("lxc_configs"), w
-		} else {
-			e.hypervisor = s
-		}
-	}
 	e.takenAddresses()
 	return e, nil
 }

@@ -41,24 +41,13 @@ type MigrationChange struct {
 func Migrate(files []File) Migration {
 	l, _ := load(files)
 	out := Migration{Before: l.diags, After: l.diags}
-	m := &migration{cfg: l.cfg, files: map[string]*rewrite{}}
 	for _, f := range files {
 		out.Files = append(out.Files, MigratedFile{Name: f.Name, Old: f.Data, New: f.Data})
 	}
 	if l.broken {
 		return out
 	}
-	for _, t := range l.trees {
-		i := slices.IndexFunc(files, func(f File) bool { return f.Name == t.file })
-		w := newRewrite(bytes.TrimPrefix(files[i].Data, []byte(bom)), t.root)
-		m.files[t.file] = w
-		s := spot{file: t.file, at: place{line: t.root.line}, n: t.root}
-		if t.containers {
-			m.containers, m.text = s.get("lxc_configs"), w
-		} else {
-			m.hypervisor = s
-		}
-	}
+	m := &migration{cfg: l.cfg, texts: l.texts(files)}
 	m.run()
 	if len(m.changes) == 0 {
 		return out
@@ -80,12 +69,9 @@ func Migrate(files []File) Migration {
 const bom = "\ufeff"
 
 type migration struct {
-	cfg        *Config
-	files      map[string]*rewrite
-	containers spot // lxc_configs
-	hypervisor spot
-	text       *rewrite // of the containers' file
-	changes    []MigrationChange
+	texts
+	cfg     *Config
+	changes []MigrationChange
 
 	ca, gateway, proxy string // ids
 	entries            []*entry

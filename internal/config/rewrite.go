@@ -239,3 +239,28 @@ func (w *rewrite) colon() string {
 	}
 	return ": "
 }
+
+// texts are the files as they are rewritten, and where their containers and the hypervisor are.
+type texts struct {
+	files      map[string]*rewrite
+	containers spot // lxc_configs
+	hypervisor spot
+	text       *rewrite // of the containers' file
+}
+
+// texts begins to rewrite the files that were read.
+func (l *loader) texts(files []File) texts {
+	out := texts{files: map[string]*rewrite{}}
+	for _, t := range l.trees {
+		i := slices.IndexFunc(files, func(f File) bool { return f.Name == t.file })
+		w := newRewrite(bytes.TrimPrefix(files[i].Data, []byte(bom)), t.root)
+		out.files[t.file] = w
+		s := spot{file: t.file, at: place{line: t.root.line}, n: t.root}
+		if t.containers {
+			out.containers, out.text = s.get("lxc_configs"), w
+		} else {
+			out.hypervisor = s
+		}
+	}
+	return out
+}

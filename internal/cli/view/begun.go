@@ -16,17 +16,41 @@ type Begun struct {
 	Subnet     string   `json:"subnet"`
 	Containers []string `json:"containers"`
 	Next       []string `json:"next"` // commands
+	Outlook
+}
 
-	Result    *engine.Result `json:"-"` // what up would do; nil: see Unplanned
+// Outlook is what up would do with a configuration that was just written; both are empty where nothing was changed.
+type Outlook struct {
+	Result    *engine.Result `json:"-"` // nil: see Unplanned
 	Unplanned string         `json:"unplanned,omitempty"`
 }
 
-func (p *people) Begun(b Begun) {
-	if b.Result != nil {
-		p.Plan(*b.Result)
-	} else {
-		p.say("what phoenix up would do cannot be told yet: %s\n", b.Unplanned)
+// outlook is the end of a document that has one.
+type outlook struct {
+	Plan        *plan.Plan       `json:"plan,omitempty"`
+	Failures    []engine.Failure `json:"failures,omitempty"`
+	Diagnostics diag.List        `json:"diagnostics,omitempty"`
+}
+
+func (v *programs) outlook(o Outlook) outlook {
+	doc := outlook{Diagnostics: v.notes}
+	if o.Result != nil {
+		doc.Plan, doc.Failures = &o.Result.Plan, o.Result.Failures
 	}
+	return doc
+}
+
+func (p *people) outlook(o Outlook) {
+	switch {
+	case o.Result != nil:
+		p.Plan(*o.Result)
+	case o.Unplanned != "":
+		p.say("what phoenix up would do is not known yet: %s\n", strings.TrimSpace(o.Unplanned))
+	}
+}
+
+func (p *people) Begun(b Begun) {
+	p.outlook(b.Outlook)
 	p.say("written: %s\ncontainers %s on %s (%s), names in %s, each closed by a firewall\n",
 		strings.Join(b.Files, ", "), strings.Join(b.Containers, ", "), b.Bridge, b.Subnet, b.Zone)
 	for _, line := range b.Next {
@@ -35,14 +59,8 @@ func (p *people) Begun(b Begun) {
 }
 
 func (v *programs) Begun(b Begun) {
-	doc := struct {
+	v.write(struct {
 		Begun
-		Plan        *plan.Plan       `json:"plan,omitempty"`
-		Failures    []engine.Failure `json:"failures,omitempty"`
-		Diagnostics diag.List        `json:"diagnostics,omitempty"`
-	}{Begun: b, Diagnostics: v.notes}
-	if b.Result != nil {
-		doc.Plan, doc.Failures = &b.Result.Plan, b.Result.Failures
-	}
-	v.write(doc)
+		outlook
+	}{b, v.outlook(b.Outlook)})
 }
