@@ -161,7 +161,7 @@ var holds = []struct {
 	{driver: "agent/agent", most: 15 * time.Second, why: "writes files"},
 	{driver: "stepca/stepca", most: time.Minute, why: "makes keys and writes files"},
 	{driver: "nginx/nginx", most: 15 * time.Second,
-		why: "nginx -t has no wait; that its reload is waited for outside is in its own package (reload)"},
+		why: "nginx -t has no wait; a reload is waited for outside: TestReloadThatIsNotTaken of its package"},
 	{driver: "certificate/certificate", most: 15 * time.Second,
 		why: "the order and the reload are outside: bound_test.go and hold_test.go of its package"},
 	{driver: "traefik/traefik", most: time.Minute, why: "waits are outside: stall_test.go of its package"},

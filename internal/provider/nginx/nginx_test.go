@@ -22,6 +22,7 @@ import (
 	"github.com/phoenix-hypervisor/phoenix/internal/host"
 	"github.com/phoenix-hypervisor/phoenix/internal/object"
 	"github.com/phoenix-hypervisor/phoenix/internal/object/spec"
+	"github.com/phoenix-hypervisor/phoenix/internal/provider"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/conformance"
 	"github.com/phoenix-hypervisor/phoenix/internal/provider/sandbox"
 )
@@ -492,9 +493,18 @@ func TestReloadThatIsNotTaken(t *testing.T) {
 	g.write("/etc/nginx/phoenix-tls/mine.conf", []byte("server { listen 127.0.0.1:8081; }\n"), 0o644)
 	g.base.Sites = g.base.Sites[:1]
 	_, d := g.look(baseAddr, g.base)
-	err := Driver{}.Apply(context.Background(), g.h, baseAddr, g.base, d)
+	waited := time.Duration(0)
+	ctx := provider.Waiting(context.Background(), func(do func(context.Context) error) error {
+		start := time.Now()
+		defer func() { waited += time.Since(start) }()
+		return do(context.Background())
+	})
+	err := Driver{}.Apply(ctx, g.h, baseAddr, g.base, d)
 	if err == nil || !strings.Contains(err.Error(), "was told to reload and still has") {
 		t.Fatalf("got %v", err)
+	}
+	if waited < loadLimit { // it is the whole of it: none is waited for under the lock
+		t.Errorf("without the lock it waited for %s of %s", waited, loadLimit)
 	}
 	if _, d := g.look(baseAddr, g.base); !d.Has("loaded") || d.Has(confFile(g.base)) {
 		t.Errorf("got %+v", d)
