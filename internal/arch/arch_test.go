@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"internal/keybox":  nil,
 	// What a CA issued is read in its own container, past the lock of its database, and judged on the hypervisor.
 	"internal/issued": {"internal/bolt", "internal/host"},
-	// Which rule of somebody else's drops a packet: pure.
+	// Which foreign rule drops a packet: pure.
 	"internal/netfilter": nil,
 	"internal/object":    {"internal/diag"},
 	// The specs belong to object.
