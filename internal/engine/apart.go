@@ -213,7 +213,7 @@ func (s *sky) landing(f *flight) error {
 		if !s.fullDue.IsZero() {
 			s.fullDue = time.Now().Add(s.Full)
 			// One that was left alone in this round is looked at as soon as it may be, and not with the next alone.
-			if at, some := s.releasedInside(); some && at.Before(s.fullDue) {
+			if at, some := s.releasedInside(f.Result); some && at.Before(s.fullDue) {
 				s.fullDue = at
 			}
 		}

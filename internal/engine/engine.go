@@ -114,7 +114,7 @@ type Failure struct {
 	Hint      string         `json:"hint,omitempty"`
 	BlockedBy object.Address `json:"blocked_by,omitempty"`
 
-	at time.Time // when it failed
+	begun, at time.Time // when it was begun, and when it failed
 }
 
 // Result is what a Run found and did.
@@ -159,7 +159,7 @@ type done struct {
 	unseen    bool // planned without a look
 	mutations int
 	err       error
-	at        time.Time // when it was done
+	begun, at time.Time // when it was begun, and when it was done
 }
 
 // roundLeast is from how many objects on one command for all is cheaper than one for each.

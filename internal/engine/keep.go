@@ -282,7 +282,7 @@ func (k *Keeper) remember(res Result) {
 			continue
 		}
 		k.fails(f.Address, f.Err)
-		if k.changedSince(f.Address, f.at) {
+		if k.changedSince(f) {
 			k.holds[f.Address].release()
 		}
 	}
@@ -309,14 +309,15 @@ func (k *Keeper) forgetOthers(res Result) {
 	k.Engine.unfinished.keep(res.Statuses)
 }
 
-// changedSince is whether what an object rests on changed after a moment: also what may keep the inside of a container
-// from being up to date, which is on the hypervisor. The caller holds mu.
-func (k *Keeper) changedSince(a object.Address, moment time.Time) bool {
-	if k.woken[a].After(moment) {
+// changedSince is whether what an object rests on changed after it failed. What may keep the inside of a container from
+// being up to date is also on the hypervisor: no try inside changes that, and so it counts from when the try began,
+// which may have looked before the change. The caller holds mu.
+func (k *Keeper) changedSince(f Failure) bool {
+	if k.woken[f.Address].After(f.at) {
 		return true
 	}
 	for w, at := range k.woken {
-		if k.inside[a] && w.Scope() == a.Scope() && at.After(moment) {
+		if k.inside[f.Address] && w.Scope() == f.Address.Scope() && at.After(f.begun) {
 			return true
 		}
 	}
@@ -399,12 +400,18 @@ func (k *Keeper) heldInside(woken []object.Address) (out []object.Address) {
 	return out
 }
 
-// releasedInside is when the first of the released objects inside containers may be tried again; false: there is none.
-func (k *Keeper) releasedInside() (at time.Time, some bool) {
+// releasedInside is when the first of the released objects inside containers may be tried again, after a round that has
+// just ended; false: there is none. One that the round left alone is due also where that moment has passed meanwhile.
+func (k *Keeper) releasedInside(res Result) (at time.Time, some bool) {
+	alone := map[object.Address]bool{}
+	for _, f := range res.Failures {
+		var still *HeldError
+		alone[f.Address] = f.BlockedBy == "" && errors.As(f.Err, &still)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for a, h := range k.holds {
-		waits := h.released && h.until.After(time.Now()) // others are blocked, or were just tried
+		waits := h.released && (alone[a] || h.until.After(time.Now())) // others are blocked, or were just tried
 		if k.inside[a] && waits && (!some || h.until.Before(at)) {
 			at, some = h.until, true
 		}

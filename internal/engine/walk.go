@@ -103,7 +103,7 @@ func (w *walk) place(host string) chan struct{} {
 // do is one object, unless something it depends on failed.
 func (w *walk) do(ctx context.Context, i int, one step) done {
 	o := w.objects[i]
-	d := done{}
+	d, begun := done{}, time.Now()
 	if blocked := w.blocked(o); blocked != nil {
 		d.err = blocked
 	} else if ctx.Err() != nil {
@@ -111,7 +111,7 @@ func (w *walk) do(ctx context.Context, i int, one step) done {
 	} else {
 		d = w.engine.waitFor(ctx, w, o, one)
 	}
-	d.index, d.at = i, time.Now()
+	d.index, d.begun, d.at = i, begun, time.Now()
 	w.mu.Lock()
 	w.results[i] = &d
 	w.mu.Unlock()
@@ -279,7 +279,7 @@ func (w *walk) result() Result {
 		}
 		if d.err != nil {
 			f := failure(o, d.err)
-			f.at = d.at
+			f.begun, f.at = d.begun, d.at
 			r.Failures = append(r.Failures, f)
 		}
 	}
