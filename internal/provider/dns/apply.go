@@ -73,7 +73,7 @@ func waitGone(ctx context.Context, h host.Host, s spec.DNS, pid int) (bool, erro
 	defer limit.Stop()
 	tick := time.NewTicker(stopPoll)
 	defer tick.Stop()
-	for started(h, s, pid) != "" {
+	for started(h, s, pid) != "" || exiting(h, pid) {
 		select {
 		case <-ctx.Done():
 			return false, ctx.Err()

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -53,6 +54,22 @@ func started(h host.Host, s spec.DNS, pid int) string {
 		}
 	}
 	return ""
+}
+
+// exiting is whether a process has begun to end, and still has what it has open: it gives its memory, and with it its
+// command line, before its sockets, and is a zombie after that (proc_pid_stat(5)).
+func exiting(h host.Host, pid int) bool {
+	stat, err := h.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return false
+	}
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third field on: state, ..., flags
+	if len(f) < 7 || f[0] == "Z" || f[0] == "X" {
+		return false
+	}
+	const begun = 0x4 // PF_EXITING (linux/sched.h)
+	flags, err := strconv.ParseUint(f[6], 10, 32)
+	return err == nil && flags&begun != 0
 }
 
 // isConf tells this resolver's configuration files from another's in the same directory.
