@@ -35,9 +35,6 @@ VERSION := $(shell git describe --tags --dirty 2>/dev/null || \
 DIST    ?= dist
 PHOENIX := bin/phoenix
 
-# Some packages compute and some wait for real programs: two of them for each processor.
-WIDTH = $$(( 2 * $$(nproc) ))
-
 # The race detector needs cgo and a C compiler.
 RACE = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null && echo -race)
 
@@ -100,7 +97,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 
 unit: artifacts ## unit tests, those with real tools included
 	$(TOOLS) \
-	go test $(RACE) -count=1 -p $(WIDTH) -timeout 20m $$(go list ./... | grep -v /test/)
+	go test $(RACE) -count=1 -timeout 20m $$(go list ./... | grep -v /test/)
 
 # Whole runs of phoenix where only containers, or Proxmox, are stand-ins. The programs that are run are not built for the race detector,
 # so that it would see nothing.
